@@ -1,0 +1,72 @@
+"""plada: a dataset is worth 1 MB. Ship a classification task as labels for images that every client already holds.
+
+    import plada
+
+    plada.index("glyphs")
+    index = plada.open_index("glyphs")
+    selection = plada.select(index, target="digits", budget="2kB", out="digits.plada")
+    plada.train("digits.plada", reference="glyphs", student="small_cnn", target="digits")
+
+Names are loaded on first use, so that `import plada` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Index": "plada.retrieval.index",
+    "Payload": "plada.payload.payload",
+    "PladaError": "plada.errors",
+    "datasets": "plada.api",
+    "demo": "plada.demonstration",
+    "doctor": "plada.diagnosis",
+    "export": "plada.api",
+    "index": "plada.api",
+    "inspect": "plada.api",
+    "open_index": "plada.retrieval.index",
+    "open_images": "plada.api",
+    "read_payload": "plada.payload.payload",
+    "search": "plada.api",
+    "select": "plada.api",
+    "train": "plada.api",
+}
+
+if TYPE_CHECKING:
+    from plada.api import datasets, export, index, inspect, open_images, search, select, train
+    from plada.demonstration import demo
+    from plada.diagnosis import doctor
+    from plada.errors import PladaError
+    from plada.payload.payload import Payload, read_payload
+    from plada.retrieval.index import Index, open_index
+
+__all__ = [
+    "Index",
+    "Payload",
+    "PladaError",
+    "datasets",
+    "demo",
+    "doctor",
+    "export",
+    "index",
+    "inspect",
+    "open_images",
+    "open_index",
+    "read_payload",
+    "search",
+    "select",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'plada' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,5 @@
+"""`python -m plada`."""
+
+from plada.cli import main
+
+main()

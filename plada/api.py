@@ -1,0 +1,532 @@
+"""The commands as Python calls: each reads like the algorithm, one call a step.
+
+The server half (indexer, retrieval, labeler, selection) is imported inside the functions that need it, so that a
+client reads, trains and exports with neither FAISS nor LanceDB installed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from plada.errors import RequestError, UnknownName
+from plada.extras import require
+from plada.files import home_directory, whole_file
+from plada.payload.inspect import PayloadSummary, inspect_payload
+from plada.payload.payload import Payload, read_payload
+from plada.progress import Clock, Report, silent
+from plada.report.sheets import contact_sheet
+from plada.sources.reference import Reference, check_identity, find_reference, open_reference, slug
+from plada.sources.registry import KNOWN, open_source, open_target, present
+from plada.sources.targets import Split, Target
+from plada.trainer.export import EXPORTS
+from plada.units import parse_size
+
+if TYPE_CHECKING:
+    from plada.indexer.build import IndexSummary
+    from plada.labeler.linear import Embedded, TeacherReport
+    from plada.labeler.scores import PseudoLabels
+    from plada.retrieval.index import Hit, Index
+    from plada.selection.selection import Selection
+
+FINETUNE = "finetune:"
+SHEET_COLUMNS = 16
+_NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
+_JUDGED = 20_000  # images of a selection that the linear student of the report is trained on, at most
+
+
+def index(
+    source: str | Path,
+    *,
+    name: str | None = None,
+    encoder: str | None = None,
+    weights: str | Path | None = None,
+    pretrained: bool = False,
+    model_args: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+    batch_size: int = 64,
+    workers: int = 4,
+    device: str | None = None,
+    restart: bool = False,
+    home: str | Path | None = None,
+    report: Report = silent,
+) -> "IndexSummary":
+    """Embed a reference into a searchable index; an interrupted run goes on where it stopped.
+
+    `source` is a registered name, a folder of images or of tars. `encoder` is needed for all but the built-in
+    reference. See `plada.indexer.build.build_index` for what is raised.
+    """
+    from plada.indexer.build import build_index
+    from plada.indexer.encoders import load_encoder
+
+    root, clock = home_directory(home), Clock()
+    known = str(source).partition(":")[0]
+    if encoder is None and not (known in KNOWN and KNOWN[known].built_in):
+        raise RequestError(
+            f"index {source}: photographs need a trained encoder. Give --encoder timm:ARCH with --weights FILE or "
+            "--pretrained, such as --encoder timm:mobilenetv2_100 --pretrained (--encoder gradients needs no weights; it suits drawn characters)"
+        )
+    with clock("list"):
+        collection = open_source(source, root)
+    with clock("load"):
+        loaded = load_encoder(
+            encoder or "gradients",
+            weights=weights,
+            pretrained=pretrained,
+            model_args=model_args,
+            image_size=image_size,
+            device=device,
+        )
+    reference_name = name or _short_name(str(source), collection.location)
+    return build_index(
+        collection,
+        loaded,
+        name=reference_name,
+        reference_name=reference_name,
+        home=root,
+        clock=clock,
+        batch_size=batch_size,
+        workers=workers,
+        restart=restart,
+        report=report,
+    )
+
+
+def select(
+    index: "Index | str | Path | None" = None,
+    *,
+    target: str | Path,
+    budget: str | int = "1MB",
+    rule: str = "spread",
+    teacher: str = "linear",
+    teacher_weights: str | Path | None = None,
+    weights: str | Path | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    sheet: str | Path | None = None,
+    table: str | Path | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    home: str | Path | None = None,
+    report: Report = silent,
+) -> "Selection":
+    """Choose and label reference images for a target, as many as fit into the budget.
+
+    `index` is an opened index, its name, or None for the only one there is. `teacher` is `linear` (on the index's
+    embeddings) or `finetune:ARCH` (trained on the target; `teacher_weights` to start from). `recipe` are training
+    options to recommend to clients. The file goes to `out` if given, a contact sheet to `sheet`, the rows to `table`.
+
+    Raises:
+        UnknownName: no such index, target, rule, teacher. BudgetTooSmall: not one label a class.
+        DataError: a class without images, nothing readable. ReferenceMismatch: the encoder or images have changed.
+    """
+    from plada.labeler.linear import embed_split
+    from plada.selection.budget import fill_budget
+    from plada.selection.rules import RULES, Context
+    from plada.selection.selection import Selection, SelectionReport, Tried, make_table
+
+    if rule not in RULES:
+        raise UnknownName("rule", rule, RULES)
+    limit, clock, root = parse_size(budget), Clock(), home_directory(home)
+    with clock("load"):
+        opened = _opened(index, home)
+        task = open_target(target, root)
+        encoder = opened.encoder(weights)
+    with clock("teacher"):
+        train, validation = (
+            embed_split(encoder, split, stage=stage, report=report)
+            for stage, split in (("train images", task.train), ("validation images", task.validation))
+        )
+        labels, taught = _teach(opened, task, teacher, teacher_weights, train, validation, seed, device, report)
+    context = Context(lambda positions: opened.vectors(positions).astype(np.float32), seed)
+    notes = _notes(task, taught, recipe, limit)
+
+    def make(k: int) -> tuple[tuple[Any, Payload], int]:
+        rows = RULES[rule].choose(labels, k, context)
+        payload = _payload_of(opened, task, labels, rows, notes)
+        return (rows, payload), len(payload.encode())
+
+    with clock("choose"):
+        counts = labels.counts()
+        found = fill_budget(
+            make, budget=limit, least=int((counts > 0).sum()), most=len(labels), classes=int((counts > 0).sum())
+        )
+        rows, payload = found.made
+    with clock("judge"):
+        judged = _judge(opened, payload, validation, seed)
+    with clock("write"):
+        chosen = make_table(labels, rows, labels.scores[RULES[rule].score], opened.keys(labels.positions[rows]))
+        if out is not None:
+            payload.save(out)
+        if table is not None:
+            _write_table(chosen, Path(table))
+        if sheet is not None:
+            write_sheet(
+                chosen, task.classes, opened.reference(), Path(sheet), title=f"{task.name} from {opened.name}: {rule}"
+            )
+    summary = SelectionReport(
+        payload=str(out) if out is not None else None,
+        bytes=found.bytes,
+        budget=limit,
+        images=len(payload),
+        classes=len(task.classes),
+        class_counts=dict(zip(task.classes, payload.class_counts(), strict=True)),
+        empty_classes=tuple(name for name, count in zip(task.classes, counts, strict=True) if not count),
+        keep_rate=len(payload) / len(opened),
+        rule=rule,
+        coder=payload.coder(),
+        teacher=taught,
+        tried=(Tried(rule=rule, keep=found.k, bytes=found.bytes, validation_accuracy=judged),),
+        left_out=train.left_out + validation.left_out,
+        seconds=clock.seconds,
+    )
+    return Selection(chosen, payload, summary)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSummary:
+    """What `plada train` did; the fields of its --json summary. `accuracy` is on the target's test images."""
+
+    student: str
+    images: int
+    classes: int
+    epochs: int
+    seed: int
+    target: str | None
+    accuracy: float | None
+    model: str | None
+    reference: str
+    same_content: bool
+    seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def train(
+    payload: Payload | str | Path,
+    *,
+    reference: str | Path | None = None,
+    student: str = "resnet18",
+    weights: str | Path | None = None,
+    pretrained: bool = False,
+    model_args: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    target: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    same_keys: bool = False,
+    device: str | None = None,
+    home: str | Path | None = None,
+    report: Report = silent,
+) -> TrainingSummary:
+    """Train a student on the images and labels of a payload, and test it on `target` if one is named.
+
+    `reference` is the client's own copy (a name or a path); without one, a collection known here that fits. `student`
+    is `small_cnn` or any timm network, from nothing unless `weights` (safetensors) or `pretrained` is given. Options
+    in `recipe` win over the payload's, which win over the network's defaults. The model goes to `out` if given.
+
+    Raises:
+        PayloadError: the payload is bad. ReferenceMismatch: it labels other images. UnknownName: no such student.
+    """
+    from plada.networks import build_network
+    from plada.trainer.loop import fit
+    from plada.trainer.recipe import default_recipe
+    from plada.trainer.student import Student, check_classes, evaluate, labelled_pixels, view_of
+
+    clock, root = Clock(), home_directory(home)
+    read = payload if isinstance(payload, Payload) else read_payload(payload)
+    followed = default_recipe(student).changed(_recommended(read)).changed(recipe or {})
+    with clock("load"):
+        task = open_target(target, root) if target is not None else None
+        if task is not None:
+            check_classes(read.classes, task.classes, task.name)
+        images = _reference_of(read, reference, root, same_keys, report)
+        _seed_everything(seed)
+        network = build_network(
+            student,
+            classes=len(read.classes),
+            weights=Path(weights) if weights else None,
+            pretrained=pretrained,
+            model_args=model_args,
+            image_size=image_size,
+        )
+    with clock("read"):
+        pixels, labels = labelled_pixels(images, read, view_of(network), report=report)
+    with clock("train"):
+        fit(network, pixels, labels, recipe=followed, seed=seed, device=device, report=report)
+    trained = Student(network, read.classes, followed)
+    with clock("test"):
+        split = task.test if task is not None else None
+        accuracy = evaluate(trained, split, device=device, report=report) if split is not None else None
+    if out is not None:
+        trained.save(Path(out))
+    return TrainingSummary(
+        student=student,
+        images=len(labels),
+        classes=len(read.classes),
+        epochs=followed.epochs,
+        seed=seed,
+        target=task.name if task is not None else None,
+        accuracy=accuracy,
+        model=str(out) if out is not None else None,
+        reference=images.collection.location,
+        same_content=images.manifest.content_id[:8] == read.content_id,
+        seconds=clock.seconds,
+    )
+
+
+def export(
+    payload: Payload | str | Path,
+    *,
+    to: str,
+    out: str | Path,
+    reference: str | Path | None = None,
+    same_keys: bool = False,
+    home: str | Path | None = None,
+    report: Report = silent,
+) -> Path:
+    """Hand the labelled set to another framework: `to` is csv, parquet (tables of keys and labels) or folder.
+
+    Raises:
+        UnknownName: no such form. RequestError: `out` cannot be made. Others as `train` raises.
+    """
+    if to not in EXPORTS:
+        raise UnknownName("export form", to, EXPORTS)
+    read = payload if isinstance(payload, Payload) else read_payload(payload)
+    images = _reference_of(read, reference, home_directory(home), same_keys, report)
+    EXPORTS[to](read, images, Path(out), report)
+    return Path(out)
+
+
+def inspect(payload: str | Path) -> PayloadSummary:
+    """What a payload file holds and where its bytes go."""
+    return inspect_payload(payload)
+
+
+def search(
+    queries: Any,
+    *,
+    index: "Index | str | Path | None" = None,
+    k: int = 10,
+    sheet: str | Path | None = None,
+    home: str | Path | None = None,
+) -> "list[list[Hit]]":
+    """The k nearest images of each query; queries as `plada.retrieval.Index.search` takes them."""
+    opened = _opened(index, home)
+    hits = opened.search(queries, k)
+    if sheet is not None:
+        named = [queries] if isinstance(queries, str | Path) else list(queries)
+        rows = [
+            (str(query), opened.images([hit.position for hit in row])) for query, row in zip(named, hits, strict=True)
+        ]
+        contact_sheet(rows, Path(sheet), title=f"nearest in {opened.name}")
+    return hits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSummary:
+    """One registered collection; `present` says whether it can be used here, `path` where it is or is looked for."""
+
+    name: str
+    role: str
+    about: str
+    images: int
+    classes: int | None
+    present: bool
+    path: str | None
+    expects: str
+    obtain: str
+    indexed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def datasets(*, home: str | Path | None = None) -> list[DatasetSummary]:
+    """Every registered collection, and whether it is on this machine."""
+    root = home_directory(home)
+    listed = []
+    for name, known in KNOWN.items():
+        folder = present(name, root)
+        listed.append(
+            DatasetSummary(
+                name=name,
+                role=known.role,
+                about=known.about,
+                images=known.images,
+                classes=known.classes,
+                present=known.built_in or folder is not None,
+                path=None if known.built_in else str(root / "datasets" / name),
+                expects=known.expects,
+                obtain=known.obtain,
+                indexed=(root / "indexes" / name / "index.json").exists(),
+            )
+        )
+    return listed
+
+
+def write_sheet(table: Any, classes: tuple[str, ...], images: Reference, path: Path, *, title: str = "") -> Path:
+    """A contact sheet of a selection's table: the best images of each class, best first."""
+    best = table.filter(np.asarray(table["class_rank"]) < SHEET_COLUMNS).sort_by("class_rank")
+    labels, positions = np.asarray(best["label"]), np.asarray(best["position"])
+    totals = np.bincount(np.asarray(table["label"]), minlength=len(classes))
+    rows = [
+        (f"{name} ({totals[label]})", [images.image(int(p)) for p in positions[labels == label]])
+        for label, name in enumerate(classes)
+    ]
+    return contact_sheet(rows, path, title=title)
+
+
+def open_images(reference: str | Path, *, home: str | Path | None = None, report: Report = silent) -> Reference:
+    """A reference on this machine: its keys, its manifest, and its images by position, hashes compared."""
+    root = home_directory(home)
+    collection = open_source(reference, root)
+    return open_reference(_short_name(str(reference), collection.location), collection, root, report=report)
+
+
+def _opened(index: "Index | str | Path | None", home: str | Path | None) -> "Index":
+    from plada.retrieval.index import Index, open_index
+
+    return index if isinstance(index, Index) else open_index(index, home=home)
+
+
+def _teach(
+    index: "Index",
+    task: Target,
+    teacher: str,
+    teacher_weights: str | Path | None,
+    train: "Embedded",
+    validation: "Embedded",
+    seed: int,
+    device: str | None,
+    report: Report,
+) -> "tuple[PseudoLabels, TeacherReport]":
+    """Train the teacher that was asked for and pseudo-label the reference with it."""
+    from plada.labeler.linear import embed_split, linear_teacher
+    from plada.labeler.network import network_teacher
+
+    if teacher == "linear":
+        tested = embed_split(index.encoder(), task.test, stage="test images", report=report) if task.test else None
+        return linear_teacher(index, task, train, validation, tested, report=report)
+    if not teacher.startswith(FINETUNE):
+        raise UnknownName("teacher", teacher, ["linear", f"{FINETUNE}ARCH"], hint="ARCH is small_cnn or a timm network")
+    from plada.networks import build_network
+    from plada.trainer.loop import fit, predict
+    from plada.trainer.recipe import default_recipe
+    from plada.trainer.student import split_pixels, view_of
+
+    name = teacher.removeprefix(FINETUNE)
+    _seed_everything(seed)
+    network = build_network(name, classes=len(task.classes), weights=Path(teacher_weights) if teacher_weights else None)
+    view = view_of(network)
+
+    def pixels_of(split: Split, stage: str) -> tuple[Any, Any]:
+        pixels, labels, _ = split_pixels(split, view, stage=stage, report=report)
+        return pixels, labels
+
+    fit(
+        network,
+        *pixels_of(task.train, "train images"),
+        recipe=default_recipe(name).changed(task.recipe),
+        seed=seed,
+        device=device,
+        stage="teacher",
+        report=report,
+    )
+    return network_teacher(
+        teacher,
+        lambda pixels: predict(network, pixels, device=device),
+        index.reference(),
+        view,
+        pixels_of(task.validation, "validation images"),
+        pixels_of(task.test, "test images") if task.test else None,
+        classes=len(task.classes),
+        report=report,
+    )
+
+
+def _payload_of(index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any]) -> Payload:
+    order = np.sort(rows)
+    return Payload(
+        positions=labels.positions[order],
+        labels=labels.labels[order],
+        classes=task.classes,
+        reference=len(index),
+        key_id=bytes.fromhex(index.info["key_id"])[:8],
+        content_id=bytes.fromhex(index.info["content_id"])[:8],
+        notes=notes,
+    )
+
+
+def _notes(task: Target, taught: "TeacherReport", recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
+    """What rides along: the recipe always (a few bytes, and the student needs it), the rest where it costs nothing."""
+    from plada.trainer.recipe import Recipe
+
+    advice = {**task.recipe, **(recipe or {})}
+    Recipe().changed(advice)  # refuse nonsense here, not on every client
+    notes: dict[str, Any] = {"recipe": advice} if advice else {}
+    if budget >= _NOTED:
+        notes["target"] = task.name
+        if taught.accuracy is not None:
+            notes["teacher_accuracy"] = round(taught.accuracy, 4)
+    return notes
+
+
+def _recommended(payload: Payload) -> Mapping[str, Any]:
+    advice = payload.notes.get("recipe", {})
+    return advice if isinstance(advice, dict) else {}
+
+
+def _judge(index: "Index", payload: Payload, validation: "Embedded", seed: int) -> float | None:
+    """What a linear student of this selection reaches on the target's validation images."""
+    from plada.labeler.teachers import PENALTY, accuracy, fit_head
+
+    if not len(validation.labels):
+        return None
+    rows = np.arange(len(payload))
+    if len(rows) > _JUDGED:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _JUDGED, replace=False))
+    vectors = index.vectors(payload.positions[rows]).astype(np.float32)
+    head = fit_head(vectors, payload.labels[rows], classes=len(payload.classes), mean=index.mean, penalty=PENALTY)
+    return accuracy(head.logits(validation.vectors), validation.labels)
+
+
+def _reference_of(
+    payload: Payload, reference: str | Path | None, home: Path, same_keys: bool, report: Report
+) -> Reference:
+    """The client's copy of the reference, after its identity was compared with the payload's."""
+    spec = reference if reference is not None else find_reference(payload.key_id, home)
+    if spec is None:
+        raise RequestError(
+            f"no collection known here has the payload's key id {payload.key_id.hex()}. Say where its "
+            f"{payload.reference} images are: --reference NAME or PATH"
+        )
+    found = open_images(spec, home=home, report=report)
+    check_identity(found, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=same_keys)
+    return found
+
+
+def _short_name(spec: str, location: str) -> str:
+    """A name for a collection: as registered, else the last part of its path."""
+    return slug(spec) if "/" not in spec else (Path(location).name or "reference")
+
+
+def _write_table(table: Any, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with whole_file(path) as part:
+        pq.write_table(table, part, compression="zstd")
+
+
+def _seed_everything(seed: int) -> None:
+    """Initial weights come from torch's own generator."""
+    require("torch", extra="client", purpose="training")
+    import torch
+
+    torch.manual_seed(seed)

@@ -1,0 +1,422 @@
+"""The command line: parse, call, print. Every command is the Python call of the same name."""
+
+import errno
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+import plada
+from plada.errors import Interrupted, PladaError, RequestError, ResourceError
+
+
+class PladaCommand(TyperCommand):
+    """Turns what a user can cause into one line and the exit status of its class."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PladaError as err:
+            failure = err
+        except KeyboardInterrupt:
+            again = f"plada {' '.join(sys.argv[1:])}"
+            failure = Interrupted(f"{self.name}: stopped; what was finished is kept", resume=again)
+        except MemoryError as err:
+            failure = ResourceError(f"{self.name}: out of memory ({err}). Lower --batch-size or free memory")
+        except OSError as err:
+            if err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
+                raise
+            failure = ResourceError(
+                f"{self.name}: {err.strerror} ({err.filename or 'no file named'}). Free space and run again"
+            )
+        _fail(failure, as_json=bool(ctx.params.get("as_json")))
+        raise typer.Exit(failure.exit_code)
+
+
+def _fail(failure: PladaError, *, as_json: bool) -> None:
+    if as_json:
+        error = {"type": "error", "code": failure.exit_code, "kind": type(failure).__name__, "message": str(failure)}
+        print(json.dumps(error), file=sys.stderr)
+    else:
+        print(f"plada: {' '.join(str(failure).split())}", file=sys.stderr)
+
+
+app = typer.Typer(
+    name="plada",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Ship a classification task as labels for images that every client already holds.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line; the last one is the summary.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Where indexes and manifests are kept. [default: $PLADA_HOME or the user's data folder]"),
+]
+Device = Annotated[
+    str | None, typer.Option(help="torch's name of a device: cpu, cuda, cuda:1. [default: a GPU if there is one]")
+]
+Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+ModelArg = Annotated[
+    list[str] | None, typer.Option("--model-arg", help="NAME=VALUE for the network, such as pad_type=same; repeatable.")
+]
+Weights = Annotated[Path | None, typer.Option(help="Weights of the network, a safetensors file.")]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="Let timm download the weights of the network's tag.")]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the square the network sees. [default: the weights' own]")]
+RecipeOption = Annotated[
+    list[str] | None,
+    typer.Option("--recipe", help="NAME=VALUE of the training recipe, such as mirror=false or epochs=30; repeatable."),
+]
+ReferenceOption = Annotated[
+    str | None, typer.Option(help="Your copy of the reference: a name or a path. [default: one known here that fits]")
+]
+SameKeys = Annotated[
+    bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
+]
+PayloadFile = Annotated[Path, typer.Argument(help="A .plada file.")]
+
+
+@app.command(cls=PladaCommand)
+def index(
+    source: Annotated[str, typer.Argument(help="A registered name, a folder of images, or a folder of tars.")],
+    name: Annotated[str | None, typer.Option(help="Name of the index. [default: the source's]")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="timm:ARCH, or gradients (no weights). [default: gradients for built-in references]"),
+    ] = None,
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    model_arg: ModelArg = None,
+    image_size: ImageSize = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images encoded at a time.")] = 64,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 4,
+    device: Device = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what is there under this name.")] = False,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Embed a reference into a searchable index. Interrupted, it goes on where it stopped."""
+    from plada.console import print_json, print_table, reporter
+
+    with reporter(as_json=as_json, quiet=quiet) as report:
+        made = plada.index(
+            source, name=name, encoder=encoder, weights=weights, pretrained=pretrained, model_args=_pairs(model_arg),
+            image_size=image_size, batch_size=batch_size, workers=workers, device=device, restart=restart, home=home,
+            report=report,
+        )  # fmt: skip
+    if as_json:
+        return print_json("summary", made.to_dict())
+    reused = f", {made.reused} of them from an earlier run" if made.reused else ""
+    rows = [
+        ["images", f"{made.images}{reused}"],
+        ["unreadable", str(made.unreadable)],
+        ["encoder", f"{made.encoder}, {made.dimension} dimensions"],
+        ["rate", f"{made.images_per_second:.0f} images/s"],
+        ["seconds", _seconds(made.seconds)],
+        ["key id, content id", f"{made.key_id[:16]} {made.content_id[:16]}"],
+        ["path", made.path],
+    ]
+    print_table(rows, title=f"index {made.name}")
+    for example in made.examples:
+        print(f"unreadable: {example}", file=sys.stderr)
+    return None
+
+
+@app.command(cls=PladaCommand)
+def select(
+    target: Annotated[str, typer.Option(help="A registered name, or a folder with train/CLASS and test/CLASS.")],
+    budget: Annotated[str, typer.Option(help="Size of the whole file: 1MB, 200kB, 2048.")] = "1MB",
+    index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
+    rule: Annotated[str, typer.Option(help="How images are chosen; an unknown name lists them all.")] = "spread",
+    teacher: Annotated[str, typer.Option(help="linear (on the index's embeddings) or finetune:ARCH.")] = "linear",
+    teacher_weights: Annotated[
+        Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Where the index's encoder weights lie now, if they have moved.")
+    ] = None,
+    recipe: RecipeOption = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The payload file. [default: TARGET.plada]")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet (PNG) of the best images of each class.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Write the selection as Parquet: position, key, label, score, class_rank.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Choose and label reference images for a target, as many as fit into the budget."""
+    from plada.console import print_json, print_table, reporter
+
+    with reporter(as_json=as_json, quiet=quiet) as report:
+        made = plada.select(
+            index, target=target, budget=budget, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
+            weights=weights, recipe=_pairs(recipe), out=out or Path(f"{Path(target).name}.plada"), sheet=sheet,
+            table=table, seed=seed, device=device, home=home, report=report,
+        ).report  # fmt: skip
+    if as_json:
+        return print_json("summary", made.to_dict())
+    counts = sorted(made.class_counts.values())
+    rows = [
+        ["payload", f"{made.payload}: {made.bytes} of {made.budget} bytes, coder {made.coder}"],
+        ["images", f"{made.images} ({made.keep_rate:.2%} of the reference), rule {made.rule}"],
+        ["classes", f"{made.classes}, {counts[0]} to {counts[-1]} images each"],
+        ["teacher", f"{made.teacher.kind}: test {_percent(made.teacher.accuracy)}, validation {_percent(made.teacher.validation_accuracy)}"],
+        ["linear student", f"validation {_percent(made.tried[0].validation_accuracy)}"],
+        ["seconds", _seconds(made.seconds)],
+    ]  # fmt: skip
+    print_table(rows, title=f"selection for {target}")
+    if made.left_out:
+        print(f"{made.left_out} images of the target could not be read and were left out", file=sys.stderr)
+    if made.empty_classes:
+        print(f"no image of the reference was taken for: {', '.join(made.empty_classes)}", file=sys.stderr)
+    return None
+
+
+@app.command(cls=PladaCommand)
+def train(
+    payload: PayloadFile,
+    reference: ReferenceOption = None,
+    student: Annotated[str, typer.Option(help="small_cnn or any timm network.")] = "resnet18",
+    weights: Weights = None,
+    pretrained: Pretrained = False,
+    model_arg: ModelArg = None,
+    image_size: ImageSize = None,
+    recipe: RecipeOption = None,
+    target: Annotated[str | None, typer.Option(help="Test the student on this target's test images.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The model. [default: PAYLOAD-STUDENT.safetensors]")
+    ] = None,
+    seed: Seed = 0,
+    same_keys: SameKeys = False,
+    device: Device = None,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a student on the images and labels of a payload."""
+    from plada.console import print_json, print_table, reporter
+
+    with reporter(as_json=as_json, quiet=quiet) as report:
+        made = plada.train(
+            payload, reference=reference, student=student, weights=weights, pretrained=pretrained,
+            model_args=_pairs(model_arg), image_size=image_size, recipe=_pairs(recipe), target=target,
+            out=out or Path(f"{payload.stem}-{student.replace('/', '_').replace(':', '_')}.safetensors"), seed=seed,
+            same_keys=same_keys, device=device, home=home, report=report,
+        )  # fmt: skip
+    if as_json:
+        return print_json("summary", made.to_dict())
+    rows = [
+        ["student", f"{made.student}, {made.epochs} epochs, seed {made.seed}"],
+        ["images", f"{made.images} of {made.reference}, {made.classes} classes"],
+        ["test accuracy", _percent(made.accuracy) if made.target else "not tested; name a --target"],
+        ["model", str(made.model)],
+        ["seconds", _seconds(made.seconds)],
+    ]
+    if not made.same_content:
+        rows.append(["note", "the images have other bytes than the payload's (--same-keys)"])
+    print_table(rows, title=f"trained on {payload}")
+    return None
+
+
+@app.command(cls=PladaCommand)
+def export(
+    payload: PayloadFile,
+    to: Annotated[str, typer.Option(help="csv, parquet, or folder (out/CLASS/IMAGE).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to make.")],
+    reference: ReferenceOption = None,
+    same_keys: SameKeys = False,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Hand the labelled set to another framework."""
+    from plada.console import print_json, reporter
+
+    with reporter(as_json=as_json, quiet=quiet) as report:
+        made = plada.export(payload, to=to, out=out, reference=reference, same_keys=same_keys, home=home, report=report)
+    if as_json:
+        return print_json("summary", {"out": str(made), "to": to})
+    print(made)
+    return None
+
+
+@app.command(cls=PladaCommand)
+def inspect(payload: PayloadFile, as_json: Json = False) -> None:
+    """Say what a payload holds and where its bytes go."""
+    from plada.console import print_json, print_table
+
+    made = plada.inspect(payload)
+    if as_json:
+        return print_json("summary", made.to_dict())
+    rows = [
+        ["images", f"{made.images} of a reference of {made.reference}"],
+        ["bytes", f"{made.bytes} ({', '.join(f'{name} {size}' for name, size in made.sections.items())}), {8 * made.bytes / made.images:.1f} bits an image"],
+        ["coder", f"{made.coder} ({', '.join(f'{name} {size}' for name, size in made.coders.items())})"],
+        ["reference", f"key id {made.key_id}, content id {made.content_id}"],
+        ["notes", json.dumps(dict(made.notes))],
+        ["classes", ", ".join(f"{name} {count}" for name, count in made.class_counts.items())],
+    ]  # fmt: skip
+    print_table(rows, title=f"{payload}, payload version {made.version}")
+    return None
+
+
+@app.command(cls=PladaCommand)
+def search(
+    query: Annotated[list[str], typer.Argument(help="Image files, or position:NUMBER.")],
+    index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
+    k: Annotated[int, typer.Option("-k", help="Hits for each query.")] = 10,
+    sheet: Annotated[Path | None, typer.Option(help="Write the hits as pictures (PNG).")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Find the images of a reference that are nearest to a picture."""
+    from plada.console import print_json, print_table
+
+    found = plada.search(query, index=index, k=k, sheet=sheet, home=home)
+    hits = [
+        {**({"query": text} if len(query) > 1 else {}), "position": hit.position, "key": hit.key, "score": hit.score}
+        for text, row in zip(query, found, strict=True)
+        for hit in row
+    ]
+    if as_json:
+        return print_json("summary", {"hits": hits})
+    for text, row in zip(query, found, strict=True):
+        print_table(
+            [[str(h.position), h.key, f"{h.score:.4f}"] for h in row], head=("position", "key", "score"), title=text
+        )
+    return None
+
+
+@app.command(cls=PladaCommand)
+def datasets(home: Home = None, as_json: Json = False) -> None:
+    """List the registered collections and whether they are on this machine."""
+    from plada.console import print_json, print_table
+
+    listed = plada.datasets(home=home)
+    if as_json:
+        return print_json("summary", {"datasets": [entry.to_dict() for entry in listed]})
+    rows = [
+        [
+            entry.name, entry.role, entry.about, f"{entry.images:,}", str(entry.classes or "-"),
+            "built in" if entry.path is None else "here" if entry.present else f"not here; looked in {entry.path}",
+            "yes" if entry.indexed else "",
+        ]
+        for entry in listed
+    ]  # fmt: skip
+    print_table(rows, head=("name", "role", "what", "images", "classes", "present", "indexed"))
+    return None
+
+
+@app.command(cls=PladaCommand)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the payload and the contact sheet.")] = Path("plada-demo"),
+    source: Annotated[str, typer.Option(help="glyphs, or another draw of it such as glyphs:count=5000.")] = "glyphs",
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go the whole way on real handwriting: index, select, read back, train, test. Nothing is downloaded."""
+    from plada.console import print_json, print_table, reporter
+
+    with reporter(as_json=as_json, quiet=quiet) as report:
+        made = plada.demo(out=out, source=source, home=home, report=report)
+    if as_json:
+        return print_json("summary", made.to_dict())
+    students = ", ".join(f"{value:.1%}" for value in made.student_accuracies)
+    share = made.payload_bytes / made.target_bytes
+    rows = [
+        ["reference", f"{made.images} drawn characters, {made.images_per_second:.0f} images/s"],
+        ["teacher accuracy", f"{made.teacher_accuracy:.1%} on handwritten digits (test split)"],
+        ["payload", f"{made.payload_bytes} bytes for {made.payload_images} labels, {share:.1%} of the target's own training images ({made.target_bytes} bytes as PNG)"],
+        ["student accuracy", f"{made.student_accuracy:.1%} +- {made.student_spread:.1%} (test split; {students}), trained on drawn characters only"],
+        ["seconds", f"{_seconds(made.seconds)}, {sum(made.seconds.values()):.1f} in all"],
+        ["reused", ", ".join(made.reused) + " of an earlier run" if made.reused else "nothing; a second run reuses the index"],
+        ["files", f"{made.payload}, {made.sheet} (the chosen images of each class)"],
+    ]  # fmt: skip
+    print_table(rows, title="plada demo")
+    return None
+
+
+@app.command(cls=PladaCommand)
+def doctor(home: Home = None, as_json: Json = False) -> None:
+    """Report what is installed, what it sees, and what to install for what is missing."""
+    from plada.console import print_json, print_table
+    from plada.units import format_size
+
+    found = plada.doctor(home=home)
+    if as_json:
+        return print_json("summary", found.to_dict())
+    rows = [[p.name, p.version or "-", p.problem or "loads"] for p in found.packages]
+    print_table(rows, head=("package", "version", "state"))
+    print_table(
+        [
+            ["plada", f"{found.plada}, Python {found.python}, {found.machine}, {found.processors} processors"],
+            ["torch sees", ", ".join(found.torch_devices) or "nothing; torch is not there"],
+            ["FAISS sees", "nothing; FAISS is not there" if found.faiss_gpus is None else f"the CPU and {found.faiss_gpus} GPUs"],
+            ["home", f"{found.home}, {format_size(found.free_bytes)} free"],
+            ["indexes", ", ".join(found.indexes) or "none yet"],
+        ]
+    )  # fmt: skip
+    for line in found.advice:
+        print(line)
+    if not found.advice:
+        print("all is well")
+    return None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"plada {plada.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Ship a classification task as labels for images that every client already holds."""
+
+
+def _pairs(texts: list[str] | None) -> dict[str, Any]:
+    """NAME=VALUE options; a value that reads as JSON (a number, true, false) is taken as such, else as text."""
+    pairs: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise RequestError(f"option '{text}': expected NAME=VALUE")
+        try:
+            pairs[name] = json.loads(value)
+        except ValueError:
+            pairs[name] = value
+    return pairs
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def _seconds(stages: Any) -> str:
+    return ", ".join(f"{stage} {spent:.1f}" for stage, spent in stages.items())
+
+
+def main() -> None:
+    """The `plada` command. A polite kill is treated as Ctrl-C, so that it too leaves everything resumable."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    app()
+
+
+if __name__ == "__main__":
+    main()

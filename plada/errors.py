@@ -1,0 +1,124 @@
+"""Everything plada raises on purpose.
+
+* PladaError                     exit 1   something nobody planned for
+  + RequestError                 exit 2   the request is wrong: an impossible option, a missing file
+    - UnknownName                         no such data set, encoder, rule, student, index
+    - BudgetTooSmall                      not even one label a class fits
+    - MissingExtra                        an optional package is not installed
+  + PayloadError                 exit 3   the payload is bad
+    - PayloadTruncated                    bytes are missing at the end
+    - PayloadCorrupt                      bytes are wrong
+    - PayloadUnsupported                  written by a newer plada
+  + ReferenceMismatch            exit 4   the images or the index here are not the ones meant
+  + DataError                    exit 5   the data is bad: no readable image, a class without images
+    - Unreadable                          one image that cannot be decoded
+  + Interrupted                  exit 6   stopped half-way; the command to resume is in the message
+  + ResourceError                exit 7   disk full, out of memory, locked by another process
+
+A message says where, what was expected, what was found and what to do next. What a caller may want to act on is
+an attribute, so nobody parses text.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PladaError(Exception):
+    """Root of the tree. `exit_code` is the command line's exit status."""
+
+    exit_code = 1
+
+
+class RequestError(PladaError):
+    """The request cannot be met as it was put."""
+
+    exit_code = 2
+
+
+class UnknownName(RequestError):
+    """A name that nothing is registered under; lists what exists and the nearest name."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        self.nearest = next(iter(difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)), None)
+        parts = [f"unknown {kind} '{name}'"]
+        if self.nearest:
+            parts.append(f"did you mean '{self.nearest}'?")
+        parts.append(f"known: {', '.join(self.known)}" if self.known else f"there is no {kind} yet")
+        super().__init__("; ".join(parts) + (f". {hint}" if hint else ""))
+
+
+class BudgetTooSmall(RequestError):
+    """Not even one label for each class fits into the budget."""
+
+    def __init__(self, *, budget: int, least: int, classes: int) -> None:
+        self.budget, self.least, self.classes = budget, least, classes
+        super().__init__(
+            f"budget of {budget} bytes: one label for each of {classes} classes needs a file of {least} bytes. "
+            f"Give --budget {least} or more"
+        )
+
+
+class MissingExtra(RequestError):
+    """A package that this task needs and a bare installation does not have."""
+
+    def __init__(self, *, package: str, extra: str, purpose: str, reason: str = "is not installed") -> None:
+        self.package, self.extra = package, extra
+        super().__init__(
+            f"{purpose} needs {package}, which {reason}. Run: pip install 'plada[{extra}]' "
+            "(`plada doctor` shows what is there)"
+        )
+
+
+class PayloadError(PladaError):
+    """The payload cannot be used."""
+
+    exit_code = 3
+
+
+class PayloadTruncated(PayloadError):
+    """The file ends before its header says it should."""
+
+
+class PayloadCorrupt(PayloadError):
+    """The bytes contradict their checksum or the format."""
+
+
+class PayloadUnsupported(PayloadError):
+    """Made by a newer plada, or with a part that this one does not know."""
+
+
+class ReferenceMismatch(PladaError):
+    """What lies here is not what was meant: other images, or an index of another encoder."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, wanted: str = "", found: str = "") -> None:
+        super().__init__(message)
+        self.wanted, self.found = wanted, found
+
+
+class DataError(PladaError):
+    """The data cannot serve: nothing readable, a class without images, two files with one key."""
+
+    exit_code = 5
+
+
+class Unreadable(DataError):
+    """One image that cannot be decoded; the message is the reason alone."""
+
+
+class Interrupted(PladaError):
+    """Stopped half-way with everything finished so far kept."""
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, resume: str) -> None:
+        super().__init__(f"{message}. Resume with: {resume}")
+        self.resume = resume
+
+
+class ResourceError(PladaError):
+    """Disk full, out of memory, or another process holds what is needed."""
+
+    exit_code = 7

@@ -1,0 +1,225 @@
+"""The store of an index: a LanceDB table `images` that grows by whole shards, and index.json, which is written last.
+
+No index.json, no index. The rows that are there are the ledger of an unfinished build; `building.json` says what for.
+The rules of libraries.md section 2 hold here: one writer, own position column, explicit schema, never an update.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from plada.errors import DataError, ResourceError
+from plada.extras import require
+from plada.files import write_json
+from plada.indexer.embed import Rows
+from plada.sources.manifest import HASH_BYTES, Manifest, make_manifest
+
+FORMAT = 1
+TABLE = "images"
+_SCAN_ROWS = 8192
+
+
+def shard_rows(images: int) -> int:
+    """Rows a commit: what a kill can cost against what many commits cost when the table is opened (65 536 at 14 M)."""
+    return min(65_536, max(1024, images // 16))
+
+
+def connect(folder: Path) -> Any:
+    """The LanceDB database in `folder`.
+
+    Raises:
+        MissingExtra: lancedb is not installed.
+    """
+    # The library reports "No existing dataset" for each first write; errors still come through.
+    os.environ.setdefault("LANCEDB_LOG", "error")
+    require("lancedb", extra="cpu", purpose="an index")
+    require("lance", extra="cpu", purpose="an index")
+    import lancedb
+
+    return lancedb.connect(folder)
+
+
+def schema(dimension: int) -> Any:
+    """Columns of the table; an unreadable image has a null vector and says why in `status`."""
+    return pa.schema(
+        [
+            pa.field("position", pa.uint32(), nullable=False),
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.float16(), dimension)),
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+            pa.field("size", pa.int64(), nullable=False),
+            pa.field("hash", pa.binary(HASH_BYTES), nullable=False),
+            pa.field("status", pa.string(), nullable=False),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One index's folder."""
+
+    folder: Path
+
+    @property
+    def info_path(self) -> Path:
+        return self.folder / "index.json"
+
+    def info(self) -> dict[str, Any] | None:
+        """What index.json says, or None where the index is not complete.
+
+        Raises:
+            DataError: damaged, or written by a newer plada.
+        """
+        return self._json(self.info_path)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer; the lock goes with the process, so a kill leaves none behind.
+
+        Raises:
+            ResourceError: another process is writing this index.
+        """
+        require("filelock", extra="cpu", purpose="an index")
+        import filelock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except filelock.Timeout as err:
+            raise ResourceError(
+                f"{self.folder}: another process is writing this index. Wait for it, or stop it"
+            ) from err
+
+    def begin(self, plan: dict[str, Any], *, restart: bool) -> int:
+        """Rows already there of a build with the same `plan`; anything else that is there is cleared away first."""
+        plan = {"format": FORMAT, **json.loads(json.dumps(plan))}
+        if not restart and self._json(self.folder / "building.json") == plan:
+            return self.rows()
+        self.clear()
+        write_json(self.folder / "building.json", plan)
+        return 0
+
+    def clear(self) -> None:
+        """Remove everything but the lock; index.json first, so that no half of an index passes for a whole."""
+        self.info_path.unlink(missing_ok=True)
+        (self.folder / "building.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder / f"{TABLE}.lance", ignore_errors=True)
+
+    def append(self, rows: Rows, keys: Any) -> None:
+        """Commit one shard; it is in the table whole or not at all. `keys`: pyarrow string array of these rows."""
+        n, dimension = rows.vectors.shape
+        flat = pa.array(np.ascontiguousarray(rows.vectors).reshape(-1))
+        unreadable = pa.array([bool(reason) for reason in rows.status])
+        columns = [
+            pa.array(np.arange(rows.start, rows.start + n, dtype=np.uint32)),
+            keys,
+            pa.FixedSizeListArray.from_arrays(flat, dimension, mask=unreadable),
+            pa.array(rows.width),
+            pa.array(rows.height),
+            pa.array(rows.sizes),
+            pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), n, [None, pa.py_buffer(rows.hashes)]),
+            pa.array(rows.status, pa.string()),
+        ]
+        table = pa.Table.from_arrays(columns, schema=schema(dimension))
+        database = connect(self.folder)
+        if (self.folder / f"{TABLE}.lance").exists():
+            database.open_table(TABLE).add(table)
+        else:
+            database.create_table(TABLE, table)
+
+    def finish(self, keys: Any, info: dict[str, Any]) -> tuple[Manifest, list[tuple[int, str]]]:
+        """Check every row, then write index.json: (manifest, unreadable images as (position, reason)).
+
+        Raises:
+            DataError: rows missing, out of order or of other keys; no readable image.
+        """
+        n = len(keys)
+        sizes, hashes = np.empty(n, np.int64), np.empty((n, HASH_BYTES), np.uint8)
+        total, readable, at = np.zeros(info["dimension"]), 0, 0
+        unreadable: list[tuple[int, str]] = []
+        for batch in self.batches(["position", "key", "vector", "size", "hash", "status"]):
+            stop = at + batch.num_rows
+            positions = batch.column("position").to_numpy()
+            if stop > n or not np.array_equal(positions, np.arange(at, stop)) or batch.column("key") != keys[at:stop]:
+                raise DataError(
+                    f"{self.folder}: the rows from {at} on are not those of the collection. Run again with --restart"
+                )
+            sizes[at:stop] = batch.column("size").to_numpy()
+            hashes[at:stop] = _bytes_of(batch.column("hash"))
+            _, vectors = readable_rows(batch)
+            total += vectors.sum(axis=0, dtype=np.float64)
+            readable += len(vectors)
+            for row, reason in enumerate(batch.column("status").to_pylist()):
+                if reason:
+                    unreadable.append((at + row, reason))
+            at = stop
+        if at != n:
+            raise DataError(f"{self.folder}: {at} of {n} rows are there. Run again to go on, or with --restart")
+        if not readable:
+            raise DataError(
+                f"no readable image among {n}; the first, {keys[unreadable[0][0]]}, is {unreadable[0][1]}. Check the collection"
+            )
+        manifest = make_manifest(keys, sizes, hashes)
+        ids = {"key_id": manifest.key_id.hex(), "content_id": manifest.content_id.hex()}
+        mean = [float(value) for value in total / readable]
+        version = connect(self.folder).open_table(TABLE).version
+        # The readable mean is kept because a linear teacher stands on centred embeddings.
+        write_json(
+            self.info_path,
+            {**info, **ids, "format": FORMAT, "unreadable": len(unreadable), "mean": mean, "version": version},
+        )
+        (self.folder / "building.json").unlink(missing_ok=True)
+        return manifest, unreadable
+
+    def batches(self, columns: list[str]) -> Iterator[Any]:
+        """Record batches of all rows in order of position."""
+        dataset = connect(self.folder).open_table(TABLE).to_lance()
+        yield from dataset.to_batches(columns=columns, batch_size=_SCAN_ROWS, scan_in_order=True)
+
+    def rows(self) -> int:
+        """Images that are committed."""
+        if not (self.folder / f"{TABLE}.lance").exists():
+            return 0
+        return int(connect(self.folder).open_table(TABLE).count_rows())
+
+    def _json(self, path: Path) -> dict[str, Any] | None:
+        try:
+            value = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as err:
+            raise DataError(f"{path}: cannot be read ({err}). Run `plada index` again with --restart") from err
+        if not isinstance(value, dict) or not isinstance(value.get("format"), int):
+            raise DataError(f"{path}: not a plada index. Run `plada index` again with --restart")
+        if value["format"] > FORMAT:
+            raise DataError(
+                f"{path}: index of format {value['format']}; this plada reads {FORMAT}. Install a newer plada"
+            )
+        return value
+
+
+def readable_rows(batch: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:
+    """(positions int64 [m], vectors float16 [m, d]) of the rows of a record batch that have a vector."""
+    column = batch.column("vector")
+    dimension = column.type.list_size
+    positions = batch.column("position").to_numpy().astype(np.int64)
+    if column.null_count:
+        positions = positions[column.is_valid().to_numpy(zero_copy_only=False)]
+    # flatten() leaves the nulls out and honours the slice; .values would do neither.
+    return positions, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
+
+
+def _bytes_of(column: Any) -> npt.NDArray[np.uint8]:
+    raw = np.frombuffer(column.buffers()[1], np.uint8)
+    return raw.reshape(-1, HASH_BYTES)[column.offset : column.offset + len(column)]

@@ -1,0 +1,80 @@
+"""The linear teacher: a head on the index's own embeddings, and the reference labelled in one pass over the table."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import DataError
+from plada.indexer.encoders import Encoder
+from plada.labeler.scores import PseudoLabels
+from plada.labeler.teachers import F32, accuracy, fit_linear_teacher, pseudo_label
+from plada.progress import Report, Tracker
+from plada.retrieval.index import Index
+from plada.sources.decode import load_pixels
+from plada.sources.targets import Split, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherReport:
+    """Kind of teacher and its accuracy on the target's test and validation images (None where there are none)."""
+
+    kind: str
+    accuracy: float | None
+    validation_accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Readable images of a split: vectors float32 [n, d], labels int64 [n]; `left_out` could not be read."""
+
+    vectors: F32
+    labels: npt.NDArray[np.int64]
+    left_out: int
+
+
+def embed_split(encoder: Encoder, split: Split, *, stage: str, report: Report, batch_size: int = 64) -> Embedded:
+    """Embeddings of a target's images by the index's encoder.
+
+    Raises:
+        DataError: no image of the split can be read.
+    """
+    vectors: list[F32] = [np.zeros((0, encoder.config.dimension), np.float32)]
+    kept: list[npt.NDArray[np.bool_]] = []
+    tracker = Tracker(stage, len(split), report)
+    for start in range(0, len(split), batch_size):
+        pixels, readable = load_pixels(
+            split.collection.read, split.positions[start : start + batch_size], encoder.view, stage=stage
+        )
+        kept.append(readable)
+        if readable.any():
+            vectors.append(encoder.encode(pixels[readable]))
+        tracker.advance(len(readable))
+    mask = np.concatenate(kept) if kept else np.zeros(0, np.bool_)
+    if len(split) and not mask.any():
+        raise DataError(f"{split.collection.location}: none of {len(split)} images can be read")
+    return Embedded(np.concatenate(vectors), split.labels[mask], int((~mask).sum()))
+
+
+def linear_teacher(
+    index: Index, target: Target, train: Embedded, validation: Embedded, test: Embedded | None, *, report: Report
+) -> tuple[PseudoLabels, TeacherReport]:
+    """Train the head on `train`, choose its penalty on `validation`, and label every image of the index.
+
+    Raises:
+        DataError: a class without a readable training image.
+    """
+    classes = len(target.classes)
+    missing = np.flatnonzero(np.bincount(train.labels, minlength=classes) == 0)
+    if len(missing):
+        raise DataError(
+            f"target {target.name}: class '{target.classes[missing[0]]}' has no readable training image. "
+            "Add one, or leave the class out"
+        )
+    head, judged = fit_linear_teacher(
+        (train.vectors, train.labels), (validation.vectors, validation.labels), classes=classes, mean=index.mean
+    )
+    tracker = Tracker("label", len(index), report)
+    labels = pseudo_label(index.scan(), head.logits, classes=classes, advance=tracker.advance)
+    tested = accuracy(head.logits(test.vectors), test.labels) if test is not None else None
+    return labels, TeacherReport(kind="linear", accuracy=tested, validation_accuracy=judged)

@@ -1,0 +1,120 @@
+"""Teachers: a target's classifier, run over the whole reference to pseudo-label it.
+
+`linear` is a softmax head on the index's own embeddings: the reference is labelled in one pass over the table.
+`finetune:ARCH` is a network trained on the target's images; it sees the reference's images. How a network is trained
+is handed in by the caller, since the loop belongs to the client's half.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import DataError
+from plada.extras import require
+from plada.labeler.scores import SCORES, PseudoLabels
+
+F32 = npt.NDArray[np.float32]
+PENALTY = 1e-3
+_PENALTIES = (1e-5, 1e-4, PENALTY, 1e-2)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A linear classifier on centred, rescaled embeddings: logits = (x - mean) @ weight + bias."""
+
+    mean: F32  # [d]
+    weight: F32  # [d, c]
+    bias: F32  # [c]
+
+    def logits(self, vectors: npt.NDArray[np.floating]) -> F32:
+        """Logits float32 [n, c] of embeddings [n, d]."""
+        return (np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias
+
+
+def fit_head(
+    vectors: F32, labels: npt.NDArray[np.int64], *, classes: int, mean: F32, penalty: float, steps: int = 300
+) -> Head:
+    """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples; deterministic.
+
+    vectors float32 [n, d] of length one, labels int64 [n], mean float32 [d] (the reference's). The centred vectors are
+    scaled to a mean length of one, so that a penalty means the same for every encoder.
+    """
+    require("torch", extra="client", purpose="a linear teacher")
+    import torch
+
+    centred = vectors.astype(np.float32) - mean
+    scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
+    x = torch.from_numpy(centred * scale)
+    y = torch.from_numpy(labels)
+    weight = torch.zeros(x.shape[1], classes, requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        value = torch.nn.functional.cross_entropy(x @ weight + bias, y) + penalty * weight.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return Head(mean.astype(np.float32), weight.detach().numpy() * np.float32(scale), bias.detach().numpy())
+
+
+def fit_linear_teacher(
+    train: tuple[F32, npt.NDArray[np.int64]],
+    validation: tuple[F32, npt.NDArray[np.int64]],
+    *,
+    classes: int,
+    mean: F32,
+) -> tuple[Head, float | None]:
+    """(head, validation accuracy) with the penalty chosen on the validation images; each pair is (vectors, labels).
+
+    Without validation images the penalty is PENALTY and the accuracy None.
+    """
+    if not len(validation[1]):
+        return fit_head(*train, classes=classes, mean=mean, penalty=PENALTY), None
+    heads = [fit_head(*train, classes=classes, mean=mean, penalty=penalty) for penalty in _PENALTIES]
+    judged = [accuracy(head.logits(validation[0]), validation[1]) for head in heads]
+    best = int(np.argmax(judged))
+    return heads[best], judged[best]
+
+
+def accuracy(logits: F32, labels: npt.NDArray[np.int64]) -> float:
+    """Share of right argmaxes; 0 for no image."""
+    return float((logits.argmax(axis=1) == labels).mean()) if len(labels) else 0.0
+
+
+def pseudo_label(
+    blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.generic]]],
+    logits_of: Callable[[npt.NDArray[np.generic]], F32],
+    *,
+    classes: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> PseudoLabels:
+    """One pass of a teacher over the reference; `blocks` gives (positions [m], inputs [m, ...]).
+
+    Only a label and three scores are kept of each image, so memory does not grow with the classes.
+
+    Raises:
+        DataError: the teacher gave logits that are not finite, or of another shape; no image at all.
+    """
+    positions: list[npt.NDArray[np.int64]] = []
+    labels: list[npt.NDArray[np.int64]] = []
+    scores: dict[str, list[F32]] = {name: [] for name in SCORES}
+    for where, inputs in blocks:
+        if not len(where):
+            continue
+        logits = logits_of(inputs)
+        if logits.shape != (len(where), classes) or not np.isfinite(logits).all():
+            raise DataError(f"teacher: logits of shape {logits.shape}, expected finite ({len(where)}, {classes})")
+        positions.append(where)
+        labels.append(logits.argmax(axis=1))
+        for name, score in SCORES.items():
+            scores[name].append(score(logits))
+        advance(len(where))
+    if not positions:
+        raise DataError("teacher: the reference has no readable image")
+    joined = {name: np.concatenate(parts) for name, parts in scores.items()}
+    return PseudoLabels(np.concatenate(positions), np.concatenate(labels), joined, classes)

@@ -1,0 +1,189 @@
+"""Networks: plada's own small one and everything timm has. Built here and nowhere else, so that weights are never
+random by accident and torchvision always loads."""
+
+import hashlib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plada.errors import DataError, RequestError, UnknownName
+from plada.extras import require
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+SMALL_CNN = "small_cnn"
+_shim: list[Any] = []  # keeps the registration below alive
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A module that takes normalised RGB [n, 3, size, size] and gives logits [n, classes].
+
+    `size`, `crop`, `interpolation`, `mean`, `std` are the preprocessing that belongs to the weights; `trained` says
+    whether the body was loaded from weights.
+    """
+
+    name: str
+    module: "nn.Module"
+    size: int
+    crop: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    trained: bool
+
+
+def import_timm() -> Any:
+    """timm, with torchvision made loadable where its wheel was built for CUDA and torch for the CPU.
+
+    The general index serves only CUDA builds of torchvision; beside a CPU torch their operators are missing and
+    `import torchvision` fails. Declaring the two operators is enough: nothing that timm does calls them.
+
+    Raises:
+        MissingExtra: torch, torchvision or timm is missing or broken.
+    """
+    require("torch", extra="client", purpose="a network")
+    import torch
+
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        if torch.version.cuda is None and not _shim:
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            for name in ("nms", "qnms"):
+                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _shim.append(library)
+    except ImportError:
+        pass  # said by the next line
+    require("torchvision", extra="client", purpose="a timm network")
+    require("timm", extra="client", purpose="a timm network")
+    return importlib.import_module("timm")
+
+
+def build_network(
+    name: str,
+    *,
+    classes: int,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    model_args: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+) -> Network:
+    """A network with a fresh head of `classes` outputs on a random, given (`weights`) or downloaded (`pretrained`) body.
+
+    Raises:
+        UnknownName: neither small_cnn nor a timm architecture.
+        RequestError: options that do not fit the network.
+        DataError: weights of another architecture.
+    """
+    if name == SMALL_CNN:
+        from plada.small_cnn import SmallCnn
+
+        if weights or pretrained or model_args:
+            raise RequestError(f"{name} starts from nothing: it takes no weights and no model arguments")
+        require("torch", extra="client", purpose="a network")
+        return Network(name, SmallCnn(classes), image_size or 16, 1.0, "bicubic", (0.5,) * 3, (0.5,) * 3, trained=False)
+    timm = import_timm()
+    architecture = name.removeprefix("timm:")
+    if not timm.is_model(architecture.partition(".")[0]):
+        raise UnknownName("network", name, _near(timm, architecture), hint="Any timm architecture will do")
+    arguments = dict(model_args or {})
+    if weights is not None:
+        module = load_weights(timm, architecture, weights, arguments)
+        module.reset_classifier(classes)
+    else:
+        try:
+            module = timm.create_model(architecture, pretrained=pretrained, num_classes=classes, **arguments)
+        except (TypeError, RuntimeError, OSError) as err:
+            raise RequestError(f"network {name}: cannot be made ({_first_line(err)})") from err
+    config = timm.data.resolve_model_data_config(module)
+    return Network(
+        name=name,
+        module=module,
+        size=image_size or int(config["input_size"][-1]),
+        crop=1.0 if image_size else float(config["crop_pct"]),
+        interpolation=str(config["interpolation"]),
+        mean=tuple(map(float, config["mean"])),
+        std=tuple(map(float, config["std"])),
+        trained=weights is not None or pretrained,
+    )
+
+
+def load_weights(timm: Any, architecture: str, weights: Path, arguments: Mapping[str, Any]) -> "nn.Module":
+    """A timm module filled from a safetensors file, every tensor of both sides accounted for, head included.
+
+    Raises:
+        DataError: not a safetensors file, or tensors of another architecture (the first is named).
+        RequestError: arguments that the architecture does not take, no such file.
+    """
+    state = read_safetensors(weights)
+    try:
+        plain = timm.create_model(architecture, **arguments)
+        head = plain.pretrained_cfg.get("classifier")
+        outputs = state.get(f"{head}.weight") if isinstance(head, str) else None
+        module: nn.Module = plain
+        if outputs is not None and outputs.shape[0] != plain.num_classes:
+            module = timm.create_model(architecture, num_classes=outputs.shape[0], **arguments)
+    except TypeError as err:
+        raise RequestError(f"network {architecture}: {_first_line(err)}. Check --model-arg") from err
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as err:
+        raise DataError(
+            f"{weights}: not the weights of {architecture} with {dict(arguments)} ({_mismatch(module, state)})"
+        ) from err
+    return module
+
+
+def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
+    """All tensors of a safetensors file; no other format is read, since pickles can run code.
+
+    Raises:
+        RequestError: no such file. DataError: not a safetensors file.
+    """
+    require("safetensors.torch", extra="client", purpose="weights")
+    import safetensors.torch
+
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError as err:
+        raise RequestError(f"{path}: no such weights file") from err
+    except Exception as err:  # SafetensorError derives from Exception alone
+        raise DataError(
+            f"{path}: not a safetensors file ({_first_line(err)}). Convert it with safetensors.torch.save_file"
+        ) from err
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hex.
+
+    Raises:
+        RequestError: no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:
+        raise RequestError(f"{path}: cannot be read ({err.strerror})") from err
+
+
+def _mismatch(module: "nn.Module", state: "Mapping[str, torch.Tensor]") -> str:
+    own = module.state_dict()
+    for kind, names in (("lacks", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
+        if names:
+            return f"the file {kind} {min(names)}"
+    name = next(name for name in own if own[name].shape != state[name].shape)
+    return f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+
+
+def _near(timm: Any, name: str) -> list[str]:
+    stem = name.partition(".")[0][:6]
+    return [SMALL_CNN, *timm.list_models(f"{stem}*")[:8]]
+
+
+def _first_line(err: BaseException) -> str:
+    return (str(err).splitlines() or [type(err).__name__])[0]

@@ -1,0 +1,61 @@
+"""How long work tells how far it is: a stream of events that the caller may show, log or ignore."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`done` of `total` items of a stage (total None: not known), at `rate` items a second."""
+
+    stage: str
+    done: int
+    total: int | None
+    rate: float
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """The default listener."""
+
+
+class Tracker:
+    """Counts the items of one stage and reports at most ten times a second, and once at its end."""
+
+    def __init__(self, stage: str, total: int | None, report: Report) -> None:
+        self.stage, self.total, self.report = stage, total, report
+        self.done = 0
+        self._start = time.monotonic()
+        self._last = float("-inf")
+
+    def advance(self, items: int = 1) -> None:
+        """Say that `items` more are done."""
+        self.done += items
+        now = time.monotonic()
+        if now - self._last >= 0.1 or self.done == self.total:
+            self._last = now
+            self.report(Progress(self.stage, self.done, self.total, self.rate))
+
+    @property
+    def rate(self) -> float:
+        """Items a second since the stage began."""
+        return self.done / max(time.monotonic() - self._start, 1e-9)
+
+
+@dataclass
+class Clock:
+    """Seconds spent in each named stage; a stage that is entered twice adds up."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start

@@ -1,0 +1,84 @@
+"""A selection: the images chosen for a target, as a table, a payload and a report."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.labeler.linear import TeacherReport
+from plada.labeler.scores import PseudoLabels
+from plada.payload.payload import Payload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One rule that was tried: images kept, bytes of the file, and what a linear student of it reaches on validation."""
+
+    rule: str
+    keep: int
+    bytes: int
+    validation_accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionReport:
+    """What `plada select` says of its work; the fields of its --json summary."""
+
+    payload: str | None
+    bytes: int
+    budget: int
+    images: int
+    classes: int
+    class_counts: Mapping[str, int]
+    empty_classes: tuple[str, ...]
+    keep_rate: float
+    rule: str
+    coder: str
+    teacher: TeacherReport
+    tried: tuple[Tried, ...]
+    left_out: int  # target images that could not be read
+    seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`table` (pyarrow) has position, key, label, score, class_rank; rank 0 is the best image of its class."""
+
+    table: Any
+    payload: Payload
+    report: SelectionReport
+
+
+def make_table(
+    labels: PseudoLabels, rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], keys: list[str]
+) -> Any:
+    """The table of a selection in order of position; `rows` [k] of `labels`, `scores` [n] of all of them, `keys` [k]."""
+    import pyarrow as pa
+
+    order = np.argsort(rows)
+    chosen = rows[order]
+    names = labels.labels[chosen]
+    return pa.table(
+        {
+            "position": pa.array(labels.positions[chosen].astype(np.uint32)),
+            "key": pa.array([keys[i] for i in order], pa.string()),
+            "label": pa.array(names.astype(np.int32)),
+            "score": pa.array(scores[chosen]),
+            "class_rank": pa.array(class_ranks(names, scores[chosen]).astype(np.int32)),
+        }
+    )
+
+
+def class_ranks(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Rank of each image within its class by falling score, int64 [k]; ties to the earlier row."""
+    order = np.lexsort((-scores, labels))
+    starts = np.searchsorted(labels[order], labels[order])
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - starts
+    return ranks

@@ -1,0 +1,1 @@
+"""Collections of images: listing, identity, decoding, and the names they are known by."""

@@ -1,0 +1,144 @@
+"""A reference on this machine: the collection, and the manifest that says which images it is made of."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from PIL import Image
+
+from plada.errors import ReferenceMismatch
+from plada.files import write_json
+from plada.progress import Report, silent
+from plada.sources.collection import Collection
+from plada.sources.decode import decode
+from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest, scan_manifest
+
+_SAMPLE = 32  # images hashed again before a stored manifest is believed
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A collection with its manifest. `reused` says that the manifest was not made anew."""
+
+    name: str
+    collection: Collection
+    manifest: Manifest
+    reused: bool = False
+
+    def __len__(self) -> int:
+        return len(self.collection)
+
+    def read(self, position: int) -> bytes:
+        """Stored bytes of one image, hashed again and compared with the manifest.
+
+        Raises:
+            ReferenceMismatch: the bytes are not those of the manifest.
+            DataError: the image cannot be read.
+        """
+        data = self.collection.read(position)
+        wanted, found = self.manifest.hashes[position].tobytes(), content_hash(data)
+        if wanted != found:
+            raise ReferenceMismatch(
+                f"{self.collection.location}: image {position} ({self.collection.keys[position]}) has changed since the "
+                f"manifest was made: expected {wanted.hex()}, found {found.hex()}. Restore it, or index again",
+                wanted=wanted.hex(),
+                found=found.hex(),
+            )
+        return data
+
+    def image(self, position: int) -> Image.Image:
+        """One decoded image, RGB. Raises as `read` does, and Unreadable where it cannot be decoded."""
+        return decode(self.read(position))
+
+
+def slug(location: str) -> str:
+    """A folder name for a collection: the name itself if it is registered, else its last part and a hash of all of it."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(location).name).strip("-.") or "collection"
+    if plain == location:
+        return plain
+    return f"{plain}-{hashlib.sha256(location.encode()).hexdigest()[:8]}"
+
+
+def manifest_folder(home: Path, collection: Collection) -> Path:
+    """Where the manifest of a collection is kept."""
+    return home / "references" / slug(collection.location)
+
+
+def save_reference(home: Path, name: str, collection: Collection, manifest: Manifest) -> None:
+    """Keep a manifest, so that nothing has to be hashed again, and note where the images are."""
+    folder = manifest_folder(home, collection)
+    manifest.save(folder / "manifest.parquet")
+    note = {
+        "name": name,
+        "location": collection.location,
+        "images": len(manifest),
+        "key_id": manifest.key_id.hex(),
+        "content_id": manifest.content_id.hex(),
+    }
+    write_json(folder / "reference.json", note)
+
+
+def open_reference(name: str, collection: Collection, home: Path, *, report: Report = silent) -> Reference:
+    """A collection with its manifest: the stored one if it still fits, else one made now by hashing every image.
+
+    A stored manifest fits when keys and sizes are the same and a seeded sample of images has the same hashes; the
+    images that are used are hashed again when they are read (`Reference.read`).
+    """
+    path = manifest_folder(home, collection) / "manifest.parquet"
+    if path.exists():
+        manifest = load_manifest(path)
+        if _fits(manifest, collection):
+            return Reference(name, collection, manifest, reused=True)
+    manifest = scan_manifest(collection, report=report)
+    save_reference(home, name, collection, manifest)
+    return Reference(name, collection, manifest)
+
+
+def find_reference(key: bytes, home: Path) -> str | None:
+    """Location of a collection whose manifest is kept here and whose key id begins with `key`; None if there is none."""
+    for path in sorted((home / "references").glob("*/reference.json")):
+        note = json.loads(path.read_text())
+        if bytes.fromhex(note["key_id"]).startswith(key):
+            return str(note["location"])
+    return None
+
+
+def _fits(manifest: Manifest, collection: Collection) -> bool:
+    if manifest.key_id != key_id(collection.keys) or not np.array_equal(manifest.sizes, collection.sizes):
+        return False
+    picks = np.random.default_rng(0).integers(len(manifest), size=min(_SAMPLE, len(manifest)))
+    return all(content_hash(collection.read(int(p))) == manifest.hashes[p].tobytes() for p in picks)
+
+
+def check_identity(reference: Reference, *, images: int, key: bytes, content: bytes, same_keys: bool = False) -> None:
+    """Refuse a reference whose images are not those meant; `key` and `content` may be cut (a payload's 8 bytes).
+
+    Raises:
+        ReferenceMismatch: another number of images, other keys, or (without `same_keys`) other bytes.
+    """
+    manifest = reference.manifest
+    where = reference.collection.location
+    if len(manifest) != images or manifest.key_id[: len(key)] != key:
+        raise ReferenceMismatch(
+            f"{where}: the payload labels a reference of {images} images with key id {key.hex()}; here are {len(manifest)} "
+            f"with key id {manifest.key_id[: len(key)].hex()}, first key '{manifest.keys[0]}'. Point --reference at the right collection",
+            wanted=key.hex(),
+            found=manifest.key_id.hex(),
+        )
+    if manifest.content_id[: len(content)] != content and not same_keys:
+        raise ReferenceMismatch(
+            f"{where}: the keys are those of the payload, but the images have other bytes (content id {content.hex()} is "
+            f"meant, {manifest.content_id[: len(content)].hex()} is here). If this is a resized or re-encoded copy, say --same-keys",
+            wanted=content.hex(),
+            found=manifest.content_id.hex(),
+        )
+
+
+def keys_at(manifest: Manifest, positions: Any) -> Any:
+    """pyarrow string array of the keys at `positions` (int array [k])."""
+    return pc.take(manifest.keys, np.asarray(positions, np.int64))

@@ -1,0 +1,146 @@
+"""The training loop: AdamW, warm-up and cosine, optional averaged weights; one page, for teachers and students alike."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import RequestError
+from plada.networks import Network
+from plada.progress import Report, Tracker, silent
+from plada.trainer.augment import augment
+from plada.trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+
+def fit(
+    network: Network,
+    pixels: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    *,
+    recipe: Recipe,
+    seed: int,
+    device: str | None = None,
+    stage: str = "train",
+    report: Report = silent,
+) -> None:
+    """Train `network.module` in place on pixels uint8 [n, size, size, 3] and labels int64 [n]; it ends in eval mode.
+
+    The caller seeds the module's own initial weights; `seed` decides order and augmentation, so that on a CPU the same
+    inputs give the same weights.
+
+    Raises:
+        RequestError: the loss is no longer finite.
+    """
+    import torch
+    from torch.nn import functional
+
+    where, generator = pick_device(device), torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)  # dropout
+    module = network.module.to(where, memory_format=torch.channels_last)
+    module.train()
+    if network.trained:
+        freeze_batch_norm(module)
+    batch_size = min(recipe.batch_size, len(labels))
+    steps = recipe.epochs * math.ceil(len(labels) / batch_size)
+    optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    warmup = max(1, round(recipe.warmup * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warmup, steps))
+    averaged = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=_ema(recipe.ema)) if recipe.ema else None
+    answers = torch.from_numpy(labels)
+    tracker = Tracker(stage, recipe.epochs * len(labels), report)
+    for _ in range(recipe.epochs):
+        order = torch.randperm(len(labels), generator=generator)
+        for rows in order.split(batch_size):
+            inputs = normalise(network, augment(to_floats(pixels[rows.numpy()], where), recipe, generator))
+            with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
+                outputs = module(inputs)
+            loss = functional.cross_entropy(
+                outputs.float(), answers[rows].to(where), label_smoothing=recipe.label_smoothing
+            )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            if averaged is not None:
+                averaged.update_parameters(module)
+            tracker.advance(len(rows))
+        if not math.isfinite(float(loss)):
+            raise RequestError(
+                f"training: the loss is {float(loss)} after {tracker.done} images. Lower the learning rate"
+            )
+    if averaged is not None:
+        module.load_state_dict(averaged.module.state_dict())
+    module.eval()
+
+
+def predict(
+    network: Network, pixels: npt.NDArray[np.uint8], *, device: str | None = None, batch_size: int = 256
+) -> npt.NDArray[np.float32]:
+    """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3]."""
+    import torch
+
+    where = pick_device(device)
+    module = network.module.eval().to(where, memory_format=torch.channels_last)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), batch_size):
+            batch = normalise(network, to_floats(pixels[start : start + batch_size], where))
+            parts.append(np.asarray(module(batch).float().cpu()))
+    return np.concatenate(parts)
+
+
+def pick_device(device: str | None) -> "torch.device":
+    """The device named, else the first GPU, else the CPU.
+
+    Raises:
+        RequestError: not a device of this machine.
+    """
+    import torch
+
+    try:
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as err:
+        raise RequestError(f"device '{device}': not on this machine. `plada doctor` lists what is") from err
+    return where
+
+
+def to_floats(pixels: npt.NDArray[np.uint8], where: "torch.device") -> "torch.Tensor":
+    """uint8 [n, h, w, 3] to floats [n, 3, h, w] between 0 and 1."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(where).permute(0, 3, 1, 2).float().div_(255)
+
+
+def normalise(network: Network, images: "torch.Tensor") -> "torch.Tensor":
+    """Subtract the network's mean and divide by its deviation, channel by channel."""
+    import torch
+
+    mean = torch.tensor(network.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(network.std, device=images.device).view(1, 3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def freeze_batch_norm(module: "torch.nn.Module") -> None:
+    """Keep the statistics of a trained body: a few hundred images of another kind would only spoil them."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.eval()
+
+
+def _rate(step: int, warmup: int, steps: int) -> float:
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _ema(decay: float) -> "object":
+    import torch
+
+    return torch.optim.swa_utils.get_ema_multi_avg_fn(decay)

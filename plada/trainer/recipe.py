@@ -1,0 +1,78 @@
+"""How a network is trained: a flat set of plain options, so that a payload can recommend some of them in a few bytes."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from plada.errors import RequestError, UnknownName
+from plada.networks import SMALL_CNN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Optimiser (AdamW, warm-up, cosine), and augmentation of each batch; a neutral value switches a part off."""
+
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.05
+    warmup: float = 0.1  # share of the steps
+    ema: float = 0.0  # decay per step of averaged weights, which then are the result
+    mirror: bool = True  # left-right, for half of the images
+    rotate: float = 10.0  # degrees either way
+    scale: float = 1.25  # drawn (log-uniform) from 1/scale to scale
+    stretch: float = 0.1  # exponent of a change of aspect, either way
+    shear: float = 0.0  # horizontal shift per unit of height, either way
+    translate: float = 0.1  # of the side, either way
+    resolution: float = 1.0  # smallest share of the side that a batch is reduced to and enlarged again
+
+    def __post_init__(self) -> None:
+        sound = (
+            self.epochs >= 1,
+            self.batch_size >= 1,
+            0 < self.learning_rate < 10,
+            0 <= self.weight_decay < 10,
+            0 <= self.label_smoothing < 1,
+            0 <= self.warmup < 1,
+            0 <= self.ema < 1,
+            0 <= self.rotate <= 180,
+            1 <= self.scale <= 4,
+            0 <= self.stretch <= 2,
+            0 <= self.shear <= 2,
+            0 <= self.translate <= 1,
+            0 < self.resolution <= 1,
+        )
+        if not all(sound):
+            raise RequestError(f"an option of the recipe is out of range: {asdict(self)}")
+
+    def changed(self, options: Mapping[str, Any]) -> "Recipe":
+        """This recipe with some options replaced; None leaves an option as it is.
+
+        Raises:
+            UnknownName: no such option. RequestError: a value of the wrong type or out of range.
+        """
+        known = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        values: dict[str, Any] = {}
+        for name, value in options.items():
+            if name not in known:
+                raise UnknownName("recipe option", name, known)
+            if value is None:
+                continue
+            whole = known[name] in (int, bool)
+            if isinstance(value, bool) != (known[name] is bool) or not isinstance(
+                value, int if whole else (int, float)
+            ):
+                raise RequestError(f"recipe option {name}={value!r}: expected {known[name].__name__}")
+            values[name] = known[name](value)
+        return replace(self, **values)
+
+
+# Starting points by network; docs/log.md has what was tried on validation splits.
+PHOTOGRAPHS = Recipe()
+SMALL_PICTURES = Recipe(epochs=30, learning_rate=3e-3)
+
+
+def default_recipe(network: str) -> Recipe:
+    """The starting point for a network: small_cnn learns small pictures from nothing, others are for photographs."""
+    return SMALL_PICTURES if network == SMALL_CNN else PHOTOGRAPHS
