@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from plada.errors import DataError, RequestError, UnknownName
 from plada.extras import require
@@ -53,7 +53,7 @@ def import_timm() -> Any:
         importlib.import_module("torchvision")
     except RuntimeError:
         if torch.version.cuda is None and not _shim:
-            library = torch.library.Library("torchvision", "FRAGMENT")
+            library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
             for name in ("nms", "qnms"):
                 library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             _shim.append(library)
@@ -94,7 +94,7 @@ def build_network(
     arguments = dict(model_args or {})
     if weights is not None:
         module = load_weights(timm, architecture, weights, arguments)
-        module.reset_classifier(classes)
+        module.reset_classifier(classes)  # type: ignore[operator]
     else:
         try:
             module = timm.create_model(architecture, pretrained=pretrained, num_classes=classes, **arguments)
@@ -156,6 +156,14 @@ def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
         raise DataError(
             f"{path}: not a safetensors file ({_first_line(err)}). Convert it with safetensors.torch.save_file"
         ) from err
+
+
+def to_device(module: "nn.Module", where: "torch.device") -> "nn.Module":
+    """Move a module, with its weights laid out channels last, which convolutions on CPU and GPU prefer."""
+    import torch
+
+    moved: nn.Module = cast(Any, module).to(where, memory_format=torch.channels_last)
+    return moved
 
 
 def file_digest(path: Path) -> str:

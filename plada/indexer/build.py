@@ -69,12 +69,13 @@ def build_index(
         if finished is not None:
             _same(finished, collection, encoder.config, reference_name, home)
             return _summary(store, finished, {**finished["seconds"], **clock.seconds}, reused=images, examples=())
-        plan = {"key_id": key_id(keys).hex(), "encoder": encoder.config.identity(), "shard": shard_rows(images)}
+        shard = shard_rows(images)
+        plan = {"key_id": key_id(keys).hex(), "encoder": encoder.config.identity(), "shard": shard}
         done = store.begin(plan, restart=restart)
         tracker = Tracker("embed", images - done, report)
         try:
-            for start in range(done, images, plan["shard"]):
-                stop = min(start + plan["shard"], images)
+            for start in range(done, images, shard):
+                stop = min(start + shard, images)
                 with clock("embed"):
                     rows = embed_rows(
                         collection, encoder, start, stop, batch_size=batch_size, workers=workers, tracker=tracker

@@ -39,7 +39,7 @@ def embed_rows(
     Raises:
         DataError: the encoder gave something that is not finite, or an image vanished since it was listed.
     """
-    n, size = stop - start, encoder.view.size
+    n = stop - start
     rows = Rows(
         start,
         np.zeros((n, encoder.config.dimension), np.float16),
@@ -64,12 +64,10 @@ def embed_rows(
 
     with ThreadPoolExecutor(workers) as pool:
         for first, images in _ahead(pool, prepare, n, batch_size):
-            good = [i for i, pixels in enumerate(images) if pixels is not None]
-            if good:
-                batch = np.empty((len(good), size, size, 3), np.uint8)
-                for place, i in enumerate(good):
-                    batch[place] = images[i]
-                rows.vectors[np.asarray(good) + first] = to_half(encoder.encode(batch), encoder.config.name)
+            readable = [(first + place, pixels) for place, pixels in enumerate(images) if pixels is not None]
+            if readable:
+                batch = np.stack([pixels for _, pixels in readable])
+                rows.vectors[[row for row, _ in readable]] = to_half(encoder.encode(batch), encoder.config.name)
             tracker.advance(len(images))
     return rows
 

@@ -31,14 +31,14 @@ def network_teacher(
     them and gives logits [n, classes]; validation and test are (pixels, labels)."""
     tracker = Tracker("label", len(reference), report)
 
-    def blocks() -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.generic]]]:
+    def blocks() -> Iterator[tuple[npt.NDArray[np.int64], Pixels]]:
         for start in range(0, len(reference), _BLOCK):
             positions = np.arange(start, min(start + _BLOCK, len(reference)))
             pixels, readable = load_pixels(reference.read, positions, view, stage="label")
             yield positions[readable], pixels[readable]
             tracker.advance(len(positions))
 
-    labels = pseudo_label(blocks(), lambda pixels: logits_of(pixels.astype(np.uint8, copy=False)), classes=classes)
+    labels = pseudo_label(blocks(), logits_of, classes=classes)
     return labels, TeacherReport(
         kind=kind,
         accuracy=accuracy(logits_of(test[0]), test[1]) if test is not None else None,

@@ -14,7 +14,7 @@ Score = Callable[[F32], F32]
 def energy(logits: F32) -> F32:
     """log sum exp of the logits [n, c]: the paper's energy (eq. 5) with its sign turned, so that high is kept."""
     peak = logits.max(axis=1)
-    return peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
+    return np.asarray(peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1)), np.float32)
 
 
 def entropy(logits: F32) -> F32:

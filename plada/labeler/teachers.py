@@ -7,6 +7,7 @@ is handed in by the caller, since the loop belongs to the client's half.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ class Head:
 
     def logits(self, vectors: npt.NDArray[np.floating]) -> F32:
         """Logits float32 [n, c] of embeddings [n, d]."""
-        return (np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias
+        return np.asarray((np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias, np.float32)
 
 
 def fit_head(
@@ -87,8 +88,8 @@ def accuracy(logits: F32, labels: npt.NDArray[np.int64]) -> float:
 
 
 def pseudo_label(
-    blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.generic]]],
-    logits_of: Callable[[npt.NDArray[np.generic]], F32],
+    blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]],
+    logits_of: Callable[[npt.NDArray[Any]], F32],
     *,
     classes: int,
     advance: Callable[[int], None] = lambda _: None,

@@ -72,7 +72,7 @@ class Payload:
 
     def class_counts(self) -> list[int]:
         """Images of each class, in order of the classes."""
-        return np.bincount(self.labels, minlength=len(self.classes)).tolist()
+        return [int(count) for count in np.bincount(self.labels, minlength=len(self.classes))]
 
     def encode(self, coder: str = "auto") -> bytes:
         """The whole file; `auto` takes the smallest coder (the first of equals)."""

@@ -166,12 +166,12 @@ class Index:
             )
         if not np.isfinite(vectors).all() or not lengths.all():
             raise RequestError("a query vector is zero or not finite: it has no neighbours")
-        return vectors / lengths
+        return np.asarray(vectors / lengths, np.float32)
 
     def _embed(self, query: Any) -> F32:
         if isinstance(query, str) and query.startswith("position:"):
             try:
-                return self.vectors([int(query.removeprefix("position:"))])[0].astype(np.float32)
+                return np.asarray(self.vectors([int(query.removeprefix("position:"))])[0], np.float32)
             except ValueError as err:
                 raise RequestError(f"query '{query}': expected position: and a whole number") from err
         if isinstance(query, np.ndarray) and query.dtype != np.uint8:
@@ -188,7 +188,7 @@ class Index:
             from PIL import Image
 
             image = (query if isinstance(query, Image.Image) else Image.fromarray(query)).convert("RGB")
-        return encoder.encode(encoder.view.of(image)[None])[0]
+        return np.asarray(encoder.encode(encoder.view.of(image)[None])[0], np.float32)
 
     def _take(self, positions: npt.NDArray[np.int64], columns: list[str]) -> Any:
         """Rows of the distinct positions, rising; Lance would leave out what is beyond the end without a word."""

@@ -33,7 +33,8 @@ def fill_budget(make: Callable[[int], tuple[T, int]], *, budget: int, least: int
     if size > budget:
         raise BudgetTooSmall(budget=budget, least=size, classes=classes)
     best = Trial(least, size, made)
-    low, high = best, (most + 1, None)
+    low = best
+    high: tuple[int, int | None] = (most + 1, None)  # images, and bytes where they are known
     guess = most if size * most <= budget * least else max(least + 1, int(least + (budget - size) / 1.5))
     for _ in range(_MOST_TRIALS):
         guess = min(max(guess, low.k + 1), high[0] - 1)

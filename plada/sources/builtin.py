@@ -102,5 +102,7 @@ def open_digits() -> Target:
     index = np.arange(len(pixels))
     labels = bunch.target.astype(np.int64)
     test, validation = index % 3 == 2, index % 6 == 1
-    parts = [Split(collection, index[mask], labels[mask]) for mask in (~test & ~validation, validation, test)]
-    return Target("digits", tuple("0123456789"), *parts, recipe={"mirror": False})
+    train, held, tested = (
+        Split(collection, index[mask], labels[mask]) for mask in (~test & ~validation, validation, test)
+    )
+    return Target("digits", tuple("0123456789"), train, held, tested, recipe={"mirror": False})

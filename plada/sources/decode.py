@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from plada.errors import RequestError, Unreadable
 from plada.progress import Report, Tracker, silent
@@ -36,7 +36,7 @@ def decode(data: bytes) -> Image.Image:
             return _to_rgb(image)
     except Unreadable:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Unreadable("not an image that can be identified") from None
     except Exception as err:  # PIL's plugins raise almost anything on broken input
         raise Unreadable(f"{type(err).__name__}: {err}".splitlines()[0]) from err

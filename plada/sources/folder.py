@@ -30,7 +30,7 @@ class FolderCollection:
         return len(self.keys)
 
     def read(self, position: int) -> bytes:
-        path = self.root / self.paths[position].as_py()
+        path = self.root / str(self.paths[position])
         try:
             return path.read_bytes()
         except OSError as err:

@@ -32,12 +32,12 @@ class TarCollection:
         return len(self.keys)
 
     def read(self, position: int) -> bytes:
-        path = self.root / self.tars[self.tar_of[position]]
+        path = self.root / self.tars[int(self.tar_of[position])]
         size = int(self.sizes[position])
         try:
             with path.open("rb") as tar:
                 tar.seek(int(self.offsets[position]))
-                data = tar.read(size)
+                data: bytes = tar.read(size)
         except OSError as err:
             raise DataError(f"{path}: listed but cannot be read ({err.strerror}). Restore it or list again") from err
         if len(data) != size:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,7 +60,7 @@ EXPORTS: Mapping[str, Callable[[Payload, Reference, Path, Report], None]] = Mapp
 )
 
 
-def _columns(payload: Payload, reference: Reference) -> dict[str, list[int] | list[str]]:
+def _columns(payload: Payload, reference: Reference) -> dict[str, Any]:
     labels = payload.labels.tolist()
     return {
         "position": payload.positions.tolist(),

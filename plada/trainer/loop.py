@@ -1,13 +1,13 @@
 """The training loop: AdamW, warm-up and cosine, optional averaged weights; one page, for teachers and students alike."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.errors import RequestError
-from plada.networks import Network
+from plada.networks import Network, to_device
 from plada.progress import Report, Tracker, silent
 from plada.trainer.augment import augment
 from plada.trainer.recipe import Recipe
@@ -40,7 +40,7 @@ def fit(
 
     where, generator = pick_device(device), torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # dropout
-    module = network.module.to(where, memory_format=torch.channels_last)
+    module = to_device(network.module, where)
     module.train()
     if network.trained:
         freeze_batch_norm(module)
@@ -54,7 +54,7 @@ def fit(
     tracker = Tracker(stage, recipe.epochs * len(labels), report)
     for _ in range(recipe.epochs):
         order = torch.randperm(len(labels), generator=generator)
-        for rows in order.split(batch_size):
+        for rows in order.split(batch_size):  # type: ignore[no-untyped-call]
             inputs = normalise(network, augment(to_floats(pixels[rows.numpy()], where), recipe, generator))
             with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
                 outputs = module(inputs)
@@ -84,7 +84,7 @@ def predict(
     import torch
 
     where = pick_device(device)
-    module = network.module.eval().to(where, memory_format=torch.channels_last)
+    module = to_device(network.module.eval(), where)
     parts = []
     with torch.inference_mode():
         for start in range(0, len(pixels), batch_size):
@@ -140,7 +140,7 @@ def _rate(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _ema(decay: float) -> "object":
+def _ema(decay: float) -> Any:
     import torch
 
-    return torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    return torch.optim.swa_utils.get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
