@@ -124,7 +124,7 @@ def select(
     """
     from plada.labeler.linear import embed_split
     from plada.selection.budget import fill_budget
-    from plada.selection.rules import RULES, Context
+    from plada.selection.rules import RULES, Chosen, Context
     from plada.selection.selection import Selection, SelectionReport, Tried, make_table
 
     if rule not in RULES:
@@ -140,31 +140,34 @@ def select(
             for stage, split in (("train images", task.train), ("validation images", task.validation))
         )
         labels, taught = _teach(opened, task, teacher, teacher_weights, train, validation, seed, device, report)
-    context = Context(lambda positions: opened.vectors(positions).astype(np.float32), seed)
     notes = _notes(task, taught, recipe, limit)
-
-    def make(k: int) -> tuple[tuple[Any, Payload], int]:
-        rows = RULES[rule].choose(labels, k, context)
-        payload = _payload_of(opened, task, labels, rows, notes)
-        return (rows, payload), len(payload.encode())
-
     with clock("choose"):
+        context = Context(
+            lambda positions: opened.vectors(positions).astype(np.float32), train.vectors, train.labels, seed
+        )
+        choose = RULES[rule].prepare(labels, context)
+
+        def make(k: int) -> tuple[tuple[Chosen, Payload], int]:
+            chosen = choose(k)
+            payload = _payload_of(opened, task, labels, chosen.rows, notes)
+            return (chosen, payload), len(payload.encode())
+
         counts = labels.counts()
         found = fill_budget(
             make, budget=limit, least=int((counts > 0).sum()), most=len(labels), classes=int((counts > 0).sum())
         )
-        rows, payload = found.made
+        chosen, payload = found.made
     with clock("judge"):
         judged = _judge(opened, payload, validation, seed)
     with clock("write"):
-        chosen = make_table(labels, rows, labels.scores[RULES[rule].score], opened.keys(labels.positions[rows]))
+        rows = make_table(labels, chosen, opened.keys(labels.positions[chosen.rows]))
         if out is not None:
             payload.save(out)
         if table is not None:
-            _write_table(chosen, Path(table))
+            _write_table(rows, Path(table))
         if sheet is not None:
             write_sheet(
-                chosen, task.classes, opened.reference(), Path(sheet), title=f"{task.name} from {opened.name}: {rule}"
+                rows, task.classes, opened.reference(), Path(sheet), title=f"{task.name} from {opened.name}: {rule}"
             )
     summary = SelectionReport(
         payload=str(out) if out is not None else None,
@@ -182,7 +185,7 @@ def select(
         left_out=train.left_out + validation.left_out,
         seconds=clock.seconds,
     )
-    return Selection(chosen, payload, summary)
+    return Selection(rows, payload, summary)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,10 +256,12 @@ def train(
             weights=Path(weights) if weights else None,
             pretrained=pretrained,
             model_args=model_args,
-            image_size=image_size,
+            image_size=image_size or followed.image_size or None,
         )
     with clock("read"):
-        pixels, labels = labelled_pixels(images, read, view_of(network), report=report)
+        pixels, labels = labelled_pixels(
+            images, read, view_of(network, supersample=followed.supersample), report=report
+        )
     with clock("train"):
         fit(network, pixels, labels, recipe=followed, seed=seed, device=device, report=report)
     trained = Student(network, read.classes, followed)
@@ -423,17 +428,23 @@ def _teach(
 
     name = teacher.removeprefix(FINETUNE)
     _seed_everything(seed)
-    network = build_network(name, classes=len(task.classes), weights=Path(teacher_weights) if teacher_weights else None)
-    view = view_of(network)
+    followed = default_recipe(name).changed(task.recipe)
+    network = build_network(
+        name,
+        classes=len(task.classes),
+        weights=Path(teacher_weights) if teacher_weights else None,
+        image_size=followed.image_size or None,
+    )
 
-    def pixels_of(split: Split, stage: str) -> tuple[Any, Any]:
+    def pixels_of(split: Split, stage: str, supersample: int = 1) -> tuple[Any, Any]:
+        view = view_of(network, supersample=supersample)
         pixels, labels, _ = split_pixels(split, view, stage=stage, report=report)
         return pixels, labels
 
     fit(
         network,
-        *pixels_of(task.train, "train images"),
-        recipe=default_recipe(name).changed(task.recipe),
+        *pixels_of(task.train, "train images", followed.supersample),
+        recipe=followed,
         seed=seed,
         device=device,
         stage="teacher",
@@ -443,7 +454,7 @@ def _teach(
         teacher,
         lambda pixels: predict(network, pixels, device=device),
         index.reference(),
-        view,
+        view_of(network),
         pixels_of(task.validation, "validation images"),
         pixels_of(task.test, "test images") if task.test else None,
         classes=len(task.classes),

@@ -86,7 +86,9 @@ def build_network(
         if weights or pretrained or model_args:
             raise RequestError(f"{name} starts from nothing: it takes no weights and no model arguments")
         require("torch", extra="client", purpose="a network")
-        return Network(name, SmallCnn(classes), image_size or 16, 1.0, "bicubic", (0.5,) * 3, (0.5,) * 3, trained=False)
+        return Network(
+            name, SmallCnn(classes), image_size or 16, 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3, trained=False
+        )
     timm = import_timm()
     architecture = name.removeprefix("timm:")
     if not timm.is_model(architecture.partition(".")[0]):

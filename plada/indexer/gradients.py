@@ -1,8 +1,9 @@
 """The built-in embedding without weights: histograms of gradient directions over a coarse, contrast-free image."""
 
-from __future__ import annotations
-
 import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
 
 SIZE = 32  # side of the square that images come as
 DIMENSION = 256  # 16 directions in 4 x 4 cells
@@ -14,22 +15,22 @@ _DIRECTIONS = 16
 _BATCH = 1024
 
 
-def _area(size: int, to: int) -> np.ndarray:
+def _area(size: int, to: int) -> F32:
     """Averaging of `size` pixels into `to` equal stretches, float32 [to, size]; copies where size == to."""
     edges = np.arange(to + 1) * (size / to)
     left, right = edges[:-1, None], edges[1:, None]
     pixels = np.arange(size)[None, :]
     cover = np.minimum(right, pixels + 1) - np.maximum(left, pixels)
-    return (np.clip(cover, 0.0, None) * (to / size)).astype(np.float32)
+    return np.asarray(np.clip(cover, 0.0, None) * (to / size), np.float32)
 
 
-def _linear(size: int, to: int) -> np.ndarray:
+def _linear(size: int, to: int) -> F32:
     """Linear interpolation from `size` to `to` pixels, float32 [to, size]."""
     places = np.clip((np.arange(to) + 0.5) * (size / to) - 0.5, 0, size - 1)
-    return np.clip(1 - np.abs(places[:, None] - np.arange(size)[None, :]), 0, None).astype(np.float32)
+    return np.asarray(np.clip(1 - np.abs(places[:, None] - np.arange(size)[None, :]), 0, None), np.float32)
 
 
-def _cells() -> np.ndarray:
+def _cells() -> F32:
     """How much every pixel of a side counts in every cell: overlapping triangles, float32 [_CELLS, _FINE]."""
     width = _FINE / _CELLS
     middles = (np.arange(_CELLS) + 0.5) * width
@@ -38,7 +39,7 @@ def _cells() -> np.ndarray:
     return weight.astype(np.float32)
 
 
-def _grey(images: np.ndarray) -> np.ndarray:
+def _grey(images: npt.NDArray[np.uint8]) -> F32:
     pixels = images.astype(np.float32)
     if pixels.ndim == 4:
         if pixels.shape[3] not in (1, 3):
@@ -51,7 +52,7 @@ def _grey(images: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _embed(images: np.ndarray) -> np.ndarray:
+def _embed(images: npt.NDArray[np.uint8]) -> F32:
     grey = _grey(images)
     n, height, width = grey.shape
     rows = _linear(_COARSE, _FINE) @ _area(height, _COARSE)
@@ -76,10 +77,10 @@ def _embed(images: np.ndarray) -> np.ndarray:
     pooled = np.sqrt(pooled)
     # A flat image has no gradient at all; it still needs a place in the index, and gets the same one each time.
     pooled[pooled.max(axis=1) < 1e-3] = 1
-    return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+    return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True), np.float32)
 
 
-def embed(images: np.ndarray) -> np.ndarray:
+def embed(images: npt.NDArray[np.uint8]) -> F32:
     """Rows of length 1, float32 [n, DIMENSION], of uint8 images [n, h, w] or [n, h, w, 3]."""
     parts = [_embed(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
     return np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, DIMENSION), np.float32)

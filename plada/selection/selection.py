@@ -10,6 +10,7 @@ import numpy.typing as npt
 from plada.labeler.linear import TeacherReport
 from plada.labeler.scores import PseudoLabels
 from plada.payload.payload import Payload
+from plada.selection.rules import Chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,29 +56,26 @@ class Selection:
     report: SelectionReport
 
 
-def make_table(
-    labels: PseudoLabels, rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], keys: list[str]
-) -> Any:
-    """The table of a selection in order of position; `rows` [k] of `labels`, `scores` [n] of all of them, `keys` [k]."""
+def make_table(labels: PseudoLabels, chosen: Chosen, keys: list[str]) -> Any:
+    """The table of a selection in order of position; `keys` [k] are those of chosen.rows, best first."""
     import pyarrow as pa
 
-    order = np.argsort(rows)
-    chosen = rows[order]
-    names = labels.labels[chosen]
+    order = np.argsort(chosen.rows)
+    rows = chosen.rows[order]
     return pa.table(
         {
-            "position": pa.array(labels.positions[chosen].astype(np.uint32)),
+            "position": pa.array(labels.positions[rows].astype(np.uint32)),
             "key": pa.array([keys[i] for i in order], pa.string()),
-            "label": pa.array(names.astype(np.int32)),
-            "score": pa.array(scores[chosen]),
-            "class_rank": pa.array(class_ranks(names, scores[chosen]).astype(np.int32)),
+            "label": pa.array(labels.labels[rows].astype(np.int32)),
+            "score": pa.array(chosen.scores[order]),
+            "class_rank": pa.array(class_ranks(labels.labels[chosen.rows])[order].astype(np.int32)),
         }
     )
 
 
-def class_ranks(labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Rank of each image within its class by falling score, int64 [k]; ties to the earlier row."""
-    order = np.lexsort((-scores, labels))
+def class_ranks(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Place of each image among those of its class, int64 [k], for labels [k] given best first."""
+    order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], labels[order])
     ranks = np.empty(len(labels), np.int64)
     ranks[order] = np.arange(len(labels)) - starts

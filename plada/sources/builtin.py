@@ -105,4 +105,4 @@ def open_digits() -> Target:
     train, held, tested = (
         Split(collection, index[mask], labels[mask]) for mask in (~test & ~validation, validation, test)
     )
-    return Target("digits", tuple("0123456789"), train, held, tested, recipe={"mirror": False})
+    return Target("digits", tuple("0123456789"), train, held, tested, recipe={"image_size": 8, "mirror": False})

@@ -1,4 +1,4 @@
-"""Random changes of a batch of images, on whatever device it is: one affine map an image, and a loss of resolution."""
+"""Random changes of a batch of images, on whatever device it is: one affine map an image."""
 
 import math
 from typing import TYPE_CHECKING
@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 def augment(images: "torch.Tensor", recipe: Recipe, generator: "torch.Generator") -> "torch.Tensor":
-    """A changed copy of float images [n, c, h, w]; all random numbers come from `generator` (on the CPU)."""
+    """Changed float images [n, c, size, size] of images [n, c, s, s] with s = supersample x size.
+
+    All random numbers come from `generator` (on the CPU).
+    """
     import torch
     from torch.nn import functional
 
@@ -25,7 +28,6 @@ def augment(images: "torch.Tensor", recipe: Recipe, generator: "torch.Generator"
     shear = uniform(-recipe.shear, recipe.shear)
     across, down = (uniform(-2 * recipe.translate, 2 * recipe.translate) for _ in range(2))
     side = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) if recipe.mirror else torch.ones(n)
-    share = recipe.resolution + (1 - recipe.resolution) * float(torch.rand((), generator=generator))
 
     # affine_grid maps places of the result to places of the source, so a larger scale takes a smaller step.
     cos, sin, x_step, y_step = angle.cos(), angle.sin(), side * stretch / scale, 1 / (stretch * scale)
@@ -36,12 +38,11 @@ def augment(images: "torch.Tensor", recipe: Recipe, generator: "torch.Generator"
         ],
         1,
     )
-    small = (max(8, round(height * share)), max(8, round(width * share)))
-    if small[0] < height or small[1] < width:
-        # One size for the whole batch keeps it one call; grid_sample draws it at full size again for nothing.
-        images = functional.interpolate(images, size=small, mode="bilinear", antialias=True, align_corners=False)
     grid = functional.affine_grid(theta.to(images.device), [n, channels, height, width], align_corners=False)
     # What lies outside is filled with the median of the border: the ground of a character, a plain tone beside a photo.
+    # To repeat the border instead would draw strokes that touch it out to the new one.
     rim = torch.cat([images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]], 2)
     ground = rim.median(dim=2).values[:, :, None, None]
-    return ground + functional.grid_sample(images - ground, grid, mode="bilinear", align_corners=False)
+    warped = ground + functional.grid_sample(images - ground, grid, mode="bilinear", align_corners=False)
+    # Reduced only now: what the network learns from is as sharp as what it is asked about later.
+    return functional.avg_pool2d(warped, recipe.supersample) if recipe.supersample > 1 else warped

@@ -27,7 +27,9 @@ def fit(
     stage: str = "train",
     report: Report = silent,
 ) -> None:
-    """Train `network.module` in place on pixels uint8 [n, size, size, 3] and labels int64 [n]; it ends in eval mode.
+    """Train `network.module` in place on pixels uint8 [n, s, s, 3] and labels int64 [n]; it ends in eval mode.
+
+    s is recipe.supersample times the size that the network sees.
 
     The caller seeds the module's own initial weights; `seed` decides order and augmentation, so that on a CPU the same
     inputs give the same weights.
@@ -45,16 +47,17 @@ def fit(
     if network.trained:
         freeze_batch_norm(module)
     batch_size = min(recipe.batch_size, len(labels))
-    steps = recipe.epochs * math.ceil(len(labels) / batch_size)
+    steps = recipe.epochs * (len(labels) // batch_size)
     optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     warmup = max(1, round(recipe.warmup * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warmup, steps))
     averaged = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=_ema(recipe.ema)) if recipe.ema else None
     answers = torch.from_numpy(labels)
-    tracker = Tracker(stage, recipe.epochs * len(labels), report)
+    tracker = Tracker(stage, steps * batch_size, report)
     for _ in range(recipe.epochs):
         order = torch.randperm(len(labels), generator=generator)
-        for rows in order.split(batch_size):  # type: ignore[no-untyped-call]
+        # An incomplete last batch is left out (another one each epoch): batch norm cannot learn from one image.
+        for rows in order[: len(order) // batch_size * batch_size].view(-1, batch_size):
             inputs = normalise(network, augment(to_floats(pixels[rows.numpy()], where), recipe, generator))
             with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
                 outputs = module(inputs)
@@ -68,10 +71,9 @@ def fit(
             if averaged is not None:
                 averaged.update_parameters(module)
             tracker.advance(len(rows))
-        if not math.isfinite(float(loss)):
-            raise RequestError(
-                f"training: the loss is {float(loss)} after {tracker.done} images. Lower the learning rate"
-            )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RequestError(f"training: the loss is {value} after {tracker.done} images. Lower the learning rate")
     if averaged is not None:
         module.load_state_dict(averaged.module.state_dict())
     module.eval()

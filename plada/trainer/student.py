@@ -46,9 +46,9 @@ class Student:
             safetensors.torch.save_file(state, part, metadata={"plada": json.dumps(card, sort_keys=True)})
 
 
-def view_of(network: Network) -> View:
-    """How a network wants its images."""
-    return View(size=network.size, crop=network.crop, interpolation=network.interpolation)
+def view_of(network: Network, *, supersample: int = 1) -> View:
+    """How a network wants its images; for training, `supersample` times as large as it sees them."""
+    return View(size=network.size * supersample, crop=network.crop, interpolation=network.interpolation)
 
 
 def labelled_pixels(

@@ -1,0 +1,75 @@
+"""What the tests share: small real collections, made here, and one small index."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import plada
+from plada.retrieval.index import Index
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The shared real data beside the checkout, where there is some."""
+    if not (SHARED / "unpack.py").exists():
+        pytest.skip("no ../shared/data beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a home of its own, so that none sees another's indexes."""
+    monkeypatch.setenv("PLADA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
+    """A picture of smooth noise, another one for each seed."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
+    return coarse.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of 24 pictures in three folders, JPEG and PNG."""
+    root = tmp_path / "pictures"
+    for number in range(24):
+        path = root / f"n{number % 3}" / f"image_{number:02d}.{'jpg' if number % 2 else 'png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(path)
+    return root
+
+
+@pytest.fixture
+def target_folder(tmp_path: Path) -> Path:
+    """A target of two classes that anything can tell apart: light on dark and dark on light, 10 + 5 images each."""
+    root = tmp_path / "shades"
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 10), ("test", 5)):
+        for name, base, sign in (("bright", 30, 1), ("dim", 220, -1)):
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.full((24, 24), base)
+                top, left = rng.integers(2, 10, 2)
+                pixels[top : top + 12, left : left + 12] += sign * 180
+                Image.fromarray(pixels.astype(np.uint8)).save(root / part / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def glyph_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home that holds one index: 1 500 glyphs under the built-in encoder. Tests do not write to it."""
+    root = tmp_path_factory.mktemp("glyph-home")
+    plada.index("glyphs:count=1500", name="glyphs", home=root)
+    yield root
+
+
+@pytest.fixture
+def glyphs(glyph_home: Path) -> Index:
+    return plada.open_index("glyphs", home=glyph_home)

@@ -1,0 +1,78 @@
+"""Scores obey their laws; the linear teacher learns what can be learned; bad logits are refused."""
+
+import numpy as np
+import pytest
+
+from plada.errors import DataError
+from plada.labeler.scores import SCORES, energy, entropy, margin
+from plada.labeler.teachers import accuracy, fit_head, fit_linear_teacher, pseudo_label
+
+LOGITS = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32) * 4
+
+
+def test_energy_moves_with_a_constant_and_survives_large_logits() -> None:
+    np.testing.assert_allclose(energy(LOGITS + 5), energy(LOGITS) + 5, rtol=1e-5)
+    np.testing.assert_allclose(energy(LOGITS), np.log(np.exp(LOGITS.astype(np.float64)).sum(1)), rtol=1e-5)
+    assert np.isfinite(energy(LOGITS * 1000)).all()
+
+
+def test_entropy_and_margin_do_not_move_with_a_constant() -> None:
+    np.testing.assert_allclose(entropy(LOGITS + 5), entropy(LOGITS), atol=1e-4)
+    np.testing.assert_allclose(margin(LOGITS + 5), margin(LOGITS), atol=1e-4)
+    assert (entropy(LOGITS) <= 0).all()
+    np.testing.assert_allclose(entropy(np.zeros((1, 8), np.float32)), -np.log(8), rtol=1e-5)
+    assert (margin(LOGITS) >= 0).all()
+    assert margin(np.array([[1.0, 5.0, 4.5]], np.float32)) == pytest.approx([0.5])
+
+
+def test_one_class_has_scores_too() -> None:
+    for score in SCORES.values():
+        assert np.isfinite(score(np.ones((3, 1), np.float32))).all()
+
+
+def blobs(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    vectors = np.eye(3, 16, dtype=np.float32)[labels] + 0.25 * rng.normal(size=(n, 16)).astype(np.float32) + 2
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), labels.astype(np.int64)
+
+
+def test_a_linear_teacher_learns_and_repeats_itself() -> None:
+    train, validation, test = blobs(300, 0), blobs(100, 1), blobs(300, 2)
+    mean = train[0].mean(axis=0)
+    head, judged = fit_linear_teacher(train, validation, classes=3, mean=mean)
+    assert accuracy(head.logits(test[0]), test[1]) > 0.85
+    assert judged == accuracy(head.logits(validation[0]), validation[1])
+    again, _ = fit_linear_teacher(train, validation, classes=3, mean=mean)
+    assert np.array_equal(head.weight, again.weight)
+
+
+def test_without_validation_images_nothing_is_claimed() -> None:
+    train = blobs(100, 0)
+    head, judged = fit_linear_teacher(train, (train[0][:0], train[1][:0]), classes=3, mean=train[0].mean(axis=0))
+    assert judged is None
+    assert accuracy(head.logits(train[0]), train[1]) > 0.85
+
+
+def test_pseudo_labels_of_a_stream() -> None:
+    vectors, labels = blobs(90, 3)
+    head = fit_head(vectors, labels, classes=3, mean=vectors.mean(axis=0), penalty=1e-3)
+    blocks = [(np.arange(0, 40), vectors[:40]), (np.arange(40, 40), vectors[:0]), (np.arange(50, 100), vectors[40:])]
+    found = pseudo_label(blocks, head.logits, classes=3)
+    assert found.positions.tolist() == [*range(40), *range(50, 100)]
+    assert np.array_equal(found.labels, head.logits(vectors).argmax(axis=1))
+    np.testing.assert_allclose(found.scores["margin"], margin(head.logits(vectors)), rtol=1e-5, atol=1e-5)
+    assert found.counts().sum() == len(found) == 90
+
+
+@pytest.mark.parametrize(
+    "bad", [np.full((5, 3), np.nan, np.float32), np.zeros((5, 4), np.float32), np.zeros((4, 3), np.float32)]
+)
+def test_bad_logits_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(DataError, match="teacher: logits of shape"):
+        pseudo_label([(np.arange(5), np.zeros((5, 2)))], lambda _: bad, classes=3)
+
+
+def test_a_reference_without_images_is_refused() -> None:
+    with pytest.raises(DataError, match="no readable image"):
+        pseudo_label([], lambda x: x, classes=3)

@@ -1,0 +1,120 @@
+"""Search is exact, ordered, and refuses what has no neighbours."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import plada
+from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
+from plada.retrieval.index import Index
+from plada.retrieval.knn import exact_search
+
+
+def all_vectors(index: Index) -> np.ndarray:
+    return np.concatenate([block for _, block in index.scan()]).astype(np.float32)
+
+
+def test_exact_search_agrees_with_numpy_whatever_the_blocks() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(500, 24)).astype(np.float16)
+    queries = rng.normal(size=(7, 24)).astype(np.float32)
+    wanted = np.argsort(-(queries @ vectors.astype(np.float32).T), axis=1)[:, :12]
+    for size in (1, 13, 500):
+        blocks = [(np.arange(s, min(s + size, 500)) + 1000, vectors[s : s + size]) for s in range(0, 500, size)]
+        scores, positions = exact_search(blocks, queries, 12)
+        assert np.array_equal(positions, wanted + 1000)
+        assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_ties_are_ordered_by_position() -> None:
+    vectors = np.ones((6, 4), np.float16)
+    blocks = [(np.arange(0, 3), vectors[:3]), (np.arange(3, 6), vectors[3:])]
+    assert exact_search(blocks, np.ones((1, 4), np.float32), 6)[1].tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_too_few_vectors_are_said() -> None:
+    with pytest.raises(DataError, match="fewer than 3"):
+        exact_search([(np.arange(2), np.ones((2, 4), np.float16))], np.ones((1, 4), np.float32), 3)
+
+
+def test_an_image_finds_itself(glyphs: Index) -> None:
+    by_position = glyphs.search("position:123", k=5)[0]
+    assert (by_position[0].position, by_position[0].key) == (123, glyphs.keys([123])[0])
+    assert by_position[0].score == pytest.approx(1, abs=2e-3)
+    image = glyphs.images([123])[0]
+    assert glyphs.search(image, k=5)[0][0].position == 123
+    assert glyphs.search(np.asarray(image), k=1)[0][0].position == 123
+    assert glyphs.search(glyphs.vectors([123])[0].astype(np.float32), k=1)[0][0].position == 123
+
+
+def test_many_queries_at_once(glyphs: Index, tmp_path: Path) -> None:
+    vectors = all_vectors(glyphs)
+    hits = glyphs.search(vectors[:200], k=3)
+    assert [row[0].position for row in hits] == list(range(200))
+    glyphs.images([5])[0].save(tmp_path / "five.png")
+    mixed = glyphs.search(["position:7", tmp_path / "five.png"], k=1)
+    assert [row[0].position for row in mixed] == [7, 5]
+
+
+def test_vectors_come_in_the_order_asked_for(glyphs: Index) -> None:
+    vectors = all_vectors(glyphs)
+    assert np.array_equal(glyphs.vectors([900, 3, 3, 77]), vectors[[900, 3, 3, 77]].astype(np.float16))
+    assert glyphs.keys([900, 3]) == [f"v1/{900:07d}", f"v1/{3:07d}"]
+
+
+@pytest.mark.parametrize("bad", [[-1], [1500], [0, 99_999]])
+def test_positions_outside_the_index_are_refused(glyphs: Index, bad: list[int]) -> None:
+    with pytest.raises(RequestError, match="holds 0 to 1499"):
+        glyphs.vectors(bad)
+
+
+@pytest.mark.parametrize(
+    ("query", "k", "message"),
+    [
+        ("position:5", 0, "expected 1 to 1500"),
+        ("position:5", 1501, "expected 1 to 1500"),
+        ("position:five", 1, "whole number"),
+        ("position:1500", 1, "holds 0 to 1499"),
+        ("no-such-file.png", 1, "neither position:NUMBER nor an image file"),
+        (np.full(256, np.nan, np.float32), 1, "not finite"),
+        (np.zeros(256, np.float32), 1, "zero or not finite"),
+        (np.ones(7, np.float32), 1, "expected at least one vector of dimension 256"),
+        (np.zeros((0, 256), np.float32), 1, "expected at least one vector"),
+        ([], 1, "expected at least one vector"),
+    ],
+)
+def test_queries_without_answer(glyphs: Index, query: object, k: int, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        glyphs.search(query, k)
+
+
+def test_the_table_can_be_queried_directly(glyphs: Index) -> None:
+    rows = glyphs.table().search().where("position < 3").select(["position", "key"]).limit(10).to_arrow()
+    assert sorted(rows["position"].to_pylist()) == [0, 1, 2]
+
+
+def test_opening_by_name_by_folder_or_as_the_only_one(glyphs: Index, glyph_home: Path) -> None:
+    assert len(plada.open_index(glyphs.folder)) == 1500
+    assert plada.open_index(home=glyph_home).name == "glyphs"
+    with pytest.raises(UnknownName, match="did you mean 'glyphs'"):
+        plada.open_index("glyph", home=glyph_home)
+    with pytest.raises(UnknownName, match="there is no index yet"):
+        plada.open_index()
+
+
+def test_a_sheet_of_hits(glyphs: Index, tmp_path: Path) -> None:
+    plada.search(["position:7", "position:8"], index=glyphs, k=4, sheet=tmp_path / "hits.png")
+    with Image.open(tmp_path / "hits.png") as sheet:
+        assert sheet.size[0] > 4 * 64
+
+
+def test_an_index_of_changed_images_is_said(pictures: Path) -> None:
+    plada.index(pictures, name="p", encoder="gradients")
+    index = plada.open_index("p")
+    assert index.images([3])[0].size == (40, 30)
+    path = next(pictures.rglob("image_00.png"))
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(ReferenceMismatch, match="index 'p' was made of images with content id"):
+        index.reference()

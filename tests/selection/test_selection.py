@@ -1,0 +1,151 @@
+"""Quotas, rules and the budget: each must obey its law on any input."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plada.errors import BudgetTooSmall
+from plada.labeler.scores import SCORES, PseudoLabels
+from plada.selection.budget import fill_budget
+from plada.selection.quotas import balanced_quotas, safety_net_quotas
+from plada.selection.rules import RULES, Context
+from plada.selection.selection import class_ranks, make_table
+
+COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(lambda counts: sum(counts) > 0)
+
+
+def labelled(n: int = 400, classes: int = 4, seed: int = 0) -> PseudoLabels:
+    """Positions with gaps (some images were unreadable), uneven classes, scores from made-up logits."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, classes)).astype(np.float32) * 3 + np.linspace(2, -1, classes, dtype=np.float32)
+    positions = np.sort(rng.choice(2 * n, n, replace=False)).astype(np.int64)
+    scores = {name: score(logits) for name, score in SCORES.items()}
+    return PseudoLabels(positions, logits.argmax(axis=1).astype(np.int64), scores, classes)
+
+
+def vectors(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    made = np.stack([np.random.default_rng(int(p)).normal(size=8) for p in positions]).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+CONTEXT = Context(vectors, seed=0)
+
+
+@given(COUNTS, st.integers(0, 400))
+def test_balanced_quotas(counts: list[int], k: int) -> None:
+    given_counts = np.array(counts, np.int64)
+    quotas = balanced_quotas(given_counts, k)
+    assert quotas.sum() == min(k, sum(counts))
+    assert (quotas <= given_counts).all()
+    unfilled = quotas[quotas < given_counts]
+    if len(unfilled):
+        assert unfilled.max() - unfilled.min() <= 1
+        assert quotas.max() <= unfilled.max() + 1 or quotas.max() <= unfilled.min() + 1
+
+
+@given(COUNTS, st.integers(0, 400), st.sampled_from([0.5, -0.2, 0.0, 1.0]))
+def test_safety_net_quotas(counts: list[int], reserved: int, alpha: float) -> None:
+    given_counts = np.array(counts, np.int64)
+    quotas = safety_net_quotas(given_counts, reserved, alpha)
+    assert quotas.sum() == min(reserved, sum(counts))
+    assert (quotas <= given_counts).all()
+    assert (quotas[given_counts == 0] == 0).all()
+
+
+def test_the_safety_net_is_equation_6() -> None:
+    counts = np.array([10_000, 2_500, 400], np.int64)
+    assert safety_net_quotas(counts, 170, 0.5).tolist() == [100, 50, 20]
+    assert safety_net_quotas(counts, 90, 0.0).tolist() == [30, 30, 30]
+    shares = counts**-0.2 / (counts**-0.2).sum()
+    assert np.abs(safety_net_quotas(counts, 300, -0.2) - 300 * shares).max() < 1
+    # A class that is too small gives its rest to the others in proportion.
+    assert safety_net_quotas(np.array([100, 100, 3], np.int64), 90, 0.0).tolist() == [44, 43, 3]
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("k", [4, 37, 399, 400])
+def test_every_rule_keeps_k_distinct_images_and_repeats_itself(name: str, k: int) -> None:
+    labels = labelled()
+    rows = RULES[name].choose(labels, k, CONTEXT)
+    assert len(rows) == k == len(np.unique(rows))
+    assert rows.min() >= 0
+    assert rows.max() < len(labels)
+    assert np.array_equal(rows, RULES[name].choose(labels, k, CONTEXT))
+
+
+@pytest.mark.parametrize("name", ["spread", "balanced", "balanced-energy", "balanced-random"])
+def test_balanced_rules_are_balanced(name: str) -> None:
+    labels = labelled()
+    kept = np.bincount(labels.labels[RULES[name].choose(labels, 41, CONTEXT)], minlength=4)
+    assert kept.max() - kept.min() <= 1
+
+
+def test_energy_keeps_the_highest_logsumexp() -> None:
+    labels = labelled()
+    rows = RULES["energy"].choose(labels, 50, CONTEXT)
+    rest = np.setdiff1d(np.arange(400), rows)
+    assert labels.scores["energy"][rows].min() >= labels.scores["energy"][rest].max()
+
+
+def test_the_paper_rule_fills_quotas_first_then_by_energy() -> None:
+    labels = labelled()
+    rows = RULES["paper"].choose(labels, 100, CONTEXT)
+    quotas = safety_net_quotas(labels.counts(), 50, 0.5)
+    kept = np.bincount(labels.labels[rows], minlength=4)
+    assert (kept >= quotas).all()
+    plain = RULES["energy"].choose(labels, 100, CONTEXT)
+    assert labels.scores["energy"][rows].sum() <= labels.scores["energy"][plain].sum()
+
+
+def test_spread_takes_one_of_each_heap() -> None:
+    """Ten heaps of near-copies in one class: spread takes one from each, the margin rule takes copies."""
+    heap = np.repeat(np.arange(10), 8)
+    margins = (100 - 5 * heap - np.tile(np.arange(8), 10) * 0.1).astype(np.float32)
+    labels = PseudoLabels(np.arange(80), np.zeros(80, np.int64), dict.fromkeys(SCORES, margins), 1)
+    centres = np.random.default_rng(0).normal(size=(10, 16))
+    noise = np.random.default_rng(1).normal(size=(80, 16)) * 0.001
+    context = Context(lambda positions: (centres[heap[positions]] + noise[positions]).astype(np.float32))
+    assert len(set(heap[RULES["margin"].choose(labels, 10, context)])) == 2
+    assert len(set(heap[RULES["spread"].choose(labels, 10, context)])) >= 9
+
+
+def test_ties_go_to_the_lower_position() -> None:
+    flat = {name: np.zeros(30, np.float32) for name in SCORES}
+    labels = PseudoLabels(np.arange(30), np.arange(30) % 3, flat, 3)
+    for name in ("energy", "margin", "entropy", "balanced"):
+        assert sorted(RULES[name].choose(labels, 9, CONTEXT)) == list(range(9))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 50), st.integers(60, 5000), st.integers(100, 9000), st.floats(0.3, 4))
+def test_the_budget_is_filled_and_never_passed(least: int, most: int, budget: int, per_image: float) -> None:
+    def size(k: int) -> int:
+        return 60 + int(per_image * k) + (k * 7919) % 5  # nearly, not quite, rising
+
+    tried: list[int] = []
+
+    def make(k: int) -> tuple[int, int]:
+        tried.append(k)
+        return k, size(k)
+
+    if size(least) > budget:
+        with pytest.raises(BudgetTooSmall) as caught:
+            fill_budget(make, budget=budget, least=least, most=most, classes=least)
+        assert caught.value.least == size(least)
+        return
+    found = fill_budget(make, budget=budget, least=least, most=most, classes=least)
+    assert found.bytes == size(found.made) <= budget
+    assert len(tried) <= 14
+    assert found.k == most or found.bytes >= 0.995 * budget or budget - found.bytes <= per_image + 10
+
+
+def test_ranks_and_table() -> None:
+    assert class_ranks(np.array([1, 0, 1, 1]), np.array([0.5, 9, 0.9, 0.5], np.float32)).tolist() == [1, 0, 0, 2]
+    labels = labelled(20)
+    rows = np.array([7, 3, 11])
+    table = make_table(labels, rows, labels.scores["margin"], ["key7", "key3", "key11"])
+    assert table.column_names == ["position", "key", "label", "score", "class_rank"]
+    assert table["key"].to_pylist() == ["key3", "key7", "key11"]
+    assert table["position"].to_pylist() == labels.positions[[3, 7, 11]].tolist()

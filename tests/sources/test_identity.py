@@ -1,0 +1,115 @@
+"""Manifests and references: the same number means the same image, or nothing happens."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import plada
+from plada.errors import DataError, ReferenceMismatch
+from plada.sources.folder import open_folder
+from plada.sources.manifest import load_manifest, scan_manifest
+from plada.sources.reference import check_identity, find_reference, slug
+from tests.conftest import picture
+
+
+def test_a_manifest_comes_back_as_it_was(pictures: Path, tmp_path: Path) -> None:
+    manifest = scan_manifest(open_folder(pictures))
+    manifest.save(tmp_path / "m.parquet")
+    again = load_manifest(tmp_path / "m.parquet")
+    assert again.keys.to_pylist() == manifest.keys.to_pylist()
+    assert np.array_equal(again.hashes, manifest.hashes)
+    assert np.array_equal(again.sizes, manifest.sizes)
+    assert (again.key_id, again.content_id) == (manifest.key_id, manifest.content_id)
+    before = (tmp_path / "m.parquet").read_bytes()
+    manifest.save(tmp_path / "m.parquet")
+    assert (tmp_path / "m.parquet").read_bytes() == before
+
+
+def test_the_ids_never_change() -> None:
+    """Pinned: payloads in the field carry these. Another value means another format."""
+    import pyarrow as pa
+
+    from plada.sources.manifest import content_hash, content_id, key_id
+
+    assert key_id(pa.array(["n1/a", "n1/é", "n2/b"])).hex() == "d38f64bdd3bc0a7849f53a9025dcb151"
+    assert content_hash(b"image").hex() == "0229ff7dec8a365f7300835d17549486"
+    assert content_id(np.arange(48, dtype=np.uint8).reshape(3, 16)).hex() == "eb69c038ae9c7fb66f2cedbb25ca3d8b"
+
+
+def test_a_damaged_manifest_is_refused(pictures: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "m.parquet"
+    path.write_bytes(b"PAR1 nothing")
+    with pytest.raises(DataError, match="not a readable manifest"):
+        load_manifest(path)
+    pq.write_table(pa.table({"key": ["a"]}), path)
+    with pytest.raises(DataError, match="not a manifest of format"):
+        load_manifest(path)
+    scan_manifest(open_folder(pictures)).save(path)
+    table = pq.read_table(path)
+    swapped = table.set_column(table.schema.get_field_index("key"), "key", table["key"].take(list(range(24))[::-1]))
+    pq.write_table(swapped, path)
+    with pytest.raises(DataError, match="its rows do not have the ids"):
+        load_manifest(path)
+
+
+def test_a_reference_is_hashed_once(pictures: Path) -> None:
+    assert not plada.open_images(pictures).reused
+    assert plada.open_images(pictures).reused
+
+
+def test_an_added_image_makes_another_reference(pictures: Path) -> None:
+    before = plada.open_images(pictures).manifest
+    picture(99).save(pictures / "n0" / "new.png")
+    after = plada.open_images(pictures)
+    assert not after.reused
+    assert after.manifest.key_id != before.key_id
+
+
+def test_changed_bytes_of_the_same_size_are_noticed(pictures: Path) -> None:
+    before = plada.open_images(pictures).manifest
+    for path in pictures.rglob("*.png"):
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    after = plada.open_images(pictures)
+    assert after.manifest.key_id == before.key_id
+    assert after.manifest.content_id != before.content_id
+
+
+def test_an_image_is_hashed_again_when_it_is_read(pictures: Path) -> None:
+    reference = plada.open_images(pictures)
+    assert reference.image(0).size == (40, 30)
+    path = pictures / "n0" / "image_00.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ReferenceMismatch, match=r"image 0 \(n0/image_00\) has changed"):
+        reference.read(0)
+
+
+def test_identity_is_compared_before_anything(pictures: Path) -> None:
+    reference = plada.open_images(pictures)
+    manifest = reference.manifest
+    key, content = manifest.key_id[:8], manifest.content_id[:8]
+    check_identity(reference, images=24, key=key, content=content)
+    with pytest.raises(ReferenceMismatch, match="of 25 images"):
+        check_identity(reference, images=25, key=key, content=content)
+    with pytest.raises(ReferenceMismatch, match="first key 'n0/image_00'"):
+        check_identity(reference, images=24, key=b"\0" * 8, content=content)
+    with pytest.raises(ReferenceMismatch, match="--same-keys"):
+        check_identity(reference, images=24, key=key, content=b"\0" * 8)
+    check_identity(reference, images=24, key=key, content=b"\0" * 8, same_keys=True)
+
+
+def test_a_reference_is_found_by_its_key_id(pictures: Path, home: Path) -> None:
+    manifest = plada.open_images(pictures).manifest
+    assert find_reference(manifest.key_id[:8], home) == str(pictures)
+    assert find_reference(b"\1" * 8, home) is None
+
+
+def test_slugs_tell_places_apart() -> None:
+    assert slug("glyphs") == "glyphs"
+    assert slug("/a/images") != slug("/b/images")
+    assert slug("glyphs:count=5").startswith("glyphs-count-5-")

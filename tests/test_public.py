@@ -1,0 +1,42 @@
+"""The public names, and the examples in the README."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import plada
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name", plada.__all__)
+def test_every_public_name_exists(name: str) -> None:
+    assert getattr(plada, name) is not None
+
+
+def test_all_is_what_can_be_loaded() -> None:
+    assert sorted(plada.__all__) == sorted(plada._WHERE)
+    assert set(plada.__all__) <= set(dir(plada))
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'indexx'"):
+        _ = plada.indexx
+
+
+def test_the_readme_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "digits.plada").stat().st_size <= 2000
+    assert capsys.readouterr().out
+
+
+def test_the_version_is_one() -> None:
+    assert f'version = "{plada.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"## {plada.__version__}" in (ROOT / "CHANGELOG.md").read_text()
