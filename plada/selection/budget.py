@@ -8,7 +8,9 @@ from plada.errors import BudgetTooSmall
 
 T = TypeVar("T")
 _ENOUGH = 0.995  # share of the budget at which the search is content
+_AIM = 0.998
 _MOST_TRIALS = 12
+_BYTES_AN_IMAGE = 1.5  # a first guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Trial(Generic[T]):
 
 
 def fill_budget(make: Callable[[int], tuple[T, int]], *, budget: int, least: int, most: int, classes: int) -> Trial[T]:
-    """Search k in least..most for the largest file of at most `budget` bytes; `make(k)` gives (selection, bytes).
+    """Search k in least..most for the largest selection in at most `budget` bytes; `make(k)` gives (selection, bytes).
 
     Sizes grow with k almost, not quite, everywhere: the search is by false position between a size that fits and one
     that does not, and what it returns has been encoded and does fit.
@@ -32,31 +34,32 @@ def fill_budget(make: Callable[[int], tuple[T, int]], *, budget: int, least: int
     made, size = make(least)
     if size > budget:
         raise BudgetTooSmall(budget=budget, least=size, classes=classes)
-    best = Trial(least, size, made)
-    low = best
-    high: tuple[int, int | None] = (most + 1, None)  # images, and bytes where they are known
-    guess = most if size * most <= budget * least else max(least + 1, int(least + (budget - size) / 1.5))
+    first = low = Trial(least, size, made)
+    high: tuple[int, int] | None = None  # images and bytes of the smallest selection that did not fit
     for _ in range(_MOST_TRIALS):
-        guess = min(max(guess, low.k + 1), high[0] - 1)
-        if guess <= low.k:
+        ceiling = high[0] - 1 if high is not None else most
+        if low.k >= ceiling:
             break
+        guess = min(max(_next(first, low, high, budget), low.k + 1), ceiling)
         made, size = make(guess)
-        if size <= budget:
-            low = Trial(guess, size, made)
-            best = low if (low.bytes, low.k) > (best.bytes, best.k) else best
-            if low.bytes >= _ENOUGH * budget:
-                break
-        else:
+        if size > budget:
             high = (guess, size)
-        guess = _next(low, high, budget)
-    return best
+            continue
+        low = Trial(guess, size, made)
+        if low.bytes >= _ENOUGH * budget:
+            break
+    return low
 
 
-def _next(low: Trial[T], high: tuple[int, int | None], budget: int) -> int:
-    """Where the line through both ends meets the budget, kept off the ends so that each trial narrows the gap."""
-    if high[1] is None:
-        # No size is known above: go on at the rate seen so far, a little short of the budget.
-        return int(low.k * budget / low.bytes * 0.998) if low.bytes < budget else low.k + 1
+def _next(first: Trial[T], low: Trial[T], high: tuple[int, int] | None, budget: int) -> int:
+    """Where a line through what is known meets the budget, a little short of it."""
+    room = _AIM * budget - low.bytes
+    if high is None:
+        done = low.k - first.k
+        slope = (low.bytes - first.bytes) / done if done else _BYTES_AN_IMAGE
+        # A slope from few images may be far off: while the budget is far away, at least double the way gone.
+        return int(low.k + max(room / max(slope, 0.05), done if low.bytes < 0.9 * budget else 0))
     gap = high[0] - low.k
-    guess = low.k + gap * (budget * 0.998 - low.bytes) / max(high[1] - low.bytes, 1)
+    guess = low.k + gap * room / max(high[1] - low.bytes, 1)
+    # Kept off both ends, so that every trial narrows the gap.
     return int(min(max(guess, low.k + gap * 0.02), high[0] - gap * 0.02))

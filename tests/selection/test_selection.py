@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from plada.errors import BudgetTooSmall
 from plada.labeler.scores import SCORES, PseudoLabels
 from plada.selection.budget import fill_budget
+from plada.selection.nearest import nearest_order
 from plada.selection.quotas import balanced_quotas, safety_net_quotas
-from plada.selection.rules import RULES, Context
+from plada.selection.rules import RULES, Chosen, Context
 from plada.selection.selection import class_ranks, make_table
 
 COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(lambda counts: sum(counts) > 0)
@@ -30,7 +31,11 @@ def vectors(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
-CONTEXT = Context(vectors, seed=0)
+CONTEXT = Context(vectors, vectors(np.arange(5000, 5012)), np.arange(12) % 4, seed=0)
+
+
+def chosen(name: str, labels: PseudoLabels, k: int, context: Context = CONTEXT) -> npt.NDArray[np.int64]:
+    return RULES[name].prepare(labels, context)(k).rows
 
 
 @given(COUNTS, st.integers(0, 400))
@@ -68,34 +73,34 @@ def test_the_safety_net_is_equation_6() -> None:
 @pytest.mark.parametrize("k", [4, 37, 399, 400])
 def test_every_rule_keeps_k_distinct_images_and_repeats_itself(name: str, k: int) -> None:
     labels = labelled()
-    rows = RULES[name].choose(labels, k, CONTEXT)
+    rows = chosen(name, labels, k)
     assert len(rows) == k == len(np.unique(rows))
     assert rows.min() >= 0
     assert rows.max() < len(labels)
-    assert np.array_equal(rows, RULES[name].choose(labels, k, CONTEXT))
+    assert np.array_equal(rows, chosen(name, labels, k))
 
 
-@pytest.mark.parametrize("name", ["spread", "balanced", "balanced-energy", "balanced-random"])
+@pytest.mark.parametrize("name", ["nearest", "spread", "balanced", "balanced-energy", "balanced-random"])
 def test_balanced_rules_are_balanced(name: str) -> None:
     labels = labelled()
-    kept = np.bincount(labels.labels[RULES[name].choose(labels, 41, CONTEXT)], minlength=4)
+    kept = np.bincount(labels.labels[chosen(name, labels, 41)], minlength=4)
     assert kept.max() - kept.min() <= 1
 
 
 def test_energy_keeps_the_highest_logsumexp() -> None:
     labels = labelled()
-    rows = RULES["energy"].choose(labels, 50, CONTEXT)
+    rows = chosen("energy", labels, 50)
     rest = np.setdiff1d(np.arange(400), rows)
     assert labels.scores["energy"][rows].min() >= labels.scores["energy"][rest].max()
 
 
 def test_the_paper_rule_fills_quotas_first_then_by_energy() -> None:
     labels = labelled()
-    rows = RULES["paper"].choose(labels, 100, CONTEXT)
+    rows = chosen("paper", labels, 100)
     quotas = safety_net_quotas(labels.counts(), 50, 0.5)
     kept = np.bincount(labels.labels[rows], minlength=4)
     assert (kept >= quotas).all()
-    plain = RULES["energy"].choose(labels, 100, CONTEXT)
+    plain = chosen("energy", labels, 100)
     assert labels.scores["energy"][rows].sum() <= labels.scores["energy"][plain].sum()
 
 
@@ -106,16 +111,20 @@ def test_spread_takes_one_of_each_heap() -> None:
     labels = PseudoLabels(np.arange(80), np.zeros(80, np.int64), dict.fromkeys(SCORES, margins), 1)
     centres = np.random.default_rng(0).normal(size=(10, 16))
     noise = np.random.default_rng(1).normal(size=(80, 16)) * 0.001
-    context = Context(lambda positions: (centres[heap[positions]] + noise[positions]).astype(np.float32))
-    assert len(set(heap[RULES["margin"].choose(labels, 10, context)])) == 2
-    assert len(set(heap[RULES["spread"].choose(labels, 10, context)])) >= 9
+    context = Context(
+        lambda positions: (centres[heap[positions]] + noise[positions]).astype(np.float32),
+        CONTEXT.target,
+        CONTEXT.target_labels,
+    )
+    assert len(set(heap[chosen("margin", labels, 10, context)])) == 2
+    assert len(set(heap[chosen("spread", labels, 10, context)])) >= 8
 
 
 def test_ties_go_to_the_lower_position() -> None:
     flat = {name: np.zeros(30, np.float32) for name in SCORES}
     labels = PseudoLabels(np.arange(30), np.arange(30) % 3, flat, 3)
     for name in ("energy", "margin", "entropy", "balanced"):
-        assert sorted(RULES[name].choose(labels, 9, CONTEXT)) == list(range(9))
+        assert sorted(chosen(name, labels, 9)) == list(range(9))
 
 
 @settings(deadline=None)
@@ -141,11 +150,39 @@ def test_the_budget_is_filled_and_never_passed(least: int, most: int, budget: in
     assert found.k == most or found.bytes >= 0.995 * budget or budget - found.bytes <= per_image + 10
 
 
+def test_nearest_takes_turns() -> None:
+    """Two wanted images, five candidates on a line: each turn both take their nearest free one."""
+
+    def at(*degrees: float) -> npt.NDArray[np.float32]:
+        return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1).astype(np.float32)
+
+    order, similarity = nearest_order(at(0, 10, 20, 80, 50), at(1, 79))
+    assert order.tolist() == [0, 3, 1, 4, 2]
+    assert similarity[0] == pytest.approx(np.cos(np.radians(1)))
+    assert nearest_order(at(0, 10), at()[:0].reshape(0, 2))[0].tolist() == [0, 1]
+
+
+def test_nearest_goes_on_where_no_neighbour_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plada.selection.nearest.DEPTH", 2)
+    candidates = vectors(np.arange(30))
+    order, similarity = nearest_order(candidates, vectors(np.arange(100, 103)))
+    assert sorted(order) == list(range(30))
+    tail = similarity[6:]
+    assert (np.diff(tail) <= 0).all()
+
+
+def test_a_class_without_target_images_is_still_served() -> None:
+    labels = labelled()
+    context = Context(vectors, CONTEXT.target[:1], np.zeros(1, np.int64))
+    assert len(chosen("nearest", labels, 50, context)) == 50
+
+
 def test_ranks_and_table() -> None:
-    assert class_ranks(np.array([1, 0, 1, 1]), np.array([0.5, 9, 0.9, 0.5], np.float32)).tolist() == [1, 0, 0, 2]
+    assert class_ranks(np.array([1, 0, 1, 1, 0])).tolist() == [0, 0, 1, 2, 1]
     labels = labelled(20)
-    rows = np.array([7, 3, 11])
-    table = make_table(labels, rows, labels.scores["margin"], ["key7", "key3", "key11"])
+    best_first = Chosen(np.array([7, 3, 11]), np.array([3, 2, 1], np.float32))
+    table = make_table(labels, best_first, ["key7", "key3", "key11"])
     assert table.column_names == ["position", "key", "label", "score", "class_rank"]
     assert table["key"].to_pylist() == ["key3", "key7", "key11"]
+    assert table["score"].to_pylist() == [2, 3, 1]
     assert table["position"].to_pylist() == labels.positions[[3, 7, 11]].tolist()

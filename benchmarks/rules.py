@@ -1,0 +1,115 @@
+"""Rules side by side: what a linear student of each selection reaches on validation images, at equal bytes.
+
+    python benchmarks/rules.py --index NAME TARGET... [--budgets 500,1000,2000,5000] [--seeds 3] [--out docs/rules.md]
+
+Files are real payload files. A seed draws another validation split from the target's training images; test images are
+not looked at. Teacher and student stand on the index's embeddings, so the teacher is the ceiling.
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+import plada
+from plada.files import home_directory, write_bytes
+from plada.labeler.linear import Embedded, embed_split, linear_teacher
+from plada.labeler.teachers import PENALTY, accuracy, fit_head
+from plada.payload.payload import Payload
+from plada.progress import silent
+from plada.retrieval.index import Index
+from plada.selection.budget import fill_budget
+from plada.selection.rules import RULES, Context
+from plada.sources.registry import open_target
+from plada.sources.targets import Target, set_aside
+
+Results = dict[tuple[int, str, str], list[float]]
+
+
+def measure(index: Index, target: Target, whole: Embedded, budgets: list[int], seed: int, found: Results) -> float:
+    """Add every rule's and budget's validation accuracy (in %) to `found`; returns the teacher's."""
+    classes = len(target.classes)
+    split = type(target.train)(target.train.collection, np.arange(len(whole.labels)), whole.labels)
+    train_rows, held_rows = (part.positions for part in set_aside(split, classes, seed=seed))
+    train, held = (Embedded(whole.vectors[rows], whole.labels[rows], 0) for rows in (train_rows, held_rows))
+    labels, teacher = linear_teacher(index, target, train, held, None, report=silent)
+    context = Context(lambda p: index.vectors(p).astype(np.float32), train.vectors, train.labels, seed)
+    ids = [bytes.fromhex(index.info[name]) for name in ("key_id", "content_id")]
+    for name, rule in RULES.items():
+        choose = rule.prepare(labels, context)
+
+        def make(k: int) -> tuple[Payload, int]:
+            rows = np.sort(choose(k).rows)  # noqa: B023
+            payload = Payload(labels.positions[rows], labels.labels[rows], target.classes, len(index), *ids)
+            return payload, max(payload.sizes()[payload.coder()], 1)
+
+        least = int((labels.counts() > 0).sum())
+        for budget in budgets:
+            payload = fill_budget(make, budget=budget, least=least, most=len(labels), classes=least).made
+            vectors = index.vectors(payload.positions).astype(np.float32)
+            head = fit_head(vectors, payload.labels, classes=classes, mean=index.mean, penalty=PENALTY)
+            score = 100 * accuracy(head.logits(held.vectors), held.labels)
+            found.setdefault((budget, name, target.name), []).append(score)
+    return 100 * (teacher.validation_accuracy or 0.0)
+
+
+def table(found: Results, budgets: list[int], targets: list[str], teachers: dict[str, float], seeds: int) -> str:
+    """Markdown: one table a budget, a row a rule, a column a target, the mean of all, and the seeds' spread."""
+    lines = [
+        "# Rules side by side",
+        "",
+        f"Validation accuracy in % of a linear student, mean of {seeds} validation splits.",
+    ]
+    lines += ["Budget: bytes of the labels' section. Made by benchmarks/rules.py. Teacher on the same images: " + ", ".join(
+        f"{name} {value:.1f}" for name, value in teachers.items()) + ".", ""]  # fmt: skip
+    for budget in budgets:
+        lines += [
+            f"## {budget} bytes",
+            "",
+            "| rule | " + " | ".join(targets) + " | mean | spread |",
+            "| --- " * (len(targets) + 3) + "|",
+        ]
+        for name in RULES:
+            cells = [statistics.fmean(found[budget, name, target]) for target in targets]
+            means = [statistics.fmean(found[budget, name, target][s] for target in targets) for s in range(seeds)]
+            spread = statistics.stdev(means) if seeds > 1 else 0.0
+            lines.append(
+                f"| {name} | "
+                + " | ".join(f"{c:.1f}" for c in cells)
+                + f" | {statistics.fmean(cells):.1f} | {spread:.1f} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="+")
+    parser.add_argument("--index", required=True)
+    parser.add_argument("--budgets", default="500,1000,2000,5000")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("docs/rules.md"))
+    options = parser.parse_args()
+    budgets = [int(text) for text in options.budgets.split(",")]
+    index, found, teachers, names = plada.open_index(options.index), {}, {}, []  # type: ignore[var-annotated]
+    for spec in options.targets:
+        target = open_target(spec, home_directory())
+        parts = [
+            embed_split(index.encoder(), split, stage=spec, report=silent)
+            for split in (target.train, target.validation)
+        ]
+        whole = Embedded(np.concatenate([p.vectors for p in parts]), np.concatenate([p.labels for p in parts]), 0)
+        judged = [measure(index, target, whole, budgets, seed, found) for seed in range(options.seeds)]
+        teachers[target.name] = statistics.fmean(judged)
+        names.append(target.name)
+        print(
+            target.name,
+            {name: round(statistics.fmean(found[budgets[1], name, target.name]), 1) for name in RULES},
+            flush=True,
+        )
+    write_bytes(options.out, (table(found, budgets, names, teachers, options.seeds) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
