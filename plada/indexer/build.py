@@ -73,6 +73,7 @@ def build_index(
         plan = {"key_id": key_id(keys).hex(), "encoder": encoder.config.identity(), "shard": shard}
         done = store.begin(plan, restart=restart)
         tracker = Tracker("embed", images - done, report)
+        kept = done
         try:
             for start in range(done, images, shard):
                 stop = min(start + shard, images)
@@ -82,9 +83,10 @@ def build_index(
                     )
                 with clock("commit"):
                     store.append(rows, keys.slice(start, stop - start))
+                kept = stop
         except KeyboardInterrupt:
             raise Interrupted(
-                f"index '{name}': stopped with {store.rows()} of {images} images embedded and kept",
+                f"index '{name}': stopped with {kept} of {images} images embedded and kept",
                 resume=shlex.join(["plada", "index", collection.location, "--name", name, *_options(encoder.config)]),
             ) from None
         with clock("commit"):

@@ -132,11 +132,11 @@ class Store:
             pa.array(rows.status, pa.string()),
         ]
         table = pa.Table.from_arrays(columns, schema=schema(dimension))
-        database = connect(self.folder)
-        if (self.folder / f"{TABLE}.lance").exists():
-            database.open_table(TABLE).add(table)
-        else:
-            database.create_table(TABLE, table)
+        require("lance", extra="cpu", purpose="an index")
+        import lance
+
+        # LanceDB's own add refuses the null vectors of unreadable images; the table it reads is the same.
+        lance.write_dataset(table, self.folder / f"{TABLE}.lance", mode="append" if self._committed() else "create")
 
     def finish(self, keys: Any, info: dict[str, Any]) -> tuple[Manifest, list[tuple[int, str]]]:
         """Check every row, then write index.json: (manifest, unreadable images as (position, reason)).
@@ -189,9 +189,12 @@ class Store:
 
     def rows(self) -> int:
         """Images that are committed."""
-        if not (self.folder / f"{TABLE}.lance").exists():
-            return 0
-        return int(connect(self.folder).open_table(TABLE).count_rows())
+        return int(connect(self.folder).open_table(TABLE).count_rows()) if self._committed() else 0
+
+    def _committed(self) -> bool:
+        """Whether there is a table at all: a kill in the first commit leaves a folder, but no version of the table."""
+        versions = self.folder / f"{TABLE}.lance" / "_versions"
+        return versions.is_dir() and any(versions.glob("*.manifest"))
 
     def _json(self, path: Path) -> dict[str, Any] | None:
         try:
