@@ -54,7 +54,7 @@ class Recipe:
         Raises:
             UnknownName: no such option. RequestError: a value of the wrong type or out of range.
         """
-        known = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        known: dict[str, Any] = {field.name: field.type for field in fields(self)}
         values: dict[str, Any] = {}
         for name, value in options.items():
             if name not in known:

@@ -181,9 +181,9 @@ def test_a_build_for_other_images_starts_anew(tmp_path: Path) -> None:
 def test_a_killed_command_can_be_repeated(tmp_path: Path, kill: signal.Signals) -> None:
     command = [sys.executable, "-m", "plada", "index", "glyphs:count=6000", "--name", "g", "--home", str(tmp_path)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    table = tmp_path / "indexes" / "g" / "images.lance" / "data"
+    versions = tmp_path / "indexes" / "g" / "images.lance" / "_versions"
     deadline = time.monotonic() + 60
-    while not (table.exists() and any(table.iterdir())) and time.monotonic() < deadline:
+    while not any(versions.glob("*.manifest")) and time.monotonic() < deadline:
         time.sleep(0.02)
     running.send_signal(kill)
     _, said = running.communicate(timeout=60)
