@@ -30,24 +30,25 @@ Results = dict[tuple[int, str, str], list[float]]
 def measure(index: Index, target: Target, whole: Embedded, budgets: list[int], seed: int, found: Results) -> float:
     """Add every rule's and budget's validation accuracy (in %) to `found`; returns the teacher's."""
     classes = len(target.classes)
+    everything = np.concatenate([vectors for _, vectors in index.scan()])  # every image of this reference is readable
     split = type(target.train)(target.train.collection, np.arange(len(whole.labels)), whole.labels)
     train_rows, held_rows = (part.positions for part in set_aside(split, classes, seed=seed))
     train, held = (Embedded(whole.vectors[rows], whole.labels[rows], 0) for rows in (train_rows, held_rows))
     labels, teacher = linear_teacher(index, target, train, held, None, report=silent)
-    context = Context(lambda p: index.vectors(p).astype(np.float32), train.vectors, train.labels, seed)
-    ids = [bytes.fromhex(index.info[name]) for name in ("key_id", "content_id")]
+    context = Context(lambda p: everything[p].astype(np.float32), train.vectors, train.labels, seed)
+    key, content = (bytes.fromhex(index.info[name]) for name in ("key_id", "content_id"))
     for name, rule in RULES.items():
         choose = rule.prepare(labels, context)
 
         def make(k: int) -> tuple[Payload, int]:
             rows = np.sort(choose(k).rows)  # noqa: B023
-            payload = Payload(labels.positions[rows], labels.labels[rows], target.classes, len(index), *ids)
+            payload = Payload(labels.positions[rows], labels.labels[rows], target.classes, len(index), key, content)
             return payload, max(payload.sizes()[payload.coder()], 1)
 
         least = int((labels.counts() > 0).sum())
         for budget in budgets:
             payload = fill_budget(make, budget=budget, least=least, most=len(labels), classes=least).made
-            vectors = index.vectors(payload.positions).astype(np.float32)
+            vectors = everything[payload.positions].astype(np.float32)
             head = fit_head(vectors, payload.labels, classes=classes, mean=index.mean, penalty=PENALTY)
             score = 100 * accuracy(head.logits(held.vectors), held.labels)
             found.setdefault((budget, name, target.name), []).append(score)

@@ -5,23 +5,22 @@ client reads, trains and exports with neither FAISS nor LanceDB installed.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from plada.errors import RequestError, UnknownName
-from plada.extras import require
 from plada.files import home_directory, whole_file
 from plada.payload.inspect import PayloadSummary, inspect_payload
 from plada.payload.payload import Payload, read_payload
 from plada.progress import Clock, Report, silent
 from plada.report.sheets import contact_sheet
 from plada.sources.reference import Reference, check_identity, find_reference, open_reference, slug
-from plada.sources.registry import KNOWN, open_source, open_target, present
-from plada.sources.targets import Split, Target
+from plada.sources.registry import KNOWN, DatasetSummary, list_datasets, open_source, open_target
+from plada.sources.targets import Target
 from plada.trainer.export import EXPORTS
+from plada.trainer.student import TrainingSummary
 from plada.units import parse_size
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from plada.retrieval.index import Hit, Index
     from plada.selection.selection import Selection
 
-FINETUNE = "finetune:"
 SHEET_COLUMNS = 16
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
 _JUDGED = 20_000  # images of a selection that the linear student of the report is trained on, at most
@@ -62,14 +60,14 @@ def index(
     from plada.indexer.encoders import load_encoder
 
     root, clock = home_directory(home), Clock()
+    with clock("list"):
+        collection = open_source(source, root)
     known = str(source).partition(":")[0]
     if encoder is None and not (known in KNOWN and KNOWN[known].built_in):
         raise RequestError(
             f"index {source}: photographs need a trained encoder. Give --encoder timm:ARCH with --weights FILE or "
             "--pretrained, such as --encoder timm:mobilenetv2_100 --pretrained (--encoder gradients needs no weights; it suits drawn characters)"
         )
-    with clock("list"):
-        collection = open_source(source, root)
     with clock("load"):
         loaded = load_encoder(
             encoder or "gradients",
@@ -126,6 +124,7 @@ def select(
     from plada.selection.budget import fill_budget
     from plada.selection.rules import RULES, Chosen, Context
     from plada.selection.selection import Selection, SelectionReport, Tried, make_table
+    from plada.teaching import teach
 
     if rule not in RULES:
         raise UnknownName("rule", rule, RULES)
@@ -139,7 +138,7 @@ def select(
             embed_split(encoder, split, stage=stage, report=report)
             for stage, split in (("train images", task.train), ("validation images", task.validation))
         )
-        labels, taught = _teach(opened, task, teacher, teacher_weights, train, validation, seed, device, report)
+        labels, taught = teach(opened, task, teacher, teacher_weights, train, validation, seed, device, report)
     notes = _notes(task, taught, recipe, limit)
     with clock("choose"):
         context = Context(
@@ -188,27 +187,6 @@ def select(
     return Selection(rows, payload, summary)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingSummary:
-    """What `plada train` did; the fields of its --json summary. `accuracy` is on the target's test images."""
-
-    student: str
-    images: int
-    classes: int
-    epochs: int
-    seed: int
-    target: str | None
-    accuracy: float | None
-    model: str | None
-    reference: str
-    same_content: bool
-    seconds: Mapping[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-
 def train(
     payload: Payload | str | Path,
     *,
@@ -236,7 +214,7 @@ def train(
     Raises:
         PayloadError: the payload is bad. ReferenceMismatch: it labels other images. UnknownName: no such student.
     """
-    from plada.networks import build_network
+    from plada.networks import build_network, seed_everything
     from plada.trainer.loop import fit
     from plada.trainer.recipe import default_recipe
     from plada.trainer.student import Student, check_classes, evaluate, labelled_pixels, view_of
@@ -249,7 +227,7 @@ def train(
         if task is not None:
             check_classes(read.classes, task.classes, task.name)
         images = _reference_of(read, reference, root, same_keys, report)
-        _seed_everything(seed)
+        seed_everything(seed)
         network = build_network(
             student,
             classes=len(read.classes),
@@ -333,47 +311,9 @@ def search(
     return hits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetSummary:
-    """One registered collection; `present` says whether it can be used here, `path` where it is or is looked for."""
-
-    name: str
-    role: str
-    about: str
-    images: int
-    classes: int | None
-    present: bool
-    path: str | None
-    expects: str
-    obtain: str
-    indexed: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-
 def datasets(*, home: str | Path | None = None) -> list[DatasetSummary]:
     """Every registered collection, and whether it is on this machine."""
-    root = home_directory(home)
-    listed = []
-    for name, known in KNOWN.items():
-        folder = present(name, root)
-        listed.append(
-            DatasetSummary(
-                name=name,
-                role=known.role,
-                about=known.about,
-                images=known.images,
-                classes=known.classes,
-                present=known.built_in or folder is not None,
-                path=None if known.built_in else str(root / "datasets" / name),
-                expects=known.expects,
-                obtain=known.obtain,
-                indexed=(root / "indexes" / name / "index.json").exists(),
-            )
-        )
-    return listed
+    return list_datasets(home_directory(home))
 
 
 def write_sheet(table: Any, classes: tuple[str, ...], images: Reference, path: Path, *, title: str = "") -> Path:
@@ -399,67 +339,6 @@ def _opened(index: "Index | str | Path | None", home: str | Path | None) -> "Ind
     from plada.retrieval.index import Index, open_index
 
     return index if isinstance(index, Index) else open_index(index, home=home)
-
-
-def _teach(
-    index: "Index",
-    task: Target,
-    teacher: str,
-    teacher_weights: str | Path | None,
-    train: "Embedded",
-    validation: "Embedded",
-    seed: int,
-    device: str | None,
-    report: Report,
-) -> "tuple[PseudoLabels, TeacherReport]":
-    """Train the teacher that was asked for and pseudo-label the reference with it."""
-    from plada.labeler.linear import embed_split, linear_teacher
-    from plada.labeler.network import network_teacher
-
-    if teacher == "linear":
-        tested = embed_split(index.encoder(), task.test, stage="test images", report=report) if task.test else None
-        return linear_teacher(index, task, train, validation, tested, report=report)
-    if not teacher.startswith(FINETUNE):
-        raise UnknownName("teacher", teacher, ["linear", f"{FINETUNE}ARCH"], hint="ARCH is small_cnn or a timm network")
-    from plada.networks import build_network
-    from plada.trainer.loop import fit, predict
-    from plada.trainer.recipe import default_recipe
-    from plada.trainer.student import split_pixels, view_of
-
-    name = teacher.removeprefix(FINETUNE)
-    _seed_everything(seed)
-    followed = default_recipe(name).changed(task.recipe)
-    network = build_network(
-        name,
-        classes=len(task.classes),
-        weights=Path(teacher_weights) if teacher_weights else None,
-        image_size=followed.image_size or None,
-    )
-
-    def pixels_of(split: Split, stage: str, supersample: int = 1) -> tuple[Any, Any]:
-        view = view_of(network, supersample=supersample)
-        pixels, labels, _ = split_pixels(split, view, stage=stage, report=report)
-        return pixels, labels
-
-    fit(
-        network,
-        *pixels_of(task.train, "train images", followed.supersample),
-        recipe=followed,
-        seed=seed,
-        device=device,
-        stage="teacher",
-        report=report,
-    )
-    return network_teacher(
-        teacher,
-        lambda pixels: predict(network, pixels, device=device),
-        index.reference(),
-        view_of(network),
-        pixels_of(task.validation, "validation images"),
-        pixels_of(task.test, "test images") if task.test else None,
-        classes=len(task.classes),
-        report=report,
-    )
 
 
 def _payload_of(index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any]) -> Payload:
@@ -533,11 +412,3 @@ def _write_table(table: Any, path: Path) -> None:
 
     with whole_file(path) as part:
         pq.write_table(table, part, compression="zstd")
-
-
-def _seed_everything(seed: int) -> None:
-    """Initial weights come from torch's own generator."""
-    require("torch", extra="client", purpose="training")
-    import torch
-
-    torch.manual_seed(seed)

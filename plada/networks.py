@@ -160,6 +160,14 @@ def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
         ) from err
 
 
+def seed_everything(seed: int) -> None:
+    """Decide the initial weights of the networks built next; they come from torch's own generator."""
+    require("torch", extra="client", purpose="training")
+    import torch
+
+    torch.manual_seed(seed)
+
+
 def to_device(module: "nn.Module", where: "torch.device") -> "nn.Module":
     """Move a module, with its weights laid out channels last, which convolutions on CPU and GPU prefer."""
     import torch

@@ -42,7 +42,7 @@ class Index:
     home: Path
     info: dict[str, Any]
     _encoder: list[Encoder] = field(default_factory=list, repr=False)
-    _table: list[Any] = field(default_factory=list, repr=False)
+    _opened: list[Any] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return int(self.info["images"])
@@ -72,12 +72,7 @@ class Index:
 
     def table(self) -> Any:
         """The LanceDB table, for queries of your own (columns position, key, vector, width, height, size, status)."""
-        if not self._table:
-            table = connect(self.folder).open_table(TABLE)
-            # The version that was checked and described by index.json, whatever was appended since.
-            table.checkout(self.info["version"])
-            self._table.append(table)
-        return self._table[0]
+        return self._open()[0]
 
     def reference(self) -> Reference:
         """The indexed collection with its manifest.
@@ -100,7 +95,7 @@ class Index:
     def scan(self, batch_size: int = 65_536) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
         """(positions int64 [m], vectors float16 [m, d]) of all readable images, in order, in blocks."""
         columns = ["position", "vector"]
-        for batch in self.table().to_lance().to_batches(columns=columns, batch_size=batch_size, scan_in_order=True):
+        for batch in self._open()[1].to_batches(columns=columns, batch_size=batch_size, scan_in_order=True):
             yield readable_rows(batch)
 
     def vectors(self, positions: npt.ArrayLike) -> npt.NDArray[np.float16]:
@@ -190,12 +185,22 @@ class Index:
             image = (query if isinstance(query, Image.Image) else Image.fromarray(query)).convert("RGB")
         return np.asarray(encoder.encode(encoder.view.of(image)[None])[0], np.float32)
 
+    def _open(self) -> tuple[Any, Any]:
+        """(LanceDB table, Lance data set below it), opened once: opening anew costs more than most reads."""
+        if not self._opened:
+            table = connect(self.folder).open_table(TABLE)
+            # The version that was checked and described by index.json, whatever was appended since.
+            table.checkout(self.info["version"])
+            self._opened.append((table, table.to_lance()))
+        table, dataset = self._opened[0]
+        return table, dataset
+
     def _take(self, positions: npt.NDArray[np.int64], columns: list[str]) -> Any:
         """Rows of the distinct positions, rising; Lance would leave out what is beyond the end without a word."""
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
             bad = positions[(positions < 0) | (positions >= len(self))][0]
             raise RequestError(f"position {bad}: index '{self.name}' holds 0 to {len(self) - 1}")
-        rows = self.table().to_lance().take(np.unique(positions), columns=columns).combine_chunks()
+        rows = self._open()[1].take(np.unique(positions), columns=columns).combine_chunks()
         if not np.array_equal(rows.column("position").to_numpy(), np.unique(positions)):
             raise DataError(f"index '{self.name}': the table gave other rows than were asked for. Index again")
         return rows.to_batches()[0] if rows.num_rows else rows

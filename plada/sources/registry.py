@@ -1,8 +1,9 @@
 """Collections known by name, and the way from a name, a path or a file URL to a collection or a target."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from plada.errors import RequestError, UnknownName
@@ -97,10 +98,43 @@ def open_target(spec: str | Path, home: Path) -> Target:
     return open_folder_target(root, name=name)
 
 
-def present(name: str, home: Path) -> Path | None:
-    """The folder of a registered collection if it is on this machine; for a built-in one, None."""
-    folder = data_folder(home, name)
-    return folder if folder.is_dir() else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSummary:
+    """One registered collection; `present` says whether it can be used here, `path` where it is or is looked for."""
+
+    name: str
+    role: str
+    about: str
+    images: int
+    classes: int | None
+    present: bool
+    path: str | None
+    expects: str
+    obtain: str
+    indexed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def list_datasets(home: Path) -> list[DatasetSummary]:
+    """Every registered collection, in the order of KNOWN."""
+    return [
+        DatasetSummary(
+            name=name,
+            role=known.role,
+            about=known.about,
+            images=known.images,
+            classes=known.classes,
+            present=known.built_in or data_folder(home, name).is_dir(),
+            path=None if known.built_in else str(data_folder(home, name)),
+            expects=known.expects,
+            obtain=known.obtain,
+            indexed=(home / "indexes" / name / "index.json").exists(),
+        )
+        for name, known in KNOWN.items()
+    ]
 
 
 def _folder(text: str, role: str, home: Path) -> Path:

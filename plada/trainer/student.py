@@ -1,8 +1,10 @@
 """A student: what a client trains, tests and keeps."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +46,27 @@ class Student:
         state = {name: tensor.cpu().contiguous() for name, tensor in self.network.module.state_dict().items()}
         with whole_file(path) as part:
             safetensors.torch.save_file(state, part, metadata={"plada": json.dumps(card, sort_keys=True)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSummary:
+    """What `plada train` did; the fields of its --json summary. `accuracy` is on the target's test images."""
+
+    student: str
+    images: int
+    classes: int
+    epochs: int
+    seed: int
+    target: str | None
+    accuracy: float | None
+    model: str | None
+    reference: str
+    same_content: bool
+    seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
 
 
 def view_of(network: Network, *, supersample: int = 1) -> View:

@@ -98,8 +98,8 @@ def test_another_reference_or_encoder_under_the_same_name_is_refused(pictures: P
     plada.index(pictures, name="p", encoder="gradients")
     module = import_timm().create_model("test_resnet")
     safetensors.torch.save_file(module.state_dict(), tmp_path / "w.safetensors")
-    other = {"encoder": "timm:test_resnet", "weights": tmp_path / "w.safetensors", "image_size": 32}
-    with pytest.raises(ReferenceMismatch, match="made with encoder gradients .* asked for is timm:test_resnet"):
+    other: dict[str, Any] = {"encoder": "timm:test_resnet", "weights": tmp_path / "w.safetensors", "image_size": 32}
+    with pytest.raises(ReferenceMismatch, match=r"made with encoder gradients .* asked for is timm:test_resnet"):
         plada.index(pictures, name="p", **other)
     picture(77).save(pictures / "n0" / "new.png")
     with pytest.raises(ReferenceMismatch, match="of images with content id"):

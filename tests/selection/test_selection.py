@@ -28,7 +28,7 @@ def labelled(n: int = 400, classes: int = 4, seed: int = 0) -> PseudoLabels:
 
 def vectors(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     made = np.stack([np.random.default_rng(int(p)).normal(size=8) for p in positions]).astype(np.float32)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), np.float32)
 
 
 CONTEXT = Context(vectors, vectors(np.arange(5000, 5012)), np.arange(12) % 4, seed=0)

@@ -62,7 +62,7 @@ def test_a_loss_that_explodes_is_said() -> None:
     network = build_network("small_cnn", classes=2, image_size=16)
     for parameter in network.module.parameters():
         parameter.data.fill_(float("nan"))
-    with pytest.raises(RequestError, match="the loss is nan after .* Lower the learning rate"):
+    with pytest.raises(RequestError, match=r"the loss is nan after .* Lower the learning rate"):
         fit(network, *shades(40, 16), recipe=QUICK, seed=0)
 
 
@@ -130,12 +130,12 @@ def test_the_callers_recipe_wins(sent: Path) -> None:
 
 
 def test_a_reference_nobody_knows(sent: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no collection known here .* --reference"):
+    with pytest.raises(RequestError, match=r"no collection known here .* --reference"):
         plada.train(sent, student="small_cnn", home=tmp_path / "elsewhere")
 
 
 def test_other_images_are_refused(sent: Path, pictures: Path) -> None:
-    with pytest.raises(ReferenceMismatch, match="labels a reference of 24 images .* here are 50"):
+    with pytest.raises(ReferenceMismatch, match=r"labels a reference of 24 images .* here are 50"):
         plada.train(sent, reference="glyphs:count=50", student="small_cnn")
     for path in pictures.rglob("*.png"):
         Image.open(path).save(path, compress_level=0)

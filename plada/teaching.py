@@ -1,0 +1,76 @@
+"""Teachers by name. Here because a network is trained by the client's loop, which the labeler may not import."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plada.errors import UnknownName
+from plada.progress import Report
+from plada.sources.targets import Split, Target
+
+if TYPE_CHECKING:
+    from plada.labeler.linear import Embedded, TeacherReport
+    from plada.labeler.scores import PseudoLabels
+    from plada.retrieval.index import Index
+
+FINETUNE = "finetune:"
+
+
+def teach(
+    index: "Index",
+    task: Target,
+    teacher: str,
+    teacher_weights: str | Path | None,
+    train: "Embedded",
+    validation: "Embedded",
+    seed: int,
+    device: str | None,
+    report: Report,
+) -> "tuple[PseudoLabels, TeacherReport]":
+    """Train the teacher that was asked for and pseudo-label the reference with it."""
+    from plada.labeler.linear import embed_split, linear_teacher
+    from plada.labeler.network import network_teacher
+
+    if teacher == "linear":
+        tested = embed_split(index.encoder(), task.test, stage="test images", report=report) if task.test else None
+        return linear_teacher(index, task, train, validation, tested, report=report)
+    if not teacher.startswith(FINETUNE):
+        raise UnknownName("teacher", teacher, ["linear", f"{FINETUNE}ARCH"], hint="ARCH is small_cnn or a timm network")
+    from plada.networks import build_network, seed_everything
+    from plada.trainer.loop import fit, predict
+    from plada.trainer.recipe import default_recipe
+    from plada.trainer.student import split_pixels, view_of
+
+    name = teacher.removeprefix(FINETUNE)
+    seed_everything(seed)
+    followed = default_recipe(name).changed(task.recipe)
+    network = build_network(
+        name,
+        classes=len(task.classes),
+        weights=Path(teacher_weights) if teacher_weights else None,
+        image_size=followed.image_size or None,
+    )
+
+    def pixels_of(split: Split, stage: str, supersample: int = 1) -> tuple[Any, Any]:
+        view = view_of(network, supersample=supersample)
+        pixels, labels, _ = split_pixels(split, view, stage=stage, report=report)
+        return pixels, labels
+
+    fit(
+        network,
+        *pixels_of(task.train, "train images", followed.supersample),
+        recipe=followed,
+        seed=seed,
+        device=device,
+        stage="teacher",
+        report=report,
+    )
+    return network_teacher(
+        teacher,
+        lambda pixels: predict(network, pixels, device=device),
+        index.reference(),
+        view_of(network),
+        pixels_of(task.validation, "validation images"),
+        pixels_of(task.test, "test images") if task.test else None,
+        classes=len(task.classes),
+        report=report,
+    )

@@ -1,0 +1,314 @@
+"""The command line: JSON as promised, one line and the right exit status for everything a user can cause."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import plada
+from plada.cli import app
+from tests.conftest import picture
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def summary(*arguments: str | Path) -> dict[str, Any]:
+    """The last line of a command's --json output, after checking that every line is a JSON object with a type."""
+    done = call(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["type"] for line in lines[:-1]} <= {"progress"}
+    assert all({"stage", "done", "total", "rate"} <= set(line) for line in lines[:-1])
+    assert lines[-1].pop("type") == "summary"
+    last: dict[str, Any] = lines[-1]
+    return last
+
+
+def refused(status: int, kind: str, *arguments: str | Path) -> str:
+    """The message of a command that must fail: one line without --json, one object with it, never a traceback."""
+    plain = call(*arguments)
+    assert (plain.exit_code, plain.stdout) == (status, ""), plain.output
+    *progress, last = plain.stderr.splitlines()
+    assert last.startswith("plada: ")
+    assert not [line for line in progress if not re.match(r"[a-z ]+: \d+ of \d+, \d+/s", line)], plain.stderr
+    as_json = call(*arguments, "--json")
+    error = json.loads(as_json.stderr)
+    assert (as_json.exit_code, error["type"], error["code"], error["kind"]) == (status, "error", status, kind)
+    assert "Traceback" not in plain.output + as_json.output
+    message: str = error["message"]
+    return message
+
+
+@pytest.fixture
+def made(glyph_home: Path, tmp_path: Path) -> Path:
+    """A payload for digits out of the 1 500 glyphs."""
+    plada.select("glyphs", target="digits", budget=400, out=tmp_path / "digits.plada", home=glyph_home)
+    return tmp_path / "digits.plada"
+
+
+def test_index(pictures: Path) -> None:
+    found = summary("index", pictures, "--name", "p", "--encoder", "gradients")
+    assert set(found) >= {
+        "name", "images", "unreadable", "dimension", "encoder", "key_id", "content_id", "images_per_second", "seconds", "path",
+    }  # fmt: skip
+    assert set(found["seconds"]) == {"list", "load", "embed", "commit"}
+    assert len(found["key_id"]) == len(found["content_id"]) == 32
+    again = call("index", pictures, "--name", "p", "--encoder", "gradients")
+    assert "24 of them from an earlier run" in again.stdout
+
+
+def test_index_names_what_it_could_not_read(pictures: Path) -> None:
+    (pictures / "n0" / "image_00.png").write_bytes(b"broken")
+    done = call("index", pictures, "--name", "p", "--encoder", "gradients", "--quiet")
+    assert done.exit_code == 0
+    assert done.stderr == "unreadable: n0/image_00: not an image that can be identified\n"
+
+
+def test_select(glyph_home: Path, tmp_path: Path) -> None:
+    out, sheet, table = tmp_path / "x.plada", tmp_path / "x.png", tmp_path / "x.parquet"
+    found = summary(
+        "select",
+        "--target",
+        "digits",
+        "--budget",
+        "400",
+        "--home",
+        glyph_home,
+        "-o",
+        out,
+        "--sheet",
+        sheet,
+        "--table",
+        table,
+    )
+    assert set(found) >= {
+        "payload", "bytes", "budget", "images", "classes", "class_counts", "keep_rate", "rule", "coder", "teacher", "tried", "seconds",
+    }  # fmt: skip
+    assert set(found["teacher"]) == {"kind", "accuracy", "validation_accuracy"}
+    assert set(found["tried"][0]) == {"rule", "keep", "bytes", "validation_accuracy"}
+    assert found["bytes"] == out.stat().st_size <= 400
+    assert found["bytes"] >= 0.98 * 400
+    import pyarrow.parquet as pq
+
+    assert pq.read_table(table).column_names == ["position", "key", "label", "score", "class_rank"]
+    with Image.open(sheet) as image:
+        assert image.size[1] > 10 * 64
+    first = out.read_bytes()
+    assert call("select", "--target", "digits", "--budget", "400", "--home", glyph_home, "-o", out).exit_code == 0
+    assert out.read_bytes() == first
+
+
+@pytest.mark.parametrize("rule", ["paper", "random", "spread", "energy"])
+def test_select_by_other_rules(glyph_home: Path, tmp_path: Path, rule: str) -> None:
+    found = summary(
+        "select",
+        "--target",
+        "digits",
+        "--budget",
+        "300",
+        "--rule",
+        rule,
+        "--home",
+        glyph_home,
+        "-o",
+        tmp_path / "x.plada",
+    )
+    assert found["rule"] == rule
+    assert found["bytes"] <= 300
+
+
+def test_select_with_a_network_as_teacher(glyph_home: Path, tmp_path: Path) -> None:
+    found = summary(
+        "select", "--target", "digits", "--budget", "300", "--teacher", "finetune:small_cnn", "--home", glyph_home, "-o", tmp_path / "x.plada"
+    )  # fmt: skip
+    assert found["teacher"]["kind"] == "finetune:small_cnn"
+    assert found["teacher"]["accuracy"] > 0.8
+
+
+def test_select_for_a_folder(
+    glyph_home: Path, target_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (target_folder / "train" / "dim" / "0.png").write_bytes(b"broken")
+    done = call("select", "--target", target_folder, "--budget", "20kB", "--home", glyph_home, "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "1 images of the target could not be read" in done.stderr
+    found = summary("inspect", tmp_path / "shades.plada")
+    assert found["notes"]["target"] == "shades"
+    assert set(found["class_counts"]) == {"bright", "dim"}
+
+
+def test_train(made: Path, glyph_home: Path, tmp_path: Path) -> None:
+    found = summary(
+        "train", made, "--reference", "glyphs:count=1500", "--student", "small_cnn", "--target", "digits",
+        "--recipe", "epochs=20", "--recipe", "mirror=false", "--home", glyph_home, "-o", tmp_path / "m.safetensors",
+    )  # fmt: skip
+    assert set(found) >= {"student", "images", "epochs", "accuracy", "model", "seconds"}
+    assert found["accuracy"] > 0.5
+    assert Path(found["model"]).exists()
+    plain = call(
+        "train",
+        made,
+        "--student",
+        "small_cnn",
+        "--recipe",
+        "epochs=1",
+        "--home",
+        glyph_home,
+        "-o",
+        tmp_path / "m.safetensors",
+    )
+    assert "not tested; name a --target" in plain.stdout
+
+
+def test_inspect(made: Path) -> None:
+    found = summary("inspect", made)
+    assert set(found) >= {
+        "version", "images", "classes", "bytes", "sections", "coder", "coders", "key_id", "content_id", "signed",
+    }  # fmt: skip
+    assert sum(found["sections"].values()) == found["bytes"] == made.stat().st_size
+    assert "payload version 1" in call("inspect", made).stdout
+
+
+def test_search(glyph_home: Path, tmp_path: Path) -> None:
+    found = summary("search", "position:5", "-k", "3", "--home", glyph_home)
+    assert [set(hit) for hit in found["hits"]] == [{"position", "key", "score"}] * 3
+    assert found["hits"][0]["position"] == 5
+    picture(1).save(tmp_path / "query.png")
+    two = summary(
+        "search", "position:5", tmp_path / "query.png", "-k", "2", "--home", glyph_home, "--sheet", tmp_path / "s.png"
+    )
+    assert [hit["query"] for hit in two["hits"]] == ["position:5"] * 2 + [str(tmp_path / "query.png")] * 2
+    assert (tmp_path / "s.png").exists()
+    assert "v1/0000005" in call("search", "position:5", "--home", glyph_home).stdout
+
+
+def test_export(made: Path, glyph_home: Path, tmp_path: Path) -> None:
+    assert summary("export", made, "--to", "csv", "-o", tmp_path / "x.csv", "--home", glyph_home)["out"] == str(
+        tmp_path / "x.csv"
+    )
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == summary("inspect", made)["images"] + 1
+
+
+def test_datasets(glyph_home: Path) -> None:
+    found = {entry["name"]: entry for entry in summary("datasets", "--home", glyph_home)["datasets"]}
+    assert found["glyphs"]["present"]
+    assert found["glyphs"]["indexed"]
+    assert found["imagenet21k"]["images"] == 14_197_122
+    assert not found["imagenet21k"]["present"]
+    assert "not here; looked in" in call("datasets", "--home", glyph_home).stdout
+
+
+def test_doctor(glyph_home: Path) -> None:
+    found = summary("doctor", "--home", glyph_home)
+    assert {"torch", "lancedb", "faiss-cpu"} <= {package["name"] for package in found["packages"]}
+    assert found["indexes"] == ["glyphs"]
+    assert found["torch_devices"][0] == "cpu"
+    assert str(glyph_home) in call("doctor", "--home", glyph_home).stdout
+
+
+def test_version_and_help() -> None:
+    assert call("--version").stdout == f"plada {plada.__version__}\n"
+    shown = call("--help").stdout
+    for command in ("index", "select", "train", "export", "inspect", "search", "datasets", "demo", "doctor"):
+        assert command in shown
+        assert call(command, "--help").exit_code == 0
+    assert call("no-such-command").exit_code == 2
+    assert call("train").exit_code == 2
+
+
+def test_every_command_is_a_python_call_of_the_same_name() -> None:
+    import inspect
+
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.callback.__name__
+        renamed = {"as_json": None, "quiet": None, "model_arg": "model_args", "query": "queries"}
+        wanted = {renamed.get(p, p) for p in inspect.signature(command.callback).parameters} - {None}
+        assert wanted <= set(inspect.signature(getattr(plada, name)).parameters), name
+
+
+def unknown_names(home: Path, made: Path, pictures: Path) -> dict[str, tuple[str, tuple[str | Path, ...]]]:
+    select = ("select", "--budget", "400", "--home", home)
+    return {
+        "data set": ("did you mean 'glyphs'", ("index", "glyfs")),
+        "target": ("did you mean 'digits'", (*select, "--target", "digit")),
+        "encoder": (
+            "did you mean 'gradients'; known: gradients, timm:ARCH",
+            ("index", pictures, "--encoder", "gradient"),
+        ),
+        "rule": ("did you mean 'spread'", (*select, "--target", "digits", "--rule", "spred")),
+        "teacher": ("known: finetune:ARCH, linear", (*select, "--target", "digits", "--teacher", "oracle")),
+        "network": ("did you mean 'resnet18'", ("train", made, "--home", home, "--student", "resnet_18")),
+        "index": ("did you mean 'glyphs'", ("search", "position:1", "--index", "glyph", "--home", home)),
+        "recipe option": ("did you mean 'epochs'", ("train", made, "--home", home, "--recipe", "epoch=3")),
+        "export form": ("known: csv, folder, parquet", ("export", made, "--to", "tfrecord", "-o", "x", "--home", home)),
+    }
+
+
+def test_unknown_names_list_what_exists(glyph_home: Path, made: Path, pictures: Path) -> None:
+    for kind, (expected, arguments) in unknown_names(glyph_home, made, pictures).items():
+        message = refused(2, "UnknownName", *arguments)
+        assert expected.replace("'; known", "'?; known") in message, f"{kind}: {message}"
+
+
+def test_a_budget_too_small_says_the_least(glyph_home: Path, tmp_path: Path) -> None:
+    arguments = ("select", "--target", "digits", "--home", glyph_home, "-o", tmp_path / "x.plada")
+    message = refused(2, "BudgetTooSmall", *arguments, "--budget", "50")
+    assert "one label for each of 10 classes needs a file of" in message
+    least = message.rpartition("--budget ")[2].split()[0]
+    assert summary(*arguments, "--budget", least)["images"] == 10
+    refused(2, "BudgetTooSmall", *arguments, "--budget", str(int(least) - 1))
+    assert "expected a number with" in refused(2, "RequestError", *arguments, "--budget", "lots")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no image found" in refused(5, "DataError", "index", tmp_path / "empty", "--encoder", "gradients")
+
+
+def test_a_payload_of_another_reference(made: Path) -> None:
+    message = refused(4, "ReferenceMismatch", "train", made, "--reference", "glyphs:count=60", "--student", "small_cnn")
+    assert "labels a reference of 1500 images" in message
+
+
+def test_bad_payload_files(made: Path, tmp_path: Path) -> None:
+    cut, bent, newer = tmp_path / "cut.plada", tmp_path / "bent.plada", tmp_path / "newer.plada"
+    data = made.read_bytes()
+    cut.write_bytes(data[:-7])
+    bent.write_bytes(data[:60] + bytes([data[60] ^ 8]) + data[61:])
+    newer.write_bytes(data[:4] + b"\x07" + data[5:])
+    for path, kind in ((cut, "PayloadTruncated"), (bent, "PayloadCorrupt"), (newer, "PayloadUnsupported")):
+        for command in (("inspect", path), ("train", path), ("export", path, "--to", "csv", "-o", tmp_path / "x.csv")):
+            assert str(path) in refused(3, kind, *command)
+    assert "cannot be read" in refused(2, "RequestError", "inspect", tmp_path / "none.plada")
+
+
+def test_options_that_are_no_pairs(made: Path) -> None:
+    assert "expected NAME=VALUE" in refused(2, "RequestError", "train", made, "--recipe", "epochs")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (KeyboardInterrupt(), 6, "Resume with: plada"),
+        (MemoryError("no room"), 7, "out of memory (no room)"),
+        (OSError(28, "No space left on device", "/x"), 7, "No space left on device (/x)"),
+    ],
+)
+def test_what_the_machine_does(monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str) -> None:
+    def fail(**_: object) -> Callable[..., Any]:
+        raise error
+
+    monkeypatch.setattr(plada, "datasets", fail)
+    done = call("datasets")
+    assert done.exit_code == status
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1

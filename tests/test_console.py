@@ -1,0 +1,49 @@
+"""What a person or a program sees while work goes on."""
+
+import json
+
+import pytest
+
+from plada.console import print_table, reporter
+from plada.progress import Progress
+
+EVENTS = [Progress("embed", 10, 100, 5.0), Progress("embed", 100, 100, 5.0), Progress("hash", 3, None, 1.0)]
+
+
+def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with reporter(as_json=True) as report:
+        for event in EVENTS:
+            report(event)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == {"type": "progress", "stage": "embed", "done": 10, "total": 100, "rate": 5.0}
+    assert [line["done"] for line in lines] == [10, 100, 3]
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with reporter(as_json=False) as report:
+        for event in EVENTS:
+            report(event)
+    seen = capsys.readouterr()
+    assert seen.out == ""
+    assert seen.err.splitlines() == ["embed: 100 of 100, 5/s"]
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    with reporter(as_json=False, quiet=True) as report:
+        report(EVENTS[1])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with reporter(as_json=False) as report:
+        for event in [*EVENTS, EVENTS[0]]:
+            report(event)
+    assert "embed" in capsys.readouterr().err
+
+
+def test_names_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([["[red]class[/red]", "x" * 150]], head=("name", "value"), title="t")
+    shown = capsys.readouterr().out
+    assert "[red]class[/red]" in shown
+    assert "x" * 150 in shown

@@ -1,0 +1,35 @@
+"""What the doctor advises."""
+
+from plada.diagnosis import Package, advise
+
+
+def package(name: str, version: str | None = "1", problem: str = "", extra: str = "") -> Package:
+    return Package(name=name, version=version, problem=problem, extra=extra)
+
+
+def test_nothing_wrong_nothing_said() -> None:
+    assert advise((package("torch"),), ["faiss-cpu"], ("cpu",), 0) == []
+
+
+def test_both_faiss_packages_come_first() -> None:
+    advice = advise((package("torch", None, "not installed", "client"),), ["faiss-cpu", "faiss-gpu"], (), None)
+    assert "overwrite each other's files" in advice[0]
+    assert "pip uninstall -y faiss-cpu faiss-gpu" in advice[0]
+
+
+def test_missing_packages_name_their_extra() -> None:
+    missing = (package("torch", None, "not installed", "client"), package("lancedb", None, "not installed", "cpu"))
+    advice = advise(missing, [], (), None)
+    assert advice[0] == "for training (torch): pip install 'plada[client]'"
+    assert advice[1].startswith("for indexing, search and selection (lancedb): pip install 'plada[cpu]'")
+
+
+def test_a_broken_package_says_why() -> None:
+    assert advise((package("torchvision", "0.28", "no nms"),), ["faiss-cpu"], ("cpu",), 0) == [
+        "torchvision 0.28 is installed but does not load: no nms"
+    ]
+
+
+def test_a_gpu_that_faiss_does_not_see() -> None:
+    advice = advise((package("torch"),), ["faiss-cpu"], ("cpu", "cuda:0 X"), 0)
+    assert "plada[gpu]" in advice[0]
