@@ -15,7 +15,7 @@ import numpy as np
 import plada
 from plada.files import home_directory, write_bytes
 from plada.labeler.linear import Embedded, embed_split, linear_teacher
-from plada.labeler.teachers import PENALTY, accuracy, fit_head
+from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head
 from plada.payload.payload import Payload
 from plada.progress import silent
 from plada.retrieval.index import Index
@@ -27,7 +27,9 @@ from plada.sources.targets import Target, set_aside
 Results = dict[tuple[int, str, str], list[float]]
 
 
-def measure(index: Index, target: Target, whole: Embedded, budgets: list[int], seed: int, found: Results) -> float:
+def measure(
+    index: Index, target: Target, whole: Embedded, budgets: list[int], rules: list[str], seed: int, found: Results
+) -> float:
     """Add every rule's and budget's validation accuracy (in %) to `found`; returns the teacher's."""
     classes = len(target.classes)
     everything = np.concatenate([vectors for _, vectors in index.scan()])  # every image of this reference is readable
@@ -37,8 +39,8 @@ def measure(index: Index, target: Target, whole: Embedded, budgets: list[int], s
     labels, teacher = linear_teacher(index, target, train, held, None, report=silent)
     context = Context(lambda p: everything[p].astype(np.float32), train.vectors, train.labels, seed)
     key, content = (bytes.fromhex(index.info[name]) for name in ("key_id", "content_id"))
-    for name, rule in RULES.items():
-        choose = rule.prepare(labels, context)
+    for name in rules:
+        choose = RULES[name].prepare(labels, context)
 
         def make(k: int) -> tuple[Payload, int]:
             rows = np.sort(choose(k).rows)  # noqa: B023
@@ -49,14 +51,15 @@ def measure(index: Index, target: Target, whole: Embedded, budgets: list[int], s
         for budget in budgets:
             payload = fill_budget(make, budget=budget, least=least, most=len(labels), classes=least).made
             vectors = everything[payload.positions].astype(np.float32)
-            head = fit_head(vectors, payload.labels, classes=classes, mean=index.mean, penalty=PENALTY)
+            head = fit_head(vectors, payload.labels, classes=classes, mean=index.mean, penalty=STUDENT_PENALTY)
             score = 100 * accuracy(head.logits(held.vectors), held.labels)
             found.setdefault((budget, name, target.name), []).append(score)
     return 100 * (teacher.validation_accuracy or 0.0)
 
 
-def table(found: Results, budgets: list[int], targets: list[str], teachers: dict[str, float], seeds: int) -> str:
+def table(found: Results, budgets: list[int], rules: list[str], teachers: dict[str, float], seeds: int) -> str:
     """Markdown: one table a budget, a row a rule, a column a target, the mean of all, and the seeds' spread."""
+    targets = list(teachers)
     lines = [
         "# Rules side by side",
         "",
@@ -71,7 +74,7 @@ def table(found: Results, budgets: list[int], targets: list[str], teachers: dict
             "| rule | " + " | ".join(targets) + " | mean | spread |",
             "| --- " * (len(targets) + 3) + "|",
         ]
-        for name in RULES:
+        for name in rules:
             cells = [statistics.fmean(found[budget, name, target]) for target in targets]
             means = [statistics.fmean(found[budget, name, target][s] for target in targets) for s in range(seeds)]
             spread = statistics.stdev(means) if seeds > 1 else 0.0
@@ -89,11 +92,14 @@ def main() -> None:
     parser.add_argument("targets", nargs="+")
     parser.add_argument("--index", required=True)
     parser.add_argument("--budgets", default="500,1000,2000,5000")
+    parser.add_argument("--rules", default=",".join(RULES), help="names, comma-separated")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("docs/rules.md"))
     options = parser.parse_args()
-    budgets = [int(text) for text in options.budgets.split(",")]
-    index, found, teachers, names = plada.open_index(options.index), {}, {}, []  # type: ignore[var-annotated]
+    budgets, rules = [int(text) for text in options.budgets.split(",")], options.rules.split(",")
+    teachers: dict[str, float] = {}
+    found: Results = {}
+    index = plada.open_index(options.index)
     for spec in options.targets:
         target = open_target(spec, home_directory())
         parts = [
@@ -101,15 +107,14 @@ def main() -> None:
             for split in (target.train, target.validation)
         ]
         whole = Embedded(np.concatenate([p.vectors for p in parts]), np.concatenate([p.labels for p in parts]), 0)
-        judged = [measure(index, target, whole, budgets, seed, found) for seed in range(options.seeds)]
+        judged = [measure(index, target, whole, budgets, rules, seed, found) for seed in range(options.seeds)]
         teachers[target.name] = statistics.fmean(judged)
-        names.append(target.name)
         print(
             target.name,
-            {name: round(statistics.fmean(found[budgets[1], name, target.name]), 1) for name in RULES},
+            {name: round(statistics.fmean(found[budgets[1], name, target.name]), 1) for name in rules},
             flush=True,
         )
-    write_bytes(options.out, (table(found, budgets, names, teachers, options.seeds) + "\n").encode())
+    write_bytes(options.out, (table(found, budgets, rules, teachers, options.seeds) + "\n").encode())
 
 
 if __name__ == "__main__":

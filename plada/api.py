@@ -97,7 +97,7 @@ def select(
     *,
     target: str | Path,
     budget: str | int = "1MB",
-    rule: str = "spread",
+    rule: str = "nearest",
     teacher: str = "linear",
     teacher_weights: str | Path | None = None,
     weights: str | Path | None = None,
@@ -375,7 +375,7 @@ def _recommended(payload: Payload) -> Mapping[str, Any]:
 
 def _judge(index: "Index", payload: Payload, validation: "Embedded", seed: int) -> float | None:
     """What a linear student of this selection reaches on the target's validation images."""
-    from plada.labeler.teachers import PENALTY, accuracy, fit_head
+    from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head
 
     if not len(validation.labels):
         return None
@@ -383,7 +383,7 @@ def _judge(index: "Index", payload: Payload, validation: "Embedded", seed: int) 
     if len(rows) > _JUDGED:
         rows = np.sort(np.random.default_rng(seed).choice(rows, _JUDGED, replace=False))
     vectors = index.vectors(payload.positions[rows]).astype(np.float32)
-    head = fit_head(vectors, payload.labels[rows], classes=len(payload.classes), mean=index.mean, penalty=PENALTY)
+    head = fit_head(vectors, payload.labels[rows], classes=len(payload.classes), mean=index.mean, penalty=STUDENT_PENALTY)
     return accuracy(head.logits(validation.vectors), validation.labels)
 
 

@@ -17,8 +17,11 @@ from plada.extras import require
 from plada.labeler.scores import SCORES, PseudoLabels
 
 F32 = npt.NDArray[np.float32]
-PENALTY = 1e-3
+PENALTY = 1e-3  # of a teacher without validation images to choose one on
 _PENALTIES = (1e-5, 1e-4, PENALTY, 1e-2)
+# A linear student's labels come from a linear teacher: it may follow them closely. At 1e-3 it fell behind with many or
+# uneven labels, by up to 25 points (docs/log.md).
+STUDENT_PENALTY = 1e-5
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,9 +178,36 @@ def nearest(labels: PseudoLabels, context: Context) -> Choose:
     return choose
 
 
+def near_and_sure(pool: int) -> Prepare:
+    """As `nearest`, among the `pool` times quota largest margins of each class."""
+
+    def prepare(labels: PseudoLabels, context: Context) -> Choose:
+        order = best_first(labels.scores["margin"])
+        pools = [order[labels.labels[order] == label] for label in range(labels.classes)]
+
+        def choose(k: int) -> Chosen:
+            rows: list[I64] = []
+            scores: list[F32] = []
+            for label, quota in enumerate(balanced_quotas(labels.counts(), k).tolist()):
+                candidates = pools[label][: pool * quota]
+                if quota:
+                    mine = context.target[context.target_labels == label]
+                    taken, close = nearest_order(context.vectors(labels.positions[candidates]), mine)
+                    rows.append(candidates[taken[:quota]])
+                    scores.append(close[:quota])
+            return Chosen(np.concatenate(rows), np.concatenate(scores))
+
+        return choose
+
+    return prepare
+
+
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "nearest": Rule(nearest, "class-balanced, nearest to the target's own training images"),
+        "near4": Rule(near_and_sure(4), "x"),
+        "near8": Rule(near_and_sure(8), "x"),
+        "near16": Rule(near_and_sure(16), "x"),
         "spread": Rule(spread, "class-balanced, largest margins, different from each other"),
         "balanced": Rule(balanced("margin"), "class-balanced, largest margins"),
         "balanced-energy": Rule(balanced("energy"), "class-balanced, lowest energy"),
