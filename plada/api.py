@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plada.errors import RequestError, UnknownName
+from plada.extras import require
 from plada.files import home_directory, whole_file
 from plada.payload.inspect import PayloadSummary, inspect_payload
 from plada.payload.payload import Payload, read_payload
@@ -97,7 +98,7 @@ def select(
     *,
     target: str | Path,
     budget: str | int = "1MB",
-    rule: str = "nearest",
+    rule: str = "nearest-sure",
     teacher: str = "linear",
     teacher_weights: str | Path | None = None,
     weights: str | Path | None = None,
@@ -221,7 +222,10 @@ def train(
 
     clock, root = Clock(), home_directory(home)
     read = payload if isinstance(payload, Payload) else read_payload(payload)
-    followed = default_recipe(student).changed(_recommended(read)).changed(recipe or {})
+    require("torch", extra="client", purpose="training")  # said before a million images are hashed
+    followed = (
+        default_recipe(student, trained=bool(weights or pretrained)).changed(_recommended(read)).changed(recipe or {})
+    )
     with clock("load"):
         task = open_target(target, root) if target is not None else None
         if task is not None:
@@ -383,7 +387,9 @@ def _judge(index: "Index", payload: Payload, validation: "Embedded", seed: int) 
     if len(rows) > _JUDGED:
         rows = np.sort(np.random.default_rng(seed).choice(rows, _JUDGED, replace=False))
     vectors = index.vectors(payload.positions[rows]).astype(np.float32)
-    head = fit_head(vectors, payload.labels[rows], classes=len(payload.classes), mean=index.mean, penalty=STUDENT_PENALTY)
+    head = fit_head(
+        vectors, payload.labels[rows], classes=len(payload.classes), mean=index.mean, penalty=STUDENT_PENALTY
+    )
     return accuracy(head.logits(validation.vectors), validation.labels)
 
 

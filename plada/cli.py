@@ -133,7 +133,7 @@ def select(
     target: Annotated[str, typer.Option(help="A registered name, or a folder with train/CLASS and test/CLASS.")],
     budget: Annotated[str, typer.Option(help="Size of the whole file: 1MB, 200kB, 2048.")] = "1MB",
     index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
-    rule: Annotated[str, typer.Option(help="How images are chosen; an unknown name lists them all.")] = "nearest",
+    rule: Annotated[str, typer.Option(help="How images are chosen; an unknown name lists them all.")] = "nearest-sure",
     teacher: Annotated[str, typer.Option(help="linear (on the index's embeddings) or finetune:ARCH.")] = "linear",
     teacher_weights: Annotated[
         Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")

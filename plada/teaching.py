@@ -42,7 +42,7 @@ def teach(
 
     name = teacher.removeprefix(FINETUNE)
     seed_everything(seed)
-    followed = default_recipe(name).changed(task.recipe)
+    followed = default_recipe(name, trained=bool(teacher_weights)).changed(task.recipe)
     network = build_network(
         name,
         classes=len(task.classes),

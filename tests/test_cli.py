@@ -244,7 +244,7 @@ def unknown_names(home: Path, made: Path, pictures: Path) -> dict[str, tuple[str
             "did you mean 'gradients'; known: gradients, timm:ARCH",
             ("index", pictures, "--encoder", "gradient"),
         ),
-        "rule": ("did you mean 'spread'", (*select, "--target", "digits", "--rule", "spred")),
+        "rule": ("did you mean 'nearest'", (*select, "--target", "digits", "--rule", "nearst")),
         "teacher": ("known: finetune:ARCH, linear", (*select, "--target", "digits", "--teacher", "oracle")),
         "network": ("did you mean 'resnet18'", ("train", made, "--home", home, "--student", "resnet_18")),
         "index": ("did you mean 'glyphs'", ("search", "position:1", "--index", "glyph", "--home", home)),

@@ -36,11 +36,19 @@ def test_the_demo_in_small(folder: Path, glyph_home: Path) -> None:
     with Image.open(found["sheet"]) as sheet:
         assert sheet.size[1] > 10 * 64
     assert plada.read_payload(found["payload"]).classes == tuple("0123456789")
-    again = CliRunner().invoke(
-        app, ["demo", "--source", "glyphs:count=1500", "--out", str(folder), "--home", str(folder / "home")]
+
+
+def test_the_table_says_what_is_reused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From few glyphs and with few labels: this is about the words, not the accuracy."""
+    monkeypatch.setattr("plada.demonstration.SEEDS", (0, 0))
+    monkeypatch.setattr("plada.demonstration.BUDGET", 200)
+    plada.index("glyphs:count=300", home=folder / "home")
+    shown = CliRunner().invoke(
+        app, ["demo", "--source", "glyphs:count=300", "--out", str(folder), "--home", str(folder / "home")]
     )
-    assert "index of an earlier run" in again.stdout
-    assert "digits.png" in again.stdout
+    assert shown.exit_code == 0, shown.output
+    assert "index of an earlier run" in shown.stdout
+    assert "digits.png" in shown.stdout
 
 
 def test_the_targets_own_bytes_are_those_of_real_files(tmp_path: Path) -> None:

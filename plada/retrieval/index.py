@@ -215,16 +215,15 @@ def open_index(name: str | Path | None = None, *, home: str | Path | None = None
     """Open an index by name or by its folder; without a name, the only one there is.
 
     Raises:
-        UnknownName: there is none of that name, or several and none was named.
+        UnknownName: there is none of that name. RequestError: none was named, and there is not just one.
         DataError: its index.json is damaged or newer.
     """
     root = home_directory(home)
     known = indexes(root)
     if name is None:
         if len(known) != 1:
-            raise UnknownName(
-                "index", "", known, hint="Name one with --index" if known else "Make one with `plada index`"
-            )
+            there = f"there are {len(known)} indexes: {', '.join(known)}. Name one with --index"
+            raise RequestError(there if known else f"there is no index in {root} yet. Make one with `plada index`")
         name = known[0]
     folder = (
         Path(name) if Path(name).is_dir() and (Path(name) / "index.json").exists() else root / "indexes" / str(name)

@@ -17,7 +17,7 @@ def nearest_order(candidates: F32, wanted: F32) -> tuple[npt.NDArray[np.int64], 
     follow by their largest similarity. Ties go to the lower row. Both inputs have rows of length one.
     """
     n = len(candidates)
-    if not len(wanted):
+    if not len(wanted) or not n:
         return np.arange(n), np.zeros(n, np.float32)
     depth = min(DEPTH, n)
     best = np.full(n, -1, np.float32)

@@ -48,6 +48,7 @@ Prepare = Callable[[PseudoLabels, Context], Choose]
 SAFETY_SHARE = 0.5  # s: share of the kept images that quotas reserve; the paper gives no number (design.md section 6)
 CELL_DIMENSIONS = 64
 AXES_SAMPLE = 5000
+SURE_POOL = 8  # candidates for each image that is kept by `nearest-sure`
 SPREAD_POOL = 8  # candidates for each image that is kept, chosen by margin, before they are spread
 
 
@@ -178,36 +179,32 @@ def nearest(labels: PseudoLabels, context: Context) -> Choose:
     return choose
 
 
-def near_and_sure(pool: int) -> Prepare:
-    """As `nearest`, among the `pool` times quota largest margins of each class."""
+def nearest_sure(labels: PseudoLabels, context: Context) -> Choose:
+    """As `nearest`, among the SURE_POOL times quota largest margins of each class: what the teacher doubts is left out
+    while there is enough that it does not."""
+    order = best_first(labels.scores["margin"])
+    pools = [order[labels.labels[order] == label] for label in range(labels.classes)]
 
-    def prepare(labels: PseudoLabels, context: Context) -> Choose:
-        order = best_first(labels.scores["margin"])
-        pools = [order[labels.labels[order] == label] for label in range(labels.classes)]
+    def choose(k: int) -> Chosen:
+        rows: list[I64] = []
+        similarity: list[F32] = []
+        for label, quota in enumerate(balanced_quotas(labels.counts(), k).tolist()):
+            candidates = pools[label][: SURE_POOL * quota]
+            mine = context.target[context.target_labels == label]
+            taken, close = nearest_order(context.vectors(labels.positions[candidates]), mine)
+            rows.append(candidates[taken[:quota]])
+            similarity.append(close[:quota])
+        return Chosen(np.concatenate(rows), np.concatenate(similarity))
 
-        def choose(k: int) -> Chosen:
-            rows: list[I64] = []
-            scores: list[F32] = []
-            for label, quota in enumerate(balanced_quotas(labels.counts(), k).tolist()):
-                candidates = pools[label][: pool * quota]
-                if quota:
-                    mine = context.target[context.target_labels == label]
-                    taken, close = nearest_order(context.vectors(labels.positions[candidates]), mine)
-                    rows.append(candidates[taken[:quota]])
-                    scores.append(close[:quota])
-            return Chosen(np.concatenate(rows), np.concatenate(scores))
-
-        return choose
-
-    return prepare
+    return choose
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
+        "nearest-sure": Rule(
+            nearest_sure, "class-balanced, nearest to the target's training images of the largest margins"
+        ),
         "nearest": Rule(nearest, "class-balanced, nearest to the target's own training images"),
-        "near4": Rule(near_and_sure(4), "x"),
-        "near8": Rule(near_and_sure(8), "x"),
-        "near16": Rule(near_and_sure(16), "x"),
         "spread": Rule(spread, "class-balanced, largest margins, different from each other"),
         "balanced": Rule(balanced("margin"), "class-balanced, largest margins"),
         "balanced-energy": Rule(balanced("energy"), "class-balanced, lowest energy"),

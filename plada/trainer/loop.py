@@ -48,7 +48,9 @@ def fit(
         freeze_batch_norm(module)
     batch_size = min(recipe.batch_size, len(labels))
     steps = recipe.epochs * (len(labels) // batch_size)
-    optimiser = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.AdamW(
+        parameter_groups(network, recipe), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
     warmup = max(1, round(recipe.warmup * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warmup, steps))
     averaged = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=_ema(recipe.ema)) if recipe.ema else None
@@ -77,6 +79,19 @@ def fit(
     if averaged is not None:
         module.load_state_dict(averaged.module.state_dict())
     module.eval()
+
+
+def parameter_groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
+    """The head at the recipe's rate; a body that was trained before at `body_rate` of it, one that was not, alike."""
+    module: Any = network.module
+    if not network.trained:
+        return [{"params": list(module.parameters())}]
+    head = {id(parameter) for parameter in module.get_classifier().parameters()}
+    body = [parameter for parameter in module.parameters() if id(parameter) not in head]
+    return [
+        {"params": list(module.get_classifier().parameters())},
+        {"params": body, "lr": recipe.learning_rate * recipe.body_rate},
+    ]
 
 
 def predict(

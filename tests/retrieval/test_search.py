@@ -100,8 +100,15 @@ def test_opening_by_name_by_folder_or_as_the_only_one(glyphs: Index, glyph_home:
     assert plada.open_index(home=glyph_home).name == "glyphs"
     with pytest.raises(UnknownName, match="did you mean 'glyphs'"):
         plada.open_index("glyph", home=glyph_home)
-    with pytest.raises(UnknownName, match="there is no index yet"):
+    with pytest.raises(RequestError, match=r"there is no index in .* yet"):
         plada.open_index()
+
+
+def test_several_indexes_and_none_named(pictures: Path) -> None:
+    for name in ("a", "b"):
+        plada.index(pictures, name=name, encoder="gradients")
+    with pytest.raises(RequestError, match="there are 2 indexes: a, b. Name one with --index"):
+        plada.search("position:1")
 
 
 def test_a_sheet_of_hits(glyphs: Index, tmp_path: Path) -> None:

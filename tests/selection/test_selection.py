@@ -80,7 +80,9 @@ def test_every_rule_keeps_k_distinct_images_and_repeats_itself(name: str, k: int
     assert np.array_equal(rows, chosen(name, labels, k))
 
 
-@pytest.mark.parametrize("name", ["nearest", "spread", "balanced", "balanced-energy", "balanced-random"])
+@pytest.mark.parametrize(
+    "name", ["nearest-sure", "nearest", "spread", "balanced", "balanced-energy", "balanced-random"]
+)
 def test_balanced_rules_are_balanced(name: str) -> None:
     labels = labelled()
     kept = np.bincount(labels.labels[chosen(name, labels, 41)], minlength=4)

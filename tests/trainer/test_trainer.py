@@ -12,7 +12,7 @@ import plada
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.networks import build_network
 from plada.payload.payload import Payload
-from plada.trainer.loop import fit, freeze_batch_norm, predict
+from plada.trainer.loop import fit, freeze_batch_norm, parameter_groups, predict
 from plada.trainer.recipe import Recipe, default_recipe
 
 
@@ -66,6 +66,18 @@ def test_a_loss_that_explodes_is_said() -> None:
         fit(network, *shades(40, 16), recipe=QUICK, seed=0)
 
 
+def test_a_trained_body_learns_more_slowly_than_its_head() -> None:
+    from dataclasses import replace
+
+    network = build_network("test_resnet", classes=2)
+    recipe = Recipe(learning_rate=0.1, body_rate=0.5)
+    assert len(parameter_groups(network, recipe)) == 1
+    head, body = parameter_groups(replace(network, trained=True), recipe)
+    assert ("lr" in head, body["lr"]) == (False, 0.05)
+    assert next(tuple(p.shape) for p in head["params"])[0] == 2
+    assert len(head["params"]) + len(body["params"]) == len(list(network.module.parameters()))
+
+
 def test_statistics_of_a_trained_body_are_kept() -> None:
     from torch.nn import BatchNorm2d
 
@@ -85,7 +97,12 @@ def test_the_recipe_refuses_nonsense() -> None:
     for bad in ({"epochs": 0}, {"epochs": "3"}, {"epochs": 2.5}, {"mirror": 1}, {"rotate": True}, {"scale": 0.5}):
         with pytest.raises(RequestError):
             Recipe().changed(bad)
-    assert default_recipe("small_cnn") != default_recipe("resnet18")
+    recipes = {
+        default_recipe("small_cnn", trained=False),
+        default_recipe("x", trained=False),
+        default_recipe("x", trained=True),
+    }
+    assert len(recipes) == 3
 
 
 @pytest.fixture
