@@ -54,13 +54,28 @@ def _plain(cell: str) -> Any:
     return Text(cell)
 
 
+class _Pace:
+    """Lets the events of each stage through at most once in `seconds`, and always the one that ends it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def __call__(self, progress: Progress) -> bool:
+        now = time.monotonic()
+        done, last = self._seen.get(progress.stage, (0, now))
+        if progress.done < done:  # the same stage anew: another student, another split
+            last = now
+        show = progress.done == progress.total or now - last >= self.seconds
+        self._seen[progress.stage] = (progress.done, now if show else last)
+        return show
+
+
 def _json_lines() -> Report:
-    last: dict[str, float] = {}
+    due = _Pace(1.0)
 
     def show(progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.done == progress.total or now - last.get(progress.stage, float("-inf")) >= 1:
-            last[progress.stage] = now
+        if due(progress):
             event = {
                 "stage": progress.stage,
                 "done": progress.done,
@@ -73,13 +88,10 @@ def _json_lines() -> Report:
 
 
 def _plain_lines() -> Report:
-    last: dict[str, float] = {}
+    due = _Pace(_QUIET_SECONDS)
 
     def show(progress: Progress) -> None:
-        now = time.monotonic()
-        last.setdefault(progress.stage, now)
-        if progress.done == progress.total or now - last[progress.stage] >= _QUIET_SECONDS:
-            last[progress.stage] = now
+        if due(progress):
             total = f" of {progress.total}" if progress.total is not None else ""
             left = (progress.total - progress.done) / progress.rate if progress.total and progress.rate else 0
             ending = f", {left:.0f} s left" if left else ""

@@ -15,8 +15,16 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
         for event in EVENTS:
             report(event)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == {"type": "progress", "stage": "embed", "done": 10, "total": 100, "rate": 5.0}
-    assert [line["done"] for line in lines] == [10, 100, 3]
+    assert lines == [{"type": "progress", "stage": "embed", "done": 100, "total": 100, "rate": 5.0}]
+
+
+def test_a_long_stage_is_told_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([0.0, 0.5, 1.2, 1.3, 2.3])
+    monkeypatch.setattr("plada.console.time.monotonic", lambda: next(seconds))
+    with reporter(as_json=True) as report:
+        for done in (1, 5, 9, 2, 6):
+            report(Progress("read", done, 10, 5.0))
+    assert [json.loads(line)["done"] for line in capsys.readouterr().out.splitlines()] == [9, 6]
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

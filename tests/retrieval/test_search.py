@@ -107,7 +107,7 @@ def test_opening_by_name_by_folder_or_as_the_only_one(glyphs: Index, glyph_home:
 def test_several_indexes_and_none_named(pictures: Path) -> None:
     for name in ("a", "b"):
         plada.index(pictures, name=name, encoder="gradients")
-    with pytest.raises(RequestError, match="there are 2 indexes: a, b. Name one with --index"):
+    with pytest.raises(RequestError, match=r"there are 2 indexes: a, b\. Name one with --index"):
         plada.search("position:1")
 
 
