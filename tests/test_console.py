@@ -19,7 +19,7 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_long_stage_is_told_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([0.0, 0.5, 1.2, 1.3, 2.3])
+    seconds = iter([0.0, 0.5, 1.2, 1.3, 2.5])
     monkeypatch.setattr("plada.console.time.monotonic", lambda: next(seconds))
     with reporter(as_json=True) as report:
         for done in (1, 5, 9, 2, 6):
