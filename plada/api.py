@@ -17,7 +17,7 @@ from plada.payload.inspect import PayloadSummary, inspect_payload
 from plada.payload.payload import Payload, read_payload
 from plada.progress import Clock, Report, silent
 from plada.report.sheets import contact_sheet
-from plada.sources.reference import Reference, check_identity, find_reference, open_reference, slug
+from plada.sources.reference import Reference, check_identity, find_reference, open_reference, plain_name
 from plada.sources.registry import KNOWN, DatasetSummary, list_datasets, open_source, open_target
 from plada.sources.targets import Target
 from plada.trainer.export import EXPORTS
@@ -78,7 +78,7 @@ def index(
             image_size=image_size,
             device=device,
         )
-    reference_name = name or _short_name(str(source), collection.location)
+    reference_name = name or plain_name(collection.location)
     return build_index(
         collection,
         loaded,
@@ -336,7 +336,7 @@ def open_images(reference: str | Path, *, home: str | Path | None = None, report
     """A reference on this machine: its keys, its manifest, and its images by position, hashes compared."""
     root = home_directory(home)
     collection = open_source(reference, root)
-    return open_reference(_short_name(str(reference), collection.location), collection, root, report=report)
+    return open_reference(plain_name(collection.location), collection, root, report=report)
 
 
 def _opened(index: "Index | str | Path | None", home: str | Path | None) -> "Index":
@@ -406,11 +406,6 @@ def _reference_of(
     found = open_images(spec, home=home, report=report)
     check_identity(found, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=same_keys)
     return found
-
-
-def _short_name(spec: str, location: str) -> str:
-    """A name for a collection: as registered, else the last part of its path."""
-    return slug(spec) if "/" not in spec else (Path(location).name or "reference")
 
 
 def _write_table(table: Any, path: Path) -> None:

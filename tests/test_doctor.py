@@ -1,5 +1,10 @@
 """What the doctor advises."""
 
+from pathlib import Path
+
+import pytest
+
+import plada
 from plada.diagnosis import Package, advise
 
 
@@ -15,6 +20,16 @@ def test_both_faiss_packages_come_first() -> None:
     advice = advise((package("torch", None, "not installed", "client"),), ["faiss-cpu", "faiss-gpu"], (), None)
     assert "overwrite each other's files" in advice[0]
     assert "pip uninstall -y faiss-cpu faiss-gpu" in advice[0]
+
+
+def test_both_faiss_packages_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one as pip would have left it: a distribution whose files are the first one's."""
+    for name in ("faiss_cpu", "faiss_gpu"):
+        (tmp_path / f"{name}-1.15.1.dist-info").mkdir()
+        (tmp_path / f"{name}-1.15.1.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 1.15.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = plada.doctor(home=tmp_path)
+    assert found.advice[0].startswith("faiss-cpu and faiss-gpu are both installed")
 
 
 def test_missing_packages_name_their_extra() -> None:

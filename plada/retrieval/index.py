@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
+from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName, Unreadable
 from plada.extras import require
 from plada.files import home_directory
 from plada.indexer.encoders import Encoder, reload_encoder
@@ -179,6 +179,8 @@ class Index:
                 raise RequestError(
                     f"query '{query}': neither position:NUMBER nor an image file ({err.strerror})"
                 ) from err
+            except Unreadable as err:
+                raise RequestError(f"query '{query}': {err}") from err
         else:
             from PIL import Image
 

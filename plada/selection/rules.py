@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from plada.extras import require
 from plada.labeler.scores import PseudoLabels
 from plada.selection.nearest import nearest_order
 from plada.selection.quotas import balanced_quotas, safety_net_quotas
@@ -236,6 +237,7 @@ def principal_axes(vectors: F32) -> F32:
 
 def k_means_cells(vectors: F32, cells: int, *, seed: int) -> I64:
     """Cell of each vector, int64 [n], by ten rounds of FAISS's k-means from a seeded start."""
+    require("faiss", extra="cpu", purpose="rule spread")
     import faiss
 
     vectors = np.ascontiguousarray(vectors, np.float32)

@@ -56,12 +56,15 @@ class Reference:
         return decode(self.read(position))
 
 
+def plain_name(location: str) -> str:
+    """A name for people: the last part of a path, or a registered name with its options, in plain characters."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(location).name).strip("-.") or "collection"
+
+
 def slug(location: str) -> str:
-    """A folder name for a collection: the name itself if it is registered, else its last part and a hash of all of it."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(location).name).strip("-.") or "collection"
-    if plain == location:
-        return plain
-    return f"{plain}-{hashlib.sha256(location.encode()).hexdigest()[:8]}"
+    """A folder name that no other collection has: the plain name, and a hash of the location where that says more."""
+    plain = plain_name(location)
+    return plain if plain == location else f"{plain}-{hashlib.sha256(location.encode()).hexdigest()[:8]}"
 
 
 def manifest_folder(home: Path, collection: Collection) -> Path:

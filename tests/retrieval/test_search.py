@@ -1,5 +1,6 @@
 """Search is exact, ordered, and refuses what has no neighbours."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 import plada
-from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
+from plada.errors import DataError, MissingExtra, ReferenceMismatch, RequestError, UnknownName
 from plada.retrieval.index import Index
 from plada.retrieval.knn import exact_search
 
@@ -109,6 +110,20 @@ def test_several_indexes_and_none_named(pictures: Path) -> None:
         plada.index(pictures, name=name, encoder="gradients")
     with pytest.raises(RequestError, match=r"there are 2 indexes: a, b\. Name one with --index"):
         plada.search("position:1")
+
+
+def test_a_query_that_is_no_image(glyphs: Index, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"junk")
+    with pytest.raises(RequestError, match=r"x\.jpg': not an image"):
+        glyphs.search(tmp_path / "x.jpg")
+
+
+def test_without_faiss_the_extra_is_named(glyphs: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(
+        MissingExtra, match=r"search needs faiss, which is not installed\. Run: pip install 'plada\[cpu\]'"
+    ):
+        glyphs.search("position:1")
 
 
 def test_a_sheet_of_hits(glyphs: Index, tmp_path: Path) -> None:

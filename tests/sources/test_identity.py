@@ -9,7 +9,7 @@ import plada
 from plada.errors import DataError, ReferenceMismatch
 from plada.sources.folder import open_folder
 from plada.sources.manifest import load_manifest, scan_manifest
-from plada.sources.reference import check_identity, find_reference, slug
+from plada.sources.reference import check_identity, find_reference, plain_name, slug
 from tests.conftest import picture
 
 
@@ -113,3 +113,4 @@ def test_slugs_tell_places_apart() -> None:
     assert slug("glyphs") == "glyphs"
     assert slug("/a/images") != slug("/b/images")
     assert slug("glyphs:count=5").startswith("glyphs-count-5-")
+    assert (plain_name("/a/my photos"), plain_name("glyphs")) == ("my-photos", "glyphs")
