@@ -216,9 +216,10 @@ def train(
         PayloadError: the payload is bad. ReferenceMismatch: it labels other images. UnknownName: no such student.
     """
     from plada.networks import build_network, seed_everything
+    from plada.trainer.data import labelled_images
     from plada.trainer.loop import fit
     from plada.trainer.recipe import default_recipe
-    from plada.trainer.student import Student, check_classes, evaluate, labelled_pixels, view_of
+    from plada.trainer.student import Student, check_classes, evaluate, view_of
 
     clock, root = Clock(), home_directory(home)
     read = payload if isinstance(payload, Payload) else read_payload(payload)
@@ -241,20 +242,21 @@ def train(
             image_size=image_size or followed.image_size or None,
         )
     with clock("read"):
-        pixels, labels = labelled_pixels(
-            images, read, view_of(network, supersample=followed.supersample), report=report
+        view = view_of(network, supersample=followed.supersample)
+        labelled = labelled_images(
+            images.read, read.positions, read.labels, view, where=images.collection.location, report=report
         )
     with clock("train"):
-        fit(network, pixels, labels, recipe=followed, seed=seed, device=device, report=report)
+        fit(network, labelled, recipe=followed, seed=seed, device=device, report=report)
     trained = Student(network, read.classes, followed)
     with clock("test"):
         split = task.test if task is not None else None
-        accuracy = evaluate(trained, split, device=device, report=report) if split is not None else None
+        accuracy = evaluate(network, split, stage="test", device=device, report=report) if split is not None else None
     if out is not None:
         trained.save(Path(out))
     return TrainingSummary(
         student=student,
-        images=len(labels),
+        images=labelled.used(),
         classes=len(read.classes),
         epochs=followed.epochs,
         seed=seed,

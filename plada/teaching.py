@@ -1,7 +1,7 @@
 """Teachers by name. Here because a network is trained by the client's loop, which the labeler may not import."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plada.errors import UnknownName
 from plada.progress import Report
@@ -27,8 +27,8 @@ def teach(
     report: Report,
 ) -> "tuple[PseudoLabels, TeacherReport]":
     """Train the teacher that was asked for and pseudo-label the reference with it."""
-    from plada.labeler.linear import embed_split, linear_teacher
-    from plada.labeler.network import network_teacher
+    from plada.labeler.linear import TeacherReport, embed_split, linear_teacher
+    from plada.labeler.network import label_by_network
 
     if teacher == "linear":
         tested = embed_split(index.encoder(), task.test, stage="test images", report=report) if task.test else None
@@ -36,9 +36,10 @@ def teach(
     if not teacher.startswith(FINETUNE):
         raise UnknownName("teacher", teacher, ["linear", f"{FINETUNE}ARCH"], hint="ARCH is small_cnn or a timm network")
     from plada.networks import build_network, seed_everything
+    from plada.trainer.data import labelled_images
     from plada.trainer.loop import fit, predict
     from plada.trainer.recipe import default_recipe
-    from plada.trainer.student import split_pixels, view_of
+    from plada.trainer.student import evaluate, view_of
 
     name = teacher.removeprefix(FINETUNE)
     seed_everything(seed)
@@ -50,27 +51,27 @@ def teach(
         image_size=followed.image_size or None,
     )
 
-    def pixels_of(split: Split, stage: str, supersample: int = 1) -> tuple[Any, Any]:
-        view = view_of(network, supersample=supersample)
-        pixels, labels, _ = split_pixels(split, view, stage=stage, report=report)
-        return pixels, labels
-
-    fit(
-        network,
-        *pixels_of(task.train, "train images", followed.supersample),
-        recipe=followed,
-        seed=seed,
-        device=device,
-        stage="teacher",
+    train_view = view_of(network, supersample=followed.supersample)
+    train_images = labelled_images(
+        task.train.collection.read,
+        task.train.positions,
+        task.train.labels,
+        train_view,
+        where=task.train.collection.location,
+        stage="train images",
         report=report,
     )
-    return network_teacher(
-        teacher,
+    fit(network, train_images, recipe=followed, seed=seed, device=device, stage="teacher", report=report)
+
+    def judged(split: Split | None, stage: str) -> float | None:
+        return evaluate(network, split, stage=stage, device=device, report=report) if split else None
+
+    accuracies = judged(task.test, "test images"), judged(task.validation, "validation images")
+    labels = label_by_network(
         lambda pixels: predict(network, pixels, device=device),
         index.reference(),
         view_of(network),
-        pixels_of(task.validation, "validation images"),
-        pixels_of(task.test, "test images") if task.test else None,
         classes=len(task.classes),
         report=report,
     )
+    return labels, TeacherReport(kind=teacher, accuracy=accuracies[0], validation_accuracy=accuracies[1])

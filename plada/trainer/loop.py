@@ -10,6 +10,7 @@ from plada.errors import RequestError
 from plada.networks import Network, to_device
 from plada.progress import Report, Tracker, silent
 from plada.trainer.augment import augment
+from plada.trainer.data import Images
 from plada.trainer.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
 def fit(
     network: Network,
-    pixels: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int64],
+    images: Images,
     *,
     recipe: Recipe,
     seed: int,
@@ -27,11 +27,9 @@ def fit(
     stage: str = "train",
     report: Report = silent,
 ) -> None:
-    """Train `network.module` in place on pixels uint8 [n, s, s, 3] and labels int64 [n]; it ends in eval mode.
+    """Train `network.module` in place; it ends in eval mode.
 
-    s is recipe.supersample times the size that the network sees.
-
-    The caller seeds the module's own initial weights; `seed` decides order and augmentation, so that on a CPU the same
+    The images are recipe.supersample times the size that the network sees. The caller seeds the module's own initial weights; `seed` decides order and augmentation, so that on a CPU the same
     inputs give the same weights.
 
     Raises:
@@ -46,33 +44,32 @@ def fit(
     module.train()
     if network.trained:
         freeze_batch_norm(module)
-    batch_size = min(recipe.batch_size, len(labels))
-    steps = recipe.epochs * (len(labels) // batch_size)
+    batch_size = min(recipe.batch_size, len(images))
+    steps = recipe.epochs * (len(images) // batch_size)
     optimiser = torch.optim.AdamW(
         parameter_groups(network, recipe), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     warmup = max(1, round(recipe.warmup * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warmup, steps))
     averaged = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=_ema(recipe.ema)) if recipe.ema else None
-    answers = torch.from_numpy(labels)
     tracker = Tracker(stage, steps * batch_size, report)
     for _ in range(recipe.epochs):
-        order = torch.randperm(len(labels), generator=generator)
+        order = torch.randperm(len(images), generator=generator)
         # An incomplete last batch is left out (another one each epoch): batch norm cannot learn from one image.
-        for rows in order[: len(order) // batch_size * batch_size].view(-1, batch_size):
-            inputs = normalise(network, augment(to_floats(pixels[rows.numpy()], where), recipe, generator))
+        rows = order[: len(order) // batch_size * batch_size].view(-1, batch_size).numpy()
+        for pixels, labels in images.batches(rows):
+            inputs = normalise(network, augment(to_floats(pixels, where), recipe, generator))
             with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
                 outputs = module(inputs)
-            loss = functional.cross_entropy(
-                outputs.float(), answers[rows].to(where), label_smoothing=recipe.label_smoothing
-            )
+            answers = torch.from_numpy(labels).to(where)
+            loss = functional.cross_entropy(outputs.float(), answers, label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             if averaged is not None:
                 averaged.update_parameters(module)
-            tracker.advance(len(rows))
+            tracker.advance(len(labels))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RequestError(f"training: the loss is {value} after {tracker.done} images. Lower the learning rate")

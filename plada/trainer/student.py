@@ -6,19 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from plada.errors import DataError
 from plada.files import whole_file
 from plada.networks import Network
-from plada.payload.payload import Payload
-from plada.progress import Report, silent
+from plada.progress import Report, Tracker, silent
 from plada.sources.decode import View, load_pixels
-from plada.sources.reference import Reference
 from plada.sources.targets import Split
 from plada.trainer.loop import predict
 from plada.trainer.recipe import Recipe
+
+_BLOCK = 1024  # test images in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,42 +71,27 @@ def view_of(network: Network, *, supersample: int = 1) -> View:
     return View(size=network.size * supersample, crop=network.crop, interpolation=network.interpolation)
 
 
-def labelled_pixels(
-    reference: Reference, payload: Payload, view: View, *, report: Report = silent
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """The images that a payload names and their labels: pixels uint8 [k, size, size, 3], labels int64 [k].
-
-    Every image is hashed again as it is read. Unreadable ones are left out.
-
-    Raises:
-        ReferenceMismatch: an image has changed. DataError: none can be read.
-    """
-    pixels, readable = load_pixels(reference.read, payload.positions, view, stage="read", report=report)
-    if not readable.any():
-        raise DataError(
-            f"{reference.collection.location}: none of the {len(payload)} images of the payload can be read"
-        )
-    return pixels[readable], payload.labels[readable]
-
-
-def split_pixels(
-    split: Split, view: View, *, stage: str, report: Report = silent
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], int]:
-    """Readable images of a target's split: (pixels uint8 [n, size, size, 3], labels int64 [n], images left out).
+def evaluate(
+    network: Network, split: Split, *, stage: str, device: str | None = None, report: Report = silent
+) -> float:
+    """Accuracy on a split whose classes are the network's, in the same order; unreadable images do not count.
 
     Raises:
         DataError: none can be read.
     """
-    pixels, readable = load_pixels(split.collection.read, split.positions, view, stage=stage, report=report)
-    if not readable.any():
+    view, tracker = view_of(network), Tracker(stage, len(split), report)
+    right = seen = 0
+    for start in range(0, len(split), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        pixels, readable = load_pixels(split.collection.read, split.positions[rows], view, stage=stage)
+        if readable.any():
+            answers = predict(network, pixels[readable], device=device).argmax(axis=1)
+            right += int((answers == split.labels[rows][readable]).sum())
+            seen += len(answers)
+        tracker.advance(len(readable))
+    if not seen:
         raise DataError(f"{split.collection.location}: none of {len(split)} images can be read")
-    return pixels[readable], split.labels[readable], int((~readable).sum())
-
-
-def evaluate(student: Student, split: Split, *, device: str | None = None, report: Report = silent) -> float:
-    """Accuracy on a split whose classes are the student's, in the student's order."""
-    pixels, labels, _ = split_pixels(split, view_of(student.network), stage="test", report=report)
-    return float((predict(student.network, pixels, device=device).argmax(axis=1) == labels).mean())
+    return right / seen
 
 
 def check_classes(payload_classes: tuple[str, ...], target_classes: tuple[str, ...], target: str) -> None:

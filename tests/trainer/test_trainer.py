@@ -12,6 +12,8 @@ import plada
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.networks import build_network
 from plada.payload.payload import Payload
+from plada.sources.decode import View
+from plada.trainer.data import Held, Streamed, labelled_images
 from plada.trainer.loop import fit, freeze_batch_norm, parameter_groups, predict
 from plada.trainer.recipe import Recipe, default_recipe
 
@@ -34,7 +36,7 @@ def trained(seed: int, recipe: Recipe = QUICK, size: int = 16) -> tuple[np.ndarr
 
     torch.manual_seed(seed)
     network = build_network("small_cnn", classes=2, image_size=size)
-    fit(network, *shades(200, size * recipe.supersample), recipe=recipe, seed=seed)
+    fit(network, Held(*shades(200, size * recipe.supersample)), recipe=recipe, seed=seed)
     pixels, labels = shades(100, size, seed=9)
     return predict(network, pixels), labels
 
@@ -54,8 +56,36 @@ def test_averaged_weights_and_supersampling() -> None:
 
 def test_fewer_images_than_a_batch() -> None:
     network = build_network("small_cnn", classes=2, image_size=16)
-    fit(network, *shades(5, 16), recipe=QUICK, seed=0)
+    fit(network, Held(*shades(5, 16)), recipe=QUICK, seed=0)
     assert np.isfinite(predict(network, shades(5, 16)[0])).all()
+
+
+def test_streaming_leaves_out_what_cannot_be_read(pictures: Path) -> None:
+    (pictures / "n1" / "image_01.jpg").write_bytes(b"broken")
+    reference = plada.open_images(pictures)
+    broken = next(p for p in range(24) if reference.read(p) == b"broken")
+    images = labelled_images(reference.read, np.arange(24), np.arange(24), View(size=16), where="x", memory=0)
+    assert isinstance(images, Streamed)
+    order = [np.array([broken]), np.array([5, broken, 7]), *np.arange(24).reshape(12, 2)]
+    seen = [labels.tolist() for _, labels in images.batches(order)]
+    assert seen[0] == [5, 7]
+    assert sorted(label for labels in seen[1:] for label in labels) == [p for p in range(24) if p != broken]
+    assert images.used() == 23
+
+
+def test_streamed_batches_are_those_in_memory(pictures: Path) -> None:
+    import torch
+
+    reference, view = plada.open_images(pictures), View(size=16)
+    positions, labels = np.arange(24), np.arange(24) % 2
+    states = []
+    for memory in (1 << 30, 0):
+        images = labelled_images(reference.read, positions, labels, view, where="x", memory=memory)
+        torch.manual_seed(0)
+        network = build_network("small_cnn", classes=2, image_size=16)
+        fit(network, images, recipe=Recipe(epochs=2, batch_size=5), seed=0)
+        states.append(network.module.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_a_loss_that_explodes_is_said() -> None:
@@ -63,7 +93,7 @@ def test_a_loss_that_explodes_is_said() -> None:
     for parameter in network.module.parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(RequestError, match=r"the loss is nan after .* Lower the learning rate"):
-        fit(network, *shades(40, 16), recipe=QUICK, seed=0)
+        fit(network, Held(*shades(40, 16)), recipe=QUICK, seed=0)
 
 
 def test_a_trained_body_learns_more_slowly_than_its_head() -> None:
