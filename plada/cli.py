@@ -27,6 +27,12 @@ class PladaCommand(TyperCommand):
             failure = Interrupted(f"{self.name}: stopped; what was finished is kept", resume=again)
         except MemoryError as err:
             failure = ResourceError(f"{self.name}: out of memory ({err}). Lower --batch-size or free memory")
+        except RuntimeError as err:
+            # torch has a class of its own for a full GPU; it must not be imported to name it.
+            if type(err).__name__ != "OutOfMemoryError":
+                raise
+            reason = str(err).partition(". ")[0]
+            failure = ResourceError(f"{self.name}: out of memory ({reason}). Lower the batch size, or --device cpu")
         except OSError as err:
             if err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
                 raise

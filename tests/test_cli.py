@@ -295,10 +295,15 @@ def test_options_that_are_no_pairs(made: Path) -> None:
     assert "expected NAME=VALUE" in refused(2, "RequestError", "train", made, "--recipe", "epochs")
 
 
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's own, which needs a GPU to happen."""
+
+
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
         (KeyboardInterrupt(), 6, "Resume with: plada"),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), 7, "out of memory (CUDA out of memory)"),
         (MemoryError("no room"), 7, "out of memory (no room)"),
         (OSError(28, "No space left on device", "/x"), 7, "No space left on device (/x)"),
     ],
@@ -312,3 +317,14 @@ def test_what_the_machine_does(monkeypatch: pytest.MonkeyPatch, error: BaseExcep
     assert done.exit_code == status
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a mistake of ours"), OSError(2, "nothing we planned")])
+def test_what_nobody_planned_is_not_hidden(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(plada, "datasets", fail)
+    done = call("datasets")
+    assert done.exit_code == 1
+    assert done.exception is error

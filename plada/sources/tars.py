@@ -48,8 +48,20 @@ class TarCollection:
 
 
 def has_tars(root: Path) -> bool:
-    """Whether a folder is a collection of tars."""
-    return any(root.glob("*.tar"))
+    """Whether a folder is a collection of tars.
+
+    Raises:
+        DataError: there are tars, and folders or images beside them: it is not clear which of them is meant.
+    """
+    if not any(root.glob("*.tar")):
+        return False
+    others = [path for path in root.iterdir() if path.is_dir() or is_image_name(path.name)]
+    mixed = sorted(path.name for path in others if not path.name.startswith("."))
+    if mixed:
+        raise DataError(
+            f"{root}: holds tar files and also {mixed[0]}; only one of them can be the collection. Move one away"
+        )
+    return True
 
 
 def open_tars(root: Path) -> TarCollection:

@@ -137,6 +137,16 @@ def test_a_file_that_is_no_tar_is_refused(tmp_path: Path) -> None:
         open_tars(tmp_path)
 
 
+def test_tars_beside_images_are_refused(pictures: Path, tmp_path: Path, home: Path) -> None:
+    tars = as_tars(pictures, tmp_path / "tars")
+    (tars / "readme.txt").write_text("fine")
+    (tars / ".cache").mkdir()
+    assert len(open_source(tars, home)) == 24
+    (tars / "n0").mkdir()
+    with pytest.raises(DataError, match="holds tar files and also n0"):
+        open_source(tars, home)
+
+
 def test_a_tar_that_shrank_is_named(pictures: Path, tmp_path: Path) -> None:
     tars = as_tars(pictures, tmp_path / "tars")
     found = open_tars(tars)
