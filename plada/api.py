@@ -133,7 +133,7 @@ def select(
     with clock("load"):
         opened = _opened(index, home)
         task = open_target(target, root)
-        encoder = opened.encoder(weights)
+        encoder = opened.encoder(weights, device)
     with clock("teacher"):
         train, validation = (
             embed_split(encoder, split, stage=stage, report=report)

@@ -60,14 +60,14 @@ class Index:
         """Mean of all readable embeddings, float32 [d]."""
         return np.asarray(self.info["mean"], np.float32)
 
-    def encoder(self, weights: str | Path | None = None) -> Encoder:
+    def encoder(self, weights: str | Path | None = None, device: str | None = None) -> Encoder:
         """The encoder that the index was made with, loaded once and checked.
 
         Raises:
             ReferenceMismatch: it is not the same any more. RequestError: its weights file is gone.
         """
         if not self._encoder:
-            self._encoder.append(reload_encoder(self.info["encoder"], weights=weights))
+            self._encoder.append(reload_encoder(self.info["encoder"], weights=weights, device=device))
         return self._encoder[0]
 
     def table(self) -> Any:
