@@ -40,7 +40,9 @@ class Head:
 def fit_head(
     vectors: F32, labels: npt.NDArray[np.int64], *, classes: int, mean: F32, penalty: float, steps: int = 300
 ) -> Head:
-    """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples; deterministic.
+    """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
+
+    In float64: with another number of threads sums round otherwise, and in float32 that reached the labels.
 
     vectors float32 [n, d] of length one, labels int64 [n], mean float32 [d] (the reference's). The centred vectors are
     scaled to a mean length of one, so that a penalty means the same for every encoder.
@@ -50,10 +52,10 @@ def fit_head(
 
     centred = vectors.astype(np.float32) - mean
     scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
-    x = torch.from_numpy(centred * scale)
+    x = torch.from_numpy(centred * scale).double()
     y = torch.from_numpy(labels)
-    weight = torch.zeros(x.shape[1], classes, requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    weight = torch.zeros(x.shape[1], classes, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
@@ -63,7 +65,7 @@ def fit_head(
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return Head(mean.astype(np.float32), weight.detach().numpy() * np.float32(scale), bias.detach().numpy())
+    return Head(mean.astype(np.float32), (weight.detach() * scale).float().numpy(), bias.detach().float().numpy())
 
 
 def fit_linear_teacher(
