@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from plada.errors import DataError, RequestError, UnknownName
 from plada.extras import require
 
@@ -174,6 +177,38 @@ def to_device(module: "nn.Module", where: "torch.device") -> "nn.Module":
 
     moved: nn.Module = cast(Any, module).to(where, memory_format=torch.channels_last)
     return moved
+
+
+def pick_device(device: str | None) -> "torch.device":
+    """The device named, else the first GPU, else the CPU.
+
+    Raises:
+        RequestError: not a device of this machine.
+    """
+    import torch
+
+    try:
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as err:
+        raise RequestError(f"device '{device}': not on this machine. `plada doctor` lists what is") from err
+    return where
+
+
+def to_floats(pixels: npt.NDArray[np.uint8], where: "torch.device") -> "torch.Tensor":
+    """uint8 [n, h, w, 3] to floats [n, 3, h, w] between 0 and 1."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(where).permute(0, 3, 1, 2).float().div_(255)
+
+
+def normalise(network: Network, images: "torch.Tensor") -> "torch.Tensor":
+    """Subtract the network's mean and divide by its deviation, channel by channel."""
+    import torch
+
+    mean = torch.tensor(network.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(network.std, device=images.device).view(1, 3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def file_digest(path: Path) -> str:

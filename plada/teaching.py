@@ -26,10 +26,15 @@ def teach(
     device: str | None,
     report: Report,
 ) -> "tuple[PseudoLabels, TeacherReport]":
-    """Train the teacher that was asked for and pseudo-label the reference with it."""
-    from plada.labeler.linear import TeacherReport, embed_split, linear_teacher
+    """Train the teacher that was asked for and pseudo-label the reference with it.
+
+    Raises:
+        UnknownName: no such teacher. DataError: a class without a readable training image.
+    """
+    from plada.labeler.linear import TeacherReport, check_every_class, embed_split, linear_teacher
     from plada.labeler.network import label_by_network
 
+    check_every_class(task, train)
     if teacher == "linear":
         tested = embed_split(index.encoder(), task.test, stage="test images", report=report) if task.test else None
         return linear_teacher(index, task, train, validation, tested, report=report)

@@ -274,6 +274,24 @@ def test_an_empty_folder(tmp_path: Path) -> None:
     assert "no image found" in refused(5, "DataError", "index", tmp_path / "empty", "--encoder", "gradients")
 
 
+@pytest.mark.parametrize("teacher", ["linear", "finetune:small_cnn"])
+def test_a_class_that_cannot_be_learned(glyph_home: Path, target_folder: Path, tmp_path: Path, teacher: str) -> None:
+    for path in (target_folder / "train" / "dim").iterdir():
+        path.write_bytes(b"broken")
+    arguments = (
+        "select",
+        "--target",
+        target_folder,
+        "--teacher",
+        teacher,
+        "--home",
+        glyph_home,
+        "-o",
+        tmp_path / "x.plada",
+    )
+    assert "class 'dim' has no readable training image" in refused(5, "DataError", *arguments)
+
+
 def test_a_payload_of_another_reference(made: Path) -> None:
     message = refused(4, "ReferenceMismatch", "train", made, "--reference", "glyphs:count=60", "--student", "small_cnn")
     assert "labels a reference of 1500 images" in message

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plada.errors import Interrupted, ReferenceMismatch, RequestError
+from plada.files import home_directory
 from plada.indexer.embed import embed_rows
 from plada.indexer.encoders import Encoder, EncoderConfig, config_from_json
 from plada.indexer.store import Store, shard_rows
@@ -87,7 +88,7 @@ def build_index(
         except KeyboardInterrupt:
             raise Interrupted(
                 f"index '{name}': stopped with {kept} of {images} images embedded and kept",
-                resume=shlex.join(["plada", "index", collection.location, "--name", name, *_options(encoder.config)]),
+                resume=resume_command(collection, name, encoder.config, home),
             ) from None
         with clock("commit"):
             rate = (images - done) / max(clock.seconds.get("embed", 0.0), 1e-9)
@@ -146,14 +147,15 @@ def _same(
         )
 
 
-def _options(encoder: EncoderConfig) -> list[str]:
-    options = ["--encoder", encoder.name]
-    if encoder.weights:
-        options += ["--weights", encoder.weights]
-    elif encoder.name != "gradients":
-        options += ["--pretrained"]
-    for name, value in encoder.model_args.items():
-        options += ["--model-arg", f"{name}={value}"]
+def resume_command(collection: Collection, name: str, encoder: EncoderConfig, home: Path) -> str:
+    """The command that goes on with this build; it must load the very same encoder, or it would begin anew."""
+    words = ["plada", "index", collection.location, "--name", name, "--encoder", encoder.name]
     if encoder.name != "gradients":
-        options += ["--image-size", str(encoder.view["size"])]
-    return options
+        words += ["--weights", encoder.weights] if encoder.weights else ["--pretrained"]
+        # A size that was asked for goes with a crop of 1; with any other crop the size is the weights' own.
+        words += ["--image-size", str(encoder.view["size"])] if encoder.view["crop"] == 1 else []
+    for option, value in encoder.model_args.items():
+        words += ["--model-arg", f"{option}={value}"]
+    if home != home_directory():
+        words += ["--home", str(home)]
+    return shlex.join(words)

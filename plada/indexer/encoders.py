@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer import gradients
-from plada.networks import build_network, file_digest, to_device
+from plada.networks import build_network, file_digest, normalise, pick_device, to_device, to_floats
 from plada.sources.decode import View
 
 Encode = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
@@ -105,15 +105,12 @@ def _timm_encoder(
     )
     import torch
 
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = pick_device(device)
     module: Any = to_device(network.module.eval(), where)
-    mean = torch.tensor(network.mean, device=where).view(1, 3, 1, 1)
-    std = torch.tensor(network.std, device=where).view(1, 3, 1, 1)
 
     def encode(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
-            batch = torch.from_numpy(pixels).to(where).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
-            batch = batch.contiguous(memory_format=torch.channels_last)
+            batch = normalise(network, to_floats(pixels, where))
             with torch.autocast(where.type, torch.float16, enabled=where.type == "cuda"):
                 features = module.forward_head(module.forward_features(batch), pre_logits=True)
             return np.asarray(torch.nn.functional.normalize(features.float().flatten(1), dim=1).cpu())

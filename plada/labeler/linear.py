@@ -56,21 +56,25 @@ def embed_split(encoder: Encoder, split: Split, *, stage: str, report: Report, b
     return Embedded(np.concatenate(vectors), split.labels[mask], int((~mask).sum()))
 
 
-def linear_teacher(
-    index: Index, target: Target, train: Embedded, validation: Embedded, test: Embedded | None, *, report: Report
-) -> tuple[PseudoLabels, TeacherReport]:
-    """Train the head on `train`, choose its penalty on `validation`, and label every image of the index.
+def check_every_class(target: Target, train: Embedded) -> None:
+    """Refuse a target that no teacher can learn whole.
 
     Raises:
         DataError: a class without a readable training image.
     """
-    classes = len(target.classes)
-    missing = np.flatnonzero(np.bincount(train.labels, minlength=classes) == 0)
+    missing = np.flatnonzero(np.bincount(train.labels, minlength=len(target.classes)) == 0)
     if len(missing):
         raise DataError(
             f"target {target.name}: class '{target.classes[missing[0]]}' has no readable training image. "
             "Add one, or leave the class out"
         )
+
+
+def linear_teacher(
+    index: Index, target: Target, train: Embedded, validation: Embedded, test: Embedded | None, *, report: Report
+) -> tuple[PseudoLabels, TeacherReport]:
+    """Train the head on `train`, choose its penalty on `validation`, and label every image of the index."""
+    classes = len(target.classes)
     head, judged = fit_linear_teacher(
         (train.vectors, train.labels), (validation.vectors, validation.labels), classes=classes, mean=index.mean
     )

@@ -37,7 +37,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Rows int64 [k] of the pseudo-labels, best first, and the score float32 [k] that put them in this order."""
+    """Rows int64 [k] of the pseudo-labels, best first within each class, and the score float32 [k] that put them in this order."""
 
     rows: I64
     scores: F32

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import RequestError
-from plada.networks import Network, to_device
+from plada.networks import Network, normalise, pick_device, to_device, to_floats
 from plada.progress import Report, Tracker, silent
 from plada.trainer.augment import augment
 from plada.trainer.data import Images
@@ -29,8 +29,8 @@ def fit(
 ) -> None:
     """Train `network.module` in place; it ends in eval mode.
 
-    The images are recipe.supersample times the size that the network sees. The caller seeds the module's own initial weights; `seed` decides order and augmentation, so that on a CPU the same
-    inputs give the same weights.
+    The images are recipe.supersample times the size that the network sees. The caller seeds the module's own initial
+    weights; `seed` decides order and augmentation, so that on a CPU the same inputs give the same weights.
 
     Raises:
         RequestError: the loss is no longer finite.
@@ -105,38 +105,6 @@ def predict(
             batch = normalise(network, to_floats(pixels[start : start + batch_size], where))
             parts.append(np.asarray(module(batch).float().cpu()))
     return np.concatenate(parts)
-
-
-def pick_device(device: str | None) -> "torch.device":
-    """The device named, else the first GPU, else the CPU.
-
-    Raises:
-        RequestError: not a device of this machine.
-    """
-    import torch
-
-    try:
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as err:
-        raise RequestError(f"device '{device}': not on this machine. `plada doctor` lists what is") from err
-    return where
-
-
-def to_floats(pixels: npt.NDArray[np.uint8], where: "torch.device") -> "torch.Tensor":
-    """uint8 [n, h, w, 3] to floats [n, 3, h, w] between 0 and 1."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(pixels)).to(where).permute(0, 3, 1, 2).float().div_(255)
-
-
-def normalise(network: Network, images: "torch.Tensor") -> "torch.Tensor":
-    """Subtract the network's mean and divide by its deviation, channel by channel."""
-    import torch
-
-    mean = torch.tensor(network.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(network.std, device=images.device).view(1, 3, 1, 1)
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def freeze_batch_norm(module: "torch.nn.Module") -> None:

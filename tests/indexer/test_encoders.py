@@ -1,5 +1,6 @@
 """Encoders: what is recorded is what must come back, and nothing has random weights by accident."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer import gradients
+from plada.indexer.build import resume_command
 from plada.indexer.embed import to_half
 from plada.indexer.encoders import load_encoder, reload_encoder
 from plada.networks import build_network
+from plada.sources.folder import open_folder
 
 TINY = "timm:test_resnet"  # timm's own test network: half a million parameters
 
@@ -157,6 +160,26 @@ def test_a_head_of_another_size_is_loaded_whole_then_replaced(tmp_path: Path, we
     stem = next(name for name in ten.state_dict() if name.endswith("weight"))
     assert torch.equal(network.module.state_dict()[stem], ten.state_dict()[stem])
     assert network.module.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
+
+
+def test_a_device_that_is_not_there(weights: Path) -> None:
+    with pytest.raises(RequestError, match="device 'cuda:63': not on this machine"):
+        load_encoder(TINY, weights=weights, device="cuda:63")
+
+
+@pytest.mark.parametrize("size", [None, 32])
+def test_the_command_to_resume_loads_the_same_encoder(
+    weights: Path, pictures: Path, tmp_path: Path, size: int | None
+) -> None:
+    """Parsed as the shell would: another encoder would make the build begin anew."""
+    config = load_encoder(TINY, weights=weights, image_size=size).config
+    words = shlex.split(resume_command(open_folder(pictures), "p", config, tmp_path / "my home"))
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert words[:3] == ["plada", "index", str(pictures)]
+    assert (options["--name"], options["--home"]) == ("p", str(tmp_path / "my home"))
+    side = int(options["--image-size"]) if "--image-size" in options else None
+    again = load_encoder(options["--encoder"], weights=options["--weights"], image_size=side)
+    assert again.config.identity() == config.identity()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 7.0])
