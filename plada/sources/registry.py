@@ -9,10 +9,9 @@ from urllib.parse import unquote, urlparse
 from plada.errors import RequestError, UnknownName
 from plada.sources.builtin import open_digits, open_glyphs
 from plada.sources.collection import Collection
-from plada.sources.folder import open_folder
 from plada.sources.food101 import open_food101
+from plada.sources.forms import open_collection
 from plada.sources.targets import Target, open_folder_target
-from plada.sources.tars import has_tars, open_tars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +81,7 @@ def open_source(spec: str | Path, home: Path) -> Collection:
         return _BUILT_IN_REFERENCES[name](_options(name, options))
     if text in _BUILT_IN_TARGETS:
         return _BUILT_IN_TARGETS[text]().train.collection
-    root = _folder(text, "reference", home)
-    return open_tars(root) if has_tars(root) else open_folder(root)
+    return open_collection(_folder(text, "reference", home))
 
 
 def open_target(spec: str | Path, home: Path) -> Target:
