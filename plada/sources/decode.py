@@ -1,13 +1,24 @@
 """Bytes to pixels: the one function by which indexer and trainer see images, so that they see the same.
 
-PIL and nothing faster: its pixels are the yardstick (libraries.md section 5 lists how other decoders differ). EXIF
-orientation is ignored, as torchvision and timm do: the stored pixel order is what everybody's networks were trained on.
+Orientation: pixels stay in the order in which they are stored; an EXIF orientation is ignored, as torchvision and timm
+ignore it, since networks were trained on such pixels. The one exception is TIFF, whose Orientation tag PIL itself
+applies, there as here.
+
+What else is done: the first frame of an animation, the first picture of several; transparency over white; of 16 bits
+the upper 8; CMYK in a JPEG as PIL reads it (inverted, as Adobe writes it). Numbers without a stated white (float,
+signed or 32-bit TIFF) are refused: any scale would be a guess. No checksum tells a damaged JPEG, GIF or TIFF from a
+whole one if it still decodes; the manifest's hash does.
+
+PIL and nothing faster: see docs/decisions.md for what another decoder would gain.
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,43 +28,122 @@ from plada.errors import RequestError, Unreadable
 from plada.progress import Report, Tracker, silent
 
 MAX_PIXELS = 89_478_485  # PIL's own warning level; more is refused before anything is decoded
-_SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+# Said to PIL: what it can open otherwise depends on what others registered, and EPS would start a program.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF")
+_BEGINNINGS = {
+    b"\xff\xd8": "a JPEG",
+    b"\x89PNG": "a PNG",
+    b"GIF8": "a GIF",
+    b"RIFF": "a WebP",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+}
+_SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+_ALPHA = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value of the second
 
 
 def decode(data: bytes) -> Image.Image:
-    """Decode one stored image to RGB, 8 bits a channel; transparency over white, 16 bits scaled, first frame.
+    """Decode one stored image to RGB, 8 bits a channel, as the head of this module says.
 
     Raises:
         Unreadable: not an image, truncated, or more than MAX_PIXELS pixels; the message is the reason.
+        RequestError: this process has PIL switched to another behaviour; no image is to blame.
     """
-    # Other libraries set this process-wide switch; with it a truncated file turns into grey pixels without a word.
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    _check_switches()
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Unreadable(f"{image.width}x{image.height} is over {MAX_PIXELS} pixels")
-            return _to_rgb(image)
-    except Unreadable:
+            if image.format == "PNG":
+                _check_png(data)
+            decoded = _to_rgb(image)
+    except (Unreadable, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise Unreadable("not an image that can be identified") from None
+        raise Unreadable(_unidentified(data)) from None
+    except Image.DecompressionBombError as err:
+        if (Image.MAX_IMAGE_PIXELS or MAX_PIXELS) * 2 < MAX_PIXELS:
+            raise RequestError(
+                f"PIL.Image.MAX_IMAGE_PIXELS is {Image.MAX_IMAGE_PIXELS} in this process, and an image is larger than "
+                f"PIL then opens: {err} Set it to {MAX_PIXELS // 2} or more; larger images are refused one by one"
+            ) from err
+        raise Unreadable(f"over {MAX_PIXELS} pixels: {err}") from err
     except Exception as err:  # PIL's plugins raise almost anything on broken input
         raise Unreadable(f"{type(err).__name__}: {err}".splitlines()[0]) from err
+    _check_switches()  # another thread may have switched while PIL was at work
+    return decoded
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _check_switches() -> None:
+    """Refuse to decode while PIL is told to fill truncated files with grey; the switch is not ours to put back."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RequestError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on in this process, set by your code or a library: truncated images "
+            "would turn grey without a word. Set it to False while plada reads images"
+        )
+
+
+def _check_png(data: bytes) -> None:
+    """Compare the checksums of the pixel data, which PIL leaves out (it checks those of all other chunks)."""
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if kind == b"IEND" or end + 4 > len(data):
+            return  # where bytes are missing PIL decides: a lost IEND alone does no harm
+        if kind == b"IDAT" and zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            raise Unreadable(f"damaged PNG: wrong checksum of the pixel data at byte {at}")
+        at = end + 4
+
+
+def _unidentified(data: bytes) -> str:
+    if not data:
+        return "empty: 0 bytes"
+    for beginning, name in _BEGINNINGS.items():
+        if data.startswith(beginning):
+            return f"begins like {name}, but its header is cut or damaged"
+    return f"not an image of a known kind ({', '.join(FORMATS)}): begins with {data[:8]!r}"
+
+
+def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image.copy() if image.readonly else image
-    if image.mode in _SIXTEEN_BIT:
-        # convert("RGB") would clip everything above 255 to white.
-        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        over = image.convert("RGBA")
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format == "PPM"):
+        return Image.fromarray(_upper_bits(image)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise Unreadable(
+            f"{image.format} of mode {image.mode}: no value is defined as white. Save it with 8 or 16 bits"
+        )
+    if image.mode in _ALPHA or "transparency" in image.info:
+        _scale_transparency(image)
+        over = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
         return Image.alpha_composite(white, over).convert("RGB")
     return image.convert("RGB")
+
+
+def _upper_bits(image: ImageFile.ImageFile) -> npt.NDArray[np.uint8]:
+    """Upper 8 bits of a grey image of 9 to 16 bits; PIL's own conversion would clip all above 255 to white."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
+    values = np.asarray(image).astype(np.int64)
+    grey = (values >> (bits - 8)).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = 255 - grey
+    see_through = image.info.get("transparency")
+    return grey if see_through is None else np.where(values == see_through, np.uint8(255), grey)
+
+
+def _scale_transparency(image: ImageFile.ImageFile) -> None:
+    """PIL gives a PNG's transparent colour in the bits of the file, but pixels in 8: bring the colour to 8 bits too."""
+    colour, stored = image.info.get("transparency"), image.tile[0][3] if image.tile else None
+    if stored in ("L;2", "L;4") and isinstance(colour, int):
+        image.info["transparency"] = colour * (85 if stored == "L;2" else 17)
+    elif stored == "RGB;16B" and isinstance(colour, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,14 @@
 """One decoder for everybody: what it makes of every kind of image, and what it refuses."""
 
 import io
+import struct
+import warnings
+import zlib
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import GifImagePlugin, Image, ImageFile
 
 from plada.errors import RequestError, Unreadable
 from plada.sources import decode as module
@@ -19,54 +22,262 @@ def stored(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def test_rgb_png_is_exact() -> None:
-    original = picture(0)
-    assert np.array_equal(np.asarray(decode(stored(original))), np.asarray(original))
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "YCbCr"])
-def test_other_modes_become_rgb(mode: str) -> None:
-    form = "JPEG" if mode in ("CMYK", "YCbCr") else "PNG"
-    assert decode(stored(picture(1).convert(mode), form)).mode == "RGB"
+def png(width: int, depth: int, colour: int, row: bytes, *before: bytes) -> bytes:
+    """A PNG of one row, for what PIL cannot write."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" + row))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(before) + pixels + chunk(b"IEND", b"")
+
+
+def tiff(width: int, bits: int, row: bytes, *, white: int = 1, numbers: int = 1) -> bytes:
+    """A grey TIFF of one row; `white` 0 is "white is zero", `numbers` 1 unsigned, 2 signed, 3 float."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: white, 273: 8, 277: 1, 278: 1, 279: len(row), 339: numbers}
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<4sI", b"II*\0", 8 + len(row)) + row + struct.pack("<H", len(tags)) + fields + b"\0" * 4
+
+
+def grey(data: bytes) -> list[int]:
+    """Values of an image that must be grey, in reading order."""
+    pixels = np.asarray(decode(data))
+    assert (pixels == pixels[..., :1]).all()
+    return [int(value) for value in pixels[..., 0].ravel()]
+
+
+def colour(data: bytes, at: tuple[int, int] = (0, 0)) -> Any:
+    return decode(data).getpixel(at)
+
+
+def reason(data: bytes) -> str:
+    with pytest.raises(Unreadable) as caught:
+        decode(data)
+    return str(caught.value)
+
+
+PICTURE = picture(0, (61, 47))
+FILES = {
+    "jpeg": stored(PICTURE, "JPEG"),
+    "jpeg progressive": stored(PICTURE, "JPEG", progressive=True),
+    "jpeg grey": stored(PICTURE.convert("L"), "JPEG"),
+    "jpeg cmyk": stored(PICTURE.convert("CMYK"), "JPEG"),
+    "png": stored(PICTURE),
+    "png 1 bit": stored(PICTURE.convert("1")),
+    "gif": stored(PICTURE.convert("P"), "GIF"),
+    "webp": stored(PICTURE, "WEBP"),
+    "webp lossless": stored(PICTURE, "WEBP", lossless=True),
+    "bmp": stored(PICTURE, "BMP"),
+    "ppm": stored(PICTURE, "PPM"),
+    "tiff": stored(PICTURE, "TIFF"),
+    "tiff lzw": stored(PICTURE, "TIFF", compression="tiff_lzw"),
+}
+
+
+@pytest.mark.parametrize("name", ["png", "webp lossless", "bmp", "ppm", "tiff", "tiff lzw"])
+def test_what_is_stored_without_loss_is_exact(name: str) -> None:
+    assert np.array_equal(np.asarray(decode(FILES[name])), np.asarray(PICTURE))
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_every_kind_becomes_rgb(name: str) -> None:
+    image = decode(FILES[name])
+    assert (image.mode, image.size) == ("RGB", PICTURE.size)
+    if name not in ("png 1 bit", "gif"):  # these have few colours
+        wanted = np.asarray(PICTURE.convert("L").convert("RGB") if "grey" in name else PICTURE).astype(int)
+        assert np.abs(np.asarray(image).astype(int) - wanted).mean() < 12
+
+
+def test_a_jpeg_is_the_same_stored_progressively() -> None:
+    assert np.array_equal(np.asarray(decode(FILES["jpeg"])), np.asarray(decode(FILES["jpeg progressive"])))
+
+
+def test_cmyk_is_read_as_adobe_writes_it_and_ycck_too() -> None:
+    red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    data = stored(red, "JPEG", quality=100)
+    marker = data.index(b"Adobe")
+    assert data[marker + 11] == 0  # transform: plain CMYK
+    assert np.allclose(colour(data), (255, 0, 0), atol=2)
+    # Marked as YCCK: the stored Y, Cb, Cr (the complements of C, M, Y as PIL writes them) give C, M, Y themselves.
+    for ink, wanted in (((255, 127, 127, 0), (255, 255, 255)), ((0, 127, 127, 0), (0, 0, 0))):
+        plain = stored(Image.new("CMYK", (16, 16), ink), "JPEG", quality=100)
+        assert np.allclose(colour(plain[: marker + 11] + b"\2" + plain[marker + 12 :]), wanted, atol=3)
 
 
 def test_transparency_lies_over_white() -> None:
-    see_through = Image.new("RGBA", (4, 4), (200, 0, 0, 0))
-    assert decode(stored(see_through)).getpixel((0, 0)) == (255, 255, 255)
-    half = Image.new("LA", (4, 4), (0, 128))
-    assert decode(stored(half)).getpixel((0, 0)) == (127, 127, 127)
+    assert colour(stored(Image.new("RGBA", (4, 4), (200, 0, 0, 0)))) == (255, 255, 255)
+    assert colour(stored(Image.new("RGBA", (4, 4), (200, 0, 0, 0)), "WEBP", lossless=True)) == (255, 255, 255)
+    assert colour(stored(Image.new("LA", (4, 4), (0, 128)))) == (127, 127, 127)
     palette = Image.new("P", (4, 4), 3)
     palette.putpalette([0, 0, 0] * 256)
-    assert decode(stored(palette, transparency=3)).getpixel((0, 0)) == (255, 255, 255)
+    assert colour(stored(palette, transparency=3)) == (255, 255, 255)
+    assert colour(stored(palette, "GIF", transparency=3)) == (255, 255, 255)
+    assert colour(stored(palette, transparency=bytes([0, 0, 0, 128]))) == (127, 127, 127)
 
 
-def test_sixteen_bits_are_scaled_not_clipped() -> None:
+def test_a_transparent_colour_is_found_whatever_its_bits() -> None:
+    def transparent(*values: int) -> bytes:
+        return chunk(b"tRNS", struct.pack(f">{len(values)}H", *values))
+
+    assert grey(png(8, 1, 0, b"\xf0", transparent(0))) == [255] * 8
+    assert grey(png(4, 2, 0, b"\x1b", transparent(1))) == [0, 255, 170, 255]
+    assert grey(png(4, 4, 0, b"\x05\xa5", transparent(5))) == [0, 255, 170, 255]
+    assert grey(png(3, 8, 0, b"\x05\xa5\0", transparent(5))) == [255, 165, 0]
+    assert grey(png(2, 16, 0, struct.pack(">2H", 0x1234, 0x8000), transparent(0x1234))) == [255, 128]
+    assert grey(png(2, 16, 2, struct.pack(">6H", 1000, 2000, 3000, 0, 0, 0), transparent(1000, 2000, 3000))) == [255, 0]
+
+
+def test_of_sixteen_bits_the_upper_eight_stay() -> None:
     ramp = Image.fromarray((np.arange(256, dtype=np.uint16) * 257).reshape(16, 16))
-    assert np.asarray(decode(stored(ramp)))[..., 0].ravel().tolist() == list(range(256))
+    assert grey(stored(ramp)) == list(range(256))
+    both = struct.pack(">2H", 0x12FF, 0xABCD)
+    assert grey(png(2, 16, 0, both)) == [0x12, 0xAB]
+    assert colour(png(1, 16, 2, both + b"\xff\xff")) == (0x12, 0xAB, 0xFF)
+    assert colour(png(1, 16, 6, both + b"\xff\xff\xff\xff")) == (0x12, 0xAB, 0xFF)
+    assert colour(png(1, 16, 6, both + b"\xff\xff\0\0")) == (255, 255, 255)
+    assert grey(png(1, 16, 4, b"\x80\0\x80\0")) == [191]
+    assert grey(b"P5 2 1 65535\n" + both) == [0x12, 0xAB]
+    # PIL itself brings a PPM of 16 bits in colour to 8, and rounds.
+    assert np.allclose(colour(b"P6 1 1 65535\n" + both + b"\xff\xff"), (0x12, 0xAB, 0xFF), atol=1)
+    assert grey(stored(Image.frombytes("I;16B", (2, 1), both), "TIFF")) == [0x12, 0xAB]
 
 
-def test_an_animation_is_its_first_frame() -> None:
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    assert decode(stored(frames[0], "GIF", save_all=True, append_images=frames[1:])).getpixel((0, 0)) == (255, 0, 0)
+def test_grey_tiffs_say_how_many_bits_and_what_is_white() -> None:
+    assert grey(tiff(2, 16, struct.pack("<2H", 0, 0xABCD))) == [0, 0xAB]
+    assert grey(tiff(2, 16, struct.pack("<2H", 0, 0xABCD), white=0)) == [255, 255 - 0xAB]
+    assert grey(tiff(2, 8, b"\0\xab", white=0)) == [255, 255 - 0xAB]
+    assert grey(tiff(2, 12, b"\xff\xf8\x00")) == [0xFF, 0x80]
 
 
-@pytest.mark.parametrize("data", [b"", b"no image at all", stored(picture(2), "JPEG")[:-40], stored(picture(2))[:200]])
-def test_what_is_broken_says_why(data: bytes) -> None:
-    with pytest.raises(Unreadable) as caught:
-        decode(data)
-    assert str(caught.value)
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff(2, 32, struct.pack("<2f", 0.5, 1), numbers=3),
+        tiff(2, 32, struct.pack("<2I", 0, 2**32 - 1)),
+        tiff(2, 16, struct.pack("<2h", -3, 32767), numbers=2),
+        b"Pf 2 1 -1.0\n" + struct.pack("<2f", 0.5, 1),
+    ],
+)
+def test_numbers_without_a_white_are_refused(data: bytes) -> None:
+    assert "no value is defined as white" in reason(data)
 
 
-def test_truncated_files_are_refused_whatever_others_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "MPO", "TIFF"])
+def test_an_animation_is_its_first_frame(form: str) -> None:
+    frames = [Image.new("RGB", (16, 16), name) for name in ("red", "blue")]
+    data = stored(frames[0], form, save_all=True, append_images=frames[1:])
+    assert np.allclose(colour(data), (255, 0, 0), atol=3)
+
+
+def test_how_others_want_gifs_loaded_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = np.asarray(decode(FILES["gif"]))
+    monkeypatch.setattr(GifImagePlugin, "LOADING_STRATEGY", GifImagePlugin.LoadingStrategy.RGB_ALWAYS)
+    assert np.array_equal(np.asarray(decode(FILES["gif"])), before)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "MPO"])
+def test_an_orientation_is_ignored(form: str) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    plain = decode(stored(PICTURE, form))
+    assert np.array_equal(np.asarray(decode(stored(PICTURE, form, exif=turned))), np.asarray(plain))
+
+
+def test_only_in_a_tiff_pil_applies_it() -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    upright = PICTURE.transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(np.asarray(decode(stored(PICTURE, "TIFF", exif=turned))), np.asarray(upright))
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_cut_file_is_refused_or_whole(name: str) -> None:
+    """Only what lies behind the pixels may be missing: the end mark of a GIF, and the checksums of a PNG."""
+    data, whole = FILES[name], np.asarray(decode(FILES[name]))
+    refused = 0
+    for cut in sorted({*range(0, len(data), len(data) // 40), *range(len(data) - 20, len(data))}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's, on the tags of a cut TIFF
+            try:
+                pixels = np.asarray(decode(data[:cut]))
+            except Unreadable as err:
+                assert str(err)
+                refused += 1
+            else:
+                assert np.array_equal(pixels, whole), cut
+                assert len(data) - cut <= 20
+    assert refused >= 40
+
+
+def test_what_is_no_image_says_what_it_is() -> None:
+    assert reason(b"") == "empty: 0 bytes"
+    assert reason(b"<html><body>404") == (
+        "not an image of a known kind (JPEG, PNG, GIF, WEBP, BMP, PPM, TIFF): begins with b'<html><b'"
+    )
+    assert "begins like a JPEG" in reason(FILES["jpeg"][:20])
+    assert "truncated" in reason(FILES["jpeg"][:-2])
+    # PIL would hand this to Ghostscript.
+    assert "not an image" in reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+
+
+def test_a_png_with_damaged_pixels_is_refused() -> None:
+    data = FILES["png"]
+    first = data.index(b"IDAT") + 4
+    for at in range(first, len(data) - 12, 97):  # its body and its checksum
+        assert "PNG" in reason(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+
+
+def test_a_switch_that_hides_truncation_stops_everything_and_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    with pytest.raises(Unreadable):
-        decode(stored(picture(3), "JPEG")[:-40])
+    for data in (FILES["jpeg"], FILES["jpeg"][:-40]):
+        with pytest.raises(RequestError, match="LOAD_TRUNCATED_IMAGES is on"):
+            decode(data)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+    with pytest.raises(RequestError):
+        load_pixels([FILES["jpeg"]].__getitem__, [0], View(size=8), stage="x")
+
+
+def test_a_switch_flipped_while_decoding_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    convert = module._to_rgb
+
+    def meddling(image: Any) -> Image.Image:
+        monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+        return convert(image)
+
+    monkeypatch.setattr(module, "_to_rgb", meddling)
+    with pytest.raises(RequestError):
+        decode(FILES["jpeg"][:-40])
 
 
 def test_a_bomb_is_refused_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PIXELS", 1000)
-    with pytest.raises(Unreadable, match="40x30 is over 1000 pixels"):
-        decode(stored(picture(4)))
+    def header(width: int, height: int) -> bytes:
+        return (
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + FILES["png"][33:]
+        )
+
+    with pytest.warns(Image.DecompressionBombWarning):
+        assert reason(header(10_000, 9_000)) == "10000x9000 is over 89478485 pixels"
+    assert "over 89478485 pixels" in reason(header(30_000, 30_000))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert reason(header(30_000, 30_000)) == "30000x30000 is over 89478485 pixels"
+
+
+def test_a_lowered_limit_of_pil_does_not_make_images_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(RequestError, match="MAX_IMAGE_PIXELS is 1000 in this process"):
+        decode(FILES["png"])
+
+
+def test_running_out_of_memory_is_not_the_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(image: Any) -> Image.Image:
+        raise MemoryError
+
+    monkeypatch.setattr(module, "_to_rgb", exhausted)
+    with pytest.raises(MemoryError):
+        decode(FILES["png"])
 
 
 def test_views() -> None:
