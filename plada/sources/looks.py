@@ -1,6 +1,6 @@
 """Looks: 64 bytes an image by which near copies find each other.
 
-A look is the image's luma, averaged over 8 x 8 cells whatever its shape: re-encoding and resizing leave it as it is,
+A look is the image's luma, reduced to 8 x 8 whatever its shape: re-encoding and resizing leave it as it is,
 mirroring permutes it, and a crop of a tenth moves it by less than a cell, so that the crop of a look can be compared
 with the cells it covers (plada/sources/leaks.py). Integer from the decoder on: the same bytes on every machine.
 """
@@ -22,8 +22,10 @@ _CHUNK = 64
 
 
 def look(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """The look of a decoded RGB image, uint8 [LOOK_BYTES]: mean luma of 8 x 8 cells, row by row."""
-    cells = image.resize((LOOK_SIDE, LOOK_SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    """The look of a decoded RGB image, uint8 [LOOK_BYTES]: luma of 8 x 8 cells, row by row."""
+    # PIL's box filter takes whole pixels only, which is far off where a cell is no whole number of them; Hamming is
+    # nearly as sharp. Reducing to 32 pixels by whole factors first costs a quarter and changes next to nothing.
+    cells = image.resize((LOOK_SIDE, LOOK_SIDE), Image.Resampling.HAMMING, reducing_gap=4.0)
     return np.frombuffer(cells.convert("L").tobytes(), np.uint8)
 
 
