@@ -14,7 +14,7 @@ from plada.indexer.store import Store, shard_rows
 from plada.progress import Clock, Report, Tracker, silent
 from plada.sources.collection import Collection
 from plada.sources.manifest import key_id
-from plada.sources.reference import open_reference, save_reference
+from plada.sources.reference import manifest_path, open_reference, save_reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def build_index(
                 "images_per_second": rate,
                 "seconds": clock.seconds,
             }
-            manifest, unreadable = store.finish(keys, info)
+            manifest, unreadable = store.finish(keys, info, manifest_path(home, collection))
             save_reference(home, reference_name, collection, manifest)
     examples = tuple(f"{keys[position].as_py()}: {reason}" for position, reason in unreadable[:5])
     return _summary(store, store.info() or {}, clock.seconds, reused=done, examples=examples)

@@ -1,8 +1,10 @@
 """From a collection to rows: each image is read once, hashed, decoded and embedded."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -50,10 +52,16 @@ def embed_rows(
         [""] * n,
     )
 
-    def prepare(row: int) -> npt.NDArray[np.uint8] | None:
-        data = collection.read(start + row)
+    listed = collection.sizes[start:stop]
+
+    def prepare(row: int, data: bytes) -> npt.NDArray[np.uint8] | None:
         rows.hashes[row] = np.frombuffer(content_hash(data), np.uint8)
         rows.sizes[row] = len(data)
+        if 0 <= listed[row] != len(data):
+            raise DataError(
+                f"{collection.location}: {collection.keys[start + row]} had {listed[row]} bytes when it was listed and has "
+                f"{len(data)} now; the files are changing. Wait until they are whole, and run again"
+            )
         try:
             image = decode(data)
         except Unreadable as err:
@@ -62,13 +70,13 @@ def embed_rows(
         rows.width[row], rows.height[row] = image.size
         return encoder.view.of(image)
 
-    with ThreadPoolExecutor(workers) as pool:
-        for first, images in _ahead(pool, prepare, n, batch_size):
-            readable = [(first + place, pixels) for place, pixels in enumerate(images) if pixels is not None]
-            if readable:
-                batch = np.stack([pixels for _, pixels in readable])
-                rows.vectors[[row for row, _ in readable]] = to_half(encoder.encode(batch), encoder.config.name)
-            tracker.advance(len(images))
+    stream = ((position - start, data) for position, data in collection.stream(start, stop))
+    for batch in _ahead(stream, prepare, workers=workers, batch_size=batch_size):
+        readable = [(row, pixels) for row, pixels in batch if pixels is not None]
+        if readable:
+            images = np.stack([pixels for _, pixels in readable])
+            rows.vectors[[row for row, _ in readable]] = to_half(encoder.encode(images), encoder.config.name)
+        tracker.advance(len(batch))
     return rows
 
 
@@ -88,18 +96,23 @@ def to_half(vectors: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float
     return vectors.astype(np.float16)
 
 
+Prepared = tuple[int, npt.NDArray[np.uint8] | None]
+
+
 def _ahead(
-    pool: ThreadPoolExecutor,
-    prepare: Callable[[int], npt.NDArray[np.uint8] | None],
-    n: int,
+    stream: Iterator[tuple[int, bytes]],
+    prepare: Callable[[int, bytes], npt.NDArray[np.uint8] | None],
+    *,
+    workers: int,
     batch_size: int,
-) -> Iterator[tuple[int, list[npt.NDArray[np.uint8] | None]]]:
-    """(first row, prepared images) batch by batch, two batches ahead of the consumer."""
-    starts = range(0, n, batch_size)
-    pending = [[pool.submit(prepare, row) for row in range(s, min(s + batch_size, n))] for s in starts[:2]]
-    for number, first in enumerate(starts):
-        if number + 2 < len(starts):
-            later = starts[number + 2]
-            pending.append([pool.submit(prepare, row) for row in range(later, min(later + batch_size, n))])
-        futures = pending.pop(0)
-        yield first, [future.result() for future in futures]
+) -> Iterator[list[Prepared]]:
+    """Prepared images batch by batch. One thread reads, others decode, two batches ahead of the consumer."""
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(workers) as pool:
+
+        def read() -> list[Future[Prepared]]:
+            return [pool.submit(lambda at: (at[0], prepare(*at)), at) for at in islice(stream, batch_size)]
+
+        waiting = deque(reader.submit(read) for _ in range(3))
+        while batch := waiting.popleft().result():
+            waiting.append(reader.submit(read))
+            yield [future.result() for future in batch]

@@ -21,7 +21,7 @@ from plada.errors import DataError, ResourceError
 from plada.extras import require
 from plada.files import write_json
 from plada.indexer.embed import Rows
-from plada.sources.manifest import HASH_BYTES, Manifest, make_manifest
+from plada.sources.manifest import HASH_BYTES, READABLE, Block, Manifest, ManifestWriter, key_id, load_manifest
 
 FORMAT = 1
 TABLE = "images"
@@ -138,40 +138,54 @@ class Store:
         # LanceDB's own add refuses the null vectors of unreadable images; the table it reads is the same.
         lance.write_dataset(table, self.folder / f"{TABLE}.lance", mode="append" if self._committed() else "create")
 
-    def finish(self, keys: Any, info: dict[str, Any]) -> tuple[Manifest, list[tuple[int, str]]]:
-        """Check every row, then write index.json: (manifest, unreadable images as (position, reason)).
+    def finish(self, keys: Any, info: dict[str, Any], manifest: Path) -> tuple[Manifest, list[tuple[int, str]]]:
+        """Check every row, write the manifest to a path and then index.json: (manifest, unreadable (position, reason)).
 
         Raises:
             DataError: rows missing, out of order or of other keys; no readable image.
         """
         n = len(keys)
-        sizes, hashes = np.empty(n, np.int64), np.empty((n, HASH_BYTES), np.uint8)
         total, readable, at = np.zeros(info["dimension"]), 0, 0
         unreadable: list[tuple[int, str]] = []
-        for batch in self.batches(["position", "key", "vector", "size", "hash", "status"]):
-            stop = at + batch.num_rows
-            positions = batch.column("position").to_numpy()
-            if stop > n or not np.array_equal(positions, np.arange(at, stop)) or batch.column("key") != keys[at:stop]:
-                raise DataError(
-                    f"{self.folder}: the rows from {at} on are not those of the collection. Run again with --restart"
+        with ManifestWriter(manifest) as writer:
+            for batch in self.batches(["position", "key", "vector", "size", "hash", "width", "height", "status"]):
+                stop = at + batch.num_rows
+                positions = batch.column("position").to_numpy()
+                own = pa.chunked_array([batch.column("key")])
+                if (
+                    stop > n
+                    or not np.array_equal(positions, np.arange(at, stop))
+                    or not own.equals(_chunked(keys[at:stop]))
+                ):
+                    raise DataError(
+                        f"{self.folder}: the rows from {at} on are not those of the collection. Run again with --restart"
+                    )
+                _, vectors = readable_rows(batch)
+                total += vectors.sum(axis=0, dtype=np.float64)
+                readable += len(vectors)
+                reasons = batch.column("status").to_pylist()
+                unreadable += [(at + row, reason) for row, reason in enumerate(reasons) if reason]
+                numbers = {name: batch.column(name).to_numpy() for name in ("size", "width", "height")}
+                writer.write(
+                    Block(
+                        keys=own,
+                        sizes=numbers["size"],
+                        hashes=_bytes_of(batch.column("hash")),
+                        width=numbers["width"],
+                        height=numbers["height"],
+                        status=[reason or READABLE for reason in reasons],
+                    )
                 )
-            sizes[at:stop] = batch.column("size").to_numpy()
-            hashes[at:stop] = _bytes_of(batch.column("hash"))
-            _, vectors = readable_rows(batch)
-            total += vectors.sum(axis=0, dtype=np.float64)
-            readable += len(vectors)
-            for row, reason in enumerate(batch.column("status").to_pylist()):
-                if reason:
-                    unreadable.append((at + row, reason))
-            at = stop
-        if at != n:
-            raise DataError(f"{self.folder}: {at} of {n} rows are there. Run again to go on, or with --restart")
-        if not readable:
-            raise DataError(
-                f"no readable image among {n}; the first, {keys[unreadable[0][0]]}, is {unreadable[0][1]}. Check the collection"
-            )
-        manifest = make_manifest(keys, sizes, hashes)
-        ids = {"key_id": manifest.key_id.hex(), "content_id": manifest.content_id.hex()}
+                at = stop
+            if at != n:
+                raise DataError(f"{self.folder}: {at} of {n} rows are there. Run again to go on, or with --restart")
+            if not readable:
+                raise DataError(
+                    f"no readable image among {n}; the first, {keys[unreadable[0][0]]}, is {unreadable[0][1]}. Check the collection"
+                )
+            writer.finish(key_id(keys))
+        made = load_manifest(manifest)
+        ids = {"key_id": made.key_id.hex(), "content_id": made.content_id.hex()}
         mean = [float(value) for value in total / readable]
         version = connect(self.folder).open_table(TABLE).version
         # The readable mean is kept because a linear teacher stands on centred embeddings.
@@ -180,7 +194,7 @@ class Store:
             {**info, **ids, "format": FORMAT, "unreadable": len(unreadable), "mean": mean, "version": version},
         )
         (self.folder / "building.json").unlink(missing_ok=True)
-        return manifest, unreadable
+        return made, unreadable
 
     def batches(self, columns: list[str]) -> Iterator[Any]:
         """Record batches of all rows in order of position."""
@@ -226,3 +240,7 @@ def readable_rows(batch: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.flo
 def _bytes_of(column: Any) -> npt.NDArray[np.uint8]:
     raw = np.frombuffer(column.buffers()[1], np.uint8)
     return raw.reshape(-1, HASH_BYTES)[column.offset : column.offset + len(column)]
+
+
+def _chunked(keys: Any) -> Any:
+    return keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([keys])

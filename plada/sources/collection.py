@@ -1,14 +1,12 @@
 """What a collection of images is to everything downstream: keys in canonical order, bytes by position."""
 
-import itertools
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import DataError
+from plada.sources.storage import suffix_of
 
 IMAGE_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
@@ -26,12 +24,12 @@ class Collection(Protocol):
 
     @property
     def keys(self) -> Any:
-        """pyarrow string array [N], sorted by UTF-8 bytes, without duplicates."""
+        """pyarrow string array [N], chunked or not, sorted by UTF-8 bytes, without duplicates."""
         ...
 
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
-        """Bytes of each stored image, int64 [N]."""
+        """Bytes of each stored image, int64 [N]; -1 where only reading tells (parquet, Lance)."""
         ...
 
     def __len__(self) -> int: ...
@@ -44,44 +42,22 @@ class Collection(Protocol):
         """
         ...
 
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """(position, stored bytes) of the images start..stop-1, each once, in the order that is cheapest to read."""
+        ...
+
+
+def stream_by_position(collection: Collection, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """`stream` for collections in which any order is as cheap as another."""
+    for position in range(start, stop):
+        yield position, collection.read(position)
+
 
 def key_of(path: str) -> str:
     """The key of an image: its path below the root, `/` between parts, without the file extension."""
-    pure = PurePosixPath(path)
-    return str(pure.with_suffix("")) if pure.suffix else str(pure)
+    return path[: len(path) - len(suffix_of(path))]
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file name looks like an image that counts: known extension, not hidden."""
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def canonical_order(keys: list[str], places: Iterable[str], location: str) -> list[int]:
-    """Indices that sort `keys` by their UTF-8 bytes.
-
-    Code points and UTF-8 bytes sort alike, so Python's own order serves. `places` says where each key was found,
-    for the message.
-
-    Raises:
-        DataError: no image at all, a key twice, or a name that is not UTF-8.
-    """
-    if not keys:
-        raise DataError(
-            f"{location}: no image found. Expected files ending in {' '.join(sorted(IMAGE_SUFFIXES))}, or tar files of such"
-        )
-    for key in keys:
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"{location}: the name {key!r} is not UTF-8. Rename it: keys must read alike everywhere"
-            ) from None
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    for a, b in itertools.pairwise(order):
-        if keys[a] == keys[b]:
-            where = list(places)
-            raise DataError(
-                f"{location}: {where[a]} and {where[b]} have the same key '{keys[a]}' (a key leaves the file "
-                "extension out). Remove or rename one of them"
-            )
-    return order
+    return not name.startswith(".") and suffix_of(name).lower() in IMAGE_SUFFIXES

@@ -1,81 +1,73 @@
 """A folder of image files, at any depth."""
 
-import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from plada.errors import DataError
-from plada.sources.collection import canonical_order, is_image_name, key_of
+from plada.sources.collection import is_image_name, key_of, stream_by_position
+from plada.sources.listing import Listing, ListingWriter, load_listing, settled
+from plada.sources.storage import Files, LocalFiles, slug, suffix_of, walk
 
 
 @dataclass(frozen=True, slots=True)
 class FolderCollection:
-    """Image files below `root`, canonical order. Hidden files and folders, and other extensions, do not count."""
+    """Image files below a root, canonical order. Hidden files and folders, and other extensions, do not count."""
 
-    root: Path
-    keys: Any
-    sizes: npt.NDArray[np.int64]
-    paths: Any  # pyarrow string array [N]: path below the root, extension included
+    files: Files
+    listing: Listing  # a part is a file extension: path = key + part
 
     @property
     def location(self) -> str:
-        return str(self.root)
+        return self.files.location
+
+    @property
+    def keys(self) -> Any:
+        return self.listing.keys
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        return self.listing.sizes
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.listing)
 
     def read(self, position: int) -> bytes:
-        path = self.root / str(self.paths[position])
-        try:
-            return path.read_bytes()
-        except OSError as err:
-            raise DataError(f"{path}: listed but cannot be read ({err.strerror}). Restore it or list again") from err
+        suffix = self.listing.parts[self.listing.part_of[position]]
+        return self.files.read(f"{self.listing.keys[position]}{suffix}")
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        return stream_by_position(self, start, stop)
 
 
-def open_folder(root: Path) -> FolderCollection:
-    """List a folder of images.
+def open_folder(root: Path | Files, *, cache: Path | None = None) -> FolderCollection:
+    """List a folder of images. A large listing is kept below `cache` and used again while no folder has changed.
 
     Raises:
-        DataError: no image in it, two files with one key, a folder that may not be read.
+        DataError: no image in it, two files with one key, a folder that may not be read, a link back to one above.
     """
-    paths: list[str] = []
-    sizes: list[int] = []
-    for path, size in _walk(root, "", frozenset()):
-        paths.append(path)
-        sizes.append(size)
-    keys = [key_of(path) for path in paths]
-    order = canonical_order(keys, paths, str(root))
+    files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
+    kept = cache / slug(files.location) if cache is not None else None
+    if kept is not None and (listing := load_listing(kept, lambda note: _unchanged(files, note))) is not None:
+        return FolderCollection(files, listing)
+    start, folders, suffixes = time.time_ns(), dict[str, str](), dict[str, int]()
+    writer = ListingWriter(files.location, folder=kept, place=lambda part, _, key: key + part)
+    for path, entry in walk(files):
+        if entry.is_folder:
+            folders[path] = entry.stamp
+        elif is_image_name(entry.name):
+            suffix = suffix_of(path)
+            writer.add(key_of(path), entry.size, suffixes.setdefault(suffix, len(suffixes)), 0)
     return FolderCollection(
-        root=root.absolute(),
-        keys=pa.array([keys[i] for i in order], pa.string()),
-        sizes=np.asarray(sizes, np.int64)[order],
-        paths=pa.array([paths[i] for i in order], pa.string()),
+        files, writer.finish(tuple(suffixes), {"form": "folder", "folders": settled(folders, start)})
     )
 
 
-def _walk(root: Path, below: str, ancestors: frozenset[tuple[int, int]]) -> list[tuple[str, int]]:
-    """(path below root, bytes) of every image. Links are followed; a link back to an ancestor is refused."""
-    here = root / below
-    try:
-        status = here.stat()
-        if (status.st_dev, status.st_ino) in ancestors:
-            raise DataError(f"{here}: a link that leads back to a folder above it. Remove the link")
-        above = ancestors | {(status.st_dev, status.st_ino)}
-        found: list[tuple[str, int]] = []
-        with os.scandir(here) as entries:
-            for entry in entries:
-                path = f"{below}/{entry.name}" if below else entry.name
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    found.extend(_walk(root, path, above))
-                elif is_image_name(entry.name):
-                    found.append((path, entry.stat().st_size))
-        return found
-    except OSError as err:
-        raise DataError(f"{here}: cannot be listed ({err.strerror}). Mend the permissions or the link") from err
+def _unchanged(files: Files, note: dict[str, Any]) -> bool:
+    """The time of a folder changes when a name in it does; what is inside a file is checked by its hash."""
+    folders = note["folders"]
+    return bool(folders) and all(files.stamp(folder) == stamp for folder, stamp in folders.items())

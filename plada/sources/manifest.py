@@ -2,9 +2,15 @@
 
 Hash: BLAKE3 cut to 16 bytes. It is as fast as the non-cryptographic hashes on images of a hundred kilobytes, and
 nobody can make another image with the same hash, which a payload's meaning hangs on (docs/decisions.md).
+
+A manifest is a Parquet file in small row groups with checksums. It is opened by its footer alone and read where it is
+asked: 14.2 million rows open in milliseconds, and a lookup decodes one group.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+import bisect
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +18,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from plada.errors import DataError
+from plada.errors import DataError, RequestError
 from plada.files import whole_file
-from plada.progress import Report, Tracker, silent
-from plada.sources.collection import Collection
 
 HASH_BYTES = 16
-_FORMAT = b"1"
+READABLE = "readable"
+_FORMAT = b"2"
+_GROUP = 4096  # rows of a row group: a lookup decodes one, a third of a millisecond
+_KEPT = 64  # groups that stay decoded
+_REMEDY = "Delete it; it is made again when needed"
+_SCHEMA = pa.schema(
+    [
+        pa.field("position", pa.uint32(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("hash", pa.binary(HASH_BYTES), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("status", pa.string()),
+    ]
+)
 
 
 def content_hash(data: bytes) -> bytes:
@@ -32,116 +52,281 @@ def content_hash(data: bytes) -> bytes:
 def key_id(keys: Any) -> bytes:
     """16-byte hash over all keys in order: each as its length in UTF-8 bytes (uint32 LE) and the bytes themselves.
 
-    `keys` is a pyarrow string array [N]; all lengths come first, then all bytes, so that both are hashed in one go.
+    `keys` is a pyarrow string array [N], chunked or not; all lengths come first, then all bytes, so that both are hashed
+    in large pieces.
     """
-    binary = keys.cast(pa.large_binary())
-    lengths = pa.compute.binary_length(binary).to_numpy(zero_copy_only=False).astype("<u4")
-    first, last = (binary.buffers()[1], binary.buffers()[2])
-    offsets = np.frombuffer(first, np.int64, len(binary) + 1, binary.offset * 8)
+    chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
     hasher = blake3(b"plada key id 1\0")
-    hasher.update(np.uint64(len(binary)).astype("<u8").tobytes())
-    hasher.update(lengths.tobytes())
-    if last is not None:
-        hasher.update(memoryview(last)[int(offsets[0]) : int(offsets[-1])])
+    hasher.update(np.uint64(len(keys)).astype("<u8").tobytes())
+    for chunk in chunks:
+        hasher.update(pc.binary_length(chunk).to_numpy(zero_copy_only=False).astype("<u4").tobytes())
+    for chunk in chunks:
+        _, offsets, data = chunk.buffers()
+        ends = np.frombuffer(offsets, np.int32, len(chunk) + 1, chunk.offset * 4)
+        if data is not None:
+            hasher.update(memoryview(data)[int(ends[0]) : int(ends[-1])])
     return hasher.digest(16)
 
 
 def content_id(hashes: npt.NDArray[np.uint8]) -> bytes:
     """16-byte hash over all content hashes in order; `hashes` is uint8 [N, 16]."""
+    return _content_id([hashes])
+
+
+def _content_id(blocks: Iterable[npt.NDArray[np.uint8]]) -> bytes:
     hasher = blake3(b"plada content id 1\0")
-    hasher.update(np.ascontiguousarray(hashes).tobytes())
+    for hashes in blocks:
+        hasher.update(np.ascontiguousarray(hashes).tobytes())
     return hasher.digest(16)
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
-    """One row an image, in order of position.
+class ManifestRow:
+    """One image. `width` and `height` are 0 where unknown; `status` is "readable", the reason why not, or None where the
+    image was hashed but never decoded."""
 
-    keys: pyarrow string array [N]; sizes: int64 [N] bytes; hashes: uint8 [N, 16].
-    """
+    position: int
+    key: str
+    size: int
+    hash: bytes
+    width: int
+    height: int
+    status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive rows: keys (pyarrow string array [n]), sizes int64 [n], hashes uint8 [n, 16], width and height int32
+    [n], status [n] as in ManifestRow."""
 
     keys: Any
     sizes: npt.NDArray[np.int64]
     hashes: npt.NDArray[np.uint8]
-    key_id: bytes
-    content_id: bytes
+    width: npt.NDArray[np.int32]
+    height: npt.NDArray[np.int32]
+    status: Sequence[str | None]
+
+
+class Manifest:
+    """One row an image, in order of position, read from a Parquet file as it is asked for. Threads may share it."""
+
+    def __init__(self, path: Path, file: Any, key: bytes, content: bytes) -> None:
+        self.path, self.key_id, self.content_id = path, key, content
+        self._file = file
+        self._groups: OrderedDict[int, Any] = OrderedDict()
+        self._hashes: dict[int, npt.NDArray[np.uint8]] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return int(self._file.metadata.num_rows)
+
+    def row(self, position: int) -> ManifestRow:
+        """Everything about one image.
+
+        Raises:
+            RequestError: a position outside 0..N-1. DataError: the file is damaged there.
+        """
+        self._check(position)
+        table, at = self._group(position // _GROUP), position % _GROUP
+        return ManifestRow(*(table.column(name)[at].as_py() for name in _SCHEMA.names))
+
+    def find(self, key: str) -> int | None:
+        """The position of a key; None if there is no such image."""
+        group = bisect.bisect_right(range(self._file.num_row_groups), key, key=self._first) - 1
+        if group < 0:
+            return None
+        keys = self._group(group).column("key")
+        at = bisect.bisect_left(range(len(keys)), key, key=lambda row: keys[row].as_py())
+        return group * _GROUP + at if at < len(keys) and keys[at].as_py() == key else None
+
+    def keys_at(self, positions: npt.ArrayLike) -> list[str]:
+        """Keys of some images, in the order asked for; raises as `row` does."""
+        wanted = np.asarray(positions, np.int64)
+        found = dict.fromkeys(wanted.tolist(), "")
+        for position in sorted(found):
+            self._check(position)
+            found[position] = self._group(position // _GROUP).column("key")[position % _GROUP].as_py()
+        return [found[position] for position in wanted.tolist()]
+
+    def hash_at(self, position: int) -> bytes:
+        """Content hash of one image, 16 bytes; raises as `row` does. Hashes once read stay in memory, 16 bytes each."""
+        self._check(position)
+        group = position // _GROUP
+        with self._lock:
+            if group not in self._hashes:
+                self._hashes[group] = _hashes_of(self._read([group], ["hash"]))
+        found: bytes = self._hashes[group][position % _GROUP].tobytes()
+        return found
+
+    def blocks(self, columns: Sequence[str] = tuple(_SCHEMA.names), groups: int = 16) -> Iterator[Any]:
+        """All rows in order, as pyarrow tables of 65 536 rows with the named columns."""
+        for first in range(0, self._file.num_row_groups, groups):
+            wanted = range(first, min(first + groups, self._file.num_row_groups))
+            with self._lock:
+                table = self._read(wanted, list(columns))
+            yield table
+
+    @property
+    def keys(self) -> Any:
+        """All keys at once, a chunked pyarrow string array [N]: for collections that fit into memory."""
+        return pa.chunked_array([c for t in self.blocks(["key"]) for c in t.column(0).chunks], pa.string())
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """All sizes at once, int64 [N]."""
+        return np.concatenate([table.column(0).to_numpy() for table in self.blocks(["size"])])
+
+    @property
+    def hashes(self) -> npt.NDArray[np.uint8]:
+        """All content hashes at once, uint8 [N, 16]."""
+        return np.concatenate([_hashes_of(table) for table in self.blocks(["hash"])])
+
+    def check(self) -> None:
+        """Compute both ids from the rows.
+
+        Raises:
+            DataError: they are not those that the file names: it is damaged.
+        """
+        content = _content_id(_hashes_of(table) for table in self.blocks(["hash"]))
+        if (key_id(self.keys), content) != (self.key_id, self.content_id):
+            raise DataError(f"{self.path}: its rows do not have the ids it names; it is damaged. {_REMEDY}")
 
     def save(self, path: Path) -> None:
-        """Write as Parquet, whole or not at all."""
-        columns = {
-            "position": pa.array(np.arange(len(self), dtype=np.uint32)),
-            "key": self.keys,
-            "size": pa.array(self.sizes),
-            "hash": pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(HASH_BYTES), len(self), [None, pa.py_buffer(np.ascontiguousarray(self.hashes))]
-            ),
-        }
-        table = pa.table(columns).replace_schema_metadata(
-            {
-                b"plada.manifest": _FORMAT,
-                b"key_id": self.key_id.hex().encode(),
-                b"content_id": self.content_id.hex().encode(),
-            }
+        """Write the same file again, whole or not at all."""
+        with ManifestWriter(path) as writer:
+            for table in self.blocks():
+                writer.write(table.drop_columns(["position"]))
+            writer.finish(self.key_id)
+
+    def _first(self, group: int) -> str:
+        statistics = self._file.metadata.row_group(group).column(1).statistics
+        return str(statistics.min)
+
+    def _group(self, group: int) -> Any:
+        with self._lock:
+            if group not in self._groups:
+                self._groups[group] = self._read([group], None).combine_chunks()
+                if len(self._groups) > _KEPT:
+                    self._groups.popitem(last=False)
+            self._groups.move_to_end(group)
+            return self._groups[group]
+
+    def _read(self, groups: Iterable[int], columns: list[str] | None) -> Any:
+        try:
+            return self._file.read_row_groups(list(groups), columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as err:
+            raise DataError(f"{self.path}: is damaged ({err}). {_REMEDY}") from err
+
+    def _check(self, position: int) -> None:
+        if not 0 <= position < len(self):
+            raise RequestError(f"position {position}: {self.path} holds 0 to {len(self) - 1}")
+
+
+class ManifestWriter:
+    """Writes a manifest block by block, whole or not at all; memory does not grow with the number of images.
+
+    with ManifestWriter(path) as writer:
+        writer.write(block)
+        ...
+        writer.finish(key_id)
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._whole = whole_file(path)
+        self._hasher = blake3(b"plada content id 1\0")
+        self._rows = 0
+        self._waiting: list[Any] = []
+        self._writer: Any = None
+
+    def __enter__(self) -> "ManifestWriter":
+        part = self._whole.__enter__()
+        # Hashes do not compress, and dictionaries of unique keys only cost; both are said to Parquet.
+        self._writer = pq.ParquetWriter(
+            part,
+            _SCHEMA,
+            compression={name: "none" if name == "hash" else "zstd" for name in _SCHEMA.names},
+            use_dictionary=["width", "height", "status"],
+            column_encoding={"key": "DELTA_BYTE_ARRAY"},
+            write_statistics=["key"],
+            write_page_checksum=True,
         )
-        with whole_file(path) as part:
-            # Hashes do not compress and dictionaries of unique keys only cost; both are said to Parquet.
-            pq.write_table(
-                table,
-                part,
-                compression="zstd",
-                use_dictionary=False,
-                column_encoding={"key": "DELTA_BYTE_ARRAY"},
-            )
+        return self
 
+    def __exit__(self, *failure: Any) -> None:
+        try:
+            self._writer.close()
+        finally:
+            self._whole.__exit__(*failure)
 
-def make_manifest(keys: Any, sizes: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint8]) -> Manifest:
-    """Put a manifest together and compute its ids; shapes as in Manifest."""
-    return Manifest(keys=keys, sizes=sizes, hashes=hashes, key_id=key_id(keys), content_id=content_id(hashes))
+    def write(self, block: "Block | Any") -> None:
+        """The next rows: a Block, or a pyarrow table of all columns but `position`."""
+        table = _table_of(block) if isinstance(block, Block) else block
+        self._hasher.update(_hashes_of(table).tobytes())
+        positions = pa.array(np.arange(self._rows, self._rows + table.num_rows, dtype=np.uint32))
+        self._rows += table.num_rows
+        self._waiting.append(table.add_column(0, _SCHEMA.field(0), positions).cast(_SCHEMA))
+        whole = sum(waiting.num_rows for waiting in self._waiting) // _GROUP * _GROUP
+        if whole:
+            table = pa.concat_tables(self._waiting)
+            self._writer.write_table(table.slice(0, whole), row_group_size=_GROUP)
+            self._waiting = [table.slice(whole)]
+
+    def finish(self, key: bytes) -> bytes:
+        """Write what is left and both ids; `key` is the key id of all keys written. Returns the content id."""
+        rest = pa.concat_tables(self._waiting) if self._waiting else _SCHEMA.empty_table()
+        if rest.num_rows:
+            self._writer.write_table(rest, row_group_size=_GROUP)
+        content: bytes = self._hasher.digest(16)
+        self._writer.add_key_value_metadata(
+            {"plada.manifest": _FORMAT.decode(), "key_id": key.hex(), "content_id": content.hex()}
+        )
+        return content
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Read a manifest that `Manifest.save` wrote, and check its ids against its rows.
+    """Open a manifest by its footer; rows are read, and their checksums compared, when they are asked for.
 
     Raises:
-        DataError: not a manifest, of a newer format, or damaged.
+        DataError: not a manifest, of another format, or its end is damaged.
     """
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
     except (OSError, pa.ArrowException) as err:
-        raise DataError(f"{path}: not a readable manifest ({err}). Delete it; it is made again when needed") from err
-    meta = table.schema.metadata or {}
-    if meta.get(b"plada.manifest") != _FORMAT:
-        raise DataError(f"{path}: not a manifest of format {_FORMAT.decode()}. Delete it; it is made again when needed")
-    column = table.column("hash").combine_chunks()
-    hashes = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, HASH_BYTES)[column.offset :][: len(column)]
-    manifest = make_manifest(table.column("key").combine_chunks(), table.column("size").to_numpy(), hashes)
-    if (manifest.key_id.hex().encode(), manifest.content_id.hex().encode()) != (
-        meta[b"key_id"],
-        meta[b"content_id"],
+        raise DataError(f"{path}: not a readable manifest ({err}). {_REMEDY}") from err
+    meta = file.metadata.metadata or {}
+    if meta.get(b"plada.manifest") != _FORMAT or not file.schema_arrow.equals(_SCHEMA):
+        raise DataError(f"{path}: not a manifest of format {_FORMAT.decode()}. {_REMEDY}")
+    groups = file.metadata.num_row_groups
+    if any(
+        file.metadata.row_group(group).num_rows != _GROUP
+        for group in {0, groups // 2, groups - 2}
+        if 0 <= group < groups - 1
     ):
-        raise DataError(
-            f"{path}: its rows do not have the ids it names; it is damaged. Delete it; it is made again when needed"
-        )
-    return manifest
+        raise DataError(f"{path}: its row groups are not of {_GROUP} rows; another program wrote it. {_REMEDY}")
+    return Manifest(path, file, bytes.fromhex(meta[b"key_id"].decode()), bytes.fromhex(meta[b"content_id"].decode()))
 
 
-def scan_manifest(collection: Collection, *, report: Report = silent, workers: int = 4) -> Manifest:
-    """Read and hash every image of a collection once.
+def _table_of(block: Block) -> Any:
+    n = len(block.sizes)
+    keys = block.keys if isinstance(block.keys, pa.ChunkedArray) else pa.chunked_array([block.keys])
+    hashes = pa.py_buffer(np.ascontiguousarray(block.hashes))
+    columns = [
+        keys,
+        pa.array(block.sizes),
+        pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), n, [None, hashes]),
+        pa.array(block.width),
+        pa.array(block.height),
+        pa.array(block.status, pa.string()),
+    ]
+    return pa.table(columns, names=_SCHEMA.names[1:])
 
-    Raises:
-        DataError: an image that was listed cannot be read.
-    """
-    hashes = np.empty((len(collection), HASH_BYTES), np.uint8)
-    tracker = Tracker("hash", len(collection), report)
 
-    def one(position: int) -> bytes:
-        return content_hash(collection.read(position))
-
-    with ThreadPoolExecutor(workers) as pool:
-        for position, digest in enumerate(pool.map(one, range(len(collection)), chunksize=64)):
-            hashes[position] = np.frombuffer(digest, np.uint8)
-            tracker.advance()
-    return make_manifest(collection.keys, collection.sizes, hashes)
+def _hashes_of(table: Any) -> npt.NDArray[np.uint8]:
+    """uint8 [n, 16] of the column `hash`."""
+    parts = [
+        np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, HASH_BYTES)[chunk.offset : chunk.offset + len(chunk)]
+        for chunk in table.column("hash").chunks
+        if len(chunk)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, HASH_BYTES), np.uint8)

@@ -1,14 +1,10 @@
 """A reference on this machine: the collection, and the manifest that says which images it is made of."""
 
-import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from PIL import Image
 
 from plada.errors import ReferenceMismatch
@@ -16,7 +12,11 @@ from plada.files import write_json
 from plada.progress import Report, silent
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
-from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest, scan_manifest
+from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest
+from plada.sources.scan import scan_manifest
+from plada.sources.storage import plain_name, slug
+
+__all__ = ["Reference", "check_identity", "find_reference", "open_reference", "plain_name", "save_reference", "slug"]
 
 _SAMPLE = 32  # images hashed again before a stored manifest is believed
 
@@ -41,7 +41,7 @@ class Reference:
             DataError: the image cannot be read.
         """
         data = self.collection.read(position)
-        wanted, found = self.manifest.hashes[position].tobytes(), content_hash(data)
+        wanted, found = self.manifest.hash_at(position), content_hash(data)
         if wanted != found:
             raise ReferenceMismatch(
                 f"{self.collection.location}: image {position} ({self.collection.keys[position]}) has changed since the "
@@ -56,26 +56,18 @@ class Reference:
         return decode(self.read(position))
 
 
-def plain_name(location: str) -> str:
-    """A name for people: the last part of a path, or a registered name with its options, in plain characters."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(location).name).strip("-.") or "collection"
-
-
-def slug(location: str) -> str:
-    """A folder name that no other collection has: the plain name, and a hash of the location where that says more."""
-    plain = plain_name(location)
-    return plain if plain == location else f"{plain}-{hashlib.sha256(location.encode()).hexdigest()[:8]}"
-
-
 def manifest_folder(home: Path, collection: Collection) -> Path:
     """Where the manifest of a collection is kept."""
     return home / "references" / slug(collection.location)
 
 
+def manifest_path(home: Path, collection: Collection) -> Path:
+    """The manifest of a collection, whether it is there or not."""
+    return manifest_folder(home, collection) / "manifest.parquet"
+
+
 def save_reference(home: Path, name: str, collection: Collection, manifest: Manifest) -> None:
-    """Keep a manifest, so that nothing has to be hashed again, and note where the images are."""
-    folder = manifest_folder(home, collection)
-    manifest.save(folder / "manifest.parquet")
+    """Note beside a manifest, which lies at `manifest_path`, where the images are."""
     note = {
         "name": name,
         "location": collection.location,
@@ -83,7 +75,7 @@ def save_reference(home: Path, name: str, collection: Collection, manifest: Mani
         "key_id": manifest.key_id.hex(),
         "content_id": manifest.content_id.hex(),
     }
-    write_json(folder / "reference.json", note)
+    write_json(manifest_folder(home, collection) / "reference.json", note)
 
 
 def open_reference(name: str, collection: Collection, home: Path, *, report: Report = silent) -> Reference:
@@ -92,12 +84,12 @@ def open_reference(name: str, collection: Collection, home: Path, *, report: Rep
     A stored manifest fits when keys and sizes are the same and a seeded sample of images has the same hashes; the
     images that are used are hashed again when they are read (`Reference.read`).
     """
-    path = manifest_folder(home, collection) / "manifest.parquet"
+    path = manifest_path(home, collection)
     if path.exists():
         manifest = load_manifest(path)
         if _fits(manifest, collection):
             return Reference(name, collection, manifest, reused=True)
-    manifest = scan_manifest(collection, report=report)
+    manifest = scan_manifest(collection, path, report=report)
     save_reference(home, name, collection, manifest)
     return Reference(name, collection, manifest)
 
@@ -112,10 +104,23 @@ def find_reference(key: bytes, home: Path) -> str | None:
 
 
 def _fits(manifest: Manifest, collection: Collection) -> bool:
-    if manifest.key_id != key_id(collection.keys) or not np.array_equal(manifest.sizes, collection.sizes):
+    if len(manifest) != len(collection) or manifest.key_id != key_id(collection.keys):
+        return False
+    if not same_sizes(manifest, collection):
         return False
     picks = np.random.default_rng(0).integers(len(manifest), size=min(_SAMPLE, len(manifest)))
-    return all(content_hash(collection.read(int(p))) == manifest.hashes[p].tobytes() for p in picks)
+    return all(content_hash(collection.read(int(p))) == manifest.hash_at(int(p)) for p in np.sort(picks))
+
+
+def same_sizes(manifest: Manifest, collection: Collection) -> bool:
+    """Whether every image of a collection with the manifest's keys has the manifest's size, as far as sizes are known."""
+    at = 0
+    for table in manifest.blocks(["size"]):
+        known = collection.sizes[at : at + table.num_rows]
+        if ((known >= 0) & (known != table.column(0).to_numpy())).any():
+            return False
+        at += table.num_rows
+    return True
 
 
 def check_identity(reference: Reference, *, images: int, key: bytes, content: bytes, same_keys: bool = False) -> None:
@@ -129,7 +134,7 @@ def check_identity(reference: Reference, *, images: int, key: bytes, content: by
     if len(manifest) != images or manifest.key_id[: len(key)] != key:
         raise ReferenceMismatch(
             f"{where}: the payload labels a reference of {images} images with key id {key.hex()}; here are {len(manifest)} "
-            f"with key id {manifest.key_id[: len(key)].hex()}, first key '{manifest.keys[0]}'. Point --reference at the right collection",
+            f"with key id {manifest.key_id[: len(key)].hex()}, first key '{manifest.row(0).key}'. Point --reference at the right collection",
             wanted=key.hex(),
             found=manifest.key_id.hex(),
         )
@@ -140,8 +145,3 @@ def check_identity(reference: Reference, *, images: int, key: bytes, content: by
             wanted=content.hex(),
             found=manifest.content_id.hex(),
         )
-
-
-def keys_at(manifest: Manifest, positions: Any) -> Any:
-    """pyarrow string array of the keys at `positions` (int array [k])."""
-    return pc.take(manifest.keys, np.asarray(positions, np.int64))

@@ -1,119 +1,198 @@
-"""A folder of tar files, one a synset, as the official ImageNet-21K comes: read in place, never unpacked."""
+"""Tar files read in place, never unpacked: one tar a synset, as the official ImageNet-21K comes, or WebDataset shards.
 
-import tarfile
+The two differ in where a key comes from. In a tar of a synset it is TAR NAME/MEMBER without both extensions; in a shard it
+is the member's path up to the first dot of its file name, and the shard's name says nothing.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from plada.errors import DataError
-from plada.sources.collection import canonical_order, is_image_name, key_of
+from plada.sources.collection import is_image_name, key_of
+from plada.sources.listing import Listing, ListingWriter, load_listing, settled
+from plada.sources.storage import Files, LocalFiles, slug, walk
+from plada.sources.tarwalk import Member, walk_tar
+
+_SYNSET = re.compile(r"n\d{8}$")
+_SHARD = re.compile(r"(^|[^A-Za-z0-9])\d+$")
+_SIDECARS = frozenset(["cls", "cls2", "id", "index", "json", "txt", "npy", "__key__"])  # WebDataset's usual fields
+_WINDOW = 4 << 20  # bytes of one read when images are streamed
+_GAP = 1 << 16  # bytes between two images that are read along rather than skipped
+_WALKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class TarCollection:
-    """Images inside the tars of a folder; the key is TAR NAME/MEMBER, without both extensions."""
+    """Images inside tar files; `form` is tars (one a synset) or webdataset."""
 
-    root: Path
-    keys: Any
-    sizes: npt.NDArray[np.int64]
-    tars: tuple[str, ...]
-    tar_of: npt.NDArray[np.uint32]  # [N], index into tars
-    offsets: npt.NDArray[np.int64]  # [N], where the member's bytes begin
+    location: str
+    files: Files
+    form: str
+    listing: Listing  # a part is a tar
 
     @property
-    def location(self) -> str:
-        return str(self.root)
+    def keys(self) -> Any:
+        return self.listing.keys
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        return self.listing.sizes
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.listing)
 
     def read(self, position: int) -> bytes:
-        path = self.root / self.tars[int(self.tar_of[position])]
-        size = int(self.sizes[position])
-        try:
-            with path.open("rb") as tar:
-                tar.seek(int(self.offsets[position]))
-                data: bytes = tar.read(size)
-        except OSError as err:
-            raise DataError(f"{path}: listed but cannot be read ({err.strerror}). Restore it or list again") from err
+        listing = self.listing
+        size = int(listing.sizes[position])
+        path = listing.parts[listing.part_of[position]]
+        data = self.files.read(path, int(listing.offsets[position]), size)
         if len(data) != size:
-            raise DataError(
-                f"{path}: ends inside {self.keys[position]}; it is shorter than when listed. Restore the file"
-            )
+            raise self._shorter(path, position)
         return data
 
-
-def has_tars(root: Path) -> bool:
-    """Whether a folder is a collection of tars.
-
-    Raises:
-        DataError: there are tars, and folders or images beside them: it is not clear which of them is meant.
-    """
-    if not any(root.glob("*.tar")):
-        return False
-    others = [path for path in root.iterdir() if path.is_dir() or is_image_name(path.name)]
-    mixed = sorted(path.name for path in others if not path.name.startswith("."))
-    if mixed:
-        raise DataError(
-            f"{root}: holds tar files and also {mixed[0]}; only one of them can be the collection. Move one away"
-        )
-    return True
-
-
-def open_tars(root: Path) -> TarCollection:
-    """Walk the headers of every tar in a folder.
-
-    Raises:
-        DataError: no image, two members with one key, a tar that is cut, concatenated or not a tar.
-    """
-    tars = tuple(sorted(path.name for path in root.glob("*.tar")))
-    places: list[str] = []
-    keys: list[str] = []
-    rows: list[tuple[int, int, int]] = []
-    for number, name in enumerate(tars):
-        for member, offset, size in _members(root / name):
-            places.append(f"{name}:{member}")
-            keys.append(f"{name.removesuffix('.tar')}/{key_of(member)}")
-            rows.append((number, offset, size))
-    order = canonical_order(keys, places, str(root))
-    table = np.asarray(rows, np.int64)[order]
-    return TarCollection(
-        root=root.absolute(),
-        keys=pa.array([keys[i] for i in order], pa.string()),
-        sizes=np.ascontiguousarray(table[:, 2]),
-        tars=tars,
-        tar_of=table[:, 0].astype(np.uint32),
-        offsets=np.ascontiguousarray(table[:, 1]),
-    )
-
-
-def _members(path: Path) -> list[tuple[str, int, int]]:
-    """(name, offset of the bytes, size) of every image of one tar, after checking that the tar is whole."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            found = [
-                (member.name.removeprefix("./"), member.offset_data, member.size)
-                for member in tar
-                if member.isfile() and is_image_name(member.name.rpartition("/")[2])
-            ]
-            end = tar.offset
-    except (tarfile.TarError, EOFError) as err:
-        raise DataError(f"{path}: not a whole tar file ({err}). Fetch it again") from err
-    except OSError as err:
-        raise DataError(f"{path}: cannot be read ({err.strerror}). Mend its permissions") from err
-    # tarfile stops without a word at a cut between members and at the first of two concatenated archives.
-    with path.open("rb") as raw:
-        raw.seek(end)
-        tail = raw.read(2 * tarfile.BLOCKSIZE)
-        if len(tail) < 2 * tarfile.BLOCKSIZE or any(tail):
-            raise DataError(f"{path}: ends without the end-of-archive mark; it was cut. Fetch it again")
-        while block := raw.read(1 << 20):
-            if any(block):
-                raise DataError(
-                    f"{path}: something follows its end-of-archive mark; it is several tars in one. Split it"
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        listing = self.listing
+        parts, offsets, sizes = (array[start:stop] for array in (listing.part_of, listing.offsets, listing.sizes))
+        order = np.lexsort((offsets, parts))
+        ends = (offsets + sizes)[order]
+        begins, tars = offsets[order], parts[order]
+        # A window ends where the tar does, where a gap is too wide, or where it is full.
+        breaks = np.flatnonzero((tars[1:] != tars[:-1]) | (begins[1:] - ends[:-1] > _GAP)) + 1
+        for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(order)], strict=True):
+            while first < last:
+                full = int(np.searchsorted(ends[first:last], begins[first] + _WINDOW, side="right"))
+                upto = first + max(full, 1)
+                base, path = int(begins[first]), listing.parts[tars[first]]
+                window = self.files.read(path, base, int(ends[upto - 1]) - base)
+                if len(window) != ends[upto - 1] - base:
+                    raise self._shorter(path, start + int(order[upto - 1]))
+                spans = zip(
+                    order[first:upto].tolist(), begins[first:upto].tolist(), ends[first:upto].tolist(), strict=True
                 )
-    return found
+                for row, begin, end in spans:
+                    yield start + row, window[begin - base : end - base]
+                first = upto
+
+    def _shorter(self, path: str, position: int) -> DataError:
+        return DataError(
+            f"{self.files.show(path)}: ends inside {self.listing.keys[position]}; it is shorter than when listed. "
+            "Restore the file"
+        )
+
+
+def open_tars(
+    root: Path | Files, *, form: str | None = None, only: str = "", cache: Path | None = None
+) -> TarCollection:
+    """List the tars below a root, at any depth, by walking their headers; `only` names a single one.
+
+    `form` is tars or webdataset; None tells them apart (`form_of_tars`). A large listing is kept below `cache` and used
+    again while no tar has changed.
+
+    Raises:
+        DataError: no image, two images with one key, images beside tars, a tar that is cut, concatenated or no tar.
+    """
+    files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
+    start = time.time_ns()
+    tars = {path: entry for path, entry in shards(files, ".tar") if not only or path == only}
+    stamps = {path: f"{entry.size}:{entry.stamp}" for path, entry in tars.items()}
+    young = settled({path: entry.stamp for path, entry in tars.items()}, start)
+    location = (f"{form}:" if form else "") + (files.show(only) if only else files.location)
+    kept = cache / slug(location) if cache is not None else None
+    note = {"form": form, "shards": stamps if young or not tars else {}}
+    if kept is not None and note["shards"]:
+        listing = load_listing(kept, lambda saved: {name: saved.get(name) for name in note} == note)
+        if listing is not None:
+            return TarCollection(location, files, form or _form_of(files, tars, listing), listing)
+    paths = tuple(sorted(tars, key=lambda path: path.removesuffix(".tar") + "/"))
+    walked = _walk_all(files, [(path, tars[path].size) for path in paths])
+    first = list(islice(walked, 1))
+    told = form or form_of_tars(paths, first[0][1] if first else [])
+    writer = ListingWriter(location, folder=kept, place=lambda part, offset, key: f"{part} ({key}, byte {offset})")
+    for number, members in (*first, *walked):
+        images = [member for member in members if _counts(member.name)]
+        prefix = _prefix(paths[number], members) if told == "tars" else ""
+        for member in images:
+            key = prefix + key_of(member.name) if told == "tars" else sample_key(member.name)
+            writer.add(key, member.size, number, member.offset)
+    return TarCollection(location, files, told, writer.finish(paths, {**note}))
+
+
+def shards(files: Files, suffix: str) -> Iterator[tuple[str, Any]]:
+    """(path, entry) of every shard below a root.
+
+    Raises:
+        DataError: images lie beside them: it is not clear which of the two is meant.
+    """
+    for path, entry in walk(files):
+        if entry.is_folder:
+            continue
+        if entry.name.endswith(suffix):
+            yield path, entry
+        elif is_image_name(entry.name):
+            raise DataError(
+                f"{files.location}: holds {suffix[1:]} files and also {path}; only one of them can be the collection. "
+                "Move one away"
+            )
+
+
+def form_of_tars(paths: tuple[str, ...], members: list[Member]) -> str:
+    """tars or webdataset, from the names of all tars and the members of the first.
+
+    Tars named like synsets (n01443537) are such. Names that end in a number of their own (shard-000012, 00012) are
+    shards, and so are tars in which images have companions of the same name (.cls, .json, .txt). All else is a tar a class.
+    """
+    stems = [path.rpartition("/")[2].removesuffix(".tar") for path in paths]
+    if all(_SYNSET.match(stem) for stem in stems):
+        return "tars"
+    if all(_SHARD.search(stem) for stem in stems):
+        return "webdataset"
+    images = {sample_key(member.name) for member in members if _counts(member.name)}
+    companions = (m for m in members if m.name.rpartition(".")[2] in _SIDECARS and sample_key(m.name) in images)
+    return "webdataset" if next(companions, None) else "tars"
+
+
+def sample_key(name: str) -> str:
+    """WebDataset's key of a member: its path up to the first dot of the file name."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
+def _prefix(path: str, members: list[Member]) -> str:
+    """What keys of a synset's tar begin with; nothing more where the members themselves lie in a folder of its name."""
+    whole = path.removesuffix(".tar")
+    folder, _, stem = whole.rpartition("/")
+    if members and all(member.name.startswith(stem + "/") for member in members):
+        return f"{folder}/" if folder else ""
+    return whole + "/"
+
+
+def _counts(name: str) -> bool:
+    folders, _, file = name.rpartition("/")
+    return is_image_name(file) and not (folders and any(part.startswith(".") for part in folders.split("/")))
+
+
+def _form_of(files: Files, tars: dict[str, Any], listing: Listing) -> str:
+    path = listing.parts[0]
+    return form_of_tars(listing.parts, walk_tar(files, path, tars[path].size))
+
+
+def _walk_all(files: Files, tars: list[tuple[str, int]]) -> Iterator[tuple[int, list[Member]]]:
+    """(number, members) of each tar in turn; a few are walked at a time, since each waits for the disk."""
+    with ThreadPoolExecutor(_WALKERS) as pool:
+        ahead = iter(tars)
+        waiting = [pool.submit(walk_tar, files, *tar) for tar in islice(ahead, 2 * _WALKERS)]
+        number = 0
+        while waiting:
+            members = waiting.pop(0).result()
+            waiting += [pool.submit(walk_tar, files, *tar) for tar in islice(ahead, 1)]
+            yield number, members
+            number += 1

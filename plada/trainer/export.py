@@ -14,7 +14,7 @@ from plada.errors import RequestError
 from plada.files import whole_file
 from plada.payload.payload import Payload
 from plada.progress import Report, Tracker, silent
-from plada.sources.reference import Reference, keys_at
+from plada.sources.reference import Reference
 
 
 def export_csv(payload: Payload, reference: Reference, out: Path, report: Report = silent) -> None:
@@ -64,7 +64,7 @@ def _columns(payload: Payload, reference: Reference) -> dict[str, Any]:
     labels = payload.labels.tolist()
     return {
         "position": payload.positions.tolist(),
-        "key": keys_at(reference.manifest, payload.positions).to_pylist(),
+        "key": reference.manifest.keys_at(payload.positions),
         "label": labels,
         "class": [payload.classes[label] for label in labels],
     }

@@ -1,0 +1,81 @@
+"""Which columns of a table hold images and their names: Hugging Face's layout, or bytes beside a key column.
+
+Hugging Face writes an image as a struct of `bytes` and `path`; the path, without its extension, is the key.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plada.errors import DataError
+from plada.sources.collection import is_image_name, key_of
+
+_IMAGES = ("image", "img", "bytes", "jpg", "jpeg", "png", "webp", "data")
+_KEYS = ("key", "__key__", "path", "file_name", "filename", "name", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Dotted names of the column of image bytes and of the column of names, such as `image.bytes` and `image.path`."""
+
+    image: str
+    key: str
+
+
+def find_columns(schema: Any, where: str) -> Columns:
+    """The columns of a pyarrow schema that make a collection.
+
+    Raises:
+        DataError: no column of images, or none of names: a row number is no identity, it moves when a file is rewritten.
+    """
+    names = schema.names
+    for name in sorted(names, key=lambda n: (n not in _IMAGES, names.index(n))):
+        kind = schema.field(name).type
+        if pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}:
+            return Columns(f"{name}.bytes", _own_key(schema) or f"{name}.path")
+    image = next((name for name in _IMAGES if name in names and _is_binary(schema.field(name).type)), None)
+    if image is None:
+        raise DataError(
+            f"{where}: no column of images among {', '.join(names)}. Expected a struct of bytes and path (Hugging "
+            f"Face's), or a binary column called {', '.join(_IMAGES)}"
+        )
+    key = _own_key(schema) or next((n for n in _KEYS if n in names and _is_text(schema.field(n).type)), None)
+    if key is None:
+        raise DataError(
+            f"{where}: images in column {image}, but no column that names them. Add a text column 'key': a row number "
+            "is no name, it changes when the file is written again"
+        )
+    return Columns(image, key)
+
+
+def keys_of(column: Any, where: str) -> Any:
+    """pyarrow string array of the keys of a column of names; an image's extension is left out.
+
+    Raises:
+        DataError: a name that is missing, empty or leads out of the collection.
+    """
+    if column.null_count or pc.any(pc.equal(column, "")).as_py():
+        row = pc.index(pc.fill_null(pc.equal(column, ""), True), True).as_py()
+        raise DataError(
+            f"{where}: row {row} has an image but no name. Give every image one in a text column 'key': a row number is "
+            "no name, it changes when the file is written again"
+        )
+    return pa.array(
+        [key_of(name) if is_image_name(name.rpartition("/")[2]) else name for name in column.to_pylist()], pa.string()
+    )
+
+
+def _own_key(schema: Any) -> str | None:
+    return next(
+        (name for name in ("key", "__key__") if name in schema.names and _is_text(schema.field(name).type)), None
+    )
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_binary(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

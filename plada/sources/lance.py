@@ -1,0 +1,112 @@
+"""A Lance data set (or a LanceDB table, which is one) with a column of images and one of keys."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from plada.errors import DataError, RequestError
+from plada.extras import require
+from plada.sources.columns import Columns, find_columns, keys_of
+from plada.sources.listing import Listing, ListingWriter
+from plada.sources.storage import open_files
+
+_TAKE = 256  # images of one request when they are streamed
+
+
+@dataclass(frozen=True, slots=True)
+class LanceCollection:
+    """Images in one version of a Lance data set; how many bytes each has is known only when it is read."""
+
+    location: str
+    version: int
+    columns: Columns
+    listing: Listing  # an offset is a row, in the data set's own order
+    _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def keys(self) -> Any:
+        return self.listing.keys
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        return self.listing.sizes
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The open data set does not travel to another process; it is opened there anew.
+        return LanceCollection, (self.location, self.version, self.columns, self.listing)
+
+    def read(self, position: int) -> bytes:
+        return self._take([position])[0]
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        order = start + np.argsort(self.listing.offsets[start:stop], kind="stable")
+        for first in range(0, len(order), _TAKE):
+            places = order[first : first + _TAKE].tolist()
+            yield from zip(places, self._take(places), strict=True)
+
+    def _take(self, places: list[int]) -> list[bytes]:
+        if not self._opened:
+            self._opened.append(_dataset(self.location, self.version))
+        rows = self.listing.offsets[places]
+        try:
+            # Rows in rising order: Lance gives them so, whatever order they were asked for.
+            table = self._opened[0].take(
+                np.sort(rows).tolist(), columns=[self.columns.image, self.columns.key.partition(".")[0]]
+            )
+        except Exception as err:  # the library raises many kinds
+            raise DataError(f"{self.location}: cannot be read ({_first_line(err)}). Restore the data set") from err
+        images = dict(zip(np.sort(rows).tolist(), table.column(0).to_pylist(), strict=True))
+        found = [images[row] for row in rows.tolist()]
+        if None in found:
+            key = self.keys[places[found.index(None)]]
+            raise DataError(f"{self.location}: image {key} has no bytes. Write it again with its bytes")
+        return [bytes(data) for data in found]
+
+
+def open_lance(place: str) -> LanceCollection:
+    """List the images of a Lance data set; its present version is the one that is read.
+
+    Raises:
+        MissingExtra: pylance is not installed. RequestError: no data set there.
+        DataError: no column of images or of names, two images with one key.
+    """
+    location = place if "://" in place else open_files(place)[0].location
+    dataset = _dataset(location, None)
+    columns = find_columns(dataset.schema, location)
+    if "." in columns.image:
+        raise DataError(f"{location}: expected a binary column of images beside a text column 'key', found a struct")
+    writer = ListingWriter(location, place=lambda _, row, key: f"row {row} ({key})")
+    at = 0
+    for batch in dataset.to_batches(columns=[columns.key], batch_size=65_536, scan_in_order=True):
+        n = batch.num_rows
+        rows = pa.array(np.arange(at, at + n))
+        names = keys_of(batch.column(0), location)
+        writer.add_batch(
+            pa.record_batch(
+                [names, pa.array(np.full(n, -1)), pa.array(np.zeros(n, np.int32)), rows],
+                ["key", "size", "part", "offset"],
+            )
+        )
+        at += n
+    return LanceCollection(location, int(dataset.version), columns, writer.finish((location,)))
+
+
+def _dataset(location: str, version: int | None) -> Any:
+    require("lance", extra="cpu", purpose="a Lance data set")
+    import lance
+
+    try:
+        return lance.dataset(location, version=version)
+    except Exception as err:  # the library raises ValueError, OSError and its own
+        raise RequestError(f"{location}: no Lance data set can be opened there ({_first_line(err)})") from err
+
+
+def _first_line(err: Exception) -> str:
+    return (str(err).splitlines() or [type(err).__name__])[0]

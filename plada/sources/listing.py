@@ -1,0 +1,311 @@
+"""The offset index of a collection: for each position its key, its size, and where its bytes lie.
+
+Small listings are arrays in memory. From SPILL rows on they are written to a folder as they grow and mapped into memory
+when whole, so that listing 14 million images takes no more memory than listing a quarter of a million; and they stay
+there, so that the headers of a terabyte of tars are walked once.
+"""
+
+import itertools
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from plada.errors import DataError
+from plada.files import write_json
+from plada.sources.collection import IMAGE_SUFFIXES
+
+SPILL = 262_144  # rows that are held in memory while listing; also about what one partition of a sort holds
+_BATCH = 65_536
+_FORMAT = 1
+_SCHEMA = pa.schema(
+    [("key", pa.string()), ("size", pa.int64()), ("part", pa.int32()), ("offset", pa.int64())]
+)  # as it is spilled
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """In canonical order: keys (pyarrow string array [N], maybe chunked), sizes int64 [N] (-1 unknown), and the place of
+    each image: parts[part_of[i]] (a shard, or a folder's file extension) and offsets int64 [N] (a byte, or a row)."""
+
+    keys: Any
+    sizes: npt.NDArray[np.int64]
+    part_of: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    parts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass
+class ListingWriter:
+    """Takes images in any order and puts them into canonical order; what is fed in order costs no sort.
+
+    `folder` is where a listing of more than SPILL rows goes, a temporary one if None.
+    """
+
+    location: str
+    folder: Path | None = None
+    spill: int = SPILL
+    # Says where an image was found, from its part, offset and key; for messages.
+    place: Callable[[str, int, str], str] = lambda part, offset, key: f"{part} ({key}, at {offset})"
+    parts: tuple[str, ...] = ()
+    rows: int = 0
+    _pending: list[tuple[str, int, int, int]] = field(default_factory=list)
+    _held: list[Any] = field(default_factory=list)
+    _spilled: "list[_Run]" = field(default_factory=list)
+    _scratch: Path | None = None
+
+    def add(self, key: str, size: int, part: int, offset: int) -> None:
+        """One image."""
+        self._pending.append((key, size, part, offset))
+        if len(self._pending) >= _BATCH:
+            self._flush()
+
+    def add_batch(self, batch: Any) -> None:
+        """Many at once: a record batch with the columns key, size, part, offset."""
+        self._flush()
+        self._keep(batch)
+
+    def finish(self, parts: tuple[str, ...], note: dict[str, Any] | None = None) -> Listing:
+        """The listing; with a `folder` and more than `spill` rows it stays there, and `note` with it.
+
+        Raises:
+            DataError: no image at all, or two with one key.
+        """
+        self.parts = parts
+        self._flush()
+        if not self.rows:
+            raise DataError(
+                f"{self.location}: no image found. Expected files ending in {' '.join(sorted(IMAGE_SUFFIXES))}, tar or "
+                "parquet files of such, or a Lance data set"
+            )
+        if not self._spilled:
+            table = _sorted(pa.Table.from_batches(self._held, _SCHEMA)).combine_chunks()
+            self._refuse_twins(table.column("key").combine_chunks(), table, None)
+            size, part, offset = (_numbers(table, name) for name in _NUMBERS)
+            return Listing(table["key"].combine_chunks(), size, part, offset, self.parts)
+        self._spill()
+        try:
+            return self._merged(note or {})
+        finally:
+            self._drop_scratch()
+
+    def _flush(self) -> None:
+        if self._pending:
+            keys, *numbers = zip(*self._pending, strict=True)
+            self._pending = []
+            try:
+                array = pa.array(keys, pa.string())
+            except UnicodeEncodeError:
+                raise DataError(_not_utf8(self.location, keys)) from None
+            columns = [
+                array,
+                *(pa.array(column, kind) for column, kind in zip(numbers, _SCHEMA.types[1:], strict=True)),
+            ]
+            self._keep(pa.record_batch(columns, _SCHEMA))
+
+    def _keep(self, batch: Any) -> None:
+        self._held.append(batch)
+        self.rows += batch.num_rows
+        if sum(held.num_rows for held in self._held) >= self.spill:
+            self._spill()
+
+    def _spill(self) -> None:
+        """Sort what is held and write it as one run."""
+        if not self._held:
+            return
+        if self._scratch is None:
+            base = self.folder.parent if self.folder else None
+            if base is not None:
+                base.mkdir(parents=True, exist_ok=True)
+            self._scratch = Path(tempfile.mkdtemp(prefix="listing-", suffix=".part", dir=base))
+        table = _sorted(pa.Table.from_batches(self._held, _SCHEMA))
+        self._held = []
+        path = self._scratch / f"run-{len(self._spilled)}.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+            writer.write_table(table, max_chunksize=_BATCH)
+        keys = table.column("key")
+        self._spilled.append(_Run(path, keys[0].as_py(), keys[-1].as_py(), table.num_rows))
+
+    def _merged(self, note: dict[str, Any]) -> Listing:
+        assert self._scratch is not None
+        out = self._scratch / "whole"
+        out.mkdir()
+        numbers = {
+            name: np.lib.format.open_memmap(out / f"{name}.npy", "w+", _SCHEMA.field(name).type.to_pandas_dtype(), (self.rows,))
+            for name in _NUMBERS
+        }  # fmt: skip
+        at, last = 0, None
+        with (
+            pa.OSFile(str(out / "keys.arrow"), "wb") as sink,
+            pa.ipc.new_file(sink, pa.schema([_SCHEMA.field(0)])) as writer,
+        ):
+            for table in self._in_order():
+                keys = table.column("key").combine_chunks()
+                self._refuse_twins(keys, table, last)
+                last = keys[len(keys) - 1].as_py()
+                writer.write_table(pa.table({"key": keys}), max_chunksize=_BATCH)
+                for name, array in numbers.items():
+                    array[at : at + len(keys)] = _numbers(table, name)
+                at += len(keys)
+        for array in numbers.values():
+            array.flush()
+        del numbers
+        write_json(out / "listing.json", {**note, "format": _FORMAT, "images": self.rows, "parts": list(self.parts)})
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            out.rename(self.folder)
+            return _mapped(self.folder)
+        kept = Path(tempfile.mkdtemp(prefix="plada-listing-"))
+        listing = _mapped(out.rename(kept / "whole"))
+        # No folder to keep it in: it goes when nobody uses its arrays any more.
+        weakref.finalize(listing.sizes, shutil.rmtree, str(kept), ignore_errors=True)
+        return listing
+
+    def _in_order(self) -> Iterator[Any]:
+        """Tables that follow each other: the runs as they are where they do, else ranges of keys cut from all runs."""
+        runs = sorted(self._spilled, key=lambda run: run.first)
+        if all(a.last <= b.first for a, b in itertools.pairwise(runs)):
+            for run in runs:
+                with pa.memory_map(str(run.path)) as source:
+                    yield from (pa.Table.from_batches([b]) for b in _file_batches(source))
+            return
+        with _opened_runs(runs) as tables:
+            # Cuts from a sample of every run, so that a range holds about as many rows as one run.
+            sample = pa.concat_arrays([_every(table["key"], self.spill // 256) for table in tables])
+            sample = sample.take(pc.sort_indices(sample))
+            cuts = [sample[i].as_py() for i in range(256, len(sample), 256)]
+            places = [[0, *(_lower_bound(table["key"], cut) for cut in cuts), table.num_rows] for table in tables]
+            for number in range(len(cuts) + 1):
+                pieces = [t.slice(p[number], p[number + 1] - p[number]) for t, p in zip(tables, places, strict=True)]
+                if merged := [piece for piece in pieces if piece.num_rows]:
+                    yield _sorted(pa.concat_tables(merged))
+
+    def _refuse_twins(self, keys: Any, table: Any, last: str | None) -> None:
+        if last is not None and keys[0].as_py() == last:
+            raise DataError(_twins(self.location, last, "an image further up", self._where(table, 0)))
+        same = pc.index(pc.equal(keys.slice(1), keys.slice(0, len(keys) - 1)), True).as_py() if len(keys) > 1 else -1
+        if same >= 0:
+            key = keys[same].as_py()
+            raise DataError(_twins(self.location, key, self._where(table, same), self._where(table, same + 1)))
+
+    def _where(self, table: Any, row: int) -> str:
+        part, offset, key = (table[name][row].as_py() for name in ("part", "offset", "key"))
+        return self.place(self.parts[part], offset, key)
+
+    def _drop_scratch(self) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    path: Path
+    first: str
+    last: str
+    rows: int
+
+
+_NUMBERS = ("size", "part", "offset")
+
+
+def settled(stamps: dict[str, str], start: int) -> dict[str, str]:
+    """`stamps` if all are older than `start` (ns) by two seconds, else none: a change in the same tick would not show."""
+    young = any(int(stamp) > start - 2_000_000_000 for stamp in stamps.values() if stamp.isdigit())
+    return {} if young else stamps
+
+
+def load_listing(folder: Path, still: Callable[[dict[str, Any]], bool]) -> Listing | None:
+    """The listing that `ListingWriter` left in `folder` if `still` agrees with the note it was left with."""
+    try:
+        saved = json.loads((folder / "listing.json").read_text())
+        if saved["format"] != _FORMAT or not still(saved):
+            return None
+        listing = _mapped(folder)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return None  # it is only a copy of what the files say: list again
+    return listing if len(listing) == saved["images"] == len(listing.sizes) else None
+
+
+def _mapped(folder: Path) -> Listing:
+    saved = json.loads((folder / "listing.json").read_text())
+    keys = pa.ipc.open_file(pa.memory_map(str(folder / "keys.arrow"))).read_all().column("key")
+    size, part, offset = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _NUMBERS)
+    return Listing(keys, size, part, offset, tuple(saved["parts"]))
+
+
+def _sorted(table: Any) -> Any:
+    keys = table.column("key")
+    if all(_rises(chunk) for chunk in keys.chunks) and all(
+        a[len(a) - 1].as_py() <= b[0].as_py() for a, b in itertools.pairwise(c for c in keys.chunks if len(c))
+    ):
+        return table
+    return table.take(pc.sort_indices(keys))
+
+
+def _rises(keys: Any) -> bool:
+    return len(keys) < 2 or pc.all(pc.less_equal(keys.slice(0, len(keys) - 1), keys.slice(1))).as_py()
+
+
+def _numbers(table: Any, name: str) -> Any:
+    return table.column(name).to_numpy()
+
+
+def _file_batches(source: Any) -> Iterator[Any]:
+    reader = pa.ipc.open_file(source)
+    for number in range(reader.num_record_batches):
+        yield reader.get_batch(number)
+
+
+@contextmanager
+def _opened_runs(runs: list[_Run]) -> Iterator[list[Any]]:
+    """The runs as memory-mapped tables."""
+    with ExitStack() as stack:
+        yield [pa.ipc.open_file(stack.enter_context(pa.memory_map(str(run.path)))).read_all() for run in runs]
+
+
+def _every(keys: Any, step: int) -> Any:
+    return keys.take(pa.array(np.arange(0, len(keys), max(step, 1)))).combine_chunks()
+
+
+def _lower_bound(keys: Any, wanted: str) -> int:
+    low, high = 0, len(keys)
+    while low < high:
+        middle = (low + high) // 2
+        if keys[middle].as_py() < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _twins(location: str, key: str, one: str, other: str) -> str:
+    return (
+        f"{location}: {one} and {other} have the same key '{key}' (a key leaves the file extension out). "
+        "Remove or rename one of them"
+    )
+
+
+def _not_utf8(location: str, names: tuple[str, ...]) -> str:
+    bad = next(name for name in names if not _encodes(name))
+    return f"{location}: the name {bad!r} is not UTF-8. Rename it: keys must read alike everywhere"
+
+
+def _encodes(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

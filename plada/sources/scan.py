@@ -1,0 +1,117 @@
+"""Making the manifest of a collection: every image is read and hashed once, in parallel, and what is done is kept."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from plada.errors import DataError, Interrupted
+from plada.files import whole_file
+from plada.progress import Report, Tracker, silent
+from plada.sources.collection import Collection
+from plada.sources.dimensions import dimensions
+from plada.sources.manifest import HASH_BYTES, Block, Manifest, ManifestWriter, content_hash, key_id, load_manifest
+
+CHUNK = 65_536  # images whose hashes are kept together: what an interruption can cost at most
+_TASK = 2048  # images of one task of a thread
+
+
+def scan_manifest(
+    collection: Collection, path: Path, *, report: Report = silent, workers: int = 4, chunk: int = CHUNK
+) -> Manifest:
+    """Read and hash every image of a collection, and write its manifest to `path`.
+
+    Chunks that are done lie beside it until it is whole; a run that was stopped goes on behind them. Images are not
+    decoded: their status is unknown, width and height are what the header says.
+
+    Raises:
+        DataError: an image that was listed cannot be read, or is not of the size that was listed.
+        Interrupted: Ctrl-C; the same call goes on.
+    """
+    images, keys = len(collection), key_id(collection.keys)
+    done = path.parent / f"{path.stem}-{keys.hex()[:16]}.part"
+    tracker = Tracker("hash", images, report)
+    starts = range(0, images, chunk)
+    try:
+        with ThreadPoolExecutor(workers) as pool, ManifestWriter(path) as writer:
+            for start in starts:
+                stop = min(start + chunk, images)
+                kept = _kept(done / f"{start}-{stop}.parquet", stop - start)
+                if kept is None:
+                    kept = _scan(collection, start, stop, pool, tracker)
+                    if len(starts) > 1:
+                        _keep(done / f"{start}-{stop}.parquet", kept)
+                else:
+                    tracker.advance(stop - start)
+                writer.write(_with_keys(kept, collection, start, stop))
+            writer.finish(keys)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"{collection.location}: stopped with {tracker.done} of {images} images hashed and kept",
+            resume="the same command",
+        ) from None
+    shutil.rmtree(done, ignore_errors=True)
+    return load_manifest(path)
+
+
+def _scan(collection: Collection, start: int, stop: int, pool: ThreadPoolExecutor, tracker: Tracker) -> Block:
+    n = stop - start
+    sizes, width, height = np.zeros(n, np.int64), np.zeros(n, np.int32), np.zeros(n, np.int32)
+    hashes = np.zeros((n, HASH_BYTES), np.uint8)
+    known = np.asarray(collection.sizes[start:stop])
+
+    def task(first: int) -> int:
+        last = min(first + _TASK, stop)
+        rows, digests, numbers = [], [], []
+        for position, data in collection.stream(first, last):
+            rows.append(position - start)
+            digests.append(content_hash(data))
+            numbers.append((len(data), *dimensions(data)))
+        into = np.asarray(rows)
+        hashes[into] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, HASH_BYTES)
+        sizes[into], width[into], height[into] = np.asarray(numbers).T
+        return last - first
+
+    for count in pool.map(task, range(start, stop, _TASK)):
+        tracker.advance(count)
+    wrong = np.flatnonzero((known >= 0) & (known != sizes))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{collection.location}: {collection.keys[start + row]} had {known[row]} bytes when it was listed and has "
+            f"{sizes[row]} now; the files are changing. Wait until they are whole, and run again"
+        )
+    return Block(collection.keys[start:stop], sizes, hashes, width, height, [None] * n)
+
+
+def _with_keys(block: Block, collection: Collection, start: int, stop: int) -> Block:
+    return Block(collection.keys[start:stop], block.sizes, block.hashes, block.width, block.height, block.status)
+
+
+def _keep(path: Path, block: Block) -> None:
+    columns: dict[str, Any] = {
+        "size": block.sizes,
+        "hash": pa.array([row.tobytes() for row in block.hashes], pa.binary(HASH_BYTES)),
+        "width": block.width,
+        "height": block.height,
+    }
+    with whole_file(path) as part:
+        pq.write_table(pa.table(columns), part, compression="none", write_page_checksum=True)
+
+
+def _kept(path: Path, rows: int) -> Block | None:
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
+        return None  # it is made again
+    if table.num_rows != rows:
+        return None
+    hashes = np.frombuffer(b"".join(table["hash"].to_pylist()), np.uint8).reshape(-1, HASH_BYTES)
+    size, width, height = (table[name].to_numpy() for name in ("size", "width", "height"))
+    return Block(pa.array([], pa.string()), size, hashes, width, height, [None] * rows)
