@@ -17,8 +17,10 @@ from plada.payload.inspect import PayloadSummary, inspect_payload
 from plada.payload.payload import Payload, read_payload
 from plada.progress import Clock, Report, silent
 from plada.report.sheets import contact_sheet
+from plada.sources.datasets import DatasetSummary, list_datasets
+from plada.sources.known import KNOWN
 from plada.sources.reference import Reference, check_identity, find_reference, open_reference, plain_name
-from plada.sources.registry import KNOWN, DatasetSummary, list_datasets, open_source, open_target
+from plada.sources.registry import open_source, open_target
 from plada.sources.targets import Target
 from plada.trainer.export import EXPORTS
 from plada.trainer.student import TrainingSummary
@@ -183,6 +185,7 @@ def select(
         teacher=taught,
         tried=(Tried(rule=rule, keep=found.k, bytes=found.bytes, validation_accuracy=judged),),
         left_out=train.left_out + validation.left_out,
+        target_note=task.note,
         seconds=clock.seconds,
     )
     return Selection(rows, payload, summary)
@@ -262,6 +265,7 @@ def train(
         seed=seed,
         target=task.name if task is not None else None,
         accuracy=accuracy,
+        target_note=task.note if task is not None else "",
         model=str(out) if out is not None else None,
         reference=images.collection.location,
         same_content=images.manifest.content_id[:8] == read.content_id,
@@ -317,9 +321,15 @@ def search(
     return hits
 
 
-def datasets(*, home: str | Path | None = None) -> list[DatasetSummary]:
-    """Every registered collection, and whether it is on this machine."""
-    return list_datasets(home_directory(home))
+def datasets(name: str | None = None, *, check: bool = False, home: str | Path | None = None) -> list[DatasetSummary]:
+    """Every registered collection (or the one called `name`), and how it is on this machine.
+
+    `check` opens each one that is here and counts its images and classes; without it only stored counts are compared.
+
+    Raises:
+        UnknownName: no such name.
+    """
+    return list_datasets(home_directory(home), name=name, check=check)
 
 
 def write_sheet(table: Any, classes: tuple[str, ...], images: Reference, path: Path, *, title: str = "") -> Path:

@@ -182,6 +182,8 @@ def select(
         ["seconds", _seconds(made.seconds)],
     ]  # fmt: skip
     print_table(rows, title=f"selection for {target}")
+    if made.target_note:
+        print(f"target {target}: {made.target_note}", file=sys.stderr)
     if made.left_out:
         print(f"{made.left_out} images of the target could not be read and were left out", file=sys.stderr)
     if made.empty_classes:
@@ -232,6 +234,8 @@ def train(
     if not made.same_content:
         rows.append(["note", "the images have other bytes than the payload's (--same-keys)"])
     print_table(rows, title=f"trained on {payload}")
+    if made.target_note:
+        print(f"target {target}: {made.target_note}", file=sys.stderr)
     return None
 
 
@@ -305,22 +309,38 @@ def search(
 
 
 @app.command(cls=PladaCommand)
-def datasets(home: Home = None, as_json: Json = False) -> None:
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="Show everything about this one.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Open what is here and count it; minutes for millions of files.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
     """List the registered collections and whether they are on this machine."""
     from plada.console import print_json, print_table
+    from plada.units import group_digits
 
-    listed = plada.datasets(home=home)
+    listed = plada.datasets(name, check=check, home=home)
     if as_json:
         return print_json("summary", {"datasets": [entry.to_dict() for entry in listed]})
+    if name is not None:
+        print_table([[field, text] for field, text in listed[0].details().items()], title=name)
+        return None
     rows = [
         [
-            entry.name, entry.role, entry.about, f"{entry.images:,}", str(entry.classes or "-"),
-            "built in" if entry.path is None else "here" if entry.present else f"not here; looked in {entry.path}",
-            "yes" if entry.indexed else "",
+            entry.name, entry.role, group_digits(entry.images), group_digits(entry.classes) if entry.classes else "-",
+            entry.state(), "yes" if entry.indexed else "",
         ]
         for entry in listed
     ]  # fmt: skip
-    print_table(rows, head=("name", "role", "what", "images", "classes", "present", "indexed"))
+    print_table(rows, head=("name", "role", "images", "classes", "present", "indexed"))
+    for entry in listed:
+        if entry.problem:
+            print(f"{entry.name}: {entry.problem}")
+    places = sorted({str(Path(entry.path).parent) for entry in listed if entry.path and not entry.present})
+    for place in places:
+        print(f"not here; looked in {place}/NAME. `plada datasets NAME` says what is expected and where it comes from")
     return None
 
 

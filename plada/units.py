@@ -32,3 +32,8 @@ def format_size(size: int) -> str:
     if size < 1_000_000:
         return f"{size / 1e3:.1f} kB"
     return f"{size / 1e6:.2f} MB" if size < 10**9 else f"{size / 1e9:.2f} GB"
+
+
+def group_digits(count: int) -> str:
+    """`1 281 167`: a count for people."""
+    return f"{count:,}".replace(",", " ")

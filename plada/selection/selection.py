@@ -40,6 +40,7 @@ class SelectionReport:
     teacher: TeacherReport
     tried: tuple[Tried, ...]
     left_out: int  # target images that could not be read
+    target_note: str  # how the target was split where that is not its publisher's, and counts that are not the known
     seconds: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:

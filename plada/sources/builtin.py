@@ -1,5 +1,6 @@
 """The two collections that plada makes itself: reference `glyphs` and target `digits`. Nothing is downloaded."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +11,11 @@ import pyarrow as pa
 from plada.errors import DataError, RequestError
 from plada.extras import require
 from plada.sources import glyphs
+from plada.sources.arrays import netpbm
+from plada.sources.collection import stream_by_position
 from plada.sources.targets import Split, Target
 
 GLYPHS = 20_000
-
-
-def _pgm(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Grey pixels as a PGM file: the stored form, the same bytes with every library version."""
-    height, width = pixels.shape
-    return b"P5\n%d %d\n255\n" % (width, height) + pixels.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,10 @@ class GlyphCollection:
         return self.count
 
     def read(self, position: int) -> bytes:
-        return _pgm(glyphs.render(position, seed=self.seed))
+        return netpbm(glyphs.render(position, seed=self.seed))
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        return stream_by_position(self, start, stop)
 
 
 def open_glyphs(options: dict[str, str]) -> GlyphCollection:
@@ -57,7 +57,7 @@ def open_glyphs(options: dict[str, str]) -> GlyphCollection:
     if options or not 1 <= count <= 10_000_000 or not 0 <= seed < 2**32:
         raise RequestError("glyphs takes count=1..10000000 and seed=0..4294967295, such as glyphs:count=5000,seed=1")
     keys = pa.array([f"v{glyphs.VERSION}/{position:07d}" for position in range(count)], pa.string())
-    size = len(_pgm(np.zeros((glyphs.SIZE, glyphs.SIZE), np.uint8)))
+    size = len(netpbm(np.zeros((glyphs.SIZE, glyphs.SIZE), np.uint8)))
     return GlyphCollection(count, seed, keys, np.full(count, size, np.int64))
 
 
@@ -77,7 +77,10 @@ class DigitCollection:
         return len(self.pixels)
 
     def read(self, position: int) -> bytes:
-        return _pgm(self.pixels[position])
+        return netpbm(self.pixels[position])
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        return stream_by_position(self, start, stop)
 
 
 def open_digits() -> Target:
@@ -97,7 +100,7 @@ def open_digits() -> Target:
         raise DataError("digits: scikit-learn's digits are not the 1797 known images; the split would mean others")
     pixels = np.minimum(bunch.images * 16, 255).astype(np.uint8)
     keys = pa.array([f"{index:04d}" for index in range(len(pixels))], pa.string())
-    sizes = np.full(len(pixels), len(_pgm(pixels[0])), np.int64)
+    sizes = np.full(len(pixels), len(netpbm(pixels[0])), np.int64)
     collection = DigitCollection(pixels, keys, sizes)
     index = np.arange(len(pixels))
     labels = bunch.target.astype(np.int64)

@@ -1,77 +1,33 @@
-"""Collections known by name, and the way from a name, a path or a file URL to a collection or a target."""
+"""The way from a name, a path or a URL to a collection or a target."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
+
+import numpy as np
 
 from plada.errors import RequestError, UnknownName
 from plada.sources.builtin import open_digits, open_glyphs
 from plada.sources.collection import Collection
-from plada.sources.food101 import open_food101
+from plada.sources.counts import count_note
 from plada.sources.forms import open_collection
-from plada.sources.targets import Target, open_folder_target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """A registered collection. `images` and `classes` are what it should hold; `expects` is its form on disk."""
-
-    role: str  # reference or target
-    about: str
-    images: int
-    classes: int | None
-    expects: str
-    obtain: str
-    built_in: bool = False
-
-
-KNOWN: dict[str, Known] = {
-    "glyphs": Known(
-        role="reference", about="characters drawn with matplotlib's fonts", images=20_000, classes=None,
-        expects="nothing: made on the fly", obtain="built in", built_in=True,
-    ),
-    "imagenet1k": Known(
-        role="reference", about="ImageNet-1K, ILSVRC 2012 training images", images=1_281_167, classes=1000,
-        expects="a folder, or a folder of per-synset tars", obtain="image-net.org, on request; non-commercial research",
-    ),
-    "imagenet21k": Known(
-        role="reference", about="ImageNet-21K, fall 2011", images=14_197_122, classes=21_841,
-        expects="a folder of per-synset tars (read without unpacking), or a folder",
-        obtain="image-net.org, on request; non-commercial research",
-    ),
-    "digits": Known(
-        role="target", about="handwritten digits of scikit-learn, 8x8", images=1_797, classes=10,
-        expects="nothing: comes with scikit-learn", obtain="built in", built_in=True,
-    ),
-    "food101": Known(
-        role="target", about="Food-101", images=101_000, classes=101,
-        expects="images/CLASS/*.jpg with meta/train.txt and meta/test.txt (as published), or train/CLASS, test/CLASS",
-        obtain="ETH Zurich, Computer Vision Lab",
-    ),
-    "cifar10": Known(
-        role="target", about="CIFAR-10 as image files", images=60_000, classes=10,
-        expects="train/CLASS/*, test/CLASS/*", obtain="University of Toronto, in image form",
-    ),
-}  # fmt: skip
+from plada.sources.known import KNOWN, Known
+from plada.sources.layouts import LAYOUTS, find_layout, read_layout
+from plada.sources.places import find_source, find_target, not_here
+from plada.sources.targets import Ask, Split, Target, make_target, split_target
 
 _BUILT_IN_REFERENCES: dict[str, Callable[[dict[str, str]], Collection]] = {"glyphs": open_glyphs}
 _BUILT_IN_TARGETS: dict[str, Callable[[], Target]] = {"digits": open_digits}
 
 
-def data_folder(home: Path, name: str) -> Path:
-    """Where a registered collection of files is looked for; a symbolic link will do."""
-    return home / "datasets" / name
-
-
 def open_source(spec: str | Path, home: Path) -> Collection:
-    """The collection that a registered name, a path or a file:// URL stands for.
+    """The collection that a registered name, a path or a URL stands for.
 
-    A name counts as registered unless it has a path separator; `./glyphs` is always a path.
+    A name counts as registered unless it has a path separator; `./glyphs` is always a path. Of a name that is reference
+    and target, the training images are the reference.
 
     Raises:
-        UnknownName: neither registered nor a folder.
+        UnknownName: neither registered nor a place.
         RequestError: registered, but not on this machine.
         DataError: the files are no good (no image, duplicate keys, cut tars).
     """
@@ -81,90 +37,126 @@ def open_source(spec: str | Path, home: Path) -> Collection:
         return _BUILT_IN_REFERENCES[name](_options(name, options))
     if text in _BUILT_IN_TARGETS:
         return _BUILT_IN_TARGETS[text]().train.collection
-    return open_collection(_folder(text, "reference", home))
-
-
-def open_target(spec: str | Path, home: Path) -> Target:
-    """The target that a registered name, a path or a file:// URL stands for; raises as open_source does."""
-    text = _local(spec)
-    if text in _BUILT_IN_TARGETS:
-        return _BUILT_IN_TARGETS[text]()
-    root = _folder(text, "target", home)
-    name = text if text in KNOWN else None
-    if (root / "meta" / "train.txt").is_file():
-        return open_food101(root, name=name)
-    return open_folder_target(root, name=name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetSummary:
-    """One registered collection; `present` says whether it can be used here, `path` where it is or is looked for."""
-
-    name: str
-    role: str
-    about: str
-    images: int
-    classes: int | None
-    present: bool
-    path: str | None
-    expects: str
-    obtain: str
-    indexed: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-
-def list_datasets(home: Path) -> list[DatasetSummary]:
-    """Every registered collection, in the order of KNOWN."""
-    return [
-        DatasetSummary(
-            name=name,
-            role=known.role,
-            about=known.about,
-            images=known.images,
-            classes=known.classes,
-            present=known.built_in or data_folder(home, name).is_dir(),
-            path=None if known.built_in else str(data_folder(home, name)),
-            expects=known.expects,
-            obtain=known.obtain,
-            indexed=(home / "indexes" / name / "index.json").exists(),
-        )
-        for name, known in KNOWN.items()
-    ]
-
-
-def _folder(text: str, role: str, home: Path) -> Path:
-    if "/" not in text and text in KNOWN:
-        known, folder = KNOWN[text], data_folder(home, text)
-        if not folder.is_dir():
-            raise RequestError(
-                f"{text}: not on this machine; looked in {folder}. Put it there (or a link to it), or give the folder's "
-                f"path instead of the name. Expected: {known.expects}. From: {known.obtain}"
-            )
-        return folder
+    cache = home / "listings"
+    if text in KNOWN:
+        found = find_target(home, text) if KNOWN[text].role == "target" else None
+        if found is not None and LAYOUTS[found[1]].arrays and found[1] != "parquet":
+            return open_target(text, home).train.collection
+        return open_collection(find_source(home, text) or not_here(home, text), cache=cache)
     path = Path(text).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists() or "/" in text:
+    if "/" in text or path.exists():
+        if not path.exists() and not _has_form(text):
+            raise RequestError(f"{text}: expected a folder of images or of tar files; there is none")
+        return open_collection(text if _has_form(text) else path, cache=cache)
+    raise _unknown("reference", text)
+
+
+def open_target(spec: str | Path, home: Path, *, seed: int = 0) -> Target:
+    """The target that a registered name, a local path or a file:// URL stands for.
+
+    Behind a registered name may stand options: `cub200:split=paper`, `dtd:partition=2`, `bloodmnist:size=64`,
+    `eurosat:seed=3`. split=official is the default, and where there is none the split is made here. `seed` is that of
+    splits made here. `note` of what comes back says how it was split, and a count that is not the known one.
+
+    Raises:
+        UnknownName: neither registered nor a place.
+        RequestError: registered, but not on this machine; an option that this set does not have; not a target.
+        DataError: the files are no good (a listed image or a list is missing, a class without images).
+    """
+    text = _local(spec)
+    name, _, options = text.partition(":")
+    if name in KNOWN:
+        return _open_known(name, _options(name, options), home, seed)
+    path = Path(text).expanduser()
+    if not path.exists() and "/" not in text:
+        raise _unknown("target", text)
+    if "://" in text:
+        raise RequestError(f"{text}: a target must lie on this machine. Copy it here, or mount it")
+    layout = find_layout(path) if path.exists() else None
+    if layout is None:
+        here = f"there is {'no such layout here' if path.is_dir() else 'only a file here' if path.exists() else 'none'}"
         raise RequestError(
-            f"{text}: expected a folder of images or of tar files; {'this is a file' if path.exists() else 'there is none'}"
+            f"{text}: a target is a folder with train/CLASS/ and test/CLASS/ below it, with CLASS/ folders alone, or in a "
+            f"layout that `plada datasets` knows; {here}"
         )
-    names = [name for name, known in KNOWN.items() if known.role == role]
-    raise UnknownName(role, text, names, hint="A path to a folder does as well")
+    return read_layout(path, layout, Ask(path.stem if path.is_file() else path.name, seed))
+
+
+def _open_known(name: str, options: dict[str, str], home: Path, seed: int) -> Target:
+    known = KNOWN[name]
+    if known.role == "reference":
+        raise RequestError(f"{name}: a reference, no target. Targets: {', '.join(_names('target'))}")
+    if name in _BUILT_IN_TARGETS:
+        if options:
+            raise RequestError(f"{name}: takes no options; its split is fixed")
+        return _BUILT_IN_TARGETS[name]()
+    which = options.pop("split", "")
+    _check_split(name, known, which)
+    try:
+        seed = int(options.pop("seed", seed))
+    except ValueError as err:
+        raise RequestError(f"{name}: seed is a whole number ({err})") from err
+    found = find_target(home, name)
+    if found is None:
+        not_here(home, name)
+    place, layout = found
+    ask = Ask(name, seed, options, validation_is_test=known.validation_is_test)
+    target = read_layout(place, layout, ask)
+    target = target.noted(count_note(known, target))
+    return _as_in_paper(target, known, seed) if which == "paper" else target
+
+
+def _check_split(name: str, known: Known, which: str) -> None:
+    if which not in ("", "official", "paper"):
+        raise RequestError(f"{name}: split={which}; there are split=official and split=paper")
+    if which == "official" and "all" in known.splits:
+        raise RequestError(f"{name}: has no official split. Leave the option out: plada splits it, with a seed")
+    if which == "paper" and not known.paper_split:
+        raise RequestError(
+            f"{name}: the paper's split is not known, or the paper does not use this set. Leave the option out"
+        )
+
+
+def _as_in_paper(target: Target, known: Known, seed: int) -> Target:
+    """The target with parts as large as the paper's; the paper's own draw is not known."""
+    if known.paper_split == "pooled" and "all" not in known.splits:
+        parts = [part for part in (target.train, target.validation, target.test) if part is not None]
+        if any(part.collection is not target.train.collection for part in parts):
+            raise RequestError(
+                f"{target.name}: split=paper draws from all images, which must lie in one folder as published: {known.expects}"
+            )
+        everything = Split(
+            target.train.collection,
+            np.concatenate([part.positions for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+        )
+        note = "; ".join(remark for remark in (target.note, "as in the paper: all images pooled") if remark)
+        return split_target(target.name, target.classes, everything, seed=seed, note=note)
+    if known.paper_split == "train-only":
+        note = "; ".join(
+            remark for remark in (target.note, "as in the paper: published validation images unused") if remark
+        )
+        return make_target(target.name, target.classes, target.train, None, target.test, seed=seed, note=note)
+    return target
+
+
+def _names(role: str) -> list[str]:
+    return [name for name, known in KNOWN.items() if known.role in (role, "both")]
+
+
+def _unknown(role: str, text: str) -> UnknownName:
+    return UnknownName(role, text, _names(role), hint="A path to a folder does as well")
 
 
 def _local(spec: str | Path) -> str:
     text = str(spec)
-    if "://" not in text:
-        return text
-    url = urlparse(text)
-    if url.scheme != "file":
-        raise RequestError(
-            f"{text}: only local paths and file:// URLs can be read so far. Mount or copy the collection"
-        )
-    return unquote(url.path)
+    url = urlparse(text) if "://" in text else None
+    return unquote(url.path) if url is not None and url.scheme == "file" else text
+
+
+def _has_form(text: str) -> bool:
+    """Whether a place is a URL, has a wildcard, or says its form (`webdataset:PLACE`): open_collection looks for itself."""
+    return "://" in text or any(sign in text for sign in "*?[") or ":" in text.partition("/")[0]
 
 
 def _options(name: str, text: str) -> dict[str, str]:

@@ -56,6 +56,7 @@ class TrainingSummary:
     seed: int
     target: str | None
     accuracy: float | None
+    target_note: str  # as the note of plada.sources.targets.Target
     model: str | None
     reference: str
     same_content: bool

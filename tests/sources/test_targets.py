@@ -56,7 +56,13 @@ def test_a_target_without_test_images(target_folder: Path) -> None:
 
 def test_what_is_no_target(target_folder: Path, home: Path) -> None:
     with pytest.raises(RequestError, match="there is no train/"):
-        open_folder_target(target_folder / "train")
+        open_folder_target(target_folder / "train" / "dim")
+    with pytest.raises(RequestError, match="no such layout here"):
+        open_target(target_folder / "train" / "dim", home)
+    with pytest.raises(RequestError, match="there is none"):
+        open_target(target_folder / "other", home)
+    with pytest.raises(RequestError, match="must lie on this machine"):
+        open_target("s3://bucket/target", home)
     (target_folder / "train" / "empty").mkdir()
     with pytest.raises(DataError, match="no image of class 'empty'"):
         open_folder_target(target_folder)

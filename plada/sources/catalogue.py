@@ -1,0 +1,95 @@
+"""docs/datasets.md, made from the table: `python -m plada.sources.catalogue > docs/datasets.md`."""
+
+from plada.sources.known import KNOWN, Known
+from plada.sources.layouts import LAYOUTS
+from plada.units import group_digits
+
+_HEAD = """# Data sets
+
+Collections that plada knows by name. This page is made from `plada/sources/known.py`; do not edit it.
+
+    python -m plada.sources.catalogue > docs/datasets.md
+
+plada downloads none of them. Put the files (or a link) where they are looked for, below `$PLADA_HOME/datasets`, or give
+a path in place of the name. `plada datasets` says what is here; `plada datasets NAME` says all about one;
+`plada datasets --check` opens and counts what is here. A count that is not the known one is said and is no error: a part
+of a set is a set. Without `--check` a count is compared only where a manifest of the set is stored, so that listing is
+quick; a target is counted whenever it is used.
+
+Licence notes are reminders: the publishers' terms count. "General knowledge" marks what was not checked against them.
+
+## Any folder, any name
+
+- A target is `train/CLASS/*` with `test/CLASS/*` and `validation/CLASS/*` (or `valid`, `val`) where there are such
+  folders. Without validation images a fifth of the training images becomes it, stratified, seeded.
+- `CLASS/*` alone is split by plada: a fifth is the test, a fifth of the rest validation. What comes back says so.
+- A folder in Hugging Face's parquet layout: `data/train-*.parquet`, `data/test-*.parquet`, `data/validation-*.parquet`,
+  with an image column and a column of class labels.
+- A folder in any of the layouts below is recognised by its files, under whatever path.
+- Behind a registered name: `split=official` (the default where there is one), `split=paper`, `seed=N` for splits made
+  here, and what a layout adds: `cub200:split=paper`, `dtd:partition=2`, `bloodmnist:size=64`, `cifar100:label=coarse_label`
+  (parquet).
+
+| layout | files |
+| --- | --- |
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    layouts = "".join(f"| {name} | {_plain(layout.about)} |\n" for name, layout in LAYOUTS.items())
+    rows = "".join(_row(name, known) for name, known in KNOWN.items())
+    table = (
+        f"\n## Names\n\n| name | role | images | classes | official split |\n| --- | --- | --- | --- | --- |\n{rows}"
+    )
+    return _HEAD + layouts + table + "".join(_section(name, known) for name, known in KNOWN.items())
+
+
+def _row(name: str, known: Known) -> str:
+    return f"| [{name}](#{name}) | {known.role} | {_counts(known)} | {known.classes or ''} | {_plain(known.split)} |\n"
+
+
+def _section(name: str, known: Known) -> str:
+    lines = {
+        "Images": _counts(known),
+        "Other editions": "; ".join(
+            f"{edition}: {', '.join(f'{part} {group_digits(count)}' for part, count in splits.items() if part != 'all') or group_digits(splits['all'])}"
+            for edition, splits in known.also.items()
+        ),
+        "Classes": str(known.classes or ""),
+        "Expects": known.expects,
+        "Looks in": ", ".join(f"`{place}`" for place in _places(name, known)),
+        "Split": known.split,
+        "The paper's": known.paper,
+        "Read by": known.reader,
+        "Licence": known.licence,
+        "Obtain": known.obtain,
+        "Figures": known.figures,
+    }
+    told = "".join(f"- {field}: {_plain(text)}\n" for field, text in lines.items() if text)
+    return f"\n### {name}\n\n{known.about[0].upper()}{known.about[1:]}.\n\n{told}"
+
+
+def _counts(known: Known) -> str:
+    if "all" in known.splits:
+        return group_digits(known.splits["all"])
+    return ", ".join(f"{part} {group_digits(count)}" for part, count in known.splits.items())
+
+
+def _places(name: str, known: Known) -> list[str]:
+    if known.built_in:
+        return []
+    return [
+        *(f"datasets/{name}/{look}" for look in known.looks),
+        *(f"datasets/{look}" for look in known.looks if look != name),
+        f"datasets/{name}",
+    ]
+
+
+def _plain(text: str) -> str:
+    """Text that says what it says, in a table or outside."""
+    return text.replace("|", "\\|").replace("*", "\\*")
+
+
+if __name__ == "__main__":
+    print(page(), end="")

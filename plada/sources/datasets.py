@@ -1,0 +1,164 @@
+"""The list of registered collections: what each should be, and how it is on this machine."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from plada.errors import PladaError, UnknownName
+from plada.sources.counts import class_count, count_note, source_note
+from plada.sources.known import KNOWN
+from plada.sources.places import data_folder, find_source, find_target, looked_in
+from plada.sources.registry import open_source, open_target
+from plada.units import group_digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSummary:
+    """One registered collection, and how it is here.
+
+    `present` says whether it can be used; `path` is where it is, or is looked for first; `looks` are all places.
+    `found_images` and `found_classes` are None until counted; `counted` says how: by "files" (asked for with `check`) or
+    by the stored "manifest". `problem` says what is not as it should be; empty if nothing is known to be wrong.
+    """
+
+    name: str
+    role: str
+    about: str
+    images: int
+    classes: int | None
+    present: bool
+    path: str | None
+    expects: str
+    obtain: str
+    indexed: bool
+    splits: Mapping[str, int]
+    split: str
+    paper: str
+    licence: str
+    reader: str
+    figures: str
+    looks: tuple[str, ...]
+    layout: str | None = None
+    found_images: int | None = None
+    found_classes: int | None = None
+    counted: str | None = None
+    problem: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def state(self) -> str:
+        """In a few words: whether it is here, and whether it was counted."""
+        if self.path is None:
+            return "built in"
+        if not self.present:
+            return "not in its layout" if self.problem else "no"
+        counted = f", {group_digits(self.found_images)} counted" if self.found_images is not None else ""
+        return f"here{counted}" + (", see below" if self.problem else "")
+
+    def details(self) -> dict[str, str]:
+        """Everything there is to say, field by field; what does not apply is left out."""
+        published = ", ".join(f"{part} {group_digits(count)}" for part, count in self.splits.items())
+        fields = {
+            "what": self.about,
+            "role": self.role,
+            "images": published if "all" not in self.splits else group_digits(self.images),
+            "classes": group_digits(self.classes) if self.classes else "",
+            "counts from": self.figures,
+            "official split": self.split,
+            "the paper's": self.paper,
+            "expects": self.expects,
+            "looks in": "\n".join(self.looks),
+            "read by": self.reader,
+            "licence": self.licence,
+            "obtain": self.obtain,
+            "present": self.state().replace(", see below", ""),
+            "path": self.path if self.path and (self.present or self.problem) else "",
+            "layout": self.layout or "",
+            "problem": self.problem,
+            "indexed": "yes" if self.indexed else "no",
+        }
+        return {name: text for name, text in fields.items() if text}
+
+
+def list_datasets(home: Path, *, name: str | None = None, check: bool = False) -> list[DatasetSummary]:
+    """Every registered collection (or one), in the order of KNOWN.
+
+    Without `check` no image is looked at: a count is compared where a manifest is stored. With it, each set that is here
+    is opened and counted, which takes minutes for millions of files.
+
+    Raises:
+        UnknownName: no such name.
+    """
+    if name is not None and name not in KNOWN:
+        raise UnknownName("data set", name, KNOWN)
+    counts = _stored_counts(home)
+    return [_summary(home, known, counts, check) for known in ([name] if name else KNOWN)]
+
+
+def _summary(home: Path, name: str, counts: Mapping[str, int], check: bool) -> DatasetSummary:
+    known = KNOWN[name]
+    target = find_target(home, name) if known.role != "reference" else None
+    source = find_source(home, name)
+    summary = DatasetSummary(
+        name=name,
+        role=known.role,
+        about=known.about,
+        images=known.images,
+        classes=known.classes,
+        present=known.built_in or (source if known.role != "target" else target) is not None,
+        path=None if known.built_in else str(target[0] if target else source or data_folder(home, name)),
+        expects=known.expects,
+        obtain=known.obtain,
+        indexed=(home / "indexes" / name / "index.json").exists(),
+        splits=dict(known.splits),
+        split=known.split,
+        paper=known.paper,
+        licence=known.licence,
+        reader=known.reader,
+        figures=known.figures,
+        looks=() if known.built_in else tuple(map(str, looked_in(home, name))),
+        layout=target[1] if target else None,
+    )
+    if known.built_in:
+        return summary
+    if known.role == "target" and target is None and source is not None:
+        return replace(summary, problem=f"a folder is here, but not in its layout. Expected: {known.expects}")
+    if check and summary.present:
+        return _checked(summary, home)
+    stored = counts.get(str(source)) if known.role != "target" else None
+    if stored is not None:
+        summary = replace(summary, found_images=stored, counted="manifest", problem=source_note(known, stored, None))
+    return summary
+
+
+def _checked(summary: DatasetSummary, home: Path) -> DatasetSummary:
+    """The summary with what is really there, as a target where it is one, else as a reference."""
+    known = KNOWN[summary.name]
+    try:
+        if summary.layout is None:
+            collection = open_source(summary.name, home)
+            images, classes = len(collection), class_count(collection.keys)
+            problem = source_note(known, images, classes)
+        else:
+            target = open_target(summary.name, home)
+            images = len(target.train) + len(target.validation) + (len(target.test) if target.test else 0)
+            classes, problem = len(target.classes), count_note(known, target)
+    except PladaError as err:
+        return replace(summary, problem=str(err))
+    return replace(summary, found_images=images, found_classes=classes, counted="files", problem=problem)
+
+
+def _stored_counts(home: Path) -> dict[str, int]:
+    """Images of every collection whose manifest is kept here, by location."""
+    found = {}
+    for path in sorted((home / "references").glob("*/reference.json")):
+        try:
+            note = json.loads(path.read_text())
+            found[str(note["location"])] = int(note["images"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a note that cannot be read is no reason not to list the others
+    return found
