@@ -18,10 +18,11 @@ from plada.sources.manifest import HASH_BYTES, Block, Manifest, ManifestWriter, 
 
 CHUNK = 65_536  # images whose hashes are kept together: what an interruption can cost at most
 _TASK = 2048  # images of one task of a thread
+_SMALL = 16_384  # bytes of a mean image below which more than two threads only wait for each other
 
 
 def scan_manifest(
-    collection: Collection, path: Path, *, report: Report = silent, workers: int = 4, chunk: int = CHUNK
+    collection: Collection, path: Path, *, report: Report = silent, workers: int = 8, chunk: int = CHUNK
 ) -> Manifest:
     """Read and hash every image of a collection, and write its manifest to `path`.
 
@@ -35,6 +36,8 @@ def scan_manifest(
     images, keys = len(collection), key_id(collection.keys)
     done = path.parent / f"{path.stem}-{keys.hex()[:16]}.part"
     tracker = Tracker("hash", images, report)
+    if 0 <= float(np.mean(collection.sizes[:CHUNK])) < _SMALL:
+        workers = min(workers, 2)
     starts = range(0, images, chunk)
     try:
         with ThreadPoolExecutor(workers) as pool, ManifestWriter(path) as writer:

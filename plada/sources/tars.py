@@ -15,17 +15,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from plada.errors import DataError
-from plada.sources.collection import is_image_name, key_of
+from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
 from plada.sources.listing import Listing, ListingWriter, load_listing, settled
 from plada.sources.storage import Files, LocalFiles, slug, walk
-from plada.sources.tarwalk import Member, walk_tar
+from plada.sources.tarwalk import Members, walk_tar
 
 _SYNSET = re.compile(r"n\d{8}$")
 _SHARD = re.compile(r"(^|[^A-Za-z0-9])\d+$")
+_IMAGE = r"(?i)[^/]\.(" + "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + r")$"
 _SIDECARS = frozenset(["cls", "cls2", "id", "index", "json", "txt", "npy", "__key__"])  # WebDataset's usual fields
-_WINDOW = 4 << 20  # bytes of one read when images are streamed
+_WINDOW, _REMOTE_WINDOW = 1 << 18, 8 << 20  # bytes of one read when images are streamed: a cache's, a request's worth
 _GAP = 1 << 16  # bytes between two images that are read along rather than skipped
 _WALKERS = 4
 
@@ -64,12 +67,13 @@ class TarCollection:
         parts, offsets, sizes = (array[start:stop] for array in (listing.part_of, listing.offsets, listing.sizes))
         order = np.lexsort((offsets, parts))
         ends = (offsets + sizes)[order]
+        most = _REMOTE_WINDOW if self.files.remote else _WINDOW
         begins, tars = offsets[order], parts[order]
         # A window ends where the tar does, where a gap is too wide, or where it is full.
         breaks = np.flatnonzero((tars[1:] != tars[:-1]) | (begins[1:] - ends[:-1] > _GAP)) + 1
         for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(order)], strict=True):
             while first < last:
-                full = int(np.searchsorted(ends[first:last], begins[first] + _WINDOW, side="right"))
+                full = int(np.searchsorted(ends[first:last], begins[first] + most, side="right"))
                 upto = first + max(full, 1)
                 base, path = int(begins[first]), listing.parts[tars[first]]
                 window = self.files.read(path, base, int(ends[upto - 1]) - base)
@@ -115,15 +119,23 @@ def open_tars(
     paths = tuple(sorted(tars, key=lambda path: path.removesuffix(".tar") + "/"))
     walked = _walk_all(files, [(path, tars[path].size) for path in paths])
     first = list(islice(walked, 1))
-    told = form or form_of_tars(paths, first[0][1] if first else [])
+    told = form or (form_of_tars(paths, first[0][1]) if first else "tars")
     writer = ListingWriter(location, folder=kept, place=lambda part, offset, key: f"{part} ({key}, byte {offset})")
     for number, members in (*first, *walked):
-        images = [member for member in members if _counts(member.name)]
-        prefix = _prefix(paths[number], members) if told == "tars" else ""
-        for member in images:
-            key = prefix + key_of(member.name) if told == "tars" else sample_key(member.name)
-            writer.add(key, member.size, number, member.offset)
-    return TarCollection(location, files, told, writer.finish(paths, {**note}))
+        images = image_rows(members.names)
+        if len(images):
+            writer.add_batch(
+                pa.record_batch(
+                    [
+                        _keys(members.names.take(pa.array(images)), _prefix(paths[number], members), told),
+                        pa.array(members.sizes[images]),
+                        pa.array(np.full(len(images), number, np.int32)),
+                        pa.array(members.offsets[images]),
+                    ],
+                    ["key", "size", "part", "offset"],
+                )
+            )
+    return TarCollection(location, files, told, writer.finish(paths, note))
 
 
 def shards(files: Files, suffix: str) -> Iterator[tuple[str, Any]]:
@@ -144,7 +156,7 @@ def shards(files: Files, suffix: str) -> Iterator[tuple[str, Any]]:
             )
 
 
-def form_of_tars(paths: tuple[str, ...], members: list[Member]) -> str:
+def form_of_tars(paths: tuple[str, ...], members: Members) -> str:
     """tars or webdataset, from the names of all tars and the members of the first.
 
     Tars named like synsets (n01443537) are such. Names that end in a number of their own (shard-000012, 00012) are
@@ -155,29 +167,37 @@ def form_of_tars(paths: tuple[str, ...], members: list[Member]) -> str:
         return "tars"
     if all(_SHARD.search(stem) for stem in stems):
         return "webdataset"
-    images = {sample_key(member.name) for member in members if _counts(member.name)}
-    companions = (m for m in members if m.name.rpartition(".")[2] in _SIDECARS and sample_key(m.name) in images)
-    return "webdataset" if next(companions, None) else "tars"
+    images = set(_keys(members.names.take(pa.array(image_rows(members.names))), "", "webdataset").to_pylist())
+    others = (name for name in members.names.to_pylist() if name.rpartition(".")[2] in _SIDECARS)
+    return "webdataset" if any(_sample_key(name) in images for name in others) else "tars"
 
 
-def sample_key(name: str) -> str:
-    """WebDataset's key of a member: its path up to the first dot of the file name."""
+def image_rows(names: Any) -> npt.NDArray[np.int64]:
+    """Which of some paths (pyarrow string array) are images that count: known extension, nothing hidden on the way."""
+    counts = pc.and_not(pc.match_substring_regex(names, _IMAGE), pc.match_substring_regex(names, r"(^|/)\."))
+    return np.flatnonzero(counts.to_numpy(zero_copy_only=False))
+
+
+def _keys(names: Any, prefix: str, form: str) -> Any:
+    """Keys of image members: without the extension in a synset's tar, up to the first dot of the file name in a shard."""
+    if form == "webdataset":
+        return pc.replace_substring_regex(names, r"\.[^/]*$", "")
+    keys = pc.replace_substring_regex(names, r"\.[^./]*$", "")
+    return pc.binary_join_element_wise(pa.scalar(prefix), keys, "") if prefix else keys
+
+
+def _sample_key(name: str) -> str:
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
 
 
-def _prefix(path: str, members: list[Member]) -> str:
+def _prefix(path: str, members: Members) -> str:
     """What keys of a synset's tar begin with; nothing more where the members themselves lie in a folder of its name."""
     whole = path.removesuffix(".tar")
     folder, _, stem = whole.rpartition("/")
-    if members and all(member.name.startswith(stem + "/") for member in members):
+    if len(members) and pc.all(pc.starts_with(members.names, stem + "/")).as_py():
         return f"{folder}/" if folder else ""
     return whole + "/"
-
-
-def _counts(name: str) -> bool:
-    folders, _, file = name.rpartition("/")
-    return is_image_name(file) and not (folders and any(part.startswith(".") for part in folders.split("/")))
 
 
 def _form_of(files: Files, tars: dict[str, Any], listing: Listing) -> str:
@@ -185,7 +205,7 @@ def _form_of(files: Files, tars: dict[str, Any], listing: Listing) -> str:
     return form_of_tars(listing.parts, walk_tar(files, path, tars[path].size))
 
 
-def _walk_all(files: Files, tars: list[tuple[str, int]]) -> Iterator[tuple[int, list[Member]]]:
+def _walk_all(files: Files, tars: list[tuple[str, int]]) -> Iterator[tuple[int, Members]]:
     """(number, members) of each tar in turn; a few are walked at a time, since each waits for the disk."""
     with ThreadPoolExecutor(_WALKERS) as pool:
         ahead = iter(tars)

@@ -9,6 +9,12 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from plada.errors import DataError
 from plada.sources.storage import Files
@@ -24,65 +30,86 @@ _PAX = 0x78
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A regular file in a tar: its name without a leading `./`, where its bytes begin, and how many there are."""
+class Members:
+    """The regular files of a tar, in its order: names (pyarrow string array [n], without a leading `./`), where the bytes
+    of each begin, and how many there are (int64 [n])."""
 
-    name: str
-    offset: int
-    size: int
+    names: Any
+    offsets: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class _NotPlainError(Exception):
     """The fast walk met something that is for tarfile to judge."""
 
 
-def walk_tar(files: Files, path: str, length: int) -> list[Member]:
-    """Every regular file of a tar of `length` bytes, in the order of the archive.
+def walk_tar(files: Files, path: str, length: int) -> Members:
+    """Every regular file of a tar of `length` bytes.
 
     Raises:
         DataError: the tar is cut, concatenated, or not a tar; a name that leads out of it, is not UTF-8, or a link.
     """
     try:
-        members, end = _walk_plain(files, path, length)
+        found, end = _walk_plain(files, path, length)
     except _NotPlainError:
-        members, end = _walk_any(files, path)
+        found, end = _walk_any(files, path)
     _check_end(files, path, end, length)
-    for member in members:
-        if member.name.startswith("/") or ".." in member.name.split("/"):
-            raise DataError(
-                f"{files.show(path)}: member '{member.name}' leads out of the archive. Do not trust it; fetch the tar "
-                "from its source again, or make it anew without that member"
-            )
-    return members
+    names, offsets, sizes = zip(*found, strict=True) if found else ((), (), ())
+    try:
+        text = pa.array(names, pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        bad = next(name for name in names if not _is_utf8(name))
+        raise DataError(
+            f"{files.show(path)}: the member name {bad!r} is not UTF-8. Make the tar anew with UTF-8 names"
+        ) from None
+    text = pc.replace_substring_regex(text, r"^\./", "", max_replacements=1)
+    astray = pc.index(pc.match_substring_regex(text, r"^/|(^|/)\.\.(/|$)"), True).as_py()
+    if astray >= 0:
+        raise DataError(
+            f"{files.show(path)}: member '{text[astray]}' leads out of the archive. Do not trust it; fetch the tar "
+            "from its source again, or make it anew without that member"
+        )
+    return Members(text, np.asarray(offsets, np.int64), np.asarray(sizes, np.int64))
 
 
-def _walk_plain(files: Files, path: str, length: int) -> tuple[list[Member], int]:
-    found: list[Member] = []
+Found = list[tuple[bytes, int, int]]
+
+
+def _walk_plain(files: Files, path: str, length: int) -> tuple[Found, int]:
+    found: Found = []
     window, base, at = b"", 0, 0
     while True:
-        if at + _BLOCK > base + len(window) or at < base:
+        start = at - base
+        block = window[start : start + _BLOCK]
+        if len(block) < _BLOCK:
             large = at > len(found) * _NEAR // 4
             span = _REMOTE if files.remote else _FAR if large else _NEAR
             window, base = files.read(path, at, min(span, max(length - at, 0))), at
-        block = window[at - base : at - base + _BLOCK]
-        if len(block) < _BLOCK:
-            raise DataError(f"{files.show(path)}: ends without the end-of-archive mark; it was cut. Fetch it again")
-        if block == _ZERO:
-            return found, at
+            block = window[:_BLOCK]
+            if len(block) < _BLOCK:
+                raise DataError(f"{files.show(path)}: ends without the end-of-archive mark; it was cut. Fetch it again")
         kind = block[156]
-        if kind not in _PLAIN and kind != _FOLDER:
-            if kind != _PAX:
+        if kind not in _PLAIN:
+            if kind == _PAX:
+                at = _skip_pax(files, path, at, block)
+                continue
+            if kind != _FOLDER:
                 raise _NotPlainError
-            at = _skip_pax(files, path, at, block)
-            continue
+        elif not kind and block == _ZERO:
+            return found, at
         size = _size(block)
         at += _BLOCK
         if at + size > length:
             raise DataError(f"{files.show(path)}: not a whole tar file (ends inside a member). Fetch it again")
-        name = _name(files, path, block)
-        if kind != _FOLDER and not name.endswith("/"):
-            found.append(Member(name, at, size))
-        at += (size + _BLOCK - 1) // _BLOCK * _BLOCK
+        name = block[: block.find(0, 0, 100)] if block[99] == 0 else block[:100]
+        if block[345] and block[257:263] == b"ustar\0":
+            name = block[345:500].partition(b"\0")[0] + b"/" + name
+        if kind != _FOLDER and name[-1:] != b"/":
+            found.append((name, at, size))
+        at += (size + 511) & -512
 
 
 def _size(block: bytes) -> int:
@@ -91,23 +118,19 @@ def _size(block: bytes) -> int:
         size = int(block[124:136].rstrip(b"\0 "), 8)
     except ValueError:
         raise _NotPlainError from None
-    # The checksum is the sum of all bytes, its own field taken as spaces. The low half of Adler-32 is one more than the
-    # sum of all bytes modulo 65521, and a hundred times as fast as adding them up here.
-    if zlib.adler32(block) & 0xFFFF != (total + sum(block[148:156]) - 8 * 32 + 1) % 65521:
+    # The checksum is the sum of all bytes, its own field taken as spaces. The low half of Adler-32 is one more than such
+    # a sum, modulo 65521, and comes a hundred times as fast as adding up here.
+    if zlib.adler32(block[156:], zlib.adler32(block[:148])) & 0xFFFF != (total - 8 * 32 + 1) % 65521:
         raise _NotPlainError
     return size
 
 
-def _name(files: Files, path: str, block: bytes) -> str:
-    raw = block[:100].split(b"\0", 1)[0]
-    if block[345] and block[257:263] == b"ustar\0":
-        raw = block[345:500].split(b"\0", 1)[0] + b"/" + raw
+def _is_utf8(name: bytes) -> bool:
     try:
-        return raw.decode().removeprefix("./")
+        name.decode()
     except UnicodeDecodeError:
-        raise DataError(
-            f"{files.show(path)}: the member name {raw!r} is not UTF-8. Make the tar anew with UTF-8 names"
-        ) from None
+        return False
+    return True
 
 
 def _skip_pax(files: Files, path: str, at: int, block: bytes) -> int:
@@ -119,7 +142,7 @@ def _skip_pax(files: Files, path: str, at: int, block: bytes) -> int:
     return at + _BLOCK + (size + _BLOCK - 1) // _BLOCK * _BLOCK
 
 
-def _walk_any(files: Files, path: str) -> tuple[list[Member], int]:
+def _walk_any(files: Files, path: str) -> tuple[Found, int]:
     """The same by tarfile, slower and for every dialect."""
     try:
         with files.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -129,19 +152,13 @@ def _walk_any(files: Files, path: str) -> tuple[list[Member], int]:
         raise DataError(f"{files.show(path)}: not a whole tar file ({err}). Fetch it again") from err
 
 
-def _checked(files: Files, path: str, member: tarfile.TarInfo) -> Member:
+def _checked(files: Files, path: str, member: tarfile.TarInfo) -> tuple[bytes, int, int]:
     if not member.isreg() or member.issparse():
         raise DataError(
             f"{files.show(path)}: member '{member.name}' is a link, a device or sparse; its bytes cannot be read in "
             "place. Make the tar anew from plain files"
         )
-    try:
-        member.name.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{files.show(path)}: the member name {member.name!r} is not UTF-8. Make the tar anew with UTF-8 names"
-        ) from None
-    return Member(member.name.removeprefix("./"), member.offset_data, member.size)
+    return member.name.encode(errors="surrogateescape"), member.offset_data, member.size
 
 
 def _check_end(files: Files, path: str, end: int, length: int) -> None:
