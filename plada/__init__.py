@@ -25,6 +25,8 @@ _WHERE = {
     "export": "plada.api",
     "index": "plada.api",
     "inspect": "plada.api",
+    "install_pack": "plada.packing",
+    "make_pack": "plada.packing",
     "open_index": "plada.retrieval.index",
     "open_images": "plada.api",
     "read_payload": "plada.payload.payload",
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from plada.demonstration import demo
     from plada.diagnosis import doctor
     from plada.errors import PladaError
+    from plada.packing import install_pack, make_pack
     from plada.payload.payload import Payload, read_payload
     from plada.retrieval.index import Index, open_index
 
@@ -51,6 +54,8 @@ __all__ = [
     "export",
     "index",
     "inspect",
+    "install_pack",
+    "make_pack",
     "open_images",
     "open_index",
     "read_payload",

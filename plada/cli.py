@@ -103,6 +103,13 @@ def index(
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 4,
     device: Device = None,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what is there under this name.")] = False,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Also write the pack that makes payloads smaller; see docs/pack-format.md.")
+    ] = False,
+    pack_out: Annotated[
+        Path | None, typer.Option(help="The pack's file (implies --pack). [default: in the home, installed]")
+    ] = None,
+    pack_dimensions: Annotated[int, typer.Option(min=1, max=4096, help="Bytes an image in the pack.")] = 64,
     home: Home = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -116,8 +123,13 @@ def index(
             image_size=image_size, batch_size=batch_size, workers=workers, device=device, restart=restart, home=home,
             report=report,
         )  # fmt: skip
+        packed = (
+            plada.make_pack(made.name, pack_out, dimensions=pack_dimensions, home=home, report=report)
+            if pack or pack_out
+            else None
+        )
     if as_json:
-        return print_json("summary", made.to_dict())
+        return print_json("summary", {**made.to_dict(), "pack": packed.to_dict() if packed else None})
     reused = f", {made.reused} of them from an earlier run" if made.reused else ""
     rows = [
         ["images", f"{made.images}{reused}"],
@@ -128,9 +140,30 @@ def index(
         ["key id, content id", f"{made.key_id[:16]} {made.content_id[:16]}"],
         ["path", made.path],
     ]
+    if packed:
+        kept = f"{_percent(packed.variance)} of the variance"
+        rows.append(["pack", f"{packed.path}: {packed.bytes} bytes, {packed.dimensions} dimensions, {kept}"])
     print_table(rows, title=f"index {made.name}")
     for example in made.examples:
         print(f"unreadable: {example}", file=sys.stderr)
+    return None
+
+
+@app.command("install-pack", cls=PladaCommand)
+def install_pack(
+    pack: Annotated[Path, typer.Argument(help="A pack that `plada index --pack` wrote.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Keep a pack beside a reference, its hash compared, for payloads that were made with it."""
+    from plada.console import print_json
+
+    made = plada.install_pack(pack, home=home)
+    if as_json:
+        return print_json("summary", made.to_dict())
+    print(f"{made.path}: {made.images} images, {made.dimensions} dimensions, of {made.reference or 'no images here'}")
+    if made.reference is None:
+        print(f"no collection known here has the pack's key id {made.key_id} yet; it waits for one", file=sys.stderr)
     return None
 
 
