@@ -28,6 +28,7 @@ _PACKAGES = (
     ("lancedb", "lancedb", "cpu"),
     ("lance", "pylance", "cpu"),
     ("filelock", "filelock", "cpu"),
+    ("threadpoolctl", "threadpoolctl", "cpu"),
     ("faiss", "faiss-cpu", "cpu"),
 )
 
