@@ -33,6 +33,7 @@ _WHERE = {
     "search": "plada.api",
     "select": "plada.api",
     "train": "plada.api",
+    "verify": "plada.verifying",
 }
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from plada.packing import install_pack, make_pack
     from plada.payload.payload import Payload, read_payload
     from plada.retrieval.index import Index, open_index
+    from plada.verifying import verify
 
 __all__ = [
     "Index",
@@ -62,6 +64,7 @@ __all__ = [
     "search",
     "select",
     "train",
+    "verify",
 ]
 
 

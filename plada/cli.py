@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 import plada
-from plada.errors import Interrupted, PladaError, RequestError, ResourceError
+from plada.errors import Interrupted, PladaError, ReferenceMismatch, RequestError, ResourceError
 
 
 class PladaCommand(TyperCommand):
@@ -312,6 +312,48 @@ def inspect(payload: PayloadFile, as_json: Json = False) -> None:
     ]  # fmt: skip
     print_table(rows, title=f"{payload}, payload version {made.version}")
     return None
+
+
+@app.command(cls=PladaCommand)
+def verify(
+    reference: Annotated[str, typer.Argument(help="A registered name, a path or a URL.")],
+    against: Annotated[
+        str | None,
+        typer.Option(help="A manifest file, a payload, or an id in hexadecimal. [default: the manifest kept here]"),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Hash every image.")] = False,
+    sample: Annotated[int, typer.Option(min=0, help="Images that a quick check hashes.")] = 1000,
+    seed: Seed = 0,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Check that the images here are those that a manifest, a payload or an id speaks of. Exit status 4 if not."""
+    from plada.console import print_json, print_table, reporter
+
+    with reporter(as_json=as_json, quiet=quiet) as report:
+        made = plada.verify(
+            reference, against=against, full=full, sample=sample, seed=seed, home=home, report=report
+        )
+    if as_json:
+        print_json("summary", made.to_dict())
+    else:
+        counts = {"missing here": made.missing, "added here": made.added, "of another size": made.other_size,
+                  "of other bytes": made.other_bytes, "unreadable now": made.gone}  # fmt: skip
+        expected = "" if made.expected in (None, made.images) else f", {made.expected} expected"
+        rows = [
+            ["result", "the same images" if made.ok else "other images"],
+            ["compared with", made.against],
+            ["images", f"{made.images}{expected}; {made.mode} check, {made.hashed} hashed"],
+            *([name, str(count)] for name, count in counts.items() if count),
+            *([["first difference", made.first]] if made.first else []),
+            *([["what to do", made.advice]] if made.advice else []),
+            ["key id, content id", f"{made.key_id} {made.content_id}"],
+            ["manifest", made.manifest],
+        ]
+        print_table(rows, title=f"verify {made.reference}")
+    if not made.ok:
+        raise typer.Exit(ReferenceMismatch.exit_code)
 
 
 @app.command(cls=PladaCommand)

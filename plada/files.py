@@ -38,7 +38,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.replace(path)
         _sync_folder(path.parent)
     except OSError as err:
-        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise ResourceError(
                 f"{path}: cannot be written ({err.strerror}). Free space or choose another place"
             ) from err

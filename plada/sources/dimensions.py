@@ -39,8 +39,10 @@ def _other(data: bytes) -> tuple[int, int]:
     """Everything else by Pillow, which reads a header only; slower, and rare."""
     from PIL import Image
 
+    from plada.sources.decode import FORMATS
+
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.size
     except Exception:  # Pillow's plugins raise almost anything on what is no image
         return 0, 0

@@ -55,16 +55,15 @@ def open_folder(root: Path | Files, *, cache: Path | None = None) -> FolderColle
     if kept is not None and (listing := load_listing(kept, lambda note: _unchanged(files, note))) is not None:
         return FolderCollection(files, listing)
     start, folders, suffixes = time.time_ns(), dict[str, str](), dict[str, int]()
-    writer = ListingWriter(files.location, folder=kept, place=lambda part, _, key: key + part)
-    for path, entry in walk(files):
-        if entry.is_folder:
-            folders[path] = entry.stamp
-        elif is_image_name(entry.name):
-            suffix = suffix_of(path)
-            writer.add(key_of(path), entry.size, suffixes.setdefault(suffix, len(suffixes)), 0)
-    return FolderCollection(
-        files, writer.finish(tuple(suffixes), {"form": "folder", "folders": settled(folders, start)})
-    )
+    with ListingWriter(files.location, folder=kept, place=lambda part, _, key: key + part) as writer:
+        for path, entry in walk(files):
+            if entry.is_folder:
+                folders[path] = entry.stamp
+            elif is_image_name(entry.name):
+                suffix = suffix_of(path)
+                writer.add(key_of(path), entry.size, suffixes.setdefault(suffix, len(suffixes)), 0)
+        note = {"form": "folder", "folders": settled(folders, start)}
+        return FolderCollection(files, writer.finish(tuple(suffixes), note))
 
 
 def _unchanged(files: Files, note: dict[str, Any]) -> bool:

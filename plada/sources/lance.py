@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from plada.errors import DataError, RequestError
 from plada.extras import require
@@ -82,20 +81,12 @@ def open_lance(place: str) -> LanceCollection:
     columns = find_columns(dataset.schema, location)
     if "." in columns.image:
         raise DataError(f"{location}: expected a binary column of images beside a text column 'key', found a struct")
-    writer = ListingWriter(location, place=lambda _, row, key: f"row {row} ({key})")
     at = 0
-    for batch in dataset.to_batches(columns=[columns.key], batch_size=65_536, scan_in_order=True):
-        n = batch.num_rows
-        rows = pa.array(np.arange(at, at + n))
-        names = keys_of(batch.column(0), location)
-        writer.add_batch(
-            pa.record_batch(
-                [names, pa.array(np.full(n, -1)), pa.array(np.zeros(n, np.int32)), rows],
-                ["key", "size", "part", "offset"],
-            )
-        )
-        at += n
-    return LanceCollection(location, int(dataset.version), columns, writer.finish((location,)))
+    with ListingWriter(location, place=lambda _, row, key: f"row {row} ({key})") as writer:
+        for batch in dataset.to_batches(columns=[columns.key], batch_size=65_536, scan_in_order=True):
+            writer.add_rows(keys_of(batch.column(0), location), None, 0, np.arange(at, at + batch.num_rows))
+            at += batch.num_rows
+        return LanceCollection(location, int(dataset.version), columns, writer.finish((location,)))
 
 
 def _dataset(location: str, version: int | None) -> Any:

@@ -5,11 +5,14 @@ when whole, so that listing 14 million images takes no more memory than listing 
 there, so that the headers of a terabyte of tars are walked once.
 """
 
+import errno
 import itertools
 import json
+import os
 import shutil
 import tempfile
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plada.errors import DataError
+from plada.errors import DataError, ResourceError
 from plada.files import write_json
 from plada.sources.collection import IMAGE_SUFFIXES
 
@@ -52,6 +55,7 @@ class Listing:
 class ListingWriter:
     """Takes images in any order and puts them into canonical order; what is fed in order costs no sort.
 
+    To be used in a `with` statement, which clears away what was spilled.
     `folder` is where a listing of more than SPILL rows goes, a temporary one if None.
     """
 
@@ -67,16 +71,27 @@ class ListingWriter:
     _spilled: "list[_Run]" = field(default_factory=list)
     _scratch: Path | None = None
 
+    def __enter__(self) -> "ListingWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
     def add(self, key: str, size: int, part: int, offset: int) -> None:
         """One image."""
         self._pending.append((key, size, part, offset))
         if len(self._pending) >= _BATCH:
             self._flush()
 
-    def add_batch(self, batch: Any) -> None:
-        """Many at once: a record batch with the columns key, size, part, offset."""
+    def add_rows(
+        self, keys: Any, sizes: npt.NDArray[np.int64] | None, part: int, offsets: npt.NDArray[np.int64]
+    ) -> None:
+        """Many images of one part: keys (pyarrow string array [n]), sizes int64 [n] or None where unknown, offsets int64 [n]."""
         self._flush()
-        self._keep(batch)
+        n = len(keys)
+        numbers = [np.full(n, -1) if sizes is None else sizes, np.full(n, part, np.int32), offsets]
+        self._keep(pa.record_batch([keys, *(pa.array(column) for column in numbers)], _SCHEMA))
 
     def finish(self, parts: tuple[str, ...], note: dict[str, Any] | None = None) -> Listing:
         """The listing; with a `folder` and more than `spill` rows it stays there, and `note` with it.
@@ -97,10 +112,8 @@ class ListingWriter:
             size, part, offset = (_numbers(table, name) for name in _NUMBERS)
             return Listing(table["key"].combine_chunks(), size, part, offset, self.parts)
         self._spill()
-        try:
+        with _disk(self._scratch):
             return self._merged(note or {})
-        finally:
-            self._drop_scratch()
 
     def _flush(self) -> None:
         if self._pending:
@@ -134,7 +147,7 @@ class ListingWriter:
         table = _sorted(pa.Table.from_batches(self._held, _SCHEMA))
         self._held = []
         path = self._scratch / f"run-{len(self._spilled)}.arrow"
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        with _disk(self._scratch), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
             writer.write_table(table, max_chunksize=_BATCH)
         keys = table.column("key")
         self._spilled.append(_Run(path, keys[0].as_py(), keys[-1].as_py(), table.num_rows))
@@ -143,26 +156,26 @@ class ListingWriter:
         assert self._scratch is not None
         out = self._scratch / "whole"
         out.mkdir()
-        numbers = {
-            name: np.lib.format.open_memmap(out / f"{name}.npy", "w+", _SCHEMA.field(name).type.to_pandas_dtype(), (self.rows,))
-            for name in _NUMBERS
-        }  # fmt: skip
         at, last = 0, None
-        with (
-            pa.OSFile(str(out / "keys.arrow"), "wb") as sink,
-            pa.ipc.new_file(sink, pa.schema([_SCHEMA.field(0)])) as writer,
-        ):
+        with ExitStack() as stack:
+            sink = stack.enter_context(pa.OSFile(str(out / "keys.arrow"), "wb"))
+            writer = stack.enter_context(pa.ipc.new_file(sink, pa.schema([_SCHEMA.field(0)])))
+            # Appended to, not mapped: what is written through a map counts as memory until the kernel takes it back.
+            numbers = {name: stack.enter_context((out / f"{name}.npy").open("wb")) for name in _NUMBERS}
+            for name, file in numbers.items():
+                kind = np.dtype(_SCHEMA.field(name).type.to_pandas_dtype())
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": kind.str, "fortran_order": False, "shape": (self.rows,)}
+                )
             for table in self._in_order():
                 keys = table.column("key").combine_chunks()
                 self._refuse_twins(keys, table, last)
                 last = keys[len(keys) - 1].as_py()
                 writer.write_table(pa.table({"key": keys}), max_chunksize=_BATCH)
-                for name, array in numbers.items():
-                    array[at : at + len(keys)] = _numbers(table, name)
+                for name, file in numbers.items():
+                    file.write(np.ascontiguousarray(_numbers(table, name)).tobytes())
                 at += len(keys)
-        for array in numbers.values():
-            array.flush()
-        del numbers
+        assert at == self.rows
         write_json(out / "listing.json", {**note, "format": _FORMAT, "images": self.rows, "parts": list(self.parts)})
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -182,16 +195,17 @@ class ListingWriter:
                 with pa.memory_map(str(run.path)) as source:
                     yield from (pa.Table.from_batches([b]) for b in _file_batches(source))
             return
-        with _opened_runs(runs) as tables:
-            # Cuts from a sample of every run, so that a range holds about as many rows as one run.
-            sample = pa.concat_arrays([_every(table["key"], self.spill // 256) for table in tables])
-            sample = sample.take(pc.sort_indices(sample))
-            cuts = [sample[i].as_py() for i in range(256, len(sample), 256)]
-            places = [[0, *(_lower_bound(table["key"], cut) for cut in cuts), table.num_rows] for table in tables]
-            for number in range(len(cuts) + 1):
-                pieces = [t.slice(p[number], p[number + 1] - p[number]) for t, p in zip(tables, places, strict=True)]
-                if merged := [piece for piece in pieces if piece.num_rows]:
-                    yield _sorted(pa.concat_tables(merged))
+        # Cuts from a sample of every run, so that a range holds about as many rows as one run.
+        samples = [_with(run, lambda table: _every(table["key"], self.spill // 256)) for run in runs]
+        sample = pa.concat_arrays(samples)
+        sample = sample.take(pc.sort_indices(sample))
+        cuts = [sample[i].as_py() for i in range(256, len(sample), 256)]
+        places = [_with(run, lambda table: [0, *_lower_bounds(table["key"], cuts), table.num_rows]) for run in runs]
+        for number in range(len(cuts) + 1):
+            # Mapped anew for each range, so that no more than one range is in memory.
+            pieces = [_piece(run, *place[number : number + 2]) for run, place in zip(runs, places, strict=True)]
+            if merged := [piece for piece in pieces if piece.num_rows]:
+                yield _sorted(pa.concat_tables(merged))
 
     def _refuse_twins(self, keys: Any, table: Any, last: str | None) -> None:
         if last is not None and keys[0].as_py() == last:
@@ -204,10 +218,6 @@ class ListingWriter:
     def _where(self, table: Any, row: int) -> str:
         part, offset, key = (table[name][row].as_py() for name in ("part", "offset", "key"))
         return self.place(self.parts[part], offset, key)
-
-    def _drop_scratch(self) -> None:
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,25 +280,36 @@ def _file_batches(source: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened_runs(runs: list[_Run]) -> Iterator[list[Any]]:
-    """The runs as memory-mapped tables."""
-    with ExitStack() as stack:
-        yield [pa.ipc.open_file(stack.enter_context(pa.memory_map(str(run.path)))).read_all() for run in runs]
+def _disk(folder: Path | None) -> Iterator[None]:
+    """A full disk is a planned failure."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise ResourceError(
+                f"{folder}: no room to list the collection ({os.strerror(err.errno)}). Free space, or set TMPDIR or --home "
+                "to a larger disk"
+            ) from err
+        raise
+
+
+def _with(run: _Run, use: Callable[[Any], Any]) -> Any:
+    """What `use` makes of a run's table, which is mapped for as long as that takes."""
+    with pa.memory_map(str(run.path)) as source:
+        return use(pa.ipc.open_file(source).read_all())
+
+
+def _piece(run: _Run, start: int, stop: int) -> Any:
+    """A copy of some rows of a run."""
+    return _with(run, lambda table: table.take(pa.array(np.arange(start, stop))))
 
 
 def _every(keys: Any, step: int) -> Any:
     return keys.take(pa.array(np.arange(0, len(keys), max(step, 1)))).combine_chunks()
 
 
-def _lower_bound(keys: Any, wanted: str) -> int:
-    low, high = 0, len(keys)
-    while low < high:
-        middle = (low + high) // 2
-        if keys[middle].as_py() < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _lower_bounds(keys: Any, wanted: list[str]) -> list[int]:
+    return [bisect_left(range(len(keys)), key, key=lambda row: keys[row].as_py()) for key in wanted]
 
 
 def _twins(location: str, key: str, one: str, other: str) -> str:

@@ -11,6 +11,7 @@ import bisect
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,14 +234,14 @@ class ManifestWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._whole = whole_file(path)
+        self._stack = ExitStack()
         self._hasher = blake3(b"plada content id 1\0")
         self._rows = 0
         self._waiting: list[Any] = []
         self._writer: Any = None
 
     def __enter__(self) -> "ManifestWriter":
-        part = self._whole.__enter__()
+        part = self._stack.enter_context(whole_file(self.path))
         # Hashes do not compress, and dictionaries of unique keys only cost; both are said to Parquet.
         self._writer = pq.ParquetWriter(
             part,
@@ -251,13 +252,12 @@ class ManifestWriter:
             write_statistics=["key"],
             write_page_checksum=True,
         )
+        # A failure to close is a failure to write: it too must keep the file from getting its name.
+        self._stack.callback(self._writer.close)
         return self
 
     def __exit__(self, *failure: Any) -> None:
-        try:
-            self._writer.close()
-        finally:
-            self._whole.__exit__(*failure)
+        self._stack.__exit__(*failure)
 
     def write(self, block: "Block | Any") -> None:
         """The next rows: a Block, or a pyarrow table of all columns but `position`."""

@@ -121,26 +121,26 @@ def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
     paths = [only] if only else sorted(path for path, _ in shards(files, ".parquet"))
     location = files.show(only) if only else files.location
-    writer = ListingWriter(location, place=lambda part, row, key: f"{part} ({key}, row {row})")
     columns: Columns | None = None
     starts = []
-    for number, path in enumerate(paths):
-        try:
-            with files.open(path) as stream:
-                file = pq.ParquetFile(stream)
-                found = find_columns(file.schema_arrow, files.show(path))
-                columns = columns or found
-                if found != columns:
-                    raise DataError(
-                        f"{files.show(path)}: has its images in {found.image} and their names in {found.key}; {paths[0]} in "
-                        f"{columns.image} and {columns.key}. Give files of one kind"
-                    )
-                rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-                starts.append(np.cumsum([0, *rows], dtype=np.int64))
-                _list(file, columns, files.show(path), number, writer)
-        except (OSError, pa.ArrowException) as err:
-            raise DataError(f"{files.show(path)}: not a whole parquet file ({err}). Fetch it again") from err
-    listing = writer.finish(tuple(paths))
+    with ListingWriter(location, place=lambda part, row, key: f"{part} ({key}, row {row})") as writer:
+        for number, path in enumerate(paths):
+            try:
+                with files.open(path) as stream:
+                    file = pq.ParquetFile(stream)
+                    found = find_columns(file.schema_arrow, files.show(path))
+                    columns = columns or found
+                    if found != columns:
+                        raise DataError(
+                            f"{files.show(path)}: has its images in {found.image} and their names in {found.key}; {paths[0]} in "
+                            f"{columns.image} and {columns.key}. Give files of one kind"
+                        )
+                    rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                    starts.append(np.cumsum([0, *rows], dtype=np.int64))
+                    _list(file, columns, files.show(path), number, writer)
+            except (OSError, pa.ArrowException) as err:
+                raise DataError(f"{files.show(path)}: not a whole parquet file ({err}). Fetch it again") from err
+        listing = writer.finish(tuple(paths))
     assert columns is not None
     return ParquetCollection(location, files, columns, listing, tuple(starts))
 
@@ -151,16 +151,5 @@ def _list(file: Any, columns: Columns, where: str, number: int, writer: ListingW
         column = batch.column(0)
         for name in columns.key.split(".")[1:]:
             column = column.field(name)
-        n = len(column)
-        writer.add_batch(
-            pa.record_batch(
-                [
-                    keys_of(column, where),
-                    pa.array(np.full(n, -1)),
-                    pa.array(np.full(n, number, np.int32)),
-                    pa.array(np.arange(at, at + n)),
-                ],
-                ["key", "size", "part", "offset"],
-            )
-        )
-        at += n
+        writer.add_rows(keys_of(column, where), None, number, np.arange(at, at + len(column)))
+        at += len(column)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -120,22 +120,13 @@ def open_tars(
     walked = _walk_all(files, [(path, tars[path].size) for path in paths])
     first = list(islice(walked, 1))
     told = form or (form_of_tars(paths, first[0][1]) if first else "tars")
-    writer = ListingWriter(location, folder=kept, place=lambda part, offset, key: f"{part} ({key}, byte {offset})")
-    for number, members in (*first, *walked):
-        images = image_rows(members.names)
-        if len(images):
-            writer.add_batch(
-                pa.record_batch(
-                    [
-                        _keys(members.names.take(pa.array(images)), _prefix(paths[number], members), told),
-                        pa.array(members.sizes[images]),
-                        pa.array(np.full(len(images), number, np.int32)),
-                        pa.array(members.offsets[images]),
-                    ],
-                    ["key", "size", "part", "offset"],
-                )
-            )
-    return TarCollection(location, files, told, writer.finish(paths, note))
+    with ListingWriter(location, folder=kept, place=lambda part, at, key: f"{part} ({key}, byte {at})") as writer:
+        for number, members in chain(first, walked):
+            images = image_rows(members.names)
+            if len(images):
+                keys = _keys(members.names.take(pa.array(images)), _prefix(paths[number], members), told)
+                writer.add_rows(keys, members.sizes[images], number, members.offsets[images])
+        return TarCollection(location, files, told, writer.finish(paths, note))
 
 
 def shards(files: Files, suffix: str) -> Iterator[tuple[str, Any]]:
