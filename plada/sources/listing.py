@@ -61,7 +61,7 @@ class ListingWriter:
 
     location: str
     folder: Path | None = None
-    spill: int = SPILL
+    spill: int = field(default_factory=lambda: SPILL)
     # Says where an image was found, from its part, offset and key; for messages.
     place: Callable[[str, int, str], str] = lambda part, offset, key: f"{part} ({key}, at {offset})"
     parts: tuple[str, ...] = ()

@@ -1,0 +1,156 @@
+"""plada verify: every kind of difference is counted, the first one named, and nothing is found where nothing differs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import plada
+from plada.cli import app
+from plada.errors import DataError, RequestError
+from plada.sources.manifest import load_manifest
+from plada.verifying import Verification
+from tests.conftest import picture
+from tests.sources.test_collections import as_tars
+
+
+@pytest.fixture
+def copy(pictures: Path, tmp_path: Path) -> Path:
+    """Another copy of the pictures, to be spoilt."""
+    return Path(shutil.copytree(pictures, tmp_path / "copy"))
+
+
+@pytest.fixture
+def manifest(pictures: Path) -> Path:
+    """The server's manifest."""
+    return plada.open_images(pictures).manifest.path
+
+
+def counts(made: Verification) -> tuple[int, ...]:
+    return made.missing, made.added, made.other_size, made.other_bytes, made.gone
+
+
+def test_the_first_check_makes_the_manifest(pictures: Path) -> None:
+    made = plada.verify(pictures)
+    assert made.ok
+    assert made.against == "nothing: there was no manifest, it was made now"
+    assert load_manifest(Path(made.manifest)).content_id.hex() == made.content_id
+    again = plada.verify(pictures, sample=5)
+    assert (again.ok, again.mode, again.hashed, again.images) == (True, "quick", 5, 24)
+    assert plada.verify(pictures, full=True).hashed == 24
+
+
+def test_another_form_of_the_same_pictures_is_the_same(pictures: Path, manifest: Path, tmp_path: Path) -> None:
+    made = plada.verify(as_tars(pictures, tmp_path / "tars"), against=manifest, full=True)
+    assert made.ok
+    assert made.hashed == 24
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_is_missing_added_or_of_another_size_is_counted(copy: Path, manifest: Path, full: bool) -> None:
+    (copy / "n1" / "image_04.png").unlink()
+    (copy / "n2" / "image_23.jpg").unlink()
+    picture(50).save(copy / "n0" / "more.png")
+    picture(51).save(copy / "n9.png")
+    (copy / "n2" / "image_05.jpg").write_bytes(b"longer than before, or shorter")
+    made = plada.verify(copy, against=manifest, full=full)
+    assert not made.ok
+    assert counts(made) == (2, 2, 1, 0, 0)
+    assert made.first == "n0/more: is here and not in the manifest"
+    assert made.content_id == ""
+    for word in ("restore what is missing", "take away what was added", "--same-keys"):
+        assert word in made.advice
+
+
+def test_other_bytes_of_the_same_size_are_found_by_hashing(copy: Path, manifest: Path) -> None:
+    for name in ("n1/image_07.jpg", "n1/image_13.jpg"):
+        data = bytearray((copy / name).read_bytes())
+        data[-3] ^= 1
+        (copy / name).write_bytes(data)
+    made = plada.verify(copy, against=manifest, full=True)
+    assert counts(made) == (0, 0, 0, 2, 0)
+    assert (made.first or "").startswith("n1/image_07: has hash ")
+    assert plada.verify(copy, against=manifest, sample=0).ok, "no image was hashed"
+    assert counts(plada.verify(copy, against=manifest, sample=24)) == (0, 0, 0, 2, 0)
+    found = [counts(plada.verify(copy, against=manifest, sample=12, seed=seed))[3] for seed in range(20)]
+    assert 0.5 < np.mean(found) < 1.5
+
+
+def test_an_image_that_cannot_be_read_is_counted(
+    pictures: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tars = as_tars(pictures, tmp_path / "tars")
+    from plada.sources.tars import TarCollection
+
+    read = TarCollection.read
+
+    def failing(self: TarCollection, position: int) -> bytes:
+        if position == 9:
+            raise DataError("a bad sector")
+        return read(self, position)
+
+    def failing_stream(self: TarCollection, start: int, stop: int) -> object:
+        yield start, read(self, start)
+        raise DataError("a bad sector")
+
+    monkeypatch.setattr(TarCollection, "read", failing)
+    monkeypatch.setattr(TarCollection, "stream", failing_stream)
+    made = plada.verify(tars, against=manifest, full=True)
+    assert counts(made) == (0, 0, 0, 0, 1)
+    assert (made.first or "").endswith(": a bad sector")
+    assert made.hashed == 24
+
+
+def test_a_payload_and_an_id_are_compared(pictures: Path, copy: Path, tmp_path: Path) -> None:
+    own = plada.open_images(pictures).manifest
+    payload = plada.Payload(np.arange(6), np.arange(6) % 2, ("a", "b"), 24, own.key_id[:8], own.content_id[:8])
+    payload.save(tmp_path / "p.plada")
+    for against in (tmp_path / "p.plada", own.key_id.hex(), own.content_id.hex()[:8].upper()):
+        assert plada.verify(pictures, against=against).ok
+        assert plada.verify(pictures, against=against, full=True).ok
+    data = bytearray((copy / "n0" / "image_00.png").read_bytes())
+    data[-1] ^= 1
+    (copy / "n0" / "image_00.png").write_bytes(data)
+    made = plada.verify(copy, against=tmp_path / "p.plada")
+    assert not made.ok
+    assert "the same names, other bytes" in (made.first or "")
+    assert "manifest" in made.advice
+    (copy / "n0" / "image_00.png").unlink()
+    assert (plada.verify(copy, against=tmp_path / "p.plada").first or "") == "24 images are meant, 23 are here"
+    picture(77).save(copy / "n0" / "zz.png")
+    assert "other images, or other names" in (plada.verify(copy, against=tmp_path / "p.plada").first or "")
+    assert "id 00000000 is meant" in (plada.verify(copy, against="00000000").first or "")
+
+
+def test_an_id_is_checked_against_the_images_themselves(pictures: Path) -> None:
+    """A stored manifest is not believed when every image is to be hashed."""
+    own = plada.open_images(pictures).manifest
+    for path in pictures.rglob("*.jpg"):
+        data = bytearray(path.read_bytes())
+        data[-3] ^= 1
+        path.write_bytes(data)
+    # 12 of 24 are changed and 24 are sampled when the manifest is opened, so it is made again.
+    assert not plada.verify(pictures, against=own.content_id.hex(), full=True).ok
+
+
+@pytest.mark.parametrize("against", ["nothing", "12ab", "zz" * 8])
+def test_what_cannot_be_compared_with_is_refused(against: str, pictures: Path) -> None:
+    with pytest.raises(RequestError, match=r"neither a manifest file, nor a payload file, nor an id"):
+        plada.verify(pictures, against=against)
+
+
+def test_the_command_says_it_and_exits_with_4(copy: Path, manifest: Path) -> None:
+    run = CliRunner().invoke(app, ["verify", str(copy), "--against", str(manifest), "-q"])
+    assert run.exit_code == 0
+    assert "the same images" in run.output
+    (copy / "n1" / "image_04.png").unlink()
+    run = CliRunner().invoke(app, ["verify", str(copy), "--against", str(manifest), "-q"])
+    assert run.exit_code == 4
+    assert "n1/image_04: is in the manifest and not here" in run.output
+    run = CliRunner().invoke(app, ["verify", str(copy), "--against", str(manifest), "--full", "--json"])
+    assert run.exit_code == 4
+    summary = json.loads(run.stdout.splitlines()[-1])
+    assert (summary["type"], summary["ok"], summary["missing"], summary["mode"]) == ("summary", False, 1, "full")
