@@ -10,7 +10,7 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 def dimensions(data: bytes) -> tuple[int, int]:
     """(width, height) as the header says, before any EXIF orientation; (0, 0) where it cannot be told."""
     try:
-        if data.startswith(b"\xff\xd8"):
+        if data[:2] == b"\xff\xd8":
             return _jpeg(data)
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             width, height = struct.unpack_from(">II", data, 16)

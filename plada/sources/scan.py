@@ -1,5 +1,6 @@
 """Making the manifest of a collection: every image is read and hashed once, in parallel, and what is done is kept."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,20 +15,22 @@ from plada.files import whole_file
 from plada.progress import Report, Tracker, silent
 from plada.sources.collection import Collection
 from plada.sources.dimensions import dimensions
+from plada.sources.folder import FolderCollection
 from plada.sources.manifest import HASH_BYTES, Block, Manifest, ManifestWriter, content_hash, key_id, load_manifest
 
 CHUNK = 65_536  # images whose hashes are kept together: what an interruption can cost at most
-_TASK = 2048  # images of one task of a thread
-_SMALL = 16_384  # bytes of a mean image below which more than two threads only wait for each other
+_TASK, _TASK_BYTES = 2048, 8 << 20  # images of one task of a thread at most, and about how many bytes
+_SMALL = 16_384  # bytes of a mean image
 
 
 def scan_manifest(
-    collection: Collection, path: Path, *, report: Report = silent, workers: int = 8, chunk: int = CHUNK
+    collection: Collection, path: Path, *, report: Report = silent, workers: int | None = None, chunk: int = CHUNK
 ) -> Manifest:
     """Read and hash every image of a collection, and write its manifest to `path`.
 
     Chunks that are done lie beside it until it is whole; a run that was stopped goes on behind them. Images are not
-    decoded: their status is unknown, width and height are what the header says.
+    decoded: their status is unknown, width and height are what the header says. `workers` threads read and hash; by
+    default as many as there are processors, or one where images are small and lie in shards.
 
     Raises:
         DataError: an image that was listed cannot be read, or is not of the size that was listed.
@@ -36,8 +39,10 @@ def scan_manifest(
     images, keys = len(collection), key_id(collection.keys)
     done = path.parent / f"{path.stem}-{keys.hex()[:16]}.part"
     tracker = Tracker("hash", images, report)
-    if 0 <= float(np.mean(collection.sizes[:CHUNK])) < _SMALL:
-        workers = min(workers, 2)
+    if workers is None:
+        # Small images out of one file are hashed faster than threads can hand them to each other.
+        small = 0 <= float(np.mean(collection.sizes[:CHUNK])) < _SMALL and not isinstance(collection, FolderCollection)
+        workers = 1 if small else min(os.cpu_count() or 1, 8)
     starts = range(0, images, chunk)
     try:
         with ThreadPoolExecutor(workers) as pool, ManifestWriter(path) as writer:
@@ -66,20 +71,23 @@ def _scan(collection: Collection, start: int, stop: int, pool: ThreadPoolExecuto
     sizes, width, height = np.zeros(n, np.int64), np.zeros(n, np.int32), np.zeros(n, np.int32)
     hashes = np.zeros((n, HASH_BYTES), np.uint8)
     known = np.asarray(collection.sizes[start:stop])
+    step = int(np.clip(_TASK_BYTES / max(float(known.mean()), 1.0), 16, _TASK))
 
     def task(first: int) -> int:
-        last = min(first + _TASK, stop)
-        rows, digests, numbers = [], [], []
+        last = min(first + step, stop)
+        rows, digests, lengths, shapes = [], [], [], []
         for position, data in collection.stream(first, last):
-            rows.append(position - start)
+            rows.append(position)
             digests.append(content_hash(data))
-            numbers.append((len(data), *dimensions(data)))
-        into = np.asarray(rows)
+            lengths.append(len(data))
+            shapes.append(dimensions(data))
+        into = np.asarray(rows) - start
         hashes[into] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, HASH_BYTES)
-        sizes[into], width[into], height[into] = np.asarray(numbers).T
+        sizes[into] = lengths
+        width[into], height[into] = np.asarray(shapes).T
         return last - first
 
-    for count in pool.map(task, range(start, stop, _TASK)):
+    for count in pool.map(task, range(start, stop, step)):
         tracker.advance(count)
     wrong = np.flatnonzero((known >= 0) & (known != sizes))
     if len(wrong):

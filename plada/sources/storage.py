@@ -7,7 +7,8 @@ import fnmatch
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
@@ -56,6 +57,10 @@ class Files(Protocol):
         Raises:
             DataError: the file is gone or may not be read.
         """
+        ...
+
+    def reader(self, path: str) -> AbstractContextManager[Callable[[int, int], bytes]]:
+        """`read` of one file, as a function of offset and size, for many reads in a row; raises as `read` does."""
         ...
 
     def open(self, path: str) -> IO[bytes]:
@@ -107,6 +112,17 @@ class LocalFiles:
         except OSError as err:
             raise _unreadable(self.show(path), err) from err
 
+    @contextmanager
+    def reader(self, path: str) -> Iterator[Callable[[int, int], bytes]]:
+        try:
+            handle = os.open(f"{self.root}/{path}", os.O_RDONLY)
+            try:
+                yield lambda offset, size: _read_at(handle, offset, size)
+            finally:
+                os.close(handle)
+        except OSError as err:
+            raise _unreadable(self.show(path), err) from err
+
     def open(self, path: str) -> IO[bytes]:
         try:
             return (self.root / path).open("rb")
@@ -153,6 +169,10 @@ class RemoteFiles:
             return bytes(self.system.cat_file(self._full(path), start=offset, end=end))
         except Exception as err:
             raise DataError(f"{self.show(path)}: listed but cannot be read ({_reason(err)}). Try again") from err
+
+    @contextmanager
+    def reader(self, path: str) -> Iterator[Callable[[int, int], bytes]]:
+        yield lambda offset, size: self.read(path, offset, size)
 
     def open(self, path: str) -> IO[bytes]:
         try:

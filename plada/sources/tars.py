@@ -30,6 +30,7 @@ _IMAGE = r"(?i)[^/]\.(" + "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXE
 _SIDECARS = frozenset(["cls", "cls2", "id", "index", "json", "txt", "npy", "__key__"])  # WebDataset's usual fields
 _WINDOW, _REMOTE_WINDOW = 1 << 18, 8 << 20  # bytes of one read when images are streamed: a cache's, a request's worth
 _GAP = 1 << 16  # bytes between two images that are read along rather than skipped
+_ALONE = 1 << 15  # bytes from which a local image is read by itself: copying it out of a window would cost more
 _WALKERS = 4
 
 
@@ -73,6 +74,11 @@ class TarCollection:
         breaks = np.flatnonzero((tars[1:] != tars[:-1]) | (begins[1:] - ends[:-1] > _GAP)) + 1
         for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(order)], strict=True):
             while first < last:
+                if not self.files.remote and ends[first] - begins[first] >= _ALONE:
+                    position = start + int(order[first])
+                    yield position, self.read(position)
+                    first += 1
+                    continue
                 full = int(np.searchsorted(ends[first:last], begins[first] + most, side="right"))
                 upto = first + max(full, 1)
                 base, path = int(begins[first]), listing.parts[tars[first]]

@@ -7,7 +7,7 @@ word: a cut at a member boundary, and a second archive behind the first.
 
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,8 @@ def walk_tar(files: Files, path: str, length: int) -> Members:
         DataError: the tar is cut, concatenated, or not a tar; a name that leads out of it, is not UTF-8, or a link.
     """
     try:
-        found, end = _walk_plain(files, path, length)
+        with files.reader(path) as read:
+            found, end = _walk_plain(files, path, length, read)
     except _NotPlainError:
         found, end = _walk_any(files, path)
     _check_end(files, path, end, length)
@@ -78,7 +79,7 @@ def walk_tar(files: Files, path: str, length: int) -> Members:
 Found = list[tuple[bytes, int, int]]
 
 
-def _walk_plain(files: Files, path: str, length: int) -> tuple[Found, int]:
+def _walk_plain(files: Files, path: str, length: int, read: Callable[[int, int], bytes]) -> tuple[Found, int]:
     found: Found = []
     window, base, at = b"", 0, 0
     while True:
@@ -87,7 +88,7 @@ def _walk_plain(files: Files, path: str, length: int) -> tuple[Found, int]:
         if len(block) < _BLOCK:
             large = at > len(found) * _NEAR // 4
             span = _REMOTE if files.remote else _FAR if large else _NEAR
-            window, base = files.read(path, at, min(span, max(length - at, 0))), at
+            window, base = read(at, min(span, max(length - at, 0))), at
             block = window[:_BLOCK]
             if len(block) < _BLOCK:
                 raise DataError(f"{files.show(path)}: ends without the end-of-archive mark; it was cut. Fetch it again")

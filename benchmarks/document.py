@@ -1,0 +1,29 @@
+"""docs/benchmarks.md: one section a benchmark, each written by the benchmark itself."""
+
+import platform
+from pathlib import Path
+
+from plada.files import write_bytes
+
+TITLE = """# Benchmarks
+
+Each section is what one command printed last; ratios and their parts come from one run. Nothing here is asserted by a
+test: machines are noisy.
+"""
+
+
+def write_section(path: Path, name: str, text: str) -> None:
+    """Put `text` into the section `name` of the document, leaving all others as they are."""
+    begin, end = f"<!-- {name}: written by the benchmark -->\n", f"<!-- end of {name} -->\n"
+    old = path.read_text() if path.exists() else TITLE
+    section = f"{begin}{text.strip()}\n{end}"
+    head, found, rest = old.partition(begin)
+    whole = head + section + rest.partition(end)[2] if found else f"{old.rstrip()}\n\n{section}"
+    write_bytes(path, whole.encode())
+
+
+def machine() -> str:
+    """What the figures were taken on."""
+    import os
+
+    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
