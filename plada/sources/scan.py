@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,16 +76,16 @@ def _scan(collection: Collection, start: int, stop: int, pool: ThreadPoolExecuto
 
     def task(first: int) -> int:
         last = min(first + step, stop)
-        rows, digests, lengths, shapes = [], [], [], []
+        rows, digests, lengths, shapes = array("q"), [], array("q"), array("i")
         for position, data in collection.stream(first, last):
             rows.append(position)
             digests.append(content_hash(data))
             lengths.append(len(data))
-            shapes.append(dimensions(data))
-        into = np.asarray(rows) - start
+            shapes.extend(dimensions(data))
+        into = np.frombuffer(rows, np.int64) - start
         hashes[into] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, HASH_BYTES)
-        sizes[into] = lengths
-        width[into], height[into] = np.asarray(shapes).T
+        sizes[into] = np.frombuffer(lengths, np.int64)
+        width[into], height[into] = np.frombuffer(shapes, np.int32).reshape(-1, 2).T
         return last - first
 
     for count in pool.map(task, range(start, stop, step)):
