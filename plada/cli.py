@@ -1,55 +1,34 @@
 """The command line: parse, call, print. Every command is the Python call of the same name."""
 
-import errno
 import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 import plada
-from plada.errors import Interrupted, PladaError, ReferenceMismatch, RequestError, ResourceError
-
-
-class PladaCommand(TyperCommand):
-    """Turns what a user can cause into one line and the exit status of its class."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except PladaError as err:
-            failure = err
-        except KeyboardInterrupt:
-            again = f"plada {' '.join(sys.argv[1:])}"
-            failure = Interrupted(f"{self.name}: stopped; what was finished is kept", resume=again)
-        except MemoryError as err:
-            failure = ResourceError(f"{self.name}: out of memory ({err}). Lower --batch-size or free memory")
-        except RuntimeError as err:
-            # torch has a class of its own for a full GPU; it must not be imported to name it.
-            if type(err).__name__ != "OutOfMemoryError":
-                raise
-            reason = str(err).partition(". ")[0]
-            failure = ResourceError(f"{self.name}: out of memory ({reason}). Lower the batch size, or --device cpu")
-        except OSError as err:
-            if err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
-                raise
-            failure = ResourceError(
-                f"{self.name}: {err.strerror} ({err.filename or 'no file named'}). Free space and run again"
-            )
-        _fail(failure, as_json=bool(ctx.params.get("as_json")))
-        raise typer.Exit(failure.exit_code)
-
-
-def _fail(failure: PladaError, *, as_json: bool) -> None:
-    if as_json:
-        error = {"type": "error", "code": failure.exit_code, "kind": type(failure).__name__, "message": str(failure)}
-        print(json.dumps(error), file=sys.stderr)
-    else:
-        print(f"plada: {' '.join(str(failure).split())}", file=sys.stderr)
-
+from plada.errors import ReferenceMismatch
+from plada.options import (
+    Device,
+    Home,
+    ImageSize,
+    Json,
+    ModelArg,
+    PayloadFile,
+    PladaCommand,
+    Pretrained,
+    Quiet,
+    RecipeOption,
+    ReferenceOption,
+    SameKeys,
+    Seed,
+    Weights,
+    pairs,
+    percent,
+    seconds,
+)
 
 app = typer.Typer(
     name="plada",
@@ -57,34 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Ship a classification task as labels for images that every client already holds.",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line; the last one is the summary.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Home = Annotated[
-    Path | None,
-    typer.Option(help="Where indexes and manifests are kept. [default: $PLADA_HOME or the user's data folder]"),
-]
-Device = Annotated[
-    str | None, typer.Option(help="torch's name of a device: cpu, cuda, cuda:1. [default: a GPU if there is one]")
-]
-Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
-ModelArg = Annotated[
-    list[str] | None, typer.Option("--model-arg", help="NAME=VALUE for the network, such as pad_type=same; repeatable.")
-]
-Weights = Annotated[Path | None, typer.Option(help="Weights of the network, a safetensors file.")]
-Pretrained = Annotated[bool, typer.Option("--pretrained", help="Let timm download the weights of the network's tag.")]
-ImageSize = Annotated[int | None, typer.Option(help="Side of the square the network sees. [default: the weights' own]")]
-RecipeOption = Annotated[
-    list[str] | None,
-    typer.Option("--recipe", help="NAME=VALUE of the training recipe, such as mirror=false or epochs=30; repeatable."),
-]
-ReferenceOption = Annotated[
-    str | None, typer.Option(help="Your copy of the reference: a name or a path. [default: one known here that fits]")
-]
-SameKeys = Annotated[
-    bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
-]
-PayloadFile = Annotated[Path, typer.Argument(help="A .plada file.")]
 
 
 @app.command(cls=PladaCommand)
@@ -119,7 +70,7 @@ def index(
 
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.index(
-            source, name=name, encoder=encoder, weights=weights, pretrained=pretrained, model_args=_pairs(model_arg),
+            source, name=name, encoder=encoder, weights=weights, pretrained=pretrained, model_args=pairs(model_arg),
             image_size=image_size, batch_size=batch_size, workers=workers, device=device, restart=restart, home=home,
             report=report,
         )  # fmt: skip
@@ -136,12 +87,12 @@ def index(
         ["unreadable", str(made.unreadable)],
         ["encoder", f"{made.encoder}, {made.dimension} dimensions"],
         ["rate", f"{made.images_per_second:.0f} images/s"],
-        ["seconds", _seconds(made.seconds)],
+        ["seconds", seconds(made.seconds)],
         ["key id, content id", f"{made.key_id[:16]} {made.content_id[:16]}"],
         ["path", made.path],
     ]
     if packed:
-        kept = f"{_percent(packed.variance)} of the variance"
+        kept = f"{percent(packed.variance)} of the variance"
         rows.append(["pack", f"{packed.path}: {packed.bytes} bytes, {packed.dimensions} dimensions, {kept}"])
     print_table(rows, title=f"index {made.name}")
     for example in made.examples:
@@ -200,7 +151,7 @@ def select(
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.select(
             index, target=target, budget=budget, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
-            weights=weights, recipe=_pairs(recipe), out=out or Path(f"{Path(target).name}.plada"), sheet=sheet,
+            weights=weights, recipe=pairs(recipe), out=out or Path(f"{Path(target).name}.plada"), sheet=sheet,
             table=table, seed=seed, device=device, home=home, report=report,
         ).report  # fmt: skip
     if as_json:
@@ -210,9 +161,9 @@ def select(
         ["payload", f"{made.payload}: {made.bytes} of {made.budget} bytes, coder {made.coder}"],
         ["images", f"{made.images} ({made.keep_rate:.2%} of the reference), rule {made.rule}"],
         ["classes", f"{made.classes}, {counts[0]} to {counts[-1]} images each"],
-        ["teacher", f"{made.teacher.kind}: test {_percent(made.teacher.accuracy)}, validation {_percent(made.teacher.validation_accuracy)}"],
-        ["linear student", f"validation {_percent(made.tried[0].validation_accuracy)}"],
-        ["seconds", _seconds(made.seconds)],
+        ["teacher", f"{made.teacher.kind}: test {percent(made.teacher.accuracy)}, validation {percent(made.teacher.validation_accuracy)}"],
+        ["linear student", f"validation {percent(made.tried[0].validation_accuracy)}"],
+        ["seconds", seconds(made.seconds)],
     ]  # fmt: skip
     print_table(rows, title=f"selection for {target}")
     if made.target_note:
@@ -251,7 +202,7 @@ def train(
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.train(
             payload, reference=reference, student=student, weights=weights, pretrained=pretrained,
-            model_args=_pairs(model_arg), image_size=image_size, recipe=_pairs(recipe), target=target,
+            model_args=pairs(model_arg), image_size=image_size, recipe=pairs(recipe), target=target,
             out=out or Path(f"{payload.stem}-{student.replace('/', '_').replace(':', '_')}.safetensors"), seed=seed,
             same_keys=same_keys, device=device, home=home, report=report,
         )  # fmt: skip
@@ -260,9 +211,9 @@ def train(
     rows = [
         ["student", f"{made.student}, {made.epochs} epochs, seed {made.seed}"],
         ["images", f"{made.images} of {made.reference}, {made.classes} classes"],
-        ["test accuracy", _percent(made.accuracy) if made.target else "not tested; name a --target"],
+        ["test accuracy", percent(made.accuracy) if made.target else "not tested; name a --target"],
         ["model", str(made.model)],
-        ["seconds", _seconds(made.seconds)],
+        ["seconds", seconds(made.seconds)],
     ]
     if not made.same_content:
         rows.append(["note", "the images have other bytes than the payload's (--same-keys)"])
@@ -332,9 +283,7 @@ def verify(
     from plada.console import print_json, print_table, reporter
 
     with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.verify(
-            reference, against=against, full=full, sample=sample, seed=seed, home=home, report=report
-        )
+        made = plada.verify(reference, against=against, full=full, sample=sample, seed=seed, home=home, report=report)
     if as_json:
         print_json("summary", made.to_dict())
     else:
@@ -441,7 +390,7 @@ def demo(
         ["teacher accuracy", f"{made.teacher_accuracy:.1%} on handwritten digits (test split)"],
         ["payload", f"{made.payload_bytes} bytes for {made.payload_images} labels, {share:.1%} of the target's own training images ({made.target_bytes} bytes as PNG)"],
         ["student accuracy", f"{made.student_accuracy:.1%} +- {made.student_spread:.1%} (test split; {students}), trained on drawn characters only"],
-        ["seconds", f"{_seconds(made.seconds)}, {sum(made.seconds.values()):.1f} in all"],
+        ["seconds", f"{seconds(made.seconds)}, {sum(made.seconds.values()):.1f} in all"],
         ["reused", ", ".join(made.reused) + " of an earlier run" if made.reused else "nothing; a second run reuses the index"],
         ["files", f"{made.payload}, {made.sheet} (the chosen images of each class)"],
     ]  # fmt: skip
@@ -489,28 +438,6 @@ def options(
     ] = False,
 ) -> None:
     """Ship a classification task as labels for images that every client already holds."""
-
-
-def _pairs(texts: list[str] | None) -> dict[str, Any]:
-    """NAME=VALUE options; a value that reads as JSON (a number, true, false) is taken as such, else as text."""
-    pairs: dict[str, Any] = {}
-    for text in texts or []:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise RequestError(f"option '{text}': expected NAME=VALUE")
-        try:
-            pairs[name] = json.loads(value)
-        except ValueError:
-            pairs[name] = value
-    return pairs
-
-
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{share:.1%}"
-
-
-def _seconds(stages: Any) -> str:
-    return ", ".join(f"{stage} {spent:.1f}" for stage, spent in stages.items())
 
 
 def main() -> None:

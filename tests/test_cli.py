@@ -339,7 +339,7 @@ def test_what_the_machine_does(monkeypatch: pytest.MonkeyPatch, error: BaseExcep
 
 @pytest.mark.parametrize("error", [RuntimeError("a mistake of ours"), OSError(2, "nothing we planned")])
 def test_what_nobody_planned_is_not_hidden(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def fail(**_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(plada, "datasets", fail)
