@@ -14,6 +14,7 @@ from plada.indexer.encoders import Encoder
 from plada.progress import Tracker
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
+from plada.sources.looks import LOOK_BYTES, look
 from plada.sources.manifest import HASH_BYTES, content_hash
 
 _LARGEST_HALF = 65504.0
@@ -22,7 +23,8 @@ _LARGEST_HALF = 65504.0
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Consecutive images from position `start`: vectors float16 [n, d] (zeros where `status` is not empty), hashes
-    uint8 [n, 16], sizes int64 [n], width and height int32 [n] (0 where unknown), status: why an image is unreadable."""
+    uint8 [n, 16], sizes int64 [n], width and height int32 [n] (0 where unknown), looks uint8 [n, LOOK_BYTES] (zeros where
+    unreadable), status: why an image is unreadable."""
 
     start: int
     vectors: npt.NDArray[np.float16]
@@ -30,6 +32,7 @@ class Rows:
     sizes: npt.NDArray[np.int64]
     width: npt.NDArray[np.int32]
     height: npt.NDArray[np.int32]
+    looks: npt.NDArray[np.uint8]
     status: list[str]
 
 
@@ -49,6 +52,7 @@ def embed_rows(
         np.zeros(n, np.int64),
         np.zeros(n, np.int32),
         np.zeros(n, np.int32),
+        np.zeros((n, LOOK_BYTES), np.uint8),
         [""] * n,
     )
 
@@ -68,6 +72,7 @@ def embed_rows(
             rows.status[row] = str(err)
             return None
         rows.width[row], rows.height[row] = image.size
+        rows.looks[row] = look(image)
         return encoder.view.of(image)
 
     stream = ((position - start, data) for position, data in collection.stream(start, stop))

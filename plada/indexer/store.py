@@ -21,9 +21,10 @@ from plada.errors import DataError, ResourceError
 from plada.extras import require
 from plada.files import write_json
 from plada.indexer.embed import Rows
+from plada.sources.looks import LOOK_BYTES
 from plada.sources.manifest import HASH_BYTES, READABLE, Block, Manifest, ManifestWriter, key_id, load_manifest
 
-FORMAT = 1
+FORMAT = 2  # 1 had no looks; it is still read
 TABLE = "images"
 _SCAN_ROWS = 8192
 
@@ -60,6 +61,7 @@ def schema(dimension: int) -> Any:
             pa.field("size", pa.int64(), nullable=False),
             pa.field("hash", pa.binary(HASH_BYTES), nullable=False),
             pa.field("status", pa.string(), nullable=False),
+            pa.field("look", pa.binary(LOOK_BYTES), nullable=False),
         ]
     )
 
@@ -130,6 +132,7 @@ class Store:
             pa.array(rows.sizes),
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), n, [None, pa.py_buffer(rows.hashes)]),
             pa.array(rows.status, pa.string()),
+            pa.FixedSizeBinaryArray.from_buffers(pa.binary(LOOK_BYTES), n, [None, pa.py_buffer(rows.looks)]),
         ]
         table = pa.Table.from_arrays(columns, schema=schema(dimension))
         require("lance", extra="cpu", purpose="an index")

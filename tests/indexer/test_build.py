@@ -23,6 +23,7 @@ from plada.indexer.store import Store, shard_rows
 from plada.progress import Clock, Progress
 from plada.retrieval.index import Index
 from plada.sources.decode import decode
+from plada.sources.looks import LOOK_BYTES
 from plada.sources.registry import open_source
 from tests.conftest import picture
 
@@ -155,6 +156,7 @@ def test_a_crash_keeps_whole_shards(tmp_path: Path) -> None:
         plada.index("glyphs:count=4096", name="g", home=tmp_path, report=stopping(2500, ZeroDivisionError))
     store = Store(tmp_path / "indexes" / "g")
     assert store.info() is None
+    assert not manifest.exists()
     assert store.rows() == 2 * shard_rows(4096)
     assert plada.index("glyphs:count=4096", name="g", home=tmp_path).reused == 2048
 
@@ -231,15 +233,17 @@ def test_rows_of_another_collection_are_noticed_before_publishing(pictures: Path
     zeros = np.zeros((2, 16), np.uint8)
     vectors = np.full((2, 4), 0.5, np.float16)
     sizes, sides = np.ones(2, np.int64), np.ones(2, np.int32)
-    store.append(Rows(0, vectors, zeros, sizes, sides, sides, ["", ""]), pa.array(["a", "b"]))
+    store.append(Rows(0, vectors, zeros, sizes, sides, sides, np.zeros((2, LOOK_BYTES), np.uint8), ["", ""]), pa.array(["a", "b"]))
     info: dict[str, Any] = {"dimension": 4}
+    manifest = home / "m.parquet"
     with pytest.raises(DataError, match="the rows from 0 on are not those"):
-        store.finish(pa.array(["a", "c"]), info)
+        store.finish(pa.array(["a", "c"]), info, manifest)
     with pytest.raises(DataError, match="2 of 3 rows are there"):
-        store.finish(pa.array(["a", "b", "c"]), info)
+        store.finish(pa.array(["a", "b", "c"]), info, manifest)
     with pytest.raises(DataError, match="are not those"):
-        store.finish(pa.array(["a"]), info)
+        store.finish(pa.array(["a"]), info, manifest)
     assert store.info() is None
+    assert not manifest.exists()
 
 
 def test_an_encoder_that_gives_nonsense_is_stopped(pictures: Path, home: Path) -> None:
