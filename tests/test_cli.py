@@ -327,7 +327,7 @@ class OutOfMemoryError(RuntimeError):
     ],
 )
 def test_what_the_machine_does(monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str) -> None:
-    def fail(**_: object) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Callable[..., Any]:
         raise error
 
     monkeypatch.setattr(plada, "datasets", fail)
