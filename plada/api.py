@@ -5,6 +5,7 @@ client reads, trains and exports with neither FAISS nor LanceDB installed.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from plada.errors import RequestError, UnknownName
 from plada.extras import require
 from plada.files import home_directory, whole_file
+from plada.packing import make_pack
 from plada.payload.inspect import PayloadSummary, inspect_payload
 from plada.payload.payload import Payload, read_payload
 from plada.progress import Clock, Report, silent
@@ -51,13 +53,17 @@ def index(
     workers: int = 4,
     device: str | None = None,
     restart: bool = False,
+    pack: bool = False,
+    pack_out: str | Path | None = None,
+    pack_dimensions: int = 64,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> "IndexSummary":
     """Embed a reference into a searchable index; an interrupted run goes on where it stopped.
 
-    `source` is a registered name, a folder of images or of tars. `encoder` is needed for all but the built-in
-    reference. See `plada.indexer.build.build_index` for what is raised.
+    `source` is a registered name, a path or an fsspec URL: images, tars, WebDataset shards, parquet or Lance. `encoder` is
+    needed for all but the built-in reference. With `pack` (or `pack_out`, its file) the pack for clients is written too,
+    see `plada.make_pack`. See `plada.indexer.build.build_index` for what is raised.
     """
     from plada.indexer.build import build_index
     from plada.indexer.encoders import load_encoder
@@ -81,7 +87,7 @@ def index(
             device=device,
         )
     reference_name = name or plain_name(collection.location)
-    return build_index(
+    made = build_index(
         collection,
         loaded,
         name=reference_name,
@@ -93,6 +99,10 @@ def index(
         restart=restart,
         report=report,
     )
+    if not pack and pack_out is None:
+        return made
+    packed = make_pack(reference_name, pack_out, dimensions=pack_dimensions, home=root, report=report)
+    return replace(made, pack=packed.to_dict())
 
 
 def select(

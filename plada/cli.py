@@ -40,7 +40,9 @@ app = typer.Typer(
 
 @app.command(cls=PladaCommand)
 def index(
-    source: Annotated[str, typer.Argument(help="A registered name, a folder of images, or a folder of tars.")],
+    source: Annotated[
+        str, typer.Argument(help="A registered name, a path or a URL: images, tars, WebDataset, parquet, Lance.")
+    ],
     name: Annotated[str | None, typer.Option(help="Name of the index. [default: the source's]")] = None,
     encoder: Annotated[
         str | None,
@@ -71,16 +73,11 @@ def index(
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.index(
             source, name=name, encoder=encoder, weights=weights, pretrained=pretrained, model_args=pairs(model_arg),
-            image_size=image_size, batch_size=batch_size, workers=workers, device=device, restart=restart, home=home,
-            report=report,
+            image_size=image_size, batch_size=batch_size, workers=workers, device=device, restart=restart, pack=pack,
+            pack_out=pack_out, pack_dimensions=pack_dimensions, home=home, report=report,
         )  # fmt: skip
-        packed = (
-            plada.make_pack(made.name, pack_out, dimensions=pack_dimensions, home=home, report=report)
-            if pack or pack_out
-            else None
-        )
     if as_json:
-        return print_json("summary", {**made.to_dict(), "pack": packed.to_dict() if packed else None})
+        return print_json("summary", made.to_dict())
     reused = f", {made.reused} of them from an earlier run" if made.reused else ""
     rows = [
         ["images", f"{made.images}{reused}"],
@@ -91,9 +88,11 @@ def index(
         ["key id, content id", f"{made.key_id[:16]} {made.content_id[:16]}"],
         ["path", made.path],
     ]
-    if packed:
-        kept = f"{percent(packed.variance)} of the variance"
-        rows.append(["pack", f"{packed.path}: {packed.bytes} bytes, {packed.dimensions} dimensions, {kept}"])
+    if made.pack:
+        kept = f"{percent(made.pack['variance'])} of the variance"
+        rows.append(
+            ["pack", f"{made.pack['path']}: {made.pack['bytes']} bytes, {made.pack['dimensions']} dimensions, {kept}"]
+        )
     print_table(rows, title=f"index {made.name}")
     for example in made.examples:
         print(f"unreadable: {example}", file=sys.stderr)
@@ -102,14 +101,14 @@ def index(
 
 @app.command("install-pack", cls=PladaCommand)
 def install_pack(
-    pack: Annotated[Path, typer.Argument(help="A pack that `plada index --pack` wrote.")],
+    path: Annotated[Path, typer.Argument(help="A pack that `plada index --pack` wrote.")],
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Keep a pack beside a reference, its hash compared, for payloads that were made with it."""
     from plada.console import print_json
 
-    made = plada.install_pack(pack, home=home)
+    made = plada.install_pack(path, home=home)
     if as_json:
         return print_json("summary", made.to_dict())
     print(f"{made.path}: {made.images} images, {made.dimensions} dimensions, of {made.reference or 'no images here'}")

@@ -33,6 +33,7 @@ class IndexSummary:
     path: str
     reused: int
     examples: tuple[str, ...]  # the first unreadable images: key, and why
+    pack: Mapping[str, Any] | None = None  # what make_pack says of the pack, where one was asked for
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

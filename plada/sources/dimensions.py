@@ -4,7 +4,7 @@ import io
 import struct
 
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-_BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+_SPECIAL = _SOF | {0x01, 0xFF, *range(0xD0, 0xD9)}  # besides frames: fill bytes, and markers without a length
 
 
 def dimensions(data: bytes) -> tuple[int, int]:
@@ -24,14 +24,12 @@ def _jpeg(data: bytes) -> tuple[int, int]:
     at = 2
     while data[at] == 0xFF:
         marker = data[at + 1]
-        if marker in _SOF:
-            return data[at + 7] << 8 | data[at + 8], data[at + 5] << 8 | data[at + 6]
-        if marker == 0xFF:
-            at += 1
-        elif marker in _BARE:
-            at += 2
-        else:
+        if marker not in _SPECIAL:
             at += 2 + (data[at + 2] << 8 | data[at + 3])
+        elif marker in _SOF:
+            return data[at + 7] << 8 | data[at + 8], data[at + 5] << 8 | data[at + 6]
+        else:
+            at += 1 if marker == 0xFF else 2
     return 0, 0
 
 
