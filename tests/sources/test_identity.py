@@ -53,7 +53,8 @@ def test_a_damaged_manifest_is_refused(pictures: Path, tmp_path: Path) -> None:
     table = pq.read_table(path)
     turned = table["key"].take(list(range(24))[::-1])
     columns = [turned if name == "key" else table[name] for name in table.column_names]
-    swapped = pa.Table.from_arrays(columns, schema=table.schema)
+    ids = {name: value for name, value in pq.ParquetFile(path).metadata.metadata.items() if name != b"ARROW:schema"}
+    swapped = pa.Table.from_arrays(columns, schema=table.schema.with_metadata(ids))
     pq.write_table(swapped, path)
     with pytest.raises(DataError, match="its rows do not have the ids"):
         load_manifest(path).check()

@@ -159,6 +159,7 @@ def test_a_file_that_changes_while_it_is_hashed_is_named(pictures: Path, tmp_pat
     assert not (tmp_path / "m.parquet").exists()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # what PIL says of cut TIFFs
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"])
 @pytest.mark.parametrize("size", [(3, 200), (640, 17)])
 def test_dimensions_are_those_of_the_decoded_image(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
