@@ -19,6 +19,7 @@ _PACKAGES = (
     ("PIL", "pillow", ""),
     ("zstandard", "zstandard", ""),
     ("blake3", "blake3", ""),
+    ("fsspec", "fsspec", ""),
     ("torch", "torch", "client"),
     ("torchvision", "torchvision", "client"),
     ("timm", "timm", "client"),

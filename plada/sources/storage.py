@@ -213,9 +213,6 @@ def open_files(place: str | Path) -> tuple[Files, str]:
 
 
 def _open_remote(url: str) -> tuple[Files, str]:
-    from plada.extras import require
-
-    require("fsspec", extra="client", purpose=f"reading {url}")
     import fsspec
 
     bare, pattern = url, "*"
