@@ -49,6 +49,14 @@ def test_another_form_of_the_same_pictures_is_the_same(pictures: Path, manifest:
     assert made.hashed == 24
 
 
+def test_a_shard_that_is_missing_or_added_is_told(pictures: Path, manifest: Path, tmp_path: Path) -> None:
+    tars = as_tars(pictures, tmp_path / "tars")
+    (tars / "n1.tar").rename(tars / "n5.tar")
+    made = plada.verify(tars, against=manifest)
+    assert counts(made) == (8, 8, 0, 0, 0)
+    assert made.first == "n1/image_01: is in the manifest and not here"
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_what_is_missing_added_or_of_another_size_is_counted(copy: Path, manifest: Path, full: bool) -> None:
     (copy / "n1" / "image_04.png").unlink()
