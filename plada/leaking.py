@@ -1,0 +1,198 @@
+"""`plada verify --leaks` and the check in `select`: which images of a reference are copies of a target's test images.
+
+Here because the check itself (plada/sources/leaks.py) knows no index, and an index knows more candidates.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import PladaError, ReferenceMismatch, RequestError
+from plada.files import home_directory
+from plada.progress import Clock, Report, silent
+from plada.sources.collection import Collection
+from plada.sources.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
+from plada.sources.looks import Looks, keep_looks, scan_looks
+from plada.sources.reference import Reference, manifest_folder, open_reference, plain_name
+from plada.sources.registry import open_source, open_target
+from plada.sources.targets import Split
+
+if TYPE_CHECKING:
+    from plada.labeler.scores import PseudoLabels
+    from plada.retrieval.index import Index
+
+I64 = npt.NDArray[np.int64]
+
+NEIGHBOURS = 8  # candidates a test image that an index adds
+_BLOCK = 8192
+_EMBEDDED = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakReport:
+    """What a leak check found. `images` of the reference were compared with `tested` test images; `unreadable` test
+    images and `unread` candidates of the reference were left out. `index` is the one whose neighbours were looked at
+    too; where there is none, `note` says why."""
+
+    reference: str
+    target: str
+    images: int
+    tested: int
+    unreadable: int
+    unread: int
+    same_bytes: int
+    near_copies: int
+    leaking_tests: int
+    leaks: tuple[Leak, ...]
+    index: str | None
+    note: str
+    seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "leaks": [asdict(leak) for leak in self.leaks]}
+
+
+def leaks(
+    reference: str | Path,
+    target: str | Path,
+    *,
+    index: str | Path | None = None,
+    home: str | Path | None = None,
+    report: Report = silent,
+) -> LeakReport:
+    """Look for copies of a target's test images in a reference: the same bytes, re-encoded, resized, cropped by a tenth,
+    mirrored or flipped.
+
+    The looks of all images are kept beside the reference's manifest; the first check makes them, which takes one pass of
+    decoding. Neighbours by embedding are candidates too where an index of the same images is here: `index`, or the
+    first one found.
+
+    Raises:
+        RequestError: the target has no test images. ReferenceMismatch: `index` was made of other images.
+        Interrupted: stopped while the looks were made; the same call goes on.
+    """
+    root, clock = home_directory(home), Clock()
+    with clock("load"):
+        task = open_target(target, root)
+        if task.test is None or not len(task.test):
+            raise RequestError(f"target {task.name}: has no test images; there is nothing that could leak")
+        collection = open_source(reference, root)
+        opened = open_reference(plain_name(collection.location), collection, root, report=report)
+    with clock("looks"):
+        name = f"looks-{opened.manifest.content_id.hex()[:16]}.bin"
+        looks = keep_looks(collection, manifest_folder(root, collection) / name, report=report)
+    with clock("tests"):
+        tests = read_tests(task.test.collection, task.test.positions, report=report)
+    with clock("neighbours"):
+        neighbours, used, note = _neighbours(opened, index, root, task.test, tests, report)
+    with clock("compare"):
+        found = find_leaks(tests, collection, _blocks(opened, looks), neighbours=neighbours, report=report)
+    same = sum(leak.kind == SAME_BYTES for leak in found.found)
+    return LeakReport(
+        reference=collection.location,
+        target=task.name,
+        images=found.compared,
+        tested=found.tested,
+        unreadable=found.unreadable,
+        unread=found.unread,
+        same_bytes=same,
+        near_copies=len(found.found) - same,
+        leaking_tests=len({leak.test for leak in found.found}),
+        leaks=found.found,
+        index=used,
+        note=note,
+        seconds=clock.seconds,
+    )
+
+
+class SelectionCheck:
+    """Finds near copies of test images among the images of a selection; asked again, it reads only what is new."""
+
+    def __init__(self, test: Split | None, collection: Collection, report: Report = silent) -> None:
+        self._collection, self._report = collection, report
+        self._tests = read_tests(test.collection, test.positions, report=report) if test is not None else None
+        self._checked: set[int] = set()
+        self._found: dict[int, list[Leak]] = {}
+
+    def __call__(self, positions: I64) -> tuple[Leak, ...]:
+        """Leaks among the images at `positions`; none where the target has no test images."""
+        fresh = np.array(sorted(set(positions.tolist()) - self._checked), np.int64)
+        if self._tests is not None and len(fresh):
+            looks, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
+            made = find_leaks(self._tests, self._collection, _parts(looks), images=len(fresh), report=self._report)
+            for leak in made.found:
+                self._found.setdefault(leak.position, []).append(leak)
+            self._checked.update(fresh.tolist())
+        return tuple(leak for position in sorted(positions.tolist()) for leak in self._found.get(position, ()))
+
+
+def without(labels: "PseudoLabels", positions: I64) -> "PseudoLabels":
+    """The pseudo-labels of all other images."""
+    keep = ~np.isin(labels.positions, positions)
+    scores = {name: values[keep] for name, values in labels.scores.items()}
+    return replace(labels, positions=labels.positions[keep], labels=labels.labels[keep], scores=scores)
+
+
+def _blocks(reference: Reference, looks: npt.NDArray[np.uint8]) -> Iterator[Looks]:
+    at = 0
+    for table in reference.manifest.blocks(["hash"]):
+        column = table.column("hash").combine_chunks()
+        raw = np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(len(column), -1)
+        rows = np.arange(at, at + len(column), dtype=np.int64)
+        yield from _parts(Looks(rows, raw, looks[at : at + len(column)]))
+        at += len(column)
+
+
+def _parts(looks: Looks) -> Iterator[Looks]:
+    for start in range(0, len(looks.positions), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        yield Looks(looks.positions[rows], looks.hashes[rows], looks.looks[rows])
+
+
+def _neighbours(
+    reference: Reference, name: str | Path | None, home: Path, test: Split, tests: TestImages, report: Report
+) -> tuple[I64 | None, str | None, str]:
+    """(positions int64 [n, k] of each test image's neighbours, the index's name, why there are none)."""
+    from plada.retrieval.index import indexes, open_index
+
+    ids = (reference.manifest.key_id.hex(), reference.manifest.content_id.hex())
+    if name is not None:
+        index = open_index(name, home=home)
+        if (index.info["key_id"], index.info["content_id"]) != ids:
+            raise ReferenceMismatch(
+                f"index '{index.name}' was made of images with content id {index.info['content_id'][:16]}, "
+                f"{reference.collection.location} has {ids[1][:16]}. Name another index, or none",
+                wanted=ids[1],
+                found=index.info["content_id"],
+            )
+        return _nearest(index, test, tests, report), index.name, ""
+    for candidate in indexes(home):
+        try:
+            index = open_index(candidate, home=home)
+            if (index.info["key_id"], index.info["content_id"]) == ids:
+                return _nearest(index, test, tests, report), index.name, ""
+        except PladaError as err:
+            return None, None, f"index '{candidate}' could not be used: {err}"
+    return None, None, "no index of these images is here"
+
+
+def _nearest(index: "Index", test: Split, tests: TestImages, report: Report) -> I64:
+    from plada.retrieval.knn import exact_search
+    from plada.sources.decode import load_pixels
+
+    encoder = index.encoder()
+    vectors = [np.zeros((0, index.dimension), np.float32)]
+    for start in range(0, len(tests), _EMBEDDED):
+        rows = tests.positions[start : start + _EMBEDDED]
+        pixels, _ = load_pixels(test.collection.read, rows, encoder.view, stage="embed tests")
+        vectors.append(encoder.encode(pixels))
+    queries = np.concatenate(vectors)
+    if not len(queries):
+        return np.zeros((0, NEIGHBOURS), np.int64)
+    readable = len(index) - int(index.info["unreadable"])
+    return np.asarray(exact_search(index.scan(), queries, min(NEIGHBOURS, readable))[1], np.int64)
