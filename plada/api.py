@@ -118,6 +118,7 @@ def select(
     out: str | Path | None = None,
     sheet: str | Path | None = None,
     table: str | Path | None = None,
+    drop_leaks: bool = False,
     seed: int = 0,
     device: str | None = None,
     home: str | Path | None = None,
@@ -128,15 +129,18 @@ def select(
     `index` is an opened index, its name, or None for the only one there is. `teacher` is `linear` (on the index's
     embeddings) or `finetune:ARCH` (trained on the target; `teacher_weights` to start from). `recipe` are training
     options to recommend to clients. The file goes to `out` if given, a contact sheet to `sheet`, the rows to `table`.
+    Chosen images that are near copies of test images are named in the report; `drop_leaks` takes others instead.
 
     Raises:
         UnknownName: no such index, target, rule, teacher. BudgetTooSmall: not one label a class.
         DataError: a class without images, nothing readable. ReferenceMismatch: the encoder or images have changed.
     """
     from plada.labeler.linear import embed_split
-    from plada.selection.budget import fill_budget
+    from plada.leaking import SelectionCheck, without
+    from plada.selection.budget import Trial, fill_budget
     from plada.selection.rules import RULES, Chosen, Context
     from plada.selection.selection import Selection, SelectionReport, Tried, make_table
+    from plada.sources.leaks import Leak
     from plada.teaching import teach
 
     if rule not in RULES:
@@ -157,18 +161,29 @@ def select(
         context = Context(
             lambda positions: opened.vectors(positions).astype(np.float32), train.vectors, train.labels, seed
         )
-        choose = RULES[rule].prepare(labels, context)
 
-        def make(k: int) -> tuple[tuple[Chosen, Payload], int]:
-            chosen = choose(k)
-            payload = _payload_of(opened, task, labels, chosen.rows, notes)
-            return (chosen, payload), len(payload.encode())
+        def chosen_from(labels: "PseudoLabels") -> Trial[tuple[Chosen, Payload]]:
+            choose = RULES[rule].prepare(labels, context)
 
-        counts = labels.counts()
-        found = fill_budget(
-            make, budget=limit, least=int((counts > 0).sum()), most=len(labels), classes=int((counts > 0).sum())
-        )
-        chosen, payload = found.made
+            def make(k: int) -> tuple[tuple[Chosen, Payload], int]:
+                chosen = choose(k)
+                payload = _payload_of(opened, task, labels, chosen.rows, notes)
+                return (chosen, payload), len(payload.encode())
+
+            classes = int((labels.counts() > 0).sum())
+            return fill_budget(make, budget=limit, least=classes, most=len(labels), classes=classes)
+
+        found = chosen_from(labels)
+    with clock("leaks"):
+        leaks_in = SelectionCheck(task.test, opened.reference, must=drop_leaks, report=report)
+        leaks = leaks_in(found.made[1].positions)
+        dropped: tuple[Leak, ...] = ()
+        while leaks and drop_leaks:
+            dropped = (*dropped, *leaks)
+            labels = without(labels, [leak.position for leak in leaks])
+            found = chosen_from(labels)
+            leaks = leaks_in(found.made[1].positions)
+    (chosen, payload), counts = found.made, labels.counts()
     with clock("judge"):
         judged = _judge(opened, payload, validation, seed)
     with clock("write"):
@@ -196,6 +211,9 @@ def select(
         tried=(Tried(rule=rule, keep=found.k, bytes=found.bytes, validation_accuracy=judged),),
         left_out=train.left_out + validation.left_out,
         target_note=task.note,
+        leaks=leaks,
+        leaks_dropped=dropped,
+        leaks_note=leaks_in.note,
         seconds=clock.seconds,
     )
     return Selection(rows, payload, summary)

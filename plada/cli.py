@@ -138,6 +138,9 @@ def select(
     table: Annotated[
         Path | None, typer.Option(help="Write the selection as Parquet: position, key, label, score, class_rank.")
     ] = None,
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="Leave out near copies of the target's test images.")
+    ] = False,
     seed: Seed = 0,
     device: Device = None,
     home: Home = None,
@@ -146,12 +149,13 @@ def select(
 ) -> None:
     """Choose and label reference images for a target, as many as fit into the budget."""
     from plada.console import print_json, print_table, reporter
+    from plada.leaking import in_words
 
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.select(
             index, target=target, budget=budget, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
             weights=weights, recipe=pairs(recipe), out=out or Path(f"{Path(target).name}.plada"), sheet=sheet,
-            table=table, seed=seed, device=device, home=home, report=report,
+            table=table, drop_leaks=drop_leaks, seed=seed, device=device, home=home, report=report,
         ).report  # fmt: skip
     if as_json:
         return print_json("summary", made.to_dict())
@@ -167,6 +171,10 @@ def select(
     print_table(rows, title=f"selection for {target}")
     if made.target_note:
         print(f"target {target}: {made.target_note}", file=sys.stderr)
+    if made.leaks:
+        print(f"warning: {in_words(made.leaks)}; --drop-leaks leaves them out", file=sys.stderr)
+    if made.leaks_dropped:
+        print(f"left out: {in_words(made.leaks_dropped)}", file=sys.stderr)
     if made.left_out:
         print(f"{made.left_out} images of the target could not be read and were left out", file=sys.stderr)
     if made.empty_classes:

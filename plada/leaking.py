@@ -3,7 +3,7 @@
 Here because the check itself (plada/sources/leaks.py) knows no index, and an index knows more candidates.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import PladaError, ReferenceMismatch, RequestError
+from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
 from plada.files import home_directory
 from plada.progress import Clock, Report, silent
 from plada.sources.collection import Collection
@@ -111,29 +111,60 @@ def leaks(
 
 
 class SelectionCheck:
-    """Finds near copies of test images among the images of a selection; asked again, it reads only what is new."""
+    """Finds near copies of test images among the images of a selection; asked again, it reads only what is new.
 
-    def __init__(self, test: Split | None, collection: Collection, report: Report = silent) -> None:
-        self._collection, self._report = collection, report
-        self._tests = read_tests(test.collection, test.positions, report=report) if test is not None else None
+    `note` says why nothing can be checked: no test images, or a reference that is not here. The index alone is enough to
+    select, so the latter is no failure unless `must` says so.
+    """
+
+    def __init__(
+        self, test: Split | None, reference: Callable[[], Reference], *, must: bool = False, report: Report = silent
+    ) -> None:
+        self._report = report
         self._checked: set[int] = set()
         self._found: dict[int, list[Leak]] = {}
+        self._collection: Collection | None = None
+        self.note = "" if test is not None and len(test) else "the target has no test images"
+        if test is not None and len(test):
+            try:
+                self._collection = reference().collection
+            except PladaError as err:
+                if must:
+                    raise
+                self.note = str(err)
+            else:
+                self._tests = read_tests(test.collection, test.positions, report=report)
 
     def __call__(self, positions: I64) -> tuple[Leak, ...]:
-        """Leaks among the images at `positions`; none where the target has no test images."""
+        """Leaks among the images at `positions`."""
+        if self._collection is None:
+            return ()
         fresh = np.array(sorted(set(positions.tolist()) - self._checked), np.int64)
-        if self._tests is not None and len(fresh):
+        if len(fresh):
             looks, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
-            made = find_leaks(self._tests, self._collection, _parts(looks), images=len(fresh), report=self._report)
-            for leak in made.found:
+            blocks = _parts(looks)
+            for leak in find_leaks(self._tests, self._collection, blocks, images=len(fresh), report=self._report).found:
                 self._found.setdefault(leak.position, []).append(leak)
             self._checked.update(fresh.tolist())
         return tuple(leak for position in sorted(positions.tolist()) for leak in self._found.get(position, ()))
 
 
-def without(labels: "PseudoLabels", positions: I64) -> "PseudoLabels":
-    """The pseudo-labels of all other images."""
+def in_words(leaks: Sequence[Leak]) -> str:
+    """One line on leaks of a selection."""
+    images, first = len({leak.position for leak in leaks}), leaks[0]
+    what = f"{first.kind}{f', {first.change}' if first.change else ''}"
+    return f"{images} chosen image(s) are copies of test images, such as {first.key} of {first.test_key} ({what})"
+
+
+def without(labels: "PseudoLabels", positions: Sequence[int]) -> "PseudoLabels":
+    """The pseudo-labels of all other images.
+
+    Raises:
+        DataError: there are none.
+    """
     keep = ~np.isin(labels.positions, positions)
+    if not keep.any():
+        raise DataError("every image that could be chosen is a copy of a test image. Take another reference")
     scores = {name: values[keep] for name, values in labels.scores.items()}
     return replace(labels, positions=labels.positions[keep], labels=labels.labels[keep], scores=scores)
 

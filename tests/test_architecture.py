@@ -22,7 +22,20 @@ MAY_IMPORT = {
     "report": {"errors", "files"},
     **dict.fromkeys(LEAVES, LEAVES),
 }
-UNBOUND = {"__init__", "__main__", "api", "cli", "console", "demonstration", "diagnosis", "options", "packing", "teaching", "verifying"}
+UNBOUND = {
+    "__init__",
+    "__main__",
+    "api",
+    "cli",
+    "console",
+    "demonstration",
+    "diagnosis",
+    "leaking",
+    "options",
+    "packing",
+    "teaching",
+    "verifying",
+}
 
 
 def part_of(path: Path) -> str:

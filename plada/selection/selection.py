@@ -41,6 +41,9 @@ class SelectionReport:
     tried: tuple[Tried, ...]
     left_out: int  # target images that could not be read
     target_note: str  # how the target was split where that is not its publisher's, and counts that are not the known
+    leaks: tuple[Any, ...]  # plada.sources.leaks.Leak: chosen images that are near copies of test images
+    leaks_dropped: tuple[Any, ...]  # the same, of images that were left out for it
+    leaks_note: str  # why nothing could be checked, or nothing
     seconds: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,16 +1,20 @@
 """The look of an image: what changes it and what does not."""
 
 import io
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from plada.errors import DataError
+from plada.errors import Interrupted
 from plada.progress import Progress
 from plada.sources.decode import decode
-from plada.sources.looks import LOOK_BYTES, LOOK_SIDE, look, scan_looks
+from plada.sources.folder import FolderCollection, open_folder
+from plada.sources.looks import LOOK_BYTES, LOOK_SIDE, keep_looks, look, scan_looks
+from plada.sources.manifest import content_hash
 from tests.conftest import picture
 
 
@@ -50,17 +54,48 @@ def test_mirroring_permutes_the_look() -> None:
     assert np.array_equal(look(ImageOps.mirror(original)).reshape(LOOK_SIDE, LOOK_SIDE), cells[:, ::-1])
 
 
-def test_looks_of_a_collection_keep_their_places() -> None:
-    images = {0: stored(picture(0)), 1: b"no image", 2: stored(picture(2)), 3: b""}
+def folder_of(root: Path, count: int) -> FolderCollection:
+    """`count` pictures as PNG; the second is no image."""
+    root.mkdir()
+    for number in range(count):
+        (root / f"{number}.png").write_bytes(b"no image" if number == 1 else stored(picture(number)))
+    return open_folder(root)
+
+
+def test_looks_of_some_images_keep_their_places(tmp_path: Path) -> None:
+    collection = folder_of(tmp_path / "some", 4)
+    (tmp_path / "some" / "3.png").unlink()
     events: list[Progress] = []
-
-    def read(position: int) -> bytes:
-        if position == 3:
-            raise DataError("gone")
-        return images[position]
-
-    looks, readable = scan_looks(read, [2, 1, 0, 3], report=events.append)
+    made, readable = scan_looks(collection, [2, 1, 0, 3], report=events.append)
     assert readable.tolist() == [True, False, True, False]
-    assert np.array_equal(looks[0], look(picture(2))) and np.array_equal(looks[2], look(picture(0)))
-    assert not looks[1].any()
+    assert np.array_equal(made.looks[0], look(picture(2))) and np.array_equal(made.looks[2], look(picture(0)))
+    assert made.hashes[1].tobytes() == content_hash(b"no image")
+    assert not made.looks[[1, 3]].any() and not made.hashes[3].any()
     assert events[-1].done == 4
+
+
+def test_kept_looks_are_made_once_and_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection, path = folder_of(tmp_path / "all", 5), tmp_path / "looks.bin"
+
+    class Half:
+        """The same collection, interrupted behind its second chunk."""
+
+        location, keys, sizes, read = collection.location, collection.keys, collection.sizes, collection.read
+
+        def __len__(self) -> int:
+            return len(collection)
+
+        def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+            if start >= 4:
+                raise KeyboardInterrupt
+            return collection.stream(start, stop)
+
+    with pytest.raises(Interrupted):
+        keep_looks(Half(), path, chunk=2)
+    assert not path.exists()
+    (tmp_path / "all" / "0.png").unlink()  # done already: not read again
+    looks = keep_looks(collection, path, chunk=2)
+    assert np.array_equal(looks[0], look(picture(0))) and np.array_equal(looks[4], look(picture(4)))
+    assert not looks[1].any()
+    (tmp_path / "all" / "4.png").unlink()
+    assert np.array_equal(keep_looks(collection, path), looks)
