@@ -22,7 +22,7 @@ from plada.report.sheets import contact_sheet
 from plada.sources.datasets import DatasetSummary, list_datasets
 from plada.sources.known import KNOWN
 from plada.sources.reference import Reference, check_identity, find_reference, open_reference, plain_name
-from plada.sources.registry import open_source, open_target
+from plada.sources.registry import check_source, open_source, open_target
 from plada.sources.targets import Target
 from plada.trainer.export import EXPORTS
 from plada.trainer.student import TrainingSummary
@@ -99,6 +99,7 @@ def index(
         restart=restart,
         report=report,
     )
+    made = replace(made, source_note=check_source(source, collection))
     if not pack and pack_out is None:
         return made
     packed = make_pack(reference_name, pack_out, dimensions=pack_dimensions, home=root, report=report)

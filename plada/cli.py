@@ -94,6 +94,8 @@ def index(
             ["pack", f"{made.pack['path']}: {made.pack['bytes']} bytes, {made.pack['dimensions']} dimensions, {kept}"]
         )
     print_table(rows, title=f"index {made.name}")
+    if made.source_note:
+        print(f"{source}: {made.source_note}", file=sys.stderr)
     for example in made.examples:
         print(f"unreadable: {example}", file=sys.stderr)
     return None
@@ -173,6 +175,8 @@ def select(
         print(f"target {target}: {made.target_note}", file=sys.stderr)
     if made.leaks:
         print(f"warning: {in_words(made.leaks)}; --drop-leaks leaves them out", file=sys.stderr)
+    if made.leaks_note:
+        print(f"not checked for copies of test images: {made.leaks_note}", file=sys.stderr)
     if made.leaks_dropped:
         print(f"left out: {in_words(made.leaks_dropped)}", file=sys.stderr)
     if made.left_out:

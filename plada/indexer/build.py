@@ -33,6 +33,7 @@ class IndexSummary:
     path: str
     reused: int
     examples: tuple[str, ...]  # the first unreadable images: key, and why
+    source_note: str = ""  # counts of a registered reference that are not the known ones
     pack: Mapping[str, Any] | None = None  # what make_pack says of the pack, where one was asked for
 
     def to_dict(self) -> dict[str, Any]:

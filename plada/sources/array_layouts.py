@@ -103,11 +103,11 @@ def open_stl10(root: Path, ask: Ask) -> Target:
     return _arrays_target(root, ask, classes, pixels, labels)
 
 
-def find_medmnist(root: Path) -> dict[int, Path]:
-    """Side of the images to file, of the one MedMNIST set in a folder (or the file itself); empty if there is none."""
+def find_medmnist(root: Path) -> dict[tuple[str, int], Path]:
+    """(set, side of its images) to file, of the MedMNIST files in a folder, or of the one file that `root` is."""
     files = [root] if root.is_file() else sorted(root.glob("*mnist*.npz"))
     named = [(re.fullmatch(r"([a-z0-9]+mnist)(?:_(\d+))?\.npz", path.name), path) for path in files]
-    return {int(match[2] or 28): path for match, path in named if match}
+    return {(match[1], int(match[2] or 28)): path for match, path in named if match}
 
 
 def open_medmnist(root: Path, ask: Ask) -> Target:
@@ -117,12 +117,19 @@ def open_medmnist(root: Path, ask: Ask) -> Target:
         RequestError: several sizes are there and none is asked for, or not the one that is.
         DataError: a damaged file; a set of volumes or of several labels an image.
     """
-    there = find_medmnist(root)
+    found = find_medmnist(root)
+    sets = sorted({name for name, _ in found})
+    stem = ask.name if ask.name in sets else sets[0] if len(sets) == 1 else ""
+    if not stem:
+        raise RequestError(f"{root}: holds several sets ({', '.join(sets)}). Give the path of one file")
+    there = {side: path for (name, side), path in found.items() if name == stem}
     wanted = ask.options.get("size", str(next(iter(there))) if len(there) == 1 else "")
     file = {str(side): path for side, path in there.items()}.get(wanted)
     if file is None:
         sizes = ", ".join(map(str, sorted(there)))
-        raise RequestError(f"{root}: holds the sizes {sizes}. Say which one: {ask.name}:size={min(there)}")
+        raise RequestError(
+            f"{root}: holds the sizes {sizes}. Say which one: {stem}:size={min(there)}, or give a file's path"
+        )
     names = {"train": "train", "validation": "val", "test": "test"}
     pixels: dict[str, Pixels] = {part: ArchivedPixels(file, f"{name}_images") for part, name in names.items()}
     labels = {part: load_member(file, f"{name}_labels") for part, name in names.items()}
@@ -132,7 +139,6 @@ def open_medmnist(root: Path, ask: Ask) -> Target:
         elif found.ndim != 1:
             raise DataError(f"{file}: {found.shape[1:]} labels an image; only sets with one class an image are targets")
     count = 1 + max(int(found.max(initial=0)) for found in labels.values())
-    stem = file.stem.partition("_")[0]
     classes = MEDMNIST_CLASSES.get(stem, tuple(str(number) for number in range(count)))
     note = f"images of {pixels['train'].shape[1]} pixels" if len(there) > 1 else ""
     return _arrays_target(file, ask, classes, pixels, labels, note=note)

@@ -61,10 +61,10 @@ def open_flowers102(root: Path, ask: Ask) -> Target:
 def _numbers(path: Path, member: str) -> npt.NDArray[np.int64]:
     from scipy.io import loadmat  # type: ignore[import-untyped]
 
+    if not path.is_file():
+        raise DataError(f"{path}: missing, but a part of this set as published. Fetch it from the set's page")
     try:
         content: Any = loadmat(path, variable_names=[member])
         return np.asarray(content[member], np.int64).ravel()
-    except FileNotFoundError as err:
-        raise DataError(f"{path}: missing, but a part of this set as published. Fetch it from the set's page") from err
     except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as err:
         raise DataError(f"{path}: holds no numbers called '{member}' ({err}). Fetch the file again") from err

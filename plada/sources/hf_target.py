@@ -204,7 +204,8 @@ def _open_part(
     counts = []
     for file in files:
         try:
-            table = pq.read_table(file, columns=[columns.label, *_path_column(file, columns)])
+            with pq.ParquetFile(file) as parquet:
+                table = parquet.read(columns=[columns.label, *_path_column(parquet, columns)])
         except (OSError, pa.ArrowException) as err:
             raise DataError(f"{file}: cannot be read ({err}). Fetch it again") from err
         values.extend(table.column(columns.label).to_pylist())
@@ -231,8 +232,8 @@ def _open_part(
     return images, positions, values
 
 
-def _path_column(file: Path, columns: Columns) -> list[str]:
-    kind = pq.read_schema(file).field(columns.image).type
+def _path_column(parquet: Any, columns: Columns) -> list[str]:
+    kind = parquet.schema_arrow.field(columns.image).type
     return [f"{columns.image}.path"] if columns.nested and kind.get_field_index("path") >= 0 else []
 
 

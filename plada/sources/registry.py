@@ -9,7 +9,7 @@ import numpy as np
 from plada.errors import RequestError, UnknownName
 from plada.sources.builtin import open_digits, open_glyphs
 from plada.sources.collection import Collection
-from plada.sources.counts import count_note
+from plada.sources.counts import class_count, count_note, source_note
 from plada.sources.forms import open_collection
 from plada.sources.known import KNOWN, Known
 from plada.sources.layouts import LAYOUTS, find_layout, read_layout
@@ -49,6 +49,14 @@ def open_source(spec: str | Path, home: Path) -> Collection:
             raise RequestError(f"{text}: expected a folder of images or of tar files; there is none")
         return open_collection(text if _has_form(text) else path, cache=cache)
     raise _unknown("reference", text)
+
+
+def check_source(spec: str | Path, collection: Collection) -> str:
+    """What differs from the known counts where `spec` is a registered reference; empty if nothing, or nothing is known."""
+    known = KNOWN.get(str(spec))
+    if known is None or known.built_in or known.role == "target":
+        return ""
+    return source_note(known, len(collection), class_count(collection.keys))
 
 
 def open_target(spec: str | Path, home: Path, *, seed: int = 0) -> Target:
@@ -94,8 +102,10 @@ def _open_known(name: str, options: dict[str, str], home: Path, seed: int) -> Ta
     _check_split(name, known, which)
     try:
         seed = int(options.pop("seed", seed))
+        if seed < 0:
+            raise ValueError(f"{seed} is negative")
     except ValueError as err:
-        raise RequestError(f"{name}: seed is a whole number ({err})") from err
+        raise RequestError(f"{name}: seed is a whole number from 0 on ({err})") from err
     found = find_target(home, name)
     if found is None:
         not_here(home, name)
