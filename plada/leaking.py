@@ -111,20 +111,19 @@ def leaks(
 
 
 class SelectionCheck:
-    """Finds near copies of test images among the images of a selection; asked again, it reads only what is new.
+    """Finds near copies of test images among the images of a selection; asked again, it decodes only what is new.
 
-    `note` says why nothing can be checked: no test images, or a reference that is not here. The index alone is enough to
-    select, so the latter is no failure unless `must` says so.
+    `note` says why nothing can be checked: the reference is not here, or has changed. The index alone is enough to
+    select, so that is no failure unless `must` says so. Without test images there is nothing to check.
     """
 
     def __init__(
         self, test: Split | None, reference: Callable[[], Reference], *, must: bool = False, report: Report = silent
     ) -> None:
         self._report = report
-        self._checked: set[int] = set()
-        self._found: dict[int, list[Leak]] = {}
         self._collection: Collection | None = None
-        self.note = "" if test is not None and len(test) else "the target has no test images"
+        self._looks: Looks | None = None  # of all images seen so far
+        self.note = ""
         if test is not None and len(test):
             try:
                 self._collection = reference().collection
@@ -136,17 +135,33 @@ class SelectionCheck:
                 self._tests = read_tests(test.collection, test.positions, report=report)
 
     def __call__(self, positions: I64) -> tuple[Leak, ...]:
-        """Leaks among the images at `positions`."""
+        """Leaks among the images at `positions`, int64 [k]. Of a test image with very many copies not all are found at
+        once: ask again without those."""
         if self._collection is None:
             return ()
-        fresh = np.array(sorted(set(positions.tolist()) - self._checked), np.int64)
+        known = self._looks.positions if self._looks is not None else np.zeros(0, np.int64)
+        fresh = np.setdiff1d(positions, known)
         if len(fresh):
-            looks, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
-            blocks = _parts(looks)
-            for leak in find_leaks(self._tests, self._collection, blocks, images=len(fresh), report=self._report).found:
-                self._found.setdefault(leak.position, []).append(leak)
-            self._checked.update(fresh.tolist())
-        return tuple(leak for position in sorted(positions.tolist()) for leak in self._found.get(position, ()))
+            made, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
+            self._looks = made if self._looks is None else _joined(self._looks, made)
+        if self._looks is None:
+            return ()
+        wanted = _rows(self._looks, np.flatnonzero(np.isin(self._looks.positions, positions)))
+        blocks = _parts(wanted)
+        images = len(wanted.positions)
+        return find_leaks(self._tests, self._collection, blocks, images=images, report=self._report).found
+
+
+def _joined(first: Looks, second: Looks) -> Looks:
+    return Looks(
+        np.concatenate([first.positions, second.positions]),
+        np.concatenate([first.hashes, second.hashes]),
+        np.concatenate([first.looks, second.looks]),
+    )
+
+
+def _rows(looks: Looks, rows: I64 | slice) -> Looks:
+    return Looks(looks.positions[rows], looks.hashes[rows], looks.looks[rows])
 
 
 def in_words(leaks: Sequence[Leak]) -> str:
@@ -181,8 +196,7 @@ def _blocks(reference: Reference, looks: npt.NDArray[np.uint8]) -> Iterator[Look
 
 def _parts(looks: Looks) -> Iterator[Looks]:
     for start in range(0, len(looks.positions), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        yield Looks(looks.positions[rows], looks.hashes[rows], looks.looks[rows])
+        yield _rows(looks, slice(start, start + _BLOCK))
 
 
 def _neighbours(

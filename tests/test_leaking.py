@@ -83,6 +83,15 @@ def test_replacements_are_checked_as_well(places: tuple[Path, Path], index: Inde
     assert again
 
 
+def test_a_test_image_with_many_copies_loses_all_of_them(places: tuple[Path, Path]) -> None:
+    for quality in range(50, 90, 2):
+        shade(scene(205), True).save(places[0] / "own" / f"leak-many-{quality}.jpg", quality=quality)
+    plada.index(places[0], name="many", encoder="gradients")
+    made = plada.select("many", target=places[1], budget=10_000, drop_leaks=True)
+    assert made.report.images == 60 and len(made.report.leaks_dropped) == 2 * COPIED + 20
+    assert not [key for key in made.table["key"].to_pylist() if "leak" in key]
+
+
 def test_select_goes_on_where_the_reference_is_not_here(
     places: tuple[Path, Path], index: Index, tmp_path: Path
 ) -> None:

@@ -29,7 +29,6 @@ U8 = npt.NDArray[np.uint8]
 SAME_BYTES, NEAR_COPY = "same bytes", "near copy"
 THRESHOLD = 0.25  # of the score of a near copy; docs/log.md says how it was found
 _ALIKE = 0.7  # correlation of looks below which nobody looks closer
-_FEWEST, _MOST, _SHARE = 16, 128, 20_000  # candidates a test image: one in _SHARE of the reference, within bounds
 _STARTS = 3  # versions from which a pair is laid over each other
 # Levels of luma that re-encoding explains, and how many more weigh as much as an edge correlation of one.
 _LUMA_FREE, _LUMA_LEVELS = 2.5, 15.0
@@ -152,11 +151,16 @@ def find_leaks(
     return Leaks(found=named, tested=len(tests), compared=compared, unreadable=tests.unreadable, unread=unread)
 
 
+def candidates_of(images: int) -> int:
+    """Candidates a test image among so many: a copy is the first nearly always among 40 000, a crop not among millions."""
+    return min(max(4, images // 2500), 16) + min(images // 100_000, 112)
+
+
 def _match(
     tests: TestImages, blocks: Iterable[Looks], images: int, nearest: int | None, report: Report
 ) -> tuple[int, I64, I64]:
     """(images compared, pairs of the same bytes, pairs of like looks); pairs int64 [m, 2]: row of tests, position."""
-    best = Nearest(tests.versions, nearest or min(max(_FEWEST, images // _SHARE), _MOST))
+    best = Nearest(tests.versions, nearest or candidates_of(images))
     tracker = Tracker("compare", images, report)
     heads = tests.hashes[:, :8].copy().view(np.uint64)[:, 0]
     same: list[tuple[int, int]] = []
