@@ -156,7 +156,7 @@ def select(
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.select(
             index, target=target, budget=budget, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
-            weights=weights, recipe=pairs(recipe), out=out or Path(f"{Path(target).name}.plada"), sheet=sheet,
+            weights=weights, recipe=pairs(recipe), out=out or Path(f"{plain_target(target)}.plada"), sheet=sheet,
             table=table, drop_leaks=drop_leaks, seed=seed, device=device, home=home, report=report,
         ).report  # fmt: skip
     if as_json:
@@ -449,6 +449,11 @@ def options(
     ] = False,
 ) -> None:
     """Ship a classification task as labels for images that every client already holds."""
+
+
+def plain_target(target: str) -> str:
+    """What a payload is called where nobody says: a registered name without its options, the last part of a path."""
+    return target.partition(":")[0] if "/" not in target else Path(target).name
 
 
 def main() -> None:
