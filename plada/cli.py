@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,11 @@ from plada.options import (
     percent,
     seconds,
 )
+
+if TYPE_CHECKING:
+    from plada.leaking import LeakReport
+
+_SHOWN = 20  # leaks that are printed
 
 app = typer.Typer(
     name="plada",
@@ -156,7 +161,7 @@ def select(
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.select(
             index, target=target, budget=budget, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
-            weights=weights, recipe=pairs(recipe), out=out or Path(f"{plain_target(target)}.plada"), sheet=sheet,
+            weights=weights, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
             table=table, drop_leaks=drop_leaks, seed=seed, device=device, home=home, report=report,
         ).report  # fmt: skip
     if as_json:
@@ -285,6 +290,12 @@ def verify(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Hash every image.")] = False,
     sample: Annotated[int, typer.Option(min=0, help="Images that a quick check hashes.")] = 1000,
+    leaks: Annotated[
+        str | None, typer.Option(help="A target: look for near copies of its test images in the reference.")
+    ] = None,
+    index: Annotated[
+        str | None, typer.Option(help="Index whose neighbours are compared too. [default: one of these images]")
+    ] = None,
     seed: Seed = 0,
     home: Home = None,
     quiet: Quiet = False,
@@ -294,7 +305,10 @@ def verify(
     from plada.console import print_json, print_table, reporter
 
     with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.verify(reference, against=against, full=full, sample=sample, seed=seed, home=home, report=report)
+        made = plada.verify(
+            reference, against=against, full=full, sample=sample, leaks=leaks, index=index, seed=seed, home=home,
+            report=report,
+        )  # fmt: skip
     if as_json:
         print_json("summary", made.to_dict())
     else:
@@ -312,6 +326,8 @@ def verify(
             ["manifest", made.manifest],
         ]
         print_table(rows, title=f"verify {made.reference}")
+        if made.leaks is not None:
+            _show_leaks(made.leaks)
     if not made.ok:
         raise typer.Exit(ReferenceMismatch.exit_code)
 
@@ -451,7 +467,25 @@ def options(
     """Ship a classification task as labels for images that every client already holds."""
 
 
-def plain_target(target: str) -> str:
+def _show_leaks(found: "LeakReport") -> None:
+    from plada.console import print_table
+
+    compared = f"{found.tested} test images of {found.target} with {found.images} images"
+    title = f"{compared}: {found.same_bytes} of the same bytes, {found.near_copies} near copies"
+    if found.leaks:
+        rows = [[leak.test_key, leak.key, leak.kind, leak.change, f"{leak.score:.2f}"] for leak in found.leaks[:_SHOWN]]
+        print_table(rows, head=("test image", "in the reference", "kind", "change", "score"), title=title)
+    else:
+        print(title)
+    if len(found.leaks) > _SHOWN:
+        print(f"{len(found.leaks) - _SHOWN} more; --json has them all", file=sys.stderr)
+    if found.unreadable or found.unread:
+        print(f"not compared, unreadable: {found.unreadable} test images, {found.unread} candidates", file=sys.stderr)
+    if found.note:
+        print(f"without neighbours by embedding: {found.note}", file=sys.stderr)
+
+
+def _plain_target(target: str) -> str:
     """What a payload is called where nobody says: a registered name without its options, the last part of a path."""
     return target.partition(":")[0] if "/" not in target else Path(target).name
 

@@ -1,8 +1,8 @@
 """`plada verify`: are the images here the ones a manifest, a payload or an id speaks of?"""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plada.errors import RequestError
 from plada.files import home_directory
@@ -13,6 +13,9 @@ from plada.sources.manifest import Manifest, key_id, load_manifest
 from plada.sources.reference import manifest_path, open_reference, plain_name
 from plada.sources.registry import open_source
 from plada.sources.verify import SAMPLE, compare
+
+if TYPE_CHECKING:
+    from plada.leaking import LeakReport
 
 _LEAST_HEX = 8
 
@@ -39,10 +42,11 @@ class Verification:
     key_id: str
     content_id: str
     manifest: str
+    leaks: "LeakReport | None" = None  # where they were asked for
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        return {**asdict(self), "leaks": self.leaks.to_dict() if self.leaks is not None else None}
 
 
 def verify(
@@ -51,6 +55,8 @@ def verify(
     against: str | Path | None = None,
     full: bool = False,
     sample: int = SAMPLE,
+    leaks: str | Path | None = None,
+    index: str | Path | None = None,
     seed: int = 0,
     home: str | Path | None = None,
     report: Report = silent,
@@ -58,11 +64,30 @@ def verify(
     """Compare a reference with its manifest here, or with another one's file, a payload, or an id in hexadecimal.
 
     A quick check compares the number of images, all keys and sizes, and the hashes of a seeded sample; `full` hashes every
-    image. Where there is no manifest yet it is made, which reads every image once.
+    image. Where there is no manifest yet it is made, which reads every image once. `leaks` names a target whose test images
+    are looked for in the reference (`plada.leaking.leaks`), with the neighbours in `index`, or in the first that fits.
 
     Raises:
-        RequestError: `against` is nothing that can be understood. PayloadError, DataError: it is damaged.
+        RequestError: `against` is nothing that can be understood; a target without test images.
+        PayloadError, DataError: `against` is damaged. ReferenceMismatch: `index` is of other images.
     """
+    found = _verify(reference, against, full, sample, seed, home, report)
+    if leaks is None:
+        return found
+    from plada.leaking import leaks as find_leaks
+
+    return replace(found, leaks=find_leaks(reference, leaks, index=index, home=home, report=report))
+
+
+def _verify(
+    reference: str | Path,
+    against: str | Path | None,
+    full: bool,
+    sample: int,
+    seed: int,
+    home: str | Path | None,
+    report: Report,
+) -> Verification:
     if sample < 0:
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")
     root = home_directory(home)
@@ -132,7 +157,12 @@ def _compared(
         key_id=key_id(collection.keys).hex(),
         content_id="" if found else manifest.content_id.hex(),
         manifest=str(manifest.path),
-        **found.numbers(),
+        missing=found.missing,
+        added=found.added,
+        other_size=found.other_size,
+        other_bytes=found.other_bytes,
+        gone=found.gone,
+        hashed=found.hashed,
     )
 
 

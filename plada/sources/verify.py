@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,6 @@ class Differences:
         """Remember what is different at `key` if no smaller key differs."""
         if self._first_key is None or key < self._first_key:
             self._first_key, self.first = key, f"{key}: {what}"
-
-    def numbers(self) -> dict[str, int]:
-        """The counts by name."""
-        return {name: value for name, value in asdict(self).items() if isinstance(value, int)}
 
 
 def compare(
