@@ -471,12 +471,10 @@ def _show_leaks(found: "LeakReport") -> None:
     from plada.console import print_table
 
     compared = f"{found.tested} test images of {found.target} with {found.images} images"
-    title = f"{compared}: {found.same_bytes} of the same bytes, {found.near_copies} near copies"
+    print(f"{compared}: {found.same_bytes} of the same bytes, {found.near_copies} near copies")
     if found.leaks:
         rows = [[leak.test_key, leak.key, leak.kind, leak.change, f"{leak.score:.2f}"] for leak in found.leaks[:_SHOWN]]
-        print_table(rows, head=("test image", "in the reference", "kind", "change", "score"), title=title)
-    else:
-        print(title)
+        print_table(rows, head=("test image", "in the reference", "kind", "change", "score"))
     if len(found.leaks) > _SHOWN:
         print(f"{len(found.leaks) - _SHOWN} more; --json has them all", file=sys.stderr)
     if found.unreadable or found.unread:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
-from plada.files import home_directory
+from plada.files import home_directory, whole_file
 from plada.progress import Clock, Report, silent
 from plada.sources.collection import Collection
 from plada.sources.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
@@ -68,8 +68,8 @@ def leaks(
     """Look for copies of a target's test images in a reference: the same bytes, re-encoded, resized, cropped by a tenth,
     mirrored or flipped.
 
-    The looks of all images are kept beside the reference's manifest; the first check makes them, which takes one pass of
-    decoding. Neighbours by embedding are candidates too where an index of the same images is here: `index`, or the
+    The looks of all images are kept beside the reference's manifest; the first check takes them from an index of these
+    images, or makes them, which is one pass of decoding. Neighbours by embedding are candidates too where an index of the same images is here: `index`, or the
     first one found.
 
     Raises:
@@ -84,8 +84,10 @@ def leaks(
         collection = open_source(reference, root)
         opened = open_reference(plain_name(collection.location), collection, root, report=report)
     with clock("looks"):
-        name = f"looks-{opened.manifest.content_id.hex()[:16]}.bin"
-        looks = keep_looks(collection, manifest_folder(root, collection) / name, report=report)
+        path = manifest_folder(root, collection) / f"looks-{opened.manifest.content_id.hex()[:16]}.bin"
+        if not path.exists():
+            _copy_looks(opened, root, path)
+        looks = keep_looks(collection, path, report=report)
     with clock("tests"):
         tests = read_tests(task.test.collection, task.test.positions, report=report)
     with clock("neighbours"):
@@ -197,6 +199,23 @@ def _blocks(reference: Reference, looks: npt.NDArray[np.uint8]) -> Iterator[Look
 def _parts(looks: Looks) -> Iterator[Looks]:
     for start in range(0, len(looks.positions), _BLOCK):
         yield _rows(looks, slice(start, start + _BLOCK))
+
+
+def _copy_looks(reference: Reference, home: Path, path: Path) -> None:
+    """Write the looks that an index of the same images has, so that no image need be decoded again for them."""
+    from plada.retrieval.index import indexes, open_index
+
+    ids = (reference.manifest.key_id.hex(), reference.manifest.content_id.hex())
+    for name in indexes(home):
+        try:
+            index = open_index(name, home=home)
+            if (index.info["key_id"], index.info["content_id"]) == ids and index.has_looks():
+                with whole_file(path) as part, part.open("wb") as file:
+                    for looks in index.looks():
+                        file.write(looks.tobytes())
+                return
+        except PladaError:
+            continue  # they can be made without it
 
 
 def _neighbours(

@@ -68,7 +68,10 @@ def test_index_names_what_it_could_not_read(pictures: Path) -> None:
     (pictures / "n0" / "image_00.png").write_bytes(b"broken")
     done = call("index", pictures, "--name", "p", "--encoder", "gradients", "--quiet")
     assert done.exit_code == 0
-    assert done.stderr == "unreadable: n0/image_00: not an image of a known kind (JPEG, PNG, GIF, WEBP, BMP, PPM, TIFF): begins with b'broken'\n"
+    assert (
+        done.stderr
+        == "unreadable: n0/image_00: not an image of a known kind (JPEG, PNG, GIF, WEBP, BMP, PPM, TIFF): begins with b'broken'\n"
+    )
 
 
 def test_select(glyph_home: Path, tmp_path: Path) -> None:

@@ -98,6 +98,17 @@ class Index:
         for batch in self._open()[1].to_batches(columns=columns, batch_size=batch_size, scan_in_order=True):
             yield readable_rows(batch)
 
+    def has_looks(self) -> bool:
+        """Whether the index was made by a plada that keeps looks (format 2)."""
+        return "look" in self._open()[1].schema.names
+
+    def looks(self, batch_size: int = 65_536) -> Iterator[npt.NDArray[np.uint8]]:
+        """Looks of all images in order, in blocks uint8 [m, LOOK_BYTES]; zeros for an unreadable image."""
+        for batch in self._open()[1].to_batches(columns=["look"], batch_size=batch_size, scan_in_order=True):
+            column = batch.column("look")
+            raw = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, column.type.byte_width)
+            yield raw[column.offset : column.offset + len(column)]
+
     def vectors(self, positions: npt.ArrayLike) -> npt.NDArray[np.float16]:
         """Embeddings of some images in the order asked for, float16 [k, d].
 

@@ -1,5 +1,6 @@
 """A reference on this machine: the collection, and the manifest that says which images it is made of."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from plada.errors import ReferenceMismatch
+from plada.errors import DataError, ReferenceMismatch
 from plada.files import write_json
 from plada.progress import Report, silent
 from plada.sources.collection import Collection
@@ -85,7 +86,8 @@ def open_reference(name: str, collection: Collection, home: Path, *, report: Rep
     images that are used are hashed again when they are read (`Reference.read`).
     """
     path = manifest_path(home, collection)
-    if path.exists():
+    # One that is damaged or of an older format is made again, like one that does not fit: it only says what the images are.
+    with contextlib.suppress(DataError):
         manifest = load_manifest(path)
         if _fits(manifest, collection):
             return Reference(name, collection, manifest, reused=True)

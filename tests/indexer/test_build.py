@@ -232,7 +232,10 @@ def test_rows_of_another_collection_are_noticed_before_publishing(pictures: Path
     zeros = np.zeros((2, 16), np.uint8)
     vectors = np.full((2, 4), 0.5, np.float16)
     sizes, sides = np.ones(2, np.int64), np.ones(2, np.int32)
-    store.append(Rows(0, vectors, zeros, sizes, sides, sides, np.zeros((2, LOOK_BYTES), np.uint8), ["", ""]), pa.array(["a", "b"]))
+    store.append(
+        Rows(0, vectors, zeros, sizes, sides, sides, np.zeros((2, LOOK_BYTES), np.uint8), ["", ""]),
+        pa.array(["a", "b"]),
+    )
     info: dict[str, Any] = {"dimension": 4}
     manifest = home / "m.parquet"
     with pytest.raises(DataError, match="the rows from 0 on are not those"):

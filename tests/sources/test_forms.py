@@ -15,6 +15,7 @@ import plada
 from plada.errors import DataError, RequestError
 from plada.sources.collection import Collection
 from plada.sources.forms import open_collection
+from plada.sources.parquet import ParquetCollection
 from plada.sources.scan import scan_manifest
 from tests.sources.test_collections import as_tars
 
@@ -271,12 +272,13 @@ def test_parquet_reads_each_row_group_once_when_it_streams(
 ) -> None:
     found = open_collection(as_parquet(pictures, tmp_path / "hf"))
     loads: list[tuple[str, int]] = []
-    load = type(found)._load  # type: ignore[attr-defined]
-    monkeypatch.setattr(
-        type(found),
-        "_load",
-        lambda self, path, part, group: loads.append((path, group)) or load(self, path, part, group),
-    )
+    load = ParquetCollection._load
+
+    def counted(self: ParquetCollection, path: str, part: int, group: int) -> object:
+        loads.append((path, group))
+        return load(self, path, part, group)
+
+    monkeypatch.setattr(ParquetCollection, "_load", counted)
     monkeypatch.setattr("plada.sources.parquet._HELD", 0)
     assert sum(1 for _ in found.stream(0, 24)) == 24
     assert len(loads) == len(set(loads)) == 5

@@ -19,7 +19,9 @@ from plada.sources import listing
 from plada.sources import tars as tarred
 from plada.sources.folder import open_folder
 from plada.sources.listing import Listing, ListingWriter, load_listing
+from plada.sources.storage import Files
 from plada.sources.tars import open_tars
+from plada.sources.tarwalk import Members, walk_tar
 from tests.sources.test_collections import as_tars
 
 
@@ -103,9 +105,13 @@ def test_tars_are_walked_again_when_one_changed(
     monkeypatch.setattr(listing, "SPILL", 5)
     tars, cache = as_tars(pictures, tmp_path / "tars"), tmp_path / "cache"
     aged(tars)
-    walked = []
-    walk = tarred.walk_tar
-    monkeypatch.setattr(tarred, "walk_tar", lambda files, path, size: walked.append(path) or walk(files, path, size))
+    walked: list[str] = []
+
+    def counted(files: Files, path: str, length: int) -> Members:
+        walked.append(path)
+        return walk_tar(files, path, length)
+
+    monkeypatch.setattr(tarred, "walk_tar", counted)
     one = open_tars(tars, cache=cache)
     assert len(walked) == 3
     two = open_tars(tars, cache=cache)
@@ -174,7 +180,7 @@ def test_long_names_and_folders_are_read_in_every_dialect(kind: int, tmp_path: P
     with tarfile.open(tmp_path / "n1.tar", "w", format=kind) as tar:
         for name in ("plain.jpg", long, "after.png"):
             member = tarfile.TarInfo(name)
-            member.size, member.mtime = 5, 1.5  # type: ignore[assignment]
+            member.size, member.mtime = 5, 1.5
             tar.addfile(member, io.BytesIO(name[-5:].encode()))
         folder = tarfile.TarInfo("sub.jpg")
         folder.type = tarfile.DIRTYPE

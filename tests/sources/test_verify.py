@@ -162,3 +162,38 @@ def test_the_command_says_it_and_exits_with_4(copy: Path, manifest: Path) -> Non
     assert run.exit_code == 4
     summary = json.loads(run.stdout.splitlines()[-1])
     assert (summary["type"], summary["ok"], summary["missing"], summary["mode"]) == ("summary", False, 1, "full")
+
+
+def test_copies_of_test_images_are_looked_for(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image, ImageOps
+
+    from plada.sources import looks
+    from tests.sources.test_leaks import scene
+
+    target = tmp_path / "target"
+    for part, first in (("train", 100), ("test", 110)):
+        for label in ("a", "b"):
+            (target / part / label).mkdir(parents=True)
+            for number in range(3):
+                scene(first + 5 * (label == "b") + number).save(target / part / label / f"{number}.png")
+    ImageOps.mirror(Image.open(target / "test" / "b" / "1.png")).save(pictures / "n2" / "copy.jpg", quality=60)
+    made = plada.verify(pictures, leaks=target)
+    assert made.leaks is not None
+    assert [(leak.test_key, leak.key, leak.change) for leak in made.leaks.leaks] == [("b/1", "n2/copy", "mirrored")]
+    run = CliRunner().invoke(app, ["verify", str(pictures), "--leaks", str(target), "-q"])
+    assert run.exit_code == 0
+    assert "1 near copies" in run.output
+    assert "n2/copy" in run.output
+    assert "no index of these images is here" in run.output
+    # The indexer made the looks already: nothing is decoded for them.
+    plada.index(pictures, name="p", encoder="gradients")
+    kept = next((tmp_path / "home" / "references").glob("*/looks-*.bin"))
+    before = kept.read_bytes()
+    kept.unlink()
+    monkeypatch.setattr(looks, "look", lambda _: pytest.fail("made again"))
+    again = plada.verify(pictures, leaks=target)
+    assert again.leaks is not None
+    assert (again.leaks.index, again.leaks.near_copies) == ("p", 1)
+    assert kept.read_bytes() == before
+    with pytest.raises(RequestError, match="unknown target"):
+        plada.verify(pictures, leaks="nothing")
