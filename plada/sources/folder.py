@@ -6,35 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from plada.sources.collection import is_image_name, key_of, stream_by_position
-from plada.sources.listing import Listing, ListingWriter, load_listing, settled
+from plada.sources.listing import Listed, ListingWriter, load_listing, settled
 from plada.sources.storage import Files, LocalFiles, slug, suffix_of, walk
 
 
 @dataclass(frozen=True, slots=True)
-class FolderCollection:
+class FolderCollection(Listed):
     """Image files below a root, canonical order. Hidden files and folders, and other extensions, do not count."""
 
-    files: Files
-    listing: Listing  # a part is a file extension: path = key + part
-
-    @property
-    def location(self) -> str:
-        return self.files.location
-
-    @property
-    def keys(self) -> Any:
-        return self.listing.keys
-
-    @property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        return self.listing.sizes
-
-    def __len__(self) -> int:
-        return len(self.listing)
+    files: Files  # a part of the listing is a file extension: path = key + part
 
     def read(self, position: int) -> bytes:
         suffix = self.listing.parts[self.listing.part_of[position]]
@@ -53,7 +34,7 @@ def open_folder(root: Path | Files, *, cache: Path | None = None) -> FolderColle
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
     kept = cache / slug(files.location) if cache is not None else None
     if kept is not None and (listing := load_listing(kept, lambda note: _unchanged(files, note))) is not None:
-        return FolderCollection(files, listing)
+        return FolderCollection(files.location, listing, files)
     start, folders, suffixes = time.time_ns(), dict[str, str](), dict[str, int]()
     with ListingWriter(files.location, folder=kept, place=lambda part, _, key: key + part) as writer:
         for path, entry in walk(files):
@@ -63,7 +44,7 @@ def open_folder(root: Path | Files, *, cache: Path | None = None) -> FolderColle
                 suffix = suffix_of(path)
                 writer.add(key_of(path), entry.size, suffixes.setdefault(suffix, len(suffixes)), 0)
         note = {"form": "folder", "folders": settled(folders, start)}
-        return FolderCollection(files, writer.finish(tuple(suffixes), note))
+        return FolderCollection(files.location, writer.finish(tuple(suffixes), note), files)
 
 
 def _unchanged(files: Files, note: dict[str, Any]) -> bool:

@@ -5,41 +5,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from plada.errors import DataError, RequestError
 from plada.extras import require
 from plada.sources.columns import Columns, find_columns, keys_of
-from plada.sources.listing import Listing, ListingWriter
+from plada.sources.listing import Listed, ListingWriter
 from plada.sources.storage import open_files
 
 _TAKE = 256  # images of one request when they are streamed
 
 
 @dataclass(frozen=True, slots=True)
-class LanceCollection:
-    """Images in one version of a Lance data set; how many bytes each has is known only when it is read."""
+class LanceCollection(Listed):
+    """Images in one version of a Lance data set; how many bytes each has is known only when it is read. An offset of the
+    listing is a row, in the data set's own order."""
 
-    location: str
     version: int
     columns: Columns
-    listing: Listing  # an offset is a row, in the data set's own order
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
-
-    @property
-    def keys(self) -> Any:
-        return self.listing.keys
-
-    @property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        return self.listing.sizes
-
-    def __len__(self) -> int:
-        return len(self.listing)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The open data set does not travel to another process; it is opened there anew.
-        return LanceCollection, (self.location, self.version, self.columns, self.listing)
+        return LanceCollection, (self.location, self.listing, self.version, self.columns)
 
     def read(self, position: int) -> bytes:
         return self._take([position])[0]
@@ -86,7 +73,7 @@ def open_lance(place: str) -> LanceCollection:
         for batch in dataset.to_batches(columns=[columns.key], batch_size=65_536, scan_in_order=True):
             writer.add_rows(keys_of(batch.column(0), location), None, 0, np.arange(at, at + batch.num_rows))
             at += batch.num_rows
-        return LanceCollection(location, int(dataset.version), columns, writer.finish((location,)))
+        return LanceCollection(location, writer.finish((location,)), int(dataset.version), columns)
 
 
 def _dataset(location: str, version: int | None) -> Any:

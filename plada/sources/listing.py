@@ -51,6 +51,25 @@ class Listing:
         return len(self.keys)
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What every collection with a listing has in common; see plada.sources.collection.Collection."""
+
+    location: str
+    listing: Listing
+
+    @property
+    def keys(self) -> Any:
+        return self.listing.keys
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        return self.listing.sizes
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+
 @dataclass
 class ListingWriter:
     """Takes images in any order and puts them into canonical order; what is fed in order costs no sort.

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from plada.errors import DataError
 from plada.sources.columns import Columns, find_columns, keys_of
-from plada.sources.listing import Listing, ListingWriter
+from plada.sources.listing import Listed, ListingWriter
 from plada.sources.storage import Files, LocalFiles
 from plada.sources.tars import shards
 
@@ -38,26 +38,14 @@ class _Groups:
 
 
 @dataclass(frozen=True, slots=True)
-class ParquetCollection:
-    """Images in parquet files; how many bytes each has is known only when it is read."""
+class ParquetCollection(Listed):
+    """Images in parquet files; how many bytes each has is known only when it is read. A part of the listing is a file, an
+    offset a row of it."""
 
-    location: str
     files: Files
     columns: Columns
-    listing: Listing  # a part is a file, an offset a row of it
     starts: tuple[npt.NDArray[np.int64], ...]  # of each file: first row of each row group, and the number of rows
     groups: _Groups = field(default_factory=_Groups, repr=False, compare=False)
-
-    @property
-    def keys(self) -> Any:
-        return self.listing.keys
-
-    @property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        return self.listing.sizes
-
-    def __len__(self) -> int:
-        return len(self.listing)
 
     def read(self, position: int) -> bytes:
         part, row = int(self.listing.part_of[position]), int(self.listing.offsets[position])
@@ -142,7 +130,7 @@ def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
                 raise DataError(f"{files.show(path)}: not a whole parquet file ({err}). Fetch it again") from err
         listing = writer.finish(tuple(paths))
     assert columns is not None
-    return ParquetCollection(location, files, columns, listing, tuple(starts))
+    return ParquetCollection(location, listing, files, columns, tuple(starts))
 
 
 def _list(file: Any, columns: Columns, where: str, number: int, writer: ListingWriter) -> None:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from plada.errors import DataError
 from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
-from plada.sources.listing import Listing, ListingWriter, load_listing, settled
+from plada.sources.listing import Listed, Listing, ListingWriter, load_listing, settled
 from plada.sources.storage import Files, LocalFiles, slug, walk
 from plada.sources.tarwalk import Members, walk_tar
 
@@ -35,24 +35,11 @@ _WALKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class TarCollection:
+class TarCollection(Listed):
     """Images inside tar files; `form` is tars (one a synset) or webdataset."""
 
-    location: str
     files: Files
     form: str
-    listing: Listing  # a part is a tar
-
-    @property
-    def keys(self) -> Any:
-        return self.listing.keys
-
-    @property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        return self.listing.sizes
-
-    def __len__(self) -> int:
-        return len(self.listing)
 
     def read(self, position: int) -> bytes:
         listing = self.listing
@@ -121,7 +108,7 @@ def open_tars(
     if kept is not None and note["shards"]:
         listing = load_listing(kept, lambda saved: {name: saved.get(name) for name in note} == note)
         if listing is not None:
-            return TarCollection(location, files, form or _form_of(files, tars, listing), listing)
+            return TarCollection(location, listing, files, form or _form_of(files, tars, listing))
     paths = tuple(sorted(tars, key=lambda path: path.removesuffix(".tar") + "/"))
     walked = _walk_all(files, [(path, tars[path].size) for path in paths])
     first = list(islice(walked, 1))
@@ -132,7 +119,7 @@ def open_tars(
             if len(images):
                 keys = _keys(members.names.take(pa.array(images)), _prefix(paths[number], members), told)
                 writer.add_rows(keys, members.sizes[images], number, members.offsets[images])
-        return TarCollection(location, files, told, writer.finish(paths, note))
+        return TarCollection(location, writer.finish(paths, note), files, told)
 
 
 def shards(files: Files, suffix: str) -> Iterator[tuple[str, Any]]:
