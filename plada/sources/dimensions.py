@@ -4,6 +4,7 @@ import io
 import struct
 
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+_JFIF, _TABLE = b"\xff\xe0\x00\x10", b"\xff\xdb\x00\x43"
 _SPECIAL = _SOF | {0x01, 0xFF, *range(0xD0, 0xD9)}  # besides frames: fill bytes, and markers without a length
 
 
@@ -21,7 +22,8 @@ def dimensions(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg(data: bytes) -> tuple[int, int]:
-    at = 2
+    # What libjpeg writes unless told otherwise: a JFIF header of 18 bytes and two tables of 69, each of known length.
+    at = 158 if data[20:24] == data[89:93] == _TABLE and data[2:6] == _JFIF else 2
     while data[at] == 0xFF:
         marker = data[at + 1]
         if marker not in _SPECIAL:
