@@ -296,6 +296,7 @@ def verify(
     index: Annotated[
         str | None, typer.Option(help="Index whose neighbours are compared too. [default: one of these images]")
     ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write the leaks as pairs of pictures (PNG).")] = None,
     seed: Seed = 0,
     home: Home = None,
     quiet: Quiet = False,
@@ -306,8 +307,8 @@ def verify(
 
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.verify(
-            reference, against=against, full=full, sample=sample, leaks=leaks, index=index, seed=seed, home=home,
-            report=report,
+            reference, against=against, full=full, sample=sample, leaks=leaks, index=index, sheet=sheet, seed=seed,
+            home=home, report=report,
         )  # fmt: skip
     if as_json:
         print_json("summary", made.to_dict())

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
 from plada.files import home_directory, whole_file
 from plada.progress import Clock, Report, silent
+from plada.report.sheets import contact_sheet
 from plada.sources.collection import Collection
+from plada.sources.decode import decode
 from plada.sources.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
 from plada.sources.looks import Looks, keep_looks, scan_looks
 from plada.sources.reference import Reference, manifest_folder, open_reference, plain_name
@@ -29,6 +31,7 @@ I64 = npt.NDArray[np.int64]
 
 NEIGHBOURS = 8  # candidates a test image that an index adds
 _BLOCK = 8192
+_PICTURED = 40  # pairs of a contact sheet
 _EMBEDDED = 64
 
 
@@ -62,6 +65,7 @@ def leaks(
     target: str | Path,
     *,
     index: str | Path | None = None,
+    sheet: str | Path | None = None,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> LeakReport:
@@ -71,6 +75,8 @@ def leaks(
     The looks of all images are kept beside the reference's manifest; the first check takes them from an index of these
     images, or makes them, which is one pass of decoding. Neighbours by embedding are candidates too where an index of the same images is here: `index`, or the
     first one found.
+
+    The first pairs go to a contact sheet `sheet` if given, test image on the left.
 
     Raises:
         RequestError: the target has no test images. ReferenceMismatch: `index` was made of other images.
@@ -94,6 +100,8 @@ def leaks(
         neighbours, used, note = _neighbours(opened, index, root, task.test, tests, report)
     with clock("compare"):
         found = find_leaks(tests, collection, _blocks(opened, looks), neighbours=neighbours, report=report)
+    if sheet is not None:
+        _write_sheet(found.found, task.test.collection, collection, Path(sheet), title=f"{task.name} in {opened.name}")
     same = sum(leak.kind == SAME_BYTES for leak in found.found)
     return LeakReport(
         reference=collection.location,
@@ -199,6 +207,18 @@ def _blocks(reference: Reference, looks: npt.NDArray[np.uint8]) -> Iterator[Look
 def _parts(looks: Looks) -> Iterator[Looks]:
     for start in range(0, len(looks.positions), _BLOCK):
         yield _rows(looks, slice(start, start + _BLOCK))
+
+
+def _write_sheet(found: Sequence[Leak], tests: Collection, reference: Collection, path: Path, *, title: str) -> None:
+    """Pairs to look at: what the check found is for a person to judge."""
+    rows = [
+        (
+            f"{leak.test_key} = {leak.key} ({leak.change or leak.kind}, {leak.score:.2f})",
+            [decode(tests.read(leak.test)), decode(reference.read(leak.position))],
+        )
+        for leak in found[:_PICTURED]
+    ]
+    contact_sheet(rows, path, title=f"{title}: {len(rows)} of {len(found)} leaks")
 
 
 def _copy_looks(reference: Reference, home: Path, path: Path) -> None:

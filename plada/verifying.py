@@ -57,6 +57,7 @@ def verify(
     sample: int = SAMPLE,
     leaks: str | Path | None = None,
     index: str | Path | None = None,
+    sheet: str | Path | None = None,
     seed: int = 0,
     home: str | Path | None = None,
     report: Report = silent,
@@ -65,7 +66,8 @@ def verify(
 
     A quick check compares the number of images, all keys and sizes, and the hashes of a seeded sample; `full` hashes every
     image. Where there is no manifest yet it is made, which reads every image once. `leaks` names a target whose test images
-    are looked for in the reference (`plada.leaking.leaks`), with the neighbours in `index`, or in the first that fits.
+    are looked for in the reference (`plada.leaking.leaks`), with the neighbours in `index`, or in the first that fits; pairs
+    found go to the contact sheet `sheet`.
 
     Raises:
         RequestError: `against` is nothing that can be understood; a target without test images.
@@ -76,7 +78,7 @@ def verify(
         return found
     from plada.leaking import leaks as find_leaks
 
-    return replace(found, leaks=find_leaks(reference, leaks, index=index, home=home, report=report))
+    return replace(found, leaks=find_leaks(reference, leaks, index=index, sheet=sheet, home=home, report=report))
 
 
 def _verify(

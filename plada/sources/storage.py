@@ -221,6 +221,7 @@ def _open_remote(url: str) -> tuple[Files, str]:
         bare, pattern = head, last
     try:
         system, root = fsspec.core.url_to_fs(bare)
+        system.invalidate_cache()  # a listing of earlier in this process may be stale
         info = system.info(root)
     except (ImportError, ValueError) as err:
         raise RequestError(f"{url}: cannot be read here ({_reason(err)}). Install what it names") from err

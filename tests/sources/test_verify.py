@@ -176,8 +176,11 @@ def test_copies_of_test_images_are_looked_for(pictures: Path, tmp_path: Path, mo
             (target / part / label).mkdir(parents=True)
             for number in range(3):
                 scene(first + 5 * (label == "b") + number).save(target / part / label / f"{number}.png")
-    ImageOps.mirror(Image.open(target / "test" / "b" / "1.png")).save(pictures / "n2" / "copy.jpg", quality=60)
-    made = plada.verify(pictures, leaks=target)
+    with Image.open(target / "test" / "b" / "1.png") as original:
+        ImageOps.mirror(original).save(pictures / "n2" / "copy.jpg", quality=60)
+    made = plada.verify(pictures, leaks=target, sheet=tmp_path / "pairs.png")
+    with Image.open(tmp_path / "pairs.png") as pairs:
+        assert pairs.width > 100
     assert made.leaks is not None
     assert [(leak.test_key, leak.key, leak.change) for leak in made.leaks.leaks] == [("b/1", "n2/copy", "mirrored")]
     run = CliRunner().invoke(app, ["verify", str(pictures), "--leaks", str(target), "-q"])
