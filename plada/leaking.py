@@ -19,6 +19,7 @@ from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
 from plada.sources.looks import Looks, keep_looks, scan_looks
+from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, manifest_folder, open_reference, plain_name
 from plada.sources.registry import open_source, open_target
 from plada.sources.targets import Split
@@ -197,11 +198,10 @@ def without(labels: "PseudoLabels", positions: Sequence[int]) -> "PseudoLabels":
 def _blocks(reference: Reference, looks: npt.NDArray[np.uint8]) -> Iterator[Looks]:
     at = 0
     for table in reference.manifest.blocks(["hash"]):
-        column = table.column("hash").combine_chunks()
-        raw = np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(len(column), -1)
-        rows = np.arange(at, at + len(column), dtype=np.int64)
-        yield from _parts(Looks(rows, raw, looks[at : at + len(column)]))
-        at += len(column)
+        stop = at + table.num_rows
+        hashes = binary_rows(table.column("hash"))
+        yield from _parts(Looks(np.arange(at, stop, dtype=np.int64), hashes, looks[at:stop]))
+        at = stop
 
 
 def _parts(looks: Looks) -> Iterator[Looks]:
@@ -221,15 +221,28 @@ def _write_sheet(found: Sequence[Leak], tests: Collection, reference: Collection
     contact_sheet(rows, path, title=f"{title}: {len(rows)} of {len(found)} leaks")
 
 
-def _copy_looks(reference: Reference, home: Path, path: Path) -> None:
-    """Write the looks that an index of the same images has, so that no image need be decoded again for them."""
+def _ids(reference: Reference) -> tuple[str, str]:
+    return reference.manifest.key_id.hex(), reference.manifest.content_id.hex()
+
+
+def _indexes_of(reference: Reference, home: Path) -> Iterator["Index"]:
+    """The indexes of these very images; one that cannot be opened is none of them."""
     from plada.retrieval.index import indexes, open_index
 
-    ids = (reference.manifest.key_id.hex(), reference.manifest.content_id.hex())
     for name in indexes(home):
         try:
             index = open_index(name, home=home)
-            if (index.info["key_id"], index.info["content_id"]) == ids and index.has_looks():
+        except PladaError:
+            continue
+        if (index.info["key_id"], index.info["content_id"]) == _ids(reference):
+            yield index
+
+
+def _copy_looks(reference: Reference, home: Path, path: Path) -> None:
+    """Write the looks that an index of the same images has, so that no image need be decoded again for them."""
+    for index in _indexes_of(reference, home):
+        try:
+            if index.has_looks():
                 with whole_file(path) as part, part.open("wb") as file:
                     for looks in index.looks():
                         file.write(looks.tobytes())
@@ -242,10 +255,10 @@ def _neighbours(
     reference: Reference, name: str | Path | None, home: Path, test: Split, tests: TestImages, report: Report
 ) -> tuple[I64 | None, str | None, str]:
     """(positions int64 [n, k] of each test image's neighbours, the index's name, why there are none)."""
-    from plada.retrieval.index import indexes, open_index
+    from plada.retrieval.index import open_index
 
-    ids = (reference.manifest.key_id.hex(), reference.manifest.content_id.hex())
     if name is not None:
+        ids = _ids(reference)
         index = open_index(name, home=home)
         if (index.info["key_id"], index.info["content_id"]) != ids:
             raise ReferenceMismatch(
@@ -255,13 +268,11 @@ def _neighbours(
                 found=index.info["content_id"],
             )
         return _nearest(index, test, tests, report), index.name, ""
-    for candidate in indexes(home):
+    for index in _indexes_of(reference, home):
         try:
-            index = open_index(candidate, home=home)
-            if (index.info["key_id"], index.info["content_id"]) == ids:
-                return _nearest(index, test, tests, report), index.name, ""
+            return _nearest(index, test, tests, report), index.name, ""
         except PladaError as err:
-            return None, None, f"index '{candidate}' could not be used: {err}"
+            return None, None, f"index '{index.name}' could not be used: {err}"
     return None, None, "no index of these images is here"
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from plada.errors import DataError, Unreadable
 from plada.indexer.encoders import Encoder
 from plada.progress import Tracker
-from plada.sources.collection import Collection
+from plada.sources.collection import Collection, changed_size
 from plada.sources.decode import decode
 from plada.sources.looks import LOOK_BYTES, look
 from plada.sources.manifest import HASH_BYTES, content_hash
@@ -62,10 +62,7 @@ def embed_rows(
         rows.hashes[row] = np.frombuffer(content_hash(data), np.uint8)
         rows.sizes[row] = len(data)
         if 0 <= listed[row] != len(data):
-            raise DataError(
-                f"{collection.location}: {collection.keys[start + row]} had {listed[row]} bytes when it was listed and has "
-                f"{len(data)} now; the files are changing. Wait until they are whole, and run again"
-            )
+            raise changed_size(collection, start + row, len(data))
         try:
             image = decode(data)
         except Unreadable as err:

@@ -22,7 +22,16 @@ from plada.extras import require
 from plada.files import write_json
 from plada.indexer.embed import Rows
 from plada.sources.looks import LOOK_BYTES
-from plada.sources.manifest import HASH_BYTES, READABLE, Block, Manifest, ManifestWriter, key_id, load_manifest
+from plada.sources.manifest import (
+    HASH_BYTES,
+    READABLE,
+    Block,
+    Manifest,
+    ManifestWriter,
+    binary_rows,
+    key_id,
+    load_manifest,
+)
 
 FORMAT = 2  # 1 had no looks; it is still read
 TABLE = "images"
@@ -173,7 +182,7 @@ class Store:
                     Block(
                         keys=own,
                         sizes=numbers["size"],
-                        hashes=_bytes_of(batch.column("hash")),
+                        hashes=binary_rows(batch.column("hash")),
                         width=numbers["width"],
                         height=numbers["height"],
                         status=[reason or READABLE for reason in reasons],
@@ -238,11 +247,6 @@ def readable_rows(batch: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.flo
         positions = positions[column.is_valid().to_numpy(zero_copy_only=False)]
     # flatten() leaves the nulls out and honours the slice; .values would do neither.
     return positions, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
-
-
-def _bytes_of(column: Any) -> npt.NDArray[np.uint8]:
-    raw = np.frombuffer(column.buffers()[1], np.uint8)
-    return raw.reshape(-1, HASH_BYTES)[column.offset : column.offset + len(column)]
 
 
 def _chunked(keys: Any) -> Any:

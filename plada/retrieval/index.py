@@ -19,6 +19,7 @@ from plada.indexer.encoders import Encoder, reload_encoder
 from plada.indexer.store import TABLE, Store, connect, readable_rows
 from plada.retrieval.knn import exact_search
 from plada.sources.decode import decode
+from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, open_reference
 from plada.sources.registry import open_source
 
@@ -105,9 +106,7 @@ class Index:
     def looks(self, batch_size: int = 65_536) -> Iterator[npt.NDArray[np.uint8]]:
         """Looks of all images in order, in blocks uint8 [m, LOOK_BYTES]; zeros for an unreadable image."""
         for batch in self._open()[1].to_batches(columns=["look"], batch_size=batch_size, scan_in_order=True):
-            column = batch.column("look")
-            raw = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, column.type.byte_width)
-            yield raw[column.offset : column.offset + len(column)]
+            yield binary_rows(batch.column("look"))
 
     def vectors(self, positions: npt.ArrayLike) -> npt.NDArray[np.float16]:
         """Embeddings of some images in the order asked for, float16 [k, d].

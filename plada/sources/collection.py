@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from plada.errors import DataError
 from plada.sources.storage import suffix_of
 
 IMAGE_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
@@ -51,6 +52,14 @@ def stream_by_position(collection: Collection, start: int, stop: int) -> Iterato
     """`stream` for collections in which any order is as cheap as another."""
     for position in range(start, stop):
         yield position, collection.read(position)
+
+
+def changed_size(collection: Collection, position: int, found: int) -> DataError:
+    """What to say of an image that has other bytes than when it was listed."""
+    return DataError(
+        f"{collection.location}: {collection.keys[position]} had {collection.sizes[position]} bytes when it was listed and "
+        f"has {found} now; the files are changing. Wait until they are whole, and run again"
+    )
 
 
 def key_of(path: str) -> str:

@@ -324,9 +324,18 @@ def _table_of(block: Block) -> Any:
 
 def _hashes_of(table: Any) -> npt.NDArray[np.uint8]:
     """uint8 [n, 16] of the column `hash`."""
+    return binary_rows(table.column("hash"))
+
+
+def binary_rows(column: Any) -> npt.NDArray[np.uint8]:
+    """uint8 [n, width] of a pyarrow column of binaries of one width and without nulls, an array or a chunked one."""
+    width = column.type.byte_width
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     parts = [
-        np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, HASH_BYTES)[chunk.offset : chunk.offset + len(chunk)]
-        for chunk in table.column("hash").chunks
+        np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, width)[chunk.offset : chunk.offset + len(chunk)]
+        for chunk in chunks
         if len(chunk)
     ]
-    return np.concatenate(parts) if parts else np.empty((0, HASH_BYTES), np.uint8)
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty((0, width), np.uint8)

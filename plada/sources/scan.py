@@ -4,6 +4,7 @@ import os
 import shutil
 from array import array
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plada.errors import DataError, Interrupted
+from plada.errors import Interrupted
 from plada.files import whole_file
 from plada.progress import Report, Tracker, silent
-from plada.sources.collection import Collection
+from plada.sources.collection import Collection, changed_size
 from plada.sources.dimensions import dimensions
 from plada.sources.folder import FolderCollection
-from plada.sources.manifest import HASH_BYTES, Block, Manifest, ManifestWriter, content_hash, key_id, load_manifest
+from plada.sources.manifest import (
+    HASH_BYTES,
+    Block,
+    Manifest,
+    ManifestWriter,
+    binary_rows,
+    content_hash,
+    key_id,
+    load_manifest,
+)
 
 CHUNK = 65_536  # images whose hashes are kept together: what an interruption can cost at most
 _TASK, _TASK_BYTES = 2048, 8 << 20  # images of one task of a thread at most, and about how many bytes
@@ -56,7 +66,7 @@ def scan_manifest(
                         _keep(done / f"{start}-{stop}.parquet", kept)
                 else:
                     tracker.advance(stop - start)
-                writer.write(_with_keys(kept, collection, start, stop))
+                writer.write(replace(kept, keys=collection.keys[start:stop]))
             writer.finish(keys)
     except KeyboardInterrupt:
         raise Interrupted(
@@ -93,15 +103,8 @@ def _scan(collection: Collection, start: int, stop: int, pool: ThreadPoolExecuto
     wrong = np.flatnonzero((known >= 0) & (known != sizes))
     if len(wrong):
         row = int(wrong[0])
-        raise DataError(
-            f"{collection.location}: {collection.keys[start + row]} had {known[row]} bytes when it was listed and has "
-            f"{sizes[row]} now; the files are changing. Wait until they are whole, and run again"
-        )
+        raise changed_size(collection, start + row, int(sizes[row]))
     return Block(collection.keys[start:stop], sizes, hashes, width, height, [None] * n)
-
-
-def _with_keys(block: Block, collection: Collection, start: int, stop: int) -> Block:
-    return Block(collection.keys[start:stop], block.sizes, block.hashes, block.width, block.height, block.status)
 
 
 def _keep(path: Path, block: Block) -> None:
@@ -124,6 +127,6 @@ def _kept(path: Path, rows: int) -> Block | None:
         return None  # it is made again
     if table.num_rows != rows:
         return None
-    hashes = np.frombuffer(b"".join(table["hash"].to_pylist()), np.uint8).reshape(-1, HASH_BYTES)
+    hashes = binary_rows(table["hash"])
     size, width, height = (table[name].to_numpy() for name in ("size", "width", "height"))
     return Block(pa.array([], pa.string()), size, hashes, width, height, [None] * rows)
