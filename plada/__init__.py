@@ -23,27 +23,29 @@ _WHERE = {
     "demo": "plada.demonstration",
     "doctor": "plada.diagnosis",
     "export": "plada.api",
-    "index": "plada.api",
+    "index": "plada.indexing",
     "inspect": "plada.api",
     "install_pack": "plada.packing",
     "make_pack": "plada.packing",
     "open_index": "plada.retrieval.index",
     "open_images": "plada.api",
     "read_payload": "plada.payload.payload",
-    "search": "plada.api",
+    "search": "plada.searching",
     "select": "plada.api",
     "train": "plada.api",
     "verify": "plada.verifying",
 }
 
 if TYPE_CHECKING:
-    from plada.api import datasets, export, index, inspect, open_images, search, select, train
+    from plada.api import datasets, export, inspect, open_images, select, train
     from plada.demonstration import demo
     from plada.diagnosis import doctor
     from plada.errors import PladaError
+    from plada.indexing import index
     from plada.packing import install_pack, make_pack
     from plada.payload.payload import Payload, read_payload
     from plada.retrieval.index import Index, open_index
+    from plada.searching import search
     from plada.verifying import verify
 
 __all__ = [

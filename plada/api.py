@@ -5,7 +5,6 @@ client reads, trains and exports with neither FAISS nor LanceDB installed.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,96 +13,27 @@ import numpy as np
 from plada.errors import RequestError, UnknownName
 from plada.extras import require
 from plada.files import home_directory, whole_file
-from plada.packing import make_pack
 from plada.payload.inspect import PayloadSummary, inspect_payload
 from plada.payload.payload import Payload, read_payload
 from plada.progress import Clock, Report, silent
 from plada.report.sheets import contact_sheet
 from plada.sources.datasets import DatasetSummary, list_datasets
-from plada.sources.known import KNOWN
 from plada.sources.reference import Reference, check_identity, find_reference, open_reference, plain_name
-from plada.sources.registry import check_source, open_source, open_target
+from plada.sources.registry import open_source, open_target
 from plada.sources.targets import Target
 from plada.trainer.export import EXPORTS
 from plada.trainer.student import TrainingSummary
 from plada.units import parse_size
 
 if TYPE_CHECKING:
-    from plada.indexer.build import IndexSummary
     from plada.labeler.linear import Embedded, TeacherReport
     from plada.labeler.scores import PseudoLabels
-    from plada.retrieval.index import Hit, Index
+    from plada.retrieval.index import Index
     from plada.selection.selection import Selection
 
 SHEET_COLUMNS = 16
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
 _JUDGED = 20_000  # images of a selection that the linear student of the report is trained on, at most
-
-
-def index(
-    source: str | Path,
-    *,
-    name: str | None = None,
-    encoder: str | None = None,
-    weights: str | Path | None = None,
-    pretrained: bool = False,
-    model_args: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
-    batch_size: int = 64,
-    workers: int = 4,
-    device: str | None = None,
-    restart: bool = False,
-    pack: bool = False,
-    pack_out: str | Path | None = None,
-    pack_dimensions: int = 64,
-    home: str | Path | None = None,
-    report: Report = silent,
-) -> "IndexSummary":
-    """Embed a reference into a searchable index; an interrupted run goes on where it stopped.
-
-    `source` is a registered name, a path or an fsspec URL: images, tars, WebDataset shards, parquet or Lance. `encoder` is
-    needed for all but the built-in reference. With `pack` (or `pack_out`, its file) the pack for clients is written too,
-    see `plada.make_pack`. See `plada.indexer.build.build_index` for what is raised.
-    """
-    from plada.indexer.build import build_index
-    from plada.indexer.encoders import load_encoder
-
-    root, clock = home_directory(home), Clock()
-    with clock("list"):
-        collection = open_source(source, root)
-    known = str(source).partition(":")[0]
-    if encoder is None and not (known in KNOWN and KNOWN[known].built_in):
-        raise RequestError(
-            f"index {source}: photographs need a trained encoder. Give --encoder timm:ARCH with --weights FILE or "
-            "--pretrained, such as --encoder timm:mobilenetv2_100 --pretrained (--encoder gradients needs no weights; it suits drawn characters)"
-        )
-    with clock("load"):
-        loaded = load_encoder(
-            encoder or "gradients",
-            weights=weights,
-            pretrained=pretrained,
-            model_args=model_args,
-            image_size=image_size,
-            device=device,
-        )
-    reference_name = name or plain_name(collection.location)
-    made = build_index(
-        collection,
-        loaded,
-        name=reference_name,
-        reference_name=reference_name,
-        home=root,
-        clock=clock,
-        batch_size=batch_size,
-        workers=workers,
-        restart=restart,
-        report=report,
-    )
-    made = replace(made, source_note=check_source(source, collection))
-    if not pack and pack_out is None:
-        return made
-    packed = make_pack(reference_name, pack_out, dimensions=pack_dimensions, home=root, report=report)
-    return replace(made, pack=packed.to_dict())
 
 
 def select(
@@ -328,26 +258,6 @@ def export(
 def inspect(payload: str | Path) -> PayloadSummary:
     """What a payload file holds and where its bytes go."""
     return inspect_payload(payload)
-
-
-def search(
-    queries: Any,
-    *,
-    index: "Index | str | Path | None" = None,
-    k: int = 10,
-    sheet: str | Path | None = None,
-    home: str | Path | None = None,
-) -> "list[list[Hit]]":
-    """The k nearest images of each query; queries as `plada.retrieval.Index.search` takes them."""
-    opened = _opened(index, home)
-    hits = opened.search(queries, k)
-    if sheet is not None:
-        named = [queries] if isinstance(queries, str | Path) else list(queries)
-        rows = [
-            (str(query), opened.images([hit.position for hit in row])) for query, row in zip(named, hits, strict=True)
-        ]
-        contact_sheet(rows, Path(sheet), title=f"nearest in {opened.name}")
-    return hits
 
 
 def datasets(name: str | None = None, *, check: bool = False, home: str | Path | None = None) -> list[DatasetSummary]:

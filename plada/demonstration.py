@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from plada.api import index, select, train
+from plada.api import select, train
 from plada.files import home_directory
+from plada.indexing import index
 from plada.payload.payload import read_payload
 from plada.progress import Clock, Report, silent
 from plada.retrieval.index import open_index

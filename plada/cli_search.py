@@ -1,0 +1,35 @@
+"""The command `plada search`: parse, call, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import plada
+from plada.options import Home, Json
+
+
+def search(
+    query: Annotated[list[str], typer.Argument(help="Image files, or position:NUMBER.")],
+    index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
+    k: Annotated[int, typer.Option("-k", help="Hits for each query.")] = 10,
+    sheet: Annotated[Path | None, typer.Option(help="Write the hits as pictures (PNG).")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Find the images of a reference that are nearest to a picture."""
+    from plada.console import print_json, print_table
+
+    found = plada.search(query, index=index, k=k, sheet=sheet, home=home)
+    hits = [
+        {**({"query": text} if len(query) > 1 else {}), "position": hit.position, "key": hit.key, "score": hit.score}
+        for text, row in zip(query, found, strict=True)
+        for hit in row
+    ]
+    if as_json:
+        return print_json("summary", {"hits": hits})
+    for text, row in zip(query, found, strict=True):
+        print_table(
+            [[str(h.position), h.key, f"{h.score:.4f}"] for h in row], head=("position", "key", "score"), title=text
+        )
+    return None
