@@ -23,6 +23,7 @@ _WHERE = {
     "demo": "plada.demonstration",
     "doctor": "plada.diagnosis",
     "export": "plada.api",
+    "forecast": "plada.indexing",
     "index": "plada.indexing",
     "inspect": "plada.api",
     "install_pack": "plada.packing",
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from plada.demonstration import demo
     from plada.diagnosis import doctor
     from plada.errors import PladaError
-    from plada.indexing import index
+    from plada.indexing import forecast, index
     from plada.packing import install_pack, make_pack
     from plada.payload.payload import Payload, read_payload
     from plada.retrieval.index import Index, open_index
@@ -56,6 +57,7 @@ __all__ = [
     "demo",
     "doctor",
     "export",
+    "forecast",
     "index",
     "inspect",
     "install_pack",

@@ -75,12 +75,13 @@ def _json_lines() -> Report:
     due = _Pace(1.0)
 
     def show(progress: Progress) -> None:
-        if due(progress):
+        if progress.note or due(progress):
             event = {
                 "stage": progress.stage,
                 "done": progress.done,
                 "total": progress.total,
                 "rate": round(progress.rate, 1),
+                **({"note": progress.note} if progress.note else {}),
             }
             print_json("progress", event)
 
@@ -91,7 +92,9 @@ def _plain_lines() -> Report:
     due = _Pace(_QUIET_SECONDS)
 
     def show(progress: Progress) -> None:
-        if due(progress):
+        if progress.note:
+            print(f"{progress.stage}: {progress.note}", file=sys.stderr, flush=True)
+        elif due(progress):
             total = f" of {progress.total}" if progress.total is not None else ""
             left = (progress.total - progress.done) / progress.rate if progress.total and progress.rate else 0
             ending = f", {left:.0f} s left" if left else ""
@@ -122,6 +125,8 @@ def _bars() -> Iterator[Report]:
             task = tasks.get(progress.stage)
             if task is None or next(t for t in bars.tasks if t.id == task).finished:
                 task = tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total, rate=0.0)
+            if progress.note:
+                bars.print(f"{progress.stage}: {progress.note}", markup=False)
             bars.update(task, completed=progress.done, total=progress.total, rate=progress.rate)
 
         yield show

@@ -21,12 +21,23 @@ an attribute, so nobody parses text.
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class PladaError(Exception):
     """Root of the tree. `exit_code` is the command line's exit status."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Worker processes hand their errors over; the default would call __init__ with the message alone.
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[PladaError], args: tuple[Any, ...], attributes: dict[str, Any]) -> PladaError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class RequestError(PladaError):

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` items of a stage (total None: not known), at `rate` items a second."""
+    """`done` of `total` items of a stage (total None: not known), at `rate` items a second; `note` is something to be said
+    at once."""
 
     stage: str
     done: int
     total: int | None
     rate: float
+    note: str = ""
 
 
 Report = Callable[[Progress], None]
@@ -24,12 +26,15 @@ def silent(_: Progress) -> None:
 
 
 class Tracker:
-    """Counts the items of one stage and reports at most ten times a second, and once at its end."""
+    """Counts the items of one stage and reports at most ten times a second, and once at its end.
 
-    def __init__(self, stage: str, total: int | None, report: Report) -> None:
+    `began`: when the stage began, by time.monotonic, if that is not now.
+    """
+
+    def __init__(self, stage: str, total: int | None, report: Report, *, began: float | None = None) -> None:
         self.stage, self.total, self.report = stage, total, report
         self.done = 0
-        self._start = time.monotonic()
+        self._start = time.monotonic() if began is None else began
         self._last = float("-inf")
 
     def advance(self, items: int = 1) -> None:
@@ -39,6 +44,10 @@ class Tracker:
         if now - self._last >= 0.1 or self.done == self.total:
             self._last = now
             self.report(Progress(self.stage, self.done, self.total, self.rate))
+
+    def say(self, note: str) -> None:
+        """Report something the user should hear of now."""
+        self.report(Progress(self.stage, self.done, self.total, self.rate, note))
 
     @property
     def rate(self) -> float:

@@ -1,163 +1,131 @@
-"""Building an index: list, load the encoder, embed shard by shard, check, publish. Any stop in between can be resumed."""
+"""Building an index on one machine or one cluster: embed shard by shard, check, publish. Any stop can be gone on from."""
 
-import shlex
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+import shutil
+from collections.abc import Sequence
 
-from plada.errors import Interrupted, ReferenceMismatch, RequestError
-from plada.files import home_directory
-from plada.indexer.embed import embed_rows
-from plada.indexer.encoders import Encoder, EncoderConfig, config_from_json
+from plada.errors import Interrupted, RequestError
+from plada.indexer.crews import Crew, Plan, here, make_plan
+from plada.indexer.encoders import Encoder
+from plada.indexer.growth import Known, growing_store, known_rows, take_over
+from plada.indexer.job import (
+    IndexSummary,
+    Job,
+    check_same_encoder,
+    check_same_images,
+    publish_index,
+    resume_command,
+    summarise,
+)
+from plada.indexer.pipeline import Flow, Span, embed_shards, shard_spans
 from plada.indexer.store import Store, shard_rows
-from plada.progress import Clock, Report, Tracker, silent
-from plada.sources.collection import Collection
+from plada.progress import Clock, Report, silent
 from plada.sources.manifest import key_id
-from plada.sources.reference import manifest_path, open_reference, save_reference
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexSummary:
-    """What `plada index` did; the fields of its --json summary. `reused`: images that were embedded before."""
-
-    name: str
-    images: int
-    unreadable: int
-    dimension: int
-    encoder: str
-    key_id: str
-    content_id: str
-    images_per_second: float
-    seconds: Mapping[str, float]
-    path: str
-    reused: int
-    examples: tuple[str, ...]  # the first unreadable images: key, and why
-    source_note: str = ""  # counts of a registered reference that are not the known ones
-    pack: Mapping[str, Any] | None = None  # what make_pack says of the pack, where one was asked for
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def build_index(
-    collection: Collection,
+    job: Job,
     encoder: Encoder,
     *,
-    name: str,
-    reference_name: str,
-    home: Path,
     clock: Clock,
-    batch_size: int = 64,
-    workers: int = 4,
+    plan: Plan | None = None,
+    crew: Crew | None = None,
     restart: bool = False,
+    append: bool = False,
     report: Report = silent,
 ) -> IndexSummary:
-    """Embed a collection into the store `home`/indexes/`name`, going on where an earlier run stopped.
+    """Embed a collection into its store, going on where an earlier run stopped.
 
-    A finished index of the same images and encoder is left as it is and said to be reused.
+    A finished index of the same images and encoder is left as it is and said to be reused. With `append` a finished
+    index of other images is taken over: images with the same key and content are read and hashed, but not embedded again.
+    `crew` does the work, this process alone if there is none.
 
     Raises:
         ReferenceMismatch: a finished index of that name is of other images or another encoder (`restart` replaces it).
         Interrupted: Ctrl-C; finished shards are kept.
         ResourceError: disk full, or another process writes this index. DataError: nothing readable.
     """
-    if not name or name.startswith(".") or "/" in name or "\\" in name:
-        raise RequestError(f"index name '{name}': expected a plain name without slashes")
-    store = Store(home / "indexes" / name)
-    images, keys = len(collection), collection.keys
+    store, images, flow = job.store(), len(job.collection), Flow()
+    plan = plan or make_plan(encoder, images, batch_size=None, workers=0)
     with store.lock():
+        if restart:
+            shutil.rmtree(growing_store(store).folder, ignore_errors=True)
+        else:
+            take_over(store)  # what an append that was stopped at its very end has left
         finished = None if restart else store.info()
+        known: Known | None = None
+        target = store
         if finished is not None:
-            _same(finished, collection, encoder.config, reference_name, home)
-            return _summary(store, finished, {**finished["seconds"], **clock.seconds}, reused=images, examples=())
-        shard = shard_rows(images)
-        plan = {"key_id": key_id(keys).hex(), "encoder": encoder.config.identity(), "shard": shard}
-        done = store.begin(plan, restart=restart)
-        tracker = Tracker("embed", images - done, report)
-        kept = done
-        try:
-            for start in range(done, images, shard):
-                stop = min(start + shard, images)
-                with clock("embed"):
-                    rows = embed_rows(
-                        collection, encoder, start, stop, batch_size=batch_size, workers=workers, tracker=tracker
-                    )
-                with clock("commit"):
-                    store.append(rows, keys.slice(start, stop - start))
-                kept = stop
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"index '{name}': stopped with {kept} of {images} images embedded and kept",
-                resume=resume_command(collection, name, encoder.config, home),
-            ) from None
-        with clock("commit"):
-            rate = (images - done) / max(clock.seconds.get("embed", 0.0), 1e-9)
-            info = {
-                "name": name,
-                "images": images,
-                "dimension": encoder.config.dimension,
-                "reference": {"name": reference_name, "location": collection.location},
-                "encoder": {**asdict(encoder.config), "self_check": encoder.self_check()},
-                "images_per_second": rate,
-                "seconds": clock.seconds,
-            }
-            manifest, unreadable = store.finish(keys, info, manifest_path(home, collection))
-            save_reference(home, reference_name, collection, manifest)
-    examples = tuple(f"{keys[position].as_py()}: {reason}" for position, reason in unreadable[:5])
-    return _summary(store, store.info() or {}, clock.seconds, reused=done, examples=examples)
+            check_same_encoder(finished, encoder.config)
+            if not append or finished["key_id"] == key_id(job.collection.keys).hex():
+                check_same_images(finished, job)
+                return summarise(store, clock, flow, reused=images, workers=plan.workers)
+            known, target = known_rows(store, finished), growing_store(store)
+            target.folder.mkdir(exist_ok=True)
+        done = target.begin(job.plan(encoder.config), restart=restart)
+        spans = [span for span in shard_spans(images, shard_rows(images)) if span[0] >= done]
+        words = ["--append"] if append else []
+        embed_into(
+            target, job, spans, encoder, plan, crew, known=known, clock=clock, flow=flow, report=report, words=words
+        )
+        examples = publish_index(job, target, encoder.config, encoder.self_check(), clock=clock, flow=flow)
+        take_over(store)
+        return summarise(store, clock, flow, reused=done + flow.kept, workers=plan.workers, examples=examples)
 
 
-def _summary(
-    store: Store, info: Mapping[str, Any], seconds: Mapping[str, float], *, reused: int, examples: tuple[str, ...]
-) -> IndexSummary:
-    return IndexSummary(
-        name=info["name"],
-        images=info["images"],
-        unreadable=info["unreadable"],
-        dimension=info["dimension"],
-        encoder=info["encoder"]["name"],
-        key_id=info["key_id"],
-        content_id=info["content_id"],
-        images_per_second=info["images_per_second"],
-        seconds={stage: seconds.get(stage, 0.0) for stage in ("list", "load", "embed", "commit")},
-        path=str(store.folder),
-        reused=reused,
-        examples=examples,
-    )
-
-
-def _same(
-    finished: Mapping[str, Any], collection: Collection, encoder: EncoderConfig, reference_name: str, home: Path
+def embed_into(
+    store: Store,
+    job: Job,
+    spans: Sequence[Span],
+    encoder: Encoder,
+    plan: Plan,
+    crew: Crew | None,
+    *,
+    known: Known | None,
+    clock: Clock,
+    flow: Flow,
+    report: Report,
+    words: Sequence[str],
 ) -> None:
-    """Refuse to pass one index off as another."""
-    name, hint = finished["name"], "Give another --name, or --restart to replace it"
-    found = config_from_json(finished["encoder"]).identity()
-    if found != encoder.identity():
-        raise ReferenceMismatch(
-            f"index '{name}' is there already, made with encoder {found['name']} {found['digest'][:12]} {dict(found['view'])}; "
-            f"asked for is {encoder.name} {encoder.digest[:12]} {dict(encoder.view)}. {hint}"
+    """Embed the images of `spans` into a store; `words` belong to the command that goes on after a Ctrl-C.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+    keys = job.collection.keys
+    before = store.rows()
+    if not spans:
+        return
+    try:
+        embed_shards(
+            job.collection,
+            spans,
+            crew or here(encoder, plan),
+            lambda rows: store.append(rows, keys.slice(rows.start, len(rows))),
+            dimension=encoder.config.dimension,
+            chunk=plan.chunk,
+            known=known,
+            flow=flow,
+            report=report,
         )
-    manifest = open_reference(reference_name, collection, home).manifest
-    if manifest.content_id.hex() != finished["content_id"]:
-        raise ReferenceMismatch(
-            f"index '{name}' is there already, of images with content id {finished['content_id'][:16]}; "
-            f"{collection.location} has {manifest.content_id.hex()[:16]}. {hint}",
-            wanted=finished["content_id"],
-            found=manifest.content_id.hex(),
-        )
+    except KeyboardInterrupt:
+        wanted = before + sum(stop - start for start, stop in spans)
+        raise Interrupted(
+            f"index '{job.name}': stopped with {store.rows()} of {wanted} images embedded and kept",
+            resume=resume_command(job, encoder.config, words),
+        ) from None
+    finally:
+        for stage, seconds in (("load", flow.loading), ("embed", flow.embedding)):
+            clock.seconds[stage] = clock.seconds.get(stage, 0.0) + seconds
 
 
-def resume_command(collection: Collection, name: str, encoder: EncoderConfig, home: Path) -> str:
-    """The command that goes on with this build; it must load the very same encoder, or it would begin anew."""
-    words = ["plada", "index", collection.location, "--name", name, "--encoder", encoder.name]
-    if encoder.name != "gradients":
-        words += ["--weights", encoder.weights] if encoder.weights else ["--pretrained"]
-        # A size that was asked for goes with a crop of 1; with any other crop the size is the weights' own.
-        words += ["--image-size", str(encoder.view["size"])] if encoder.view["crop"] == 1 else []
-    for option, value in encoder.model_args.items():
-        words += ["--model-arg", f"{option}={value}"]
-    if home != home_directory():
-        words += ["--home", str(home)]
-    return shlex.join(words)
+def refuse_combinations(*, restart: bool, append: bool, shard: object, merge: bool) -> None:
+    """Options of `plada index` that exclude each other.
+
+    Raises:
+        RequestError: two that do.
+    """
+    given = [name for name, on in (("--append", append), ("--shard", shard), ("--merge", merge)) if on]
+    if len(given) > 1:
+        raise RequestError(f"{given[0]} and {given[1]} exclude each other. Give one of them")
+    if restart and append:
+        raise RequestError("--restart throws away what --append would keep. Give one of them")

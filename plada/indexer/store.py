@@ -9,13 +9,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from blake3 import blake3
 
 from plada.errors import DataError, ResourceError
 from plada.extras import require
@@ -91,7 +92,7 @@ class Store:
         Raises:
             DataError: damaged, or written by a newer plada.
         """
-        return self._json(self.info_path)
+        return self.read_json(self.info_path)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -115,7 +116,7 @@ class Store:
     def begin(self, plan: dict[str, Any], *, restart: bool) -> int:
         """Rows already there of a build with the same `plan`; anything else that is there is cleared away first."""
         plan = {"format": FORMAT, **json.loads(json.dumps(plan))}
-        if not restart and self._json(self.folder / "building.json") == plan:
+        if not restart and self.read_json(self.folder / "building.json") == plan:
             return self.rows()
         self.clear()
         write_json(self.folder / "building.json", plan)
@@ -143,15 +144,22 @@ class Store:
             pa.array(rows.status, pa.string()),
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(LOOK_BYTES), n, [None, pa.py_buffer(rows.looks)]),
         ]
-        table = pa.Table.from_arrays(columns, schema=schema(dimension))
+        self.append_table(pa.Table.from_arrays(columns, schema=schema(dimension)))
+
+    def append_table(self, table: Any) -> None:
+        """Commit the rows of a pyarrow table of `schema`."""
         require("lance", extra="cpu", purpose="an index")
         import lance
 
         # LanceDB's own add refuses the null vectors of unreadable images; the table it reads is the same.
         lance.write_dataset(table, self.folder / f"{TABLE}.lance", mode="append" if self._committed() else "create")
 
-    def finish(self, keys: Any, info: dict[str, Any], manifest: Path) -> tuple[Manifest, list[tuple[int, str]]]:
+    def finish(
+        self, keys: Any, info: dict[str, Any], manifest: Path, *, shard: int | None = None
+    ) -> tuple[Manifest, list[tuple[int, str]]]:
         """Check every row, write the manifest to a path and then index.json: (manifest, unreadable (position, reason)).
+
+        index.json gets the ledger: how many rows a shard has, and the digest of each.
 
         Raises:
             DataError: rows missing, out of order or of other keys; no readable image.
@@ -159,6 +167,8 @@ class Store:
         n = len(keys)
         total, readable, at = np.zeros(info["dimension"]), 0, 0
         unreadable: list[tuple[int, str]] = []
+        shard = shard or shard_rows(n)
+        ledger = Ledger(shard)
         with ManifestWriter(manifest) as writer:
             for batch in self.batches(["position", "key", "vector", "size", "hash", "width", "height", "status"]):
                 stop = at + batch.num_rows
@@ -172,6 +182,7 @@ class Store:
                     raise DataError(
                         f"{self.folder}: the rows from {at} on are not those of the collection. Run again with --restart"
                     )
+                ledger.add(batch)
                 _, vectors = readable_rows(batch)
                 total += vectors.sum(axis=0, dtype=np.float64)
                 readable += len(vectors)
@@ -203,7 +214,15 @@ class Store:
         # The readable mean is kept because a linear teacher stands on centred embeddings.
         write_json(
             self.info_path,
-            {**info, **ids, "format": FORMAT, "unreadable": len(unreadable), "mean": mean, "version": version},
+            {
+                **info,
+                **ids,
+                "format": FORMAT,
+                "unreadable": len(unreadable),
+                "mean": mean,
+                "version": version,
+                "shards": {"rows": shard, "digests": ledger.digests()},
+            },
         )
         (self.folder / "building.json").unlink(missing_ok=True)
         return made, unreadable
@@ -222,7 +241,12 @@ class Store:
         versions = self.folder / f"{TABLE}.lance" / "_versions"
         return versions.is_dir() and any(versions.glob("*.manifest"))
 
-    def _json(self, path: Path) -> dict[str, Any] | None:
+    def read_json(self, path: Path) -> dict[str, Any] | None:
+        """What one of the store's JSON files says, None if it is not there.
+
+        Raises:
+            DataError: damaged, or written by a newer plada.
+        """
         try:
             value = json.loads(path.read_text())
         except FileNotFoundError:
@@ -236,6 +260,48 @@ class Store:
                 f"{path}: index of format {value['format']}; this plada reads {FORMAT}. Install a newer plada"
             )
         return value
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Digests of shards of `rows` rows, from record batches in order of position, however they are cut.
+
+    A digest is BLAKE3, 16 bytes, of the positions (uint32), the content hashes and the vectors (float16, readable images
+    only) of a shard, one after the other, little-endian.
+    """
+
+    rows: int
+    _done: list[str] = field(default_factory=list)
+    _parts: tuple[list[bytes], list[bytes], list[bytes]] = field(default_factory=lambda: ([], [], []))
+    _held: int = 0
+
+    def add(self, batch: Any) -> None:
+        """The next rows: a record batch with at least the columns position, hash and vector."""
+        at = 0
+        while at < batch.num_rows:
+            piece = batch.slice(at, min(self.rows - self._held, batch.num_rows - at))
+            positions, hashes, vectors = self._parts
+            positions.append(piece.column("position").to_numpy().astype("<u4").tobytes())
+            hashes.append(binary_rows(piece.column("hash")).tobytes())
+            vectors.append(readable_rows(piece)[1].astype("<f2", copy=False).tobytes())
+            at += piece.num_rows
+            self._held += piece.num_rows
+            if self._held == self.rows:
+                self._close()
+
+    def digests(self) -> list[str]:
+        """The digest of every shard so far, hexadecimal; the last may have fewer rows."""
+        if self._held:
+            self._close()
+        return self._done
+
+    def _close(self) -> None:
+        whole = blake3()
+        for parts in self._parts:
+            for data in parts:
+                whole.update(data)
+        self._done.append(whole.hexdigest(length=16))
+        self._parts, self._held = ([], [], []), 0
 
 
 def readable_rows(batch: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:

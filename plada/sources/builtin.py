@@ -1,7 +1,7 @@
 """The two collections that plada makes itself: reference `glyphs` and target `digits`. Nothing is downloaded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class GlyphCollection:
     seed: int
     keys: Any
     sizes: npt.NDArray[np.int64]
+    first: int = 0  # the character that position 0 is; more than 0 in a part
 
     @property
     def location(self) -> str:
@@ -33,10 +34,14 @@ class GlyphCollection:
         return "glyphs" + (":" + ",".join(options) if options else "")
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.sizes)
 
     def read(self, position: int) -> bytes:
-        return netpbm(glyphs.render(position, seed=self.seed))
+        return netpbm(glyphs.render(self.first + position, seed=self.seed))
+
+    def part(self, start: int, stop: int) -> "GlyphCollection":
+        keys = pa.array(self.keys.slice(start, stop - start).to_pylist(), pa.string())
+        return replace(self, keys=keys, sizes=self.sizes[start:stop].copy(), first=self.first + start)
 
     def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         return stream_by_position(self, start, stop)

@@ -1,7 +1,8 @@
 """What a collection of images is to everything downstream: keys in canonical order, bytes by position."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,51 @@ class Collection(Protocol):
     def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         """(position, stored bytes) of the images start..stop-1, each once, in the order that is cheapest to read."""
         ...
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A collection that many processes can share the work on."""
+
+    def part(self, start: int, stop: int) -> Collection:
+        """The images start..stop-1 alone, counted from 0; cheap to send to another process."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The images start..stop-1 of a collection that is sent as a whole, counted from 0."""
+
+    whole: Collection
+    start: int
+    stop: int
+
+    @property
+    def location(self) -> str:
+        return self.whole.location
+
+    @property
+    def keys(self) -> Any:
+        return self.whole.keys.slice(self.start, len(self))
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        return self.whole.sizes[self.start : self.stop]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def read(self, position: int) -> bytes:
+        return self.whole.read(self.start + position)
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        for position, data in self.whole.stream(self.start + start, self.start + stop):
+            yield position - self.start, data
+
+
+def part_of(collection: Collection, start: int, stop: int) -> Collection:
+    """The images start..stop-1 of a collection as one of their own, counted from 0."""
+    return collection.part(start, stop) if isinstance(collection, Divisible) else Part(collection, start, stop)
 
 
 def stream_by_position(collection: Collection, start: int, stop: int) -> Iterator[tuple[int, bytes]]:

@@ -15,9 +15,9 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,15 @@ class Listing:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def part(self, start: int, stop: int) -> "tuple[Listing, list[int]]":
+        """A copy of rows start..stop-1 that is cheap to send to another process, and which of `parts` it has kept."""
+        rows = slice(start, stop)
+        used, part_of = np.unique(self.part_of[rows], return_inverse=True)
+        # Copied, since a slice of an arrow array is pickled with all that lies around it.
+        keys = pa.array(self.keys.slice(start, stop - start).to_pylist(), pa.string())
+        parts = tuple(self.parts[part] for part in used)
+        return Listing(keys, self.sizes[rows].copy(), part_of.astype(np.int32), self.offsets[rows].copy(), parts), used.tolist()
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -68,6 +77,10 @@ class Listed:
 
     def __len__(self) -> int:
         return len(self.listing)
+
+    def part(self, start: int, stop: int) -> Self:
+        """See plada.sources.collection.Collection."""
+        return replace(self, listing=self.listing.part(start, stop)[0])
 
 
 @dataclass

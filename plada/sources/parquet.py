@@ -5,9 +5,11 @@ keys, or row groups of some hundred rows (Hugging Face's default), are what make
 """
 
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,13 +30,20 @@ _HELD = 256 << 20  # bytes of row groups that are held, and at least the last on
 
 @dataclass
 class _Groups:
-    """Row groups read last. Threads share it; sent to another process it starts empty."""
+    """Row groups read last. Threads share it, and so do the parts of one collection that reach another process, where it
+    starts empty."""
 
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)  # this opening of the collection
     held: "OrderedDict[tuple[str, int], Any]" = field(default_factory=OrderedDict)
     lock: Any = field(default_factory=threading.Lock)
 
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return (_Groups, ())
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (_groups_of, (self.token,))
+
+
+@lru_cache(maxsize=2)
+def _groups_of(token: str) -> _Groups:
+    return _Groups(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,10 @@ class ParquetCollection(Listed):
     columns: Columns
     starts: tuple[npt.NDArray[np.int64], ...]  # of each file: first row of each row group, and the number of rows
     groups: _Groups = field(default_factory=_Groups, repr=False, compare=False)
+
+    def part(self, start: int, stop: int) -> "ParquetCollection":
+        listing, used = self.listing.part(start, stop)
+        return replace(self, listing=listing, starts=tuple(self.starts[part] for part in used))
 
     def read(self, position: int) -> bytes:
         part, row = int(self.listing.part_of[position]), int(self.listing.offsets[position])

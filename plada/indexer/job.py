@@ -1,0 +1,178 @@
+"""What every way of building an index shares: what is built, what is told afterwards, and what must not be mixed up."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plada.errors import ReferenceMismatch, RequestError
+from plada.files import home_directory
+from plada.indexer.encoders import EncoderConfig, config_from_json, encoder_options
+from plada.indexer.pipeline import Flow
+from plada.indexer.store import Store, shard_rows
+from plada.progress import Clock
+from plada.sources.collection import Collection
+from plada.sources.manifest import key_id
+from plada.sources.reference import manifest_path, open_reference, save_reference
+
+_STAGES = ("list", "load", "embed", "commit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSummary:
+    """What `plada index` did; the fields of its --json summary. `reused`: images that were embedded before.
+
+    `seconds` are on the clock; `where` are seconds of all processes together: read, decode, encode, write.
+    """
+
+    name: str
+    images: int
+    unreadable: int
+    dimension: int
+    encoder: str
+    key_id: str
+    content_id: str
+    images_per_second: float  # loading the encoder left out
+    seconds: Mapping[str, float]
+    path: str
+    reused: int
+    examples: tuple[str, ...] = ()  # the first unreadable images: key, and why
+    where: Mapping[str, float] = field(default_factory=dict)
+    workers: int = 0
+    notes: tuple[str, ...] = ()  # what happened on the way, such as batches that were halved
+    shard: str | None = None  # the part that was made, if only one was: there is no index yet
+    source_note: str = ""  # counts of a registered reference that are not the known ones
+    pack: Mapping[str, Any] | None = None  # what make_pack says of the pack, where one was asked for
+    ann: Mapping[str, Any] | None = None  # what make_ann says of the approximate index, where one was made
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a build is of. `name` is the index's, `reference_name` that of the images; `home` as home_directory gives it."""
+
+    collection: Collection
+    name: str
+    reference_name: str
+    home: Path
+
+    def store(self) -> Store:
+        """Where the index is kept.
+
+        Raises:
+            RequestError: the name is not a plain one.
+        """
+        if not self.name or self.name.startswith(".") or "/" in self.name or "\\" in self.name:
+            raise RequestError(f"index name '{self.name}': expected a plain name without slashes")
+        return Store(self.home / "indexes" / self.name)
+
+    def plan(self, encoder: EncoderConfig) -> dict[str, Any]:
+        """What an unfinished build must agree in to be gone on with."""
+        key = key_id(self.collection.keys).hex()
+        return {"key_id": key, "encoder": encoder.identity(), "shard": shard_rows(len(self.collection))}
+
+
+def publish_index(
+    job: Job,
+    store: Store,
+    config: EncoderConfig,
+    self_check: Sequence[float],
+    *,
+    clock: Clock,
+    flow: Flow,
+) -> tuple[str, ...]:
+    """Check the rows of a store and make them an index, with its manifest: the first unreadable images, and why.
+
+    Raises:
+        As Store.finish.
+    """
+    with clock("commit"):
+        info = {
+            "name": job.name,
+            "images": len(job.collection),
+            "dimension": config.dimension,
+            "reference": {"name": job.reference_name, "location": job.collection.location},
+            "encoder": {**asdict(config), "self_check": list(self_check)},
+            "images_per_second": flow.rate,
+            "seconds": {stage: clock.seconds.get(stage, 0.0) for stage in _STAGES},
+            "where": flow.spent,
+        }
+        manifest, unreadable = store.finish(job.collection.keys, info, manifest_path(job.home, job.collection))
+        save_reference(job.home, job.reference_name, job.collection, manifest)
+    keys = job.collection.keys
+    return tuple(f"{keys[position].as_py()}: {reason}" for position, reason in unreadable[:5])
+
+
+def summarise(
+    store: Store, clock: Clock, flow: Flow, *, reused: int, workers: int = 0, examples: tuple[str, ...] = ()
+) -> IndexSummary:
+    """The summary of an index that is there; seconds of this run, or those of its making where nothing was done."""
+    info = store.info() or {}
+    seconds = {**info["seconds"], **clock.seconds}
+    return IndexSummary(
+        name=info["name"],
+        images=info["images"],
+        unreadable=info["unreadable"],
+        dimension=info["dimension"],
+        encoder=info["encoder"]["name"],
+        key_id=info["key_id"],
+        content_id=info["content_id"],
+        images_per_second=info["images_per_second"],
+        seconds={stage: seconds.get(stage, 0.0) for stage in _STAGES},
+        path=str(store.folder),
+        reused=reused,
+        examples=examples,
+        where=info.get("where", {}),
+        workers=workers,
+        notes=tuple(flow.notes),
+    )
+
+
+def check_same_encoder(finished: Mapping[str, Any], encoder: EncoderConfig) -> None:
+    """Refuse to pass an index off as one of another encoder.
+
+    Raises:
+        ReferenceMismatch: both are said.
+    """
+    own = config_from_json(finished["encoder"])
+    if own.identity() != encoder.identity():
+        raise ReferenceMismatch(
+            f"index '{finished['name']}' is there already, made with encoder {_described(own)}; asked for is "
+            f"{_described(encoder)}. Give another --name, or --restart to replace it"
+        )
+
+
+def check_same_images(finished: Mapping[str, Any], job: Job) -> None:
+    """Refuse to pass an index off as one of other images.
+
+    Raises:
+        ReferenceMismatch: both are said.
+    """
+    found = open_reference(job.reference_name, job.collection, job.home).manifest.content_id.hex()
+    if found != finished["content_id"]:
+        raise ReferenceMismatch(
+            f"index '{finished['name']}' is there already, of {finished['images']} images with content id "
+            f"{finished['content_id'][:16]}; {job.collection.location} has {len(job.collection)} with {found[:16]}. Give another "
+            "--name, --append to embed only what is new or changed, or --restart to begin anew",
+            wanted=finished["content_id"],
+            found=found,
+        )
+
+
+def resume_command(job: Job, encoder: EncoderConfig, words: Sequence[str] = ()) -> str:
+    """The command that goes on with this build; it must load the very same encoder, or it would begin anew."""
+    return command(job, [*encoder_options(encoder), *words])
+
+
+def command(job: Job, words: Sequence[str]) -> str:
+    """`plada index` on this job's images with some more words."""
+    said = ["plada", "index", job.collection.location, "--name", job.name, *words]
+    return shlex.join(said + (["--home", str(job.home)] if job.home != home_directory() else []))
+
+
+def _described(encoder: EncoderConfig) -> str:
+    return f"{encoder.name} {encoder.digest[:12]} {dict(encoder.view)} {dict(encoder.model_args) or ''}".rstrip()

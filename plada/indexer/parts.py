@@ -1,0 +1,241 @@
+"""A build in parts, for people with a scheduler of their own: `--shard i/n` embeds one part, `--merge` makes the index.
+
+A part lies in `parts/i-of-n` below the index. Parts end where shards do, and are embedded in the same batches: what is merged
+is what one machine would have made.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError
+from plada.files import write_json
+from plada.indexer.build import embed_into
+from plada.indexer.crews import Crew, Plan, make_plan
+from plada.indexer.encoders import Encoder, config_from_json
+from plada.indexer.job import (
+    IndexSummary,
+    Job,
+    check_same_encoder,
+    check_same_images,
+    command,
+    publish_index,
+    summarise,
+)
+from plada.indexer.pipeline import Flow, Span, shard_spans
+from plada.indexer.store import FORMAT, TABLE, Ledger, Store, connect
+from plada.progress import Clock, Report, Tracker, silent
+
+PARTS = "parts"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part `number` of `of`, counted from 1."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def parse_shard(text: str) -> Shard:
+    """`3/8`: the third of eight parts.
+
+    Raises:
+        RequestError: anything else.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise RequestError(f"--shard {text}: expected I/N with 1 <= I <= N, such as 3/8")
+    return Shard(int(found[1]), int(found[2]))
+
+
+def part_spans(images: int, rows: int, shard: Shard) -> list[Span]:
+    """The shards of a part: a stretch of the whole, since neighbours mostly lie in one file."""
+    spans = shard_spans(images, rows)
+    return spans[(shard.number - 1) * len(spans) // shard.of : shard.number * len(spans) // shard.of]
+
+
+def build_part(
+    job: Job,
+    encoder: Encoder,
+    shard: Shard,
+    *,
+    clock: Clock,
+    plan: Plan | None = None,
+    crew: Crew | None = None,
+    restart: bool = False,
+    report: Report = silent,
+) -> IndexSummary:
+    """Embed one part of a collection, going on where an earlier run stopped; a finished part is left as it is.
+
+    The summary's `content_id` is empty and `unreadable` 0: both are known when the parts are merged.
+
+    Raises:
+        As build_index.
+    """
+    images, flow = len(job.collection), Flow()
+    plan = plan or make_plan(encoder, images, batch_size=None, workers=0)
+    part = _part_store(job.store(), shard)
+    wanted = {**job.plan(encoder.config), "batch_size": plan.batch_size}
+    spans = part_spans(images, wanted["shard"], shard)
+    done = expected = sum(stop - start for start, stop in spans)
+    with part.lock():
+        said = None if restart else _said_of(part)
+        if said is None or said["plan"] != _plain(wanted):
+            (part.folder / "part.json").unlink(missing_ok=True)
+            done = part.begin(wanted, restart=restart)
+            left = [span for span in spans if span[0] >= spans[0][0] + done]
+            words = ["--batch-size", str(plan.batch_size), "--shard", str(shard)]
+            embed_into(
+                part, job, left, encoder, plan, crew, known=None, clock=clock, flow=flow, report=report, words=words
+            )
+            with clock("commit"):
+                _finish_part(part, wanted, spans, {**asdict(encoder.config), "self_check": encoder.self_check()})
+    return IndexSummary(
+        name=job.name,
+        images=expected,
+        unreadable=0,
+        dimension=encoder.config.dimension,
+        encoder=encoder.config.name,
+        key_id=wanted["key_id"],
+        content_id="",
+        images_per_second=flow.rate if flow.embedded else 0.0,
+        seconds={stage: clock.seconds.get(stage, 0.0) for stage in ("list", "load", "embed", "commit")},
+        path=str(part.folder),
+        reused=done,
+        where=flow.spent,
+        workers=plan.workers,
+        notes=tuple(flow.notes),
+        shard=str(shard),
+    )
+
+
+def merge_parts(job: Job, *, clock: Clock, restart: bool = False, report: Report = silent) -> IndexSummary:
+    """Make the index of its parts: the same rows that one machine would have written. No encoder is needed.
+
+    The parts stay; they can be removed when the index is there.
+
+    Raises:
+        RequestError, DataError, ReferenceMismatch: parts are missing, damaged, or do not fit together or the images.
+        Interrupted: Ctrl-C; what is merged is kept.
+    """
+    store, images, flow = job.store(), len(job.collection), Flow()
+    with store.lock():
+        parts = find_parts(store)
+        encoder = parts[0][1]["encoder"]
+        config, plan = config_from_json(encoder), parts[0][1]["plan"]
+        own = job.plan(config)["key_id"]
+        if plan["key_id"] != own:
+            raise ReferenceMismatch(
+                f"index '{job.name}': the parts are of images with key id {plan['key_id'][:16]}, {job.collection.location} has "
+                f"{own[:16]}. Merge them with the images that they were made of",
+                wanted=plan["key_id"],
+                found=own,
+            )
+        finished = None if restart else store.info()
+        if finished is not None:
+            check_same_encoder(finished, config)
+            check_same_images(finished, job)
+            return summarise(store, clock, flow, reused=images)
+        done = store.begin(plan, restart=restart)
+        tracker, kept = Tracker("merge", images - done, report), done
+        try:
+            with clock("commit"):
+                for part, said in parts:
+                    for table in _shard_tables(part, said, kept):
+                        store.append_table(table)
+                        kept += len(table)
+                        tracker.advance(len(table))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"index '{job.name}': stopped with {kept} of {images} images merged and kept",
+                resume=command(job, ["--merge"]),
+            ) from None
+        examples = publish_index(job, store, config, encoder["self_check"], clock=clock, flow=flow)
+        return summarise(store, clock, flow, reused=done, examples=examples)
+
+
+def find_parts(store: Store) -> list[tuple[Store, dict[str, Any]]]:
+    """The finished parts of an index in order, each with its part.json, all there and of one plan.
+
+    Raises:
+        RequestError: there are none. DataError: some are missing or not finished.
+        ReferenceMismatch: they are of different images, encoders or batches.
+    """
+    root = store.folder / PARTS
+    names = [path.name for path in root.glob("*-of-*") if re.fullmatch(r"\d+-of-\d+", path.name)]
+    if not names:
+        raise RequestError(f"{root}: no parts to merge. Make them with `plada index ... --shard 1/N` to N/N")
+    counts = sorted({int(name.split("-")[2]) for name in names})
+    if len(counts) > 1:
+        raise DataError(f"{root}: parts of {counts[0]} and parts of {counts[1]}. Remove those that are not meant")
+    found = []
+    for number in range(1, counts[0] + 1):
+        part = _part_store(store, Shard(number, counts[0]))
+        said = _said_of(part)
+        if said is None:
+            state = "is not finished" if part.folder.exists() else "is missing"
+            raise DataError(f"{part.folder}: {state}. Run `plada index ... --shard {number}/{counts[0]}`")
+        found.append((part, said))
+    first = found[0][1]["plan"]
+    for part, said in found[1:]:
+        for what, value in said["plan"].items():
+            if value != first.get(what):
+                raise ReferenceMismatch(
+                    f"{part.folder}: {what} is {value}, that of part 1/{counts[0]} is {first.get(what)}. All parts must be made of "
+                    "the same images with the same encoder and batch size",
+                    wanted=str(first.get(what)),
+                    found=str(value),
+                )
+    return found
+
+
+def _finish_part(part: Store, plan: dict[str, Any], spans: list[Span], encoder: dict[str, Any]) -> None:
+    """Say that a part is whole: its plan, spans and encoder, and the digests of its shards."""
+    ledger = Ledger(plan["shard"])
+    if spans:
+        for batch in part.batches(["position", "hash", "vector"]):
+            ledger.add(batch)
+    said = {"format": FORMAT, "plan": plan, "spans": spans, "encoder": encoder, "digests": ledger.digests()}
+    write_json(part.folder / "part.json", said)
+    (part.folder / "building.json").unlink(missing_ok=True)
+
+
+def _shard_tables(part: Store, said: dict[str, Any], done: int) -> Iterator[Any]:
+    """The shards of a part from position `done` on as pyarrow tables, each compared with its digest.
+
+    Raises:
+        DataError: a shard is damaged or missing.
+    """
+    spans = [tuple(span) for span in said["spans"]]
+    if not any(stop > done for _, stop in spans):
+        return
+    dataset = connect(part.folder).open_table(TABLE).to_lance()
+    for (start, stop), digest in zip(spans, said["digests"], strict=True):
+        if start < done:
+            continue
+        table = dataset.scanner(offset=start - spans[0][0], limit=stop - start, scan_in_order=True).to_table()
+        ledger = Ledger(said["plan"]["shard"])
+        for batch in table.to_batches():
+            ledger.add(batch)
+        if ledger.digests() != [digest]:
+            raise DataError(f"{part.folder}: images {start} to {stop - 1} are damaged or missing. Make this part again")
+        yield table
+
+
+def _part_store(store: Store, shard: Shard) -> Store:
+    return Store(store.folder / PARTS / f"{shard.number}-of-{shard.of}")
+
+
+def _said_of(part: Store) -> dict[str, Any] | None:
+    return part.read_json(part.folder / "part.json")
+
+
+def _plain(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan as it comes back from JSON."""
+    return dict(json.loads(json.dumps(plan)))

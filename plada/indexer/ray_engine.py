@@ -1,0 +1,91 @@
+"""The same tasks on a Ray cluster: whatever cluster Ray finds ($RAY_ADDRESS, one started on this machine, else its own).
+
+Every node needs plada and must reach the images, and the weights, under the same path or URL. Rows come back to the process
+that started the build, which is the only one that writes.
+"""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from plada.errors import PladaError, ResourceError
+from plada.extras import require
+from plada.indexer.crews import Plan, Run
+from plada.indexer.embed import Made, Task, embed
+from plada.indexer.encoders import Encoder, load_encoder
+
+_LIVES = 5  # times that a task is done again when its worker dies
+_AHEAD = 2  # tasks for each that the cluster can do at once
+
+
+@contextmanager
+def on_ray(loading: Mapping[str, Any], where: str, plan: Plan) -> Iterator[Run]:
+    """A crew of Ray tasks; each takes one core, or one GPU where `where` is one. A task whose worker dies is done again.
+
+    Raises:
+        MissingExtra: ray is not installed. ResourceError: no cluster answers, or a task's workers keep dying.
+    """
+    require("ray", extra="ray", purpose="--engine ray")
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    own = not ray.is_initialized()
+    if own:
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as err:
+            raise ResourceError(
+                f"Ray: no cluster answers ({_first_line(err)}). Start one with `ray start --head`, or unset RAY_ADDRESS"
+            ) from err
+    gpus = 0 if where == "cpu" else 1
+    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_LIVES)(_embed_on_node)
+    resources = ray.cluster_resources()
+    places = max(1, int(resources.get("GPU" if gpus else "CPU", 1)))
+    said = json.dumps({**loading, "device": "cuda:0" if gpus else "cpu"})
+
+    def run(tasks: Iterable[Task]) -> Iterator[Made]:
+        left = iter(tasks)
+        waiting = deque(remote.remote(task, said, plan.batch_size) for task in islice(left, _AHEAD * places))
+        while waiting:
+            try:
+                made = ray.get(waiting.popleft())
+            except RayTaskError as err:
+                if isinstance(err.cause, PladaError):
+                    raise err.cause from None
+                raise
+            except RayError as err:
+                raise ResourceError(
+                    f"Ray: a worker died {_LIVES + 1} times on the same images ({_first_line(err)}). Run the same command again "
+                    "with a smaller --batch-size; what is finished is kept"
+                ) from err
+            waiting.extend(remote.remote(task, said, plan.batch_size) for task in islice(left, 1))
+            yield made
+
+    try:
+        yield run
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _embed_on_node(task: Task, loading: str, batch_size: int) -> Made:
+    return embed(task, _loaded(loading), batch_size)
+
+
+@lru_cache(maxsize=1)
+def _loaded(loading: str) -> Encoder:
+    encoder = load_encoder(**json.loads(loading))
+    if encoder.config.name != "gradients":
+        import torch
+
+        torch.set_num_threads(1)
+    return encoder
+
+
+def _first_line(err: BaseException) -> str:
+    return (str(err).splitlines() or [type(err).__name__])[0]
