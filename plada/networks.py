@@ -1,9 +1,12 @@
 """Networks: plada's own small one and everything timm has. Built here and nowhere else, so that weights are never
 random by accident and torchvision always loads."""
 
+import ctypes
 import hashlib
 import importlib
-from collections.abc import Mapping
+import platform
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 SMALL_CNN = "small_cnn"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_KEPT = 1 << 30  # bytes; blocks below it stay in the heap
 _shim: list[Any] = []  # keeps the registration below alive
 
 
@@ -95,7 +100,7 @@ def build_network(
     timm = import_timm()
     architecture = name.removeprefix("timm:")
     if not timm.is_model(architecture.partition(".")[0]):
-        raise UnknownName("network", name, _near(timm, architecture), hint="Any timm architecture will do")
+        raise UnknownName("network", name, near_networks(timm, architecture), hint="Any timm architecture will do")
     arguments = dict(model_args or {})
     if weights is not None:
         module = load_weights(timm, architecture, weights, arguments)
@@ -118,30 +123,50 @@ def build_network(
     )
 
 
-def load_weights(timm: Any, architecture: str, weights: Path, arguments: Mapping[str, Any]) -> "nn.Module":
+def load_weights(
+    timm: Any, architecture: str, weights: Path, arguments: Mapping[str, Any], *, heads: Container[int] | None = None
+) -> "nn.Module":
     """A timm module filled from a safetensors file, every tensor of both sides accounted for, head included.
 
+    The head may have any number of outputs, or one of `heads`.
+
     Raises:
-        DataError: not a safetensors file, or tensors of another architecture (the first is named).
+        DataError: not a safetensors file, tensors of another architecture (the first is named), another head.
         RequestError: arguments that the architecture does not take, no such file.
     """
     state = read_safetensors(weights)
-    try:
-        plain = timm.create_model(architecture, **arguments)
-        head = plain.pretrained_cfg.get("classifier")
-        outputs = state.get(f"{head}.weight") if isinstance(head, str) else None
-        module: nn.Module = plain
-        if outputs is not None and outputs.shape[0] != plain.num_classes:
-            module = timm.create_model(architecture, num_classes=outputs.shape[0], **arguments)
-    except TypeError as err:
-        raise RequestError(f"network {architecture}: {_first_line(err)}. Check --model-arg") from err
+    plain = create_network(timm, architecture, arguments)
+    names = plain.pretrained_cfg.get("classifier")
+    head = names if isinstance(names, str) or not names else names[0]
+    outputs = state.get(f"{head}.weight")
+    module: nn.Module = plain
+    if outputs is not None and outputs.shape[0] != plain.num_classes:
+        found = int(outputs.shape[0])
+        if "num_classes" in arguments or (heads is not None and found not in heads):
+            raise DataError(
+                f"{weights}: its head has {found} outputs, {architecture} has {plain.num_classes}: these are other "
+                f"weights than said. If they are right, say so with --model-arg num_classes={found}"
+            )
+        module = create_network(timm, architecture, {**arguments, "num_classes": found})
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as err:
         raise DataError(
-            f"{weights}: not the weights of {architecture} with {dict(arguments)} ({_mismatch(module, state)})"
+            f"{weights}: not the weights of {architecture} with {dict(arguments)} ({mismatch(module.state_dict(), state)})"
         ) from err
     return module
+
+
+def create_network(timm: Any, architecture: str, arguments: Mapping[str, Any]) -> Any:
+    """A timm module with random weights.
+
+    Raises:
+        RequestError: arguments that the architecture does not take.
+    """
+    try:
+        return timm.create_model(architecture, **arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as err:
+        raise RequestError(f"network {architecture}: {_first_line(err)}. Check --model-arg") from err
 
 
 def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
@@ -159,7 +184,8 @@ def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
         raise RequestError(f"{path}: no such weights file") from err
     except Exception as err:  # SafetensorError derives from Exception alone
         raise DataError(
-            f"{path}: not a safetensors file ({_first_line(err)}). Convert it with safetensors.torch.save_file"
+            f"{path}: not a safetensors file ({_first_line(err)}). plada opens no pickles (.pt, .pth, .bin): they can run "
+            "code. Convert it with safetensors.torch.save_file, see docs/encoders.md"
         ) from err
 
 
@@ -169,6 +195,29 @@ def seed_everything(seed: int) -> None:
     import torch
 
     torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> "Iterator[None]":
+    """Decide the initial weights of networks built inside, and leave torch's generator as it was before."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def keep_memory() -> bool:
+    """Let glibc keep freed memory for the next batch; True where it took the advice, False elsewhere.
+
+    By default glibc gives large blocks back to the kernel when they are freed, and each batch's activations are faulted in
+    again, page by page, zeroed (figures: docs/encoders.md). The price is that the process keeps its peak.
+    """
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
+    return all(mallopt(parameter, _KEPT) == 1 for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
 
 
 def to_device(module: "nn.Module", where: "torch.device") -> "nn.Module":
@@ -224,16 +273,27 @@ def file_digest(path: Path) -> str:
         raise RequestError(f"{path}: cannot be read ({err.strerror})") from err
 
 
-def _mismatch(module: "nn.Module", state: "Mapping[str, torch.Tensor]") -> str:
-    own = module.state_dict()
+def tensors_digest(module: "nn.Module") -> str:
+    """SHA-256 over names, shapes, types and bytes of all tensors of a module, hex; for weights that are no file."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        whole.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        whole.update(array.data)
+    return whole.hexdigest()
+
+
+def mismatch(own: "Mapping[str, torch.Tensor]", state: "Mapping[str, torch.Tensor]") -> str:
+    """The first tensor that one of two sets of weights lacks, or has in another shape; empty where all agree."""
     for kind, names in (("lacks", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
         if names:
             return f"the file {kind} {min(names)}"
-    name = next(name for name in own if own[name].shape != state[name].shape)
-    return f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+    name = next((name for name in own if own[name].shape != state[name].shape), None)
+    return f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}" if name else ""
 
 
-def _near(timm: Any, name: str) -> list[str]:
+def near_networks(timm: Any, name: str) -> list[str]:
+    """Names to suggest for one that timm does not know."""
     stem = name.partition(".")[0][:6]
     return [SMALL_CNN, *timm.list_models(f"{stem}*")[:8]]
 

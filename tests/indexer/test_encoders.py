@@ -1,18 +1,20 @@
 """Encoders: what is recorded is what must come back, and nothing has random weights by accident."""
 
+import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer import gradients
-from plada.indexer.build import resume_command
 from plada.indexer.embed import to_half
-from plada.indexer.encoders import load_encoder, reload_encoder
+from plada.indexer.encoders import Encoder, encoder_options, load_encoder, reload_encoder
 from plada.networks import build_network
-from plada.sources.folder import open_folder
+from plada.options import pairs
 
 TINY = "timm:test_resnet"  # timm's own test network: half a million parameters
 
@@ -72,14 +74,32 @@ def test_timm_with_weights(weights: Path) -> None:
     assert len(encoder.config.digest) == 64
 
 
-def saved(weights: Path) -> dict[str, object]:
+def saved_of(encoder: Encoder) -> dict[str, Any]:
     """What index.json holds, after a way through JSON."""
-    import json
-    from dataclasses import asdict
-
-    encoder = load_encoder(TINY, weights=weights, image_size=32)
-    loaded: dict[str, object] = json.loads(json.dumps({**asdict(encoder.config), "self_check": encoder.self_check()}))
+    loaded: dict[str, Any] = json.loads(json.dumps({**asdict(encoder.config), "self_check": encoder.self_check()}))
     return loaded
+
+
+def saved(weights: Path) -> dict[str, Any]:
+    return saved_of(load_encoder(TINY, weights=weights, image_size=32))
+
+
+def load_from_words(words: list[str]) -> Encoder:
+    """As the command line reads the words of encoder_options, through a shell."""
+    words = shlex.split(shlex.join(words))
+    given: dict[str, Any] = {"model_args": []}
+    while words:
+        word = words.pop(0)
+        if word == "--pretrained":
+            given["pretrained"] = True
+        elif word == "--model-arg":
+            given["model_args"].append(words.pop(0))
+        else:
+            given[word.removeprefix("--").replace("-", "_")] = words.pop(0)
+    size = given.pop("image_size", None)
+    return load_encoder(
+        given.pop("encoder"), **{**given, "model_args": pairs(given["model_args"])}, image_size=size and int(size)
+    )
 
 
 def test_an_encoder_is_reloaded_as_it_was(weights: Path) -> None:
@@ -105,10 +125,9 @@ def test_other_weights_are_refused(weights: Path, tmp_path: Path) -> None:
 
 def test_an_encoder_that_answers_differently_is_refused(weights: Path) -> None:
     info = saved(weights)
-    check = info["self_check"]
-    assert isinstance(check, list)
-    with pytest.raises(ReferenceMismatch, match="no longer gives the embeddings"):
-        reload_encoder({**info, "self_check": check[::-1]})
+    for check in (info["self_check"][::-1], [float("nan")] * len(info["self_check"]), info["self_check"][:-1]):
+        with pytest.raises(ReferenceMismatch, match="no longer gives the embeddings"):
+            reload_encoder({**info, "self_check": check})
 
 
 def test_a_damaged_record_is_said() -> None:
@@ -167,19 +186,26 @@ def test_a_device_that_is_not_there(weights: Path) -> None:
         load_encoder(TINY, weights=weights, device="cuda:63")
 
 
-@pytest.mark.parametrize("size", [None, 32])
-def test_the_command_to_resume_loads_the_same_encoder(
-    weights: Path, pictures: Path, tmp_path: Path, size: int | None
-) -> None:
-    """Parsed as the shell would: another encoder would make the build begin anew."""
-    config = load_encoder(TINY, weights=weights, image_size=size).config
-    words = shlex.split(resume_command(open_folder(pictures), "p", config, tmp_path / "my home"))
-    options = dict(zip(words[3::2], words[4::2], strict=True))
-    assert words[:3] == ["plada", "index", str(pictures)]
-    assert (options["--name"], options["--home"]) == ("p", str(tmp_path / "my home"))
-    side = int(options["--image-size"]) if "--image-size" in options else None
-    again = load_encoder(options["--encoder"], weights=options["--weights"], image_size=side)
-    assert again.config.identity() == config.identity()
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"image_size": 32},
+        {"precision": "bf16"},
+        {"tag": "r160_in1k"},
+        {"model_args": {"mean": (0.5, 0.5, 0.5), "drop_rate": 0.1, "act_layer": "silu"}},
+        {"model_args": {"crop_pct": 0.5}, "image_size": 48},
+        {"tag": "random", "weights": None},
+    ],
+)
+def test_the_options_of_a_command_line_load_the_same_encoder(weights: Path, options: dict[str, Any]) -> None:
+    """Parsed as the shell would: another encoder would make a build begin anew."""
+    config = load_encoder(TINY, **{"weights": weights, **options}).config
+    assert load_from_words(encoder_options(config)).config == config
+
+
+def test_the_options_of_gradients() -> None:
+    assert encoder_options(load_encoder("gradients").config) == ["--encoder", "gradients"]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 7.0])
