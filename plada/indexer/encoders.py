@@ -26,7 +26,7 @@ F32 = npt.NDArray[np.float32]
 Encode = Callable[[npt.NDArray[np.uint8]], F32]
 EncodeText = Callable[[list[str]], F32]
 
-DEFAULT_ENCODER = "open_clip:ViT-B-32/datacomp_xl_s13b_b90k"  # for photographs; chosen in docs/encoders.md
+DEFAULT_ENCODER = "open_clip:ViT-B-32-256/datacomp_s34b_b86k"  # for photographs; chosen in docs/encoders.md
 DEFAULT_HINT = f"--encoder {DEFAULT_ENCODER} --pretrained (or --weights FILE, once downloaded; see docs/encoders.md)"
 PRECISIONS = ("fp32", "fp16", "bf16")
 _LOCAL = "open_clip:local-dir:"

@@ -58,8 +58,7 @@ def weights(folder: Path) -> Path:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
     """The same tiny CLIP as an architecture that open_clip knows, with two tags that differ in QuickGELU alone."""
     openclip.import_open_clip()
-    from open_clip import factory, pretrained
-
+    factory, pretrained = (importlib.import_module(f"open_clip.{part}") for part in ("factory", "pretrained"))
     plain = pretrained._pcfg(hf_hub="nobody/nothing/")
     monkeypatch.setitem(factory._MODEL_CONFIGS, "tiny", CONFIG)
     monkeypatch.setitem(factory._MODEL_CONFIGS, "tiny-quickgelu", {**CONFIG, "quick_gelu": True})
@@ -122,9 +121,7 @@ def test_a_tag_decides_quick_gelu(tiny: str, weights: Path) -> None:
 
 
 def test_openai_weights_of_a_real_architecture_have_quick_gelu() -> None:
-    openclip.import_open_clip()
-    from open_clip import get_pretrained_cfg
-
+    get_pretrained_cfg = openclip.import_open_clip().get_pretrained_cfg
     assert get_pretrained_cfg("ViT-B-32", "openai")["quick_gelu"] is True
     assert not get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k").get("quick_gelu", False)
 
