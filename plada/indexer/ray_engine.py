@@ -6,6 +6,10 @@ that started the build, which is the only one that writes.
 
 import json
 import logging
+import os
+import signal
+import socket
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +24,7 @@ from plada.indexer.embed import Made, Task, embed
 from plada.indexer.encoders import Encoder, load_encoder
 
 _LIVES = 5  # times that a task is done again when its worker dies
+_KNOCK_SECONDS = 10.0
 _AHEAD = 2  # tasks for each that the cluster can do at once
 
 
@@ -37,7 +42,9 @@ def on_ray(loading: Mapping[str, Any], where: str, plan: Plan) -> Iterator[Run]:
     own = not ray.is_initialized()
     if own:
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+            _knock(os.environ.get("RAY_ADDRESS", ""))
+            with _own_signals():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, RuntimeError, ValueError) as err:
             raise ResourceError(
                 f"Ray: no cluster answers ({_first_line(err)}). Start one with `ray start --head`, or unset RAY_ADDRESS"
@@ -85,6 +92,26 @@ def _loaded(loading: str) -> Encoder:
 
         torch.set_num_threads(1)
     return encoder
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at HOST:PORT; Ray itself would go on trying for ten minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what a polite kill does here: Ray would put its own in place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(err: BaseException) -> str:

@@ -1,0 +1,329 @@
+"""An index in parts, on a cluster, or of a reference that grew: always the rows that one unbroken build makes."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import plada
+from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError, UnknownName
+from plada.indexer import growth
+from plada.indexer.parts import Shard, part_spans
+from plada.progress import Progress
+from plada.retrieval.index import Index
+from tests.conftest import picture
+
+GLYPHS = "glyphs:count=4500"  # five shards, the last one short
+
+
+def stored(home: Path, name: str = "g") -> tuple[Any, Any]:
+    """Everything that is stored of the images, and the ledger."""
+    index = plada.open_index(name, home=home)
+    return index.table().to_lance().to_table().combine_chunks(), index.info["shards"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("whole")
+    plada.index(GLYPHS, name="g", home=home)
+    return home
+
+
+def test_parts_merge_into_the_same_index(whole: Path, tmp_path: Path) -> None:
+    for number in (3, 1, 2):
+        made = plada.index(GLYPHS, name="g", shard=f"{number}/3", home=tmp_path)
+        assert made.shard == f"{number}/3"
+        with pytest.raises(plada.PladaError, match="unknown index 'g'"):
+            plada.open_index("g", home=tmp_path)
+    again = plada.index(GLYPHS, name="g", shard="2/3", home=tmp_path)
+    assert again.reused == again.images == 2048
+    merged = plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
+    assert (merged.images, merged.unreadable) == (4500, 0)
+    assert stored(tmp_path) == stored(whole)
+    assert plada.open_index("g", home=tmp_path).search("position:7", k=1)[0][0].position == 7
+    assert plada.index(GLYPHS, name="g", merge=True, home=tmp_path).reused == 4500
+    assert plada.index(GLYPHS, name="g", home=tmp_path).reused == 4500
+
+
+def test_more_parts_than_shards(whole: Path, tmp_path: Path) -> None:
+    sizes = [plada.index(GLYPHS, name="g", shard=f"{number}/7", home=tmp_path).images for number in range(1, 8)]
+    assert sum(sizes) == 4500
+    assert 0 in sizes
+    plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
+    assert stored(tmp_path) == stored(whole)
+
+
+def test_parts_cover_a_reference_once() -> None:
+    for images, rows, of in ((4500, 1024, 3), (100, 1024, 4), (14_197_122, 65_536, 64)):
+        spans = [span for number in range(1, of + 1) for span in part_spans(images, rows, Shard(number, of))]
+        assert spans[0][0] == 0
+        assert [stop for _, stop in spans] == [start for start, _ in spans[1:]] + [images]
+
+
+def stopping(after: int, stage: str = "embed") -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        if progress.stage == stage and progress.done >= after:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_a_part_and_a_merge_that_were_stopped_go_on(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match=r"Resume with: plada index .*--batch-size 64 --shard 1/2"):
+        plada.index(GLYPHS, name="g", shard="1/2", home=tmp_path, report=stopping(1100))
+    with pytest.raises(DataError, match=r"1-of-2: is not finished. Run `plada index ... --shard 1/2`"):
+        plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
+    assert plada.index(GLYPHS, name="g", shard="1/2", home=tmp_path).reused == 1024
+    with pytest.raises(DataError, match=r"2-of-2: is missing"):
+        plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
+    plada.index(GLYPHS, name="g", shard="2/2", home=tmp_path)
+    with pytest.raises(Interrupted, match=r"stopped with 1024 of 4500 images merged.*--merge"):
+        plada.index(GLYPHS, name="g", merge=True, home=tmp_path, report=stopping(1, "merge"))
+    assert plada.index(GLYPHS, name="g", merge=True, home=tmp_path).reused == 1024
+    assert stored(tmp_path) == stored(whole)
+
+
+def test_parts_that_do_not_fit_are_not_merged(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no parts to merge"):
+        plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
+    plada.index(GLYPHS, name="g", shard="1/2", home=tmp_path)
+    plada.index(GLYPHS, name="g", shard="2/2", home=tmp_path, batch_size=32)
+    with pytest.raises(ReferenceMismatch, match="2-of-2: batch_size is 32, that of part 1/2 is 64"):
+        plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
+    plada.index("glyphs:count=4400", name="g", shard="2/2", home=tmp_path)
+    with pytest.raises(ReferenceMismatch, match="2-of-2: key_id is"):
+        plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
+    plada.index("glyphs:count=4400", name="g", shard="1/2", home=tmp_path)
+    with pytest.raises(ReferenceMismatch, match="the parts are of images with key id"):
+        plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
+    plada.index("glyphs:count=4400", name="g", shard="1/3", home=tmp_path)
+    with pytest.raises(DataError, match="parts of 2 and parts of 3"):
+        plada.index("glyphs:count=4400", name="g", merge=True, home=tmp_path)
+
+
+def test_a_damaged_part_is_not_merged(tmp_path: Path) -> None:
+    for number in (1, 2):
+        plada.index(GLYPHS, name="g", shard=f"{number}/2", home=tmp_path)
+    path = tmp_path / "indexes" / "g" / "parts" / "2-of-2" / "part.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps({**said, "digests": [*said["digests"][:-1], "00" * 16]}))
+    with pytest.raises(DataError, match="2-of-2: images 4096 to 4499 are damaged or missing"):
+        plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_a_shard_is_written_i_of_n(pictures: Path, shard: str) -> None:
+    with pytest.raises(RequestError, match="expected I/N with 1 <= I <= N"):
+        plada.index(pictures, encoder="gradients", shard=shard)
+
+
+def test_options_that_exclude_each_other(pictures: Path) -> None:
+    for options in (
+        {"shard": "1/2", "merge": True},
+        {"append": True, "merge": True},
+        {"append": True, "restart": True},
+    ):
+        with pytest.raises(RequestError, match="Give one of them"):
+            plada.index(pictures, encoder="gradients", **options)
+    with pytest.raises(UnknownName, match="unknown engine 'spark'"):
+        plada.index(pictures, encoder="gradients", engine="spark")
+
+
+# A reference that grew
+
+
+def same_rows(one: Index, other: Index) -> None:
+    a, b = (index.table().to_lance().to_table().combine_chunks() for index in (one, other))
+    assert a == b
+    for name in ("shards", "key_id", "content_id", "unreadable", "mean", "images"):
+        assert one.info[name] == other.info[name], name
+
+
+def grow(pictures: Path) -> None:
+    """New images before, between and behind the old ones; one gone, one changed, one unreadable."""
+    for number, folder in enumerate(("a0", "n0", "n1", "z9")):
+        (pictures / folder).mkdir(exist_ok=True)
+        picture(100 + number).save(pictures / folder / f"new_{number}.png")
+    (pictures / "n2" / "image_05.jpg").unlink()
+    picture(200).save(pictures / "n2" / "image_08.png")
+    (pictures / "n1" / "bad.png").write_bytes(b"nothing")
+
+
+def test_a_reference_that_grew_embeds_only_what_is_new(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "n0" / "torn.png").write_bytes(b"nothing")
+    plada.index(pictures, name="p", encoder="gradients")
+    grow(pictures)
+    encoded: list[int] = []
+    from plada.indexer import gradients
+
+    real = gradients.embed
+
+    def counted(pixels: Any) -> Any:
+        encoded.append(len(pixels))
+        return real(pixels)
+
+    monkeypatch.setattr(gradients, "embed", counted)
+    made = plada.index(pictures, name="p", encoder="gradients", append=True)
+    monkeypatch.undo()
+    assert (made.images, made.unreadable, made.reused) == (29, 2, 22)
+    assert sum(encoded) - 1 == 5  # the self-check takes one
+    monkeypatch.setenv("PLADA_HOME", str(tmp_path / "home"))
+    plada.index(pictures, name="p", encoder="gradients", home=tmp_path / "fresh")
+    same_rows(plada.open_index("p"), plada.open_index("p", home=tmp_path / "fresh"))
+    assert not (Path(made.path) / growth.GROWING).exists()
+    assert plada.index(pictures, name="p", encoder="gradients", append=True).reused == 29
+
+
+def test_growing_by_shards_can_be_stopped(tmp_path: Path, whole: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(whole, home)
+    with pytest.raises(Interrupted, match=r"Resume with: plada index .* --append"):
+        plada.index("glyphs:count=6000", name="g", home=home, append=True, report=stopping(3000))
+    assert len(plada.open_index("g", home=home)) == 4500, "the old index serves until the new one is whole"
+    made = plada.index("glyphs:count=6000", name="g", home=home, append=True)
+    assert made.reused >= 4500
+    plada.index("glyphs:count=6000", name="g", home=tmp_path / "fresh")
+    same_rows(plada.open_index("g", home=home), plada.open_index("g", home=tmp_path / "fresh"))
+
+
+@pytest.mark.parametrize("stop_at", ["unlink", "rename", "replace"])
+def test_a_kill_while_the_new_index_takes_its_place(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: str
+) -> None:
+    plada.index(pictures, name="p", encoder="gradients")
+    grow(pictures)
+    real = getattr(Path, stop_at)
+
+    def killed(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name in ("index.json", "images.lance") and (path.parent.name in ("p", growth.GROWING)):
+            if stop_at == "replace":  # done, and then killed
+                real(path, *arguments, **options)
+            raise SystemError("killed")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, stop_at, killed)
+    with pytest.raises(SystemError):
+        plada.index(pictures, name="p", encoder="gradients", append=True)
+    monkeypatch.undo()
+    monkeypatch.setenv("PLADA_HOME", str(tmp_path / "home"))
+    plada.index(pictures, name="p", encoder="gradients", append=True)
+    plada.index(pictures, name="p", encoder="gradients", home=tmp_path / "fresh")
+    same_rows(plada.open_index("p"), plada.open_index("p", home=tmp_path / "fresh"))
+
+
+def test_an_old_format_cannot_grow(pictures: Path, home: Path) -> None:
+    import lance
+
+    plada.index(pictures, name="p", encoder="gradients")
+    folder = home / "indexes" / "p"
+    table = lance.dataset(folder / "images.lance").to_table().drop_columns(["look"])
+    shutil.rmtree(folder / "images.lance")
+    lance.write_dataset(table, folder / "images.lance")
+    info = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**info, "format": 1, "version": 1}))
+    picture(9).save(pictures / "n0" / "new.png")
+    with pytest.raises(RequestError, match="of format 1, whose rows cannot be taken over"):
+        plada.index(pictures, name="p", encoder="gradients", append=True)
+
+
+def test_a_second_encoder_leaves_the_first_alone(pictures: Path, home: Path, tmp_path: Path) -> None:
+    import safetensors.torch
+
+    from plada.networks import import_timm
+
+    plada.index(pictures, name="p", encoder="gradients")
+
+    def files() -> dict[Path, tuple[int, int]]:
+        return {
+            path: (path.stat().st_mtime_ns, path.stat().st_size)
+            for path in (home / "indexes" / "p").rglob("*")
+            if path.is_file() and path.name != ".lock"
+        }
+
+    before = files()
+    module = import_timm().create_model("test_resnet")
+    safetensors.torch.save_file(module.state_dict(), tmp_path / "w.safetensors")
+    made = plada.index(
+        pictures, name="second", encoder="timm:test_resnet", weights=tmp_path / "w.safetensors", image_size=32
+    )
+    first, second = plada.open_index("p"), plada.open_index("second")
+    assert made.content_id == first.info["content_id"]
+    assert files() == before
+    assert first.dimension != second.dimension
+    assert first.search("position:3", k=1)[0][0].position == second.search("position:3", k=1)[0][0].position == 3
+
+
+# Ray
+
+
+def ray_workers() -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::_embed_on_node"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc to find the workers")
+def test_ray_makes_the_same_and_survives_the_death_of_a_worker(whole: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'plada[ray]'")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    killed: list[int] = []
+
+    def kill_one(progress: Progress) -> None:
+        if progress.stage == "embed" and progress.done >= 512 and not killed:
+            for worker in ray_workers()[:1]:
+                os.kill(worker, signal.SIGKILL)
+                killed.append(worker)
+
+    try:
+        made = plada.index(GLYPHS, name="g", home=tmp_path, engine="ray", report=kill_one)
+        with pytest.raises(DataError, match="listed but cannot be read"):
+            vanishing(tmp_path)
+    finally:
+        ray.shutdown()
+    assert killed
+    assert made.images == 4500
+    assert stored(tmp_path) == stored(whole)
+
+
+def vanishing(tmp_path: Path) -> None:
+    """An error on a node arrives as it is."""
+    (tmp_path / "few").mkdir()
+    for number in range(3):
+        picture(number).save(tmp_path / "few" / f"{number}.png")
+
+    from plada.indexer.crews import Plan
+    from plada.indexer.embed import Task
+    from plada.indexer.ray_engine import on_ray
+    from plada.sources.collection import part_of
+    from plada.sources.registry import open_source
+
+    collection = open_source(tmp_path / "few", tmp_path)
+    (tmp_path / "few" / "1.png").unlink()
+    with on_ray({"name": "gradients"}, "cpu", Plan(batch_size=2, chunk=2, workers=2, threads=1)) as run:
+        list(run([Task(0, part_of(collection, 0, 3))]))
+
+
+def test_no_ray_cluster_is_said(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'plada[ray]'")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(plada.PladaError, match="Ray: no cluster answers"):
+        plada.index(pictures, encoder="gradients", engine="ray")
+
+
+def test_vectors_of_zero_are_no_rows(pictures: Path) -> None:
+    made = plada.index(pictures, name="p", encoder="gradients")
+    vectors = plada.open_index("p").vectors(range(made.images))
+    assert np.allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=1e-3)
