@@ -27,6 +27,7 @@ _WHERE = {
     "index": "plada.indexing",
     "inspect": "plada.api",
     "install_pack": "plada.packing",
+    "make_ann": "plada.searching",
     "make_pack": "plada.packing",
     "open_index": "plada.retrieval.index",
     "open_images": "plada.api",
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from plada.packing import install_pack, make_pack
     from plada.payload.payload import Payload, read_payload
     from plada.retrieval.index import Index, open_index
-    from plada.searching import search
+    from plada.searching import make_ann, search
     from plada.verifying import verify
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "index",
     "inspect",
     "install_pack",
+    "make_ann",
     "make_pack",
     "open_images",
     "open_index",

@@ -10,17 +10,22 @@ from plada.options import Home, Json
 
 
 def search(
-    query: Annotated[list[str], typer.Argument(help="Image files, or position:NUMBER.")],
+    query: Annotated[
+        list[str], typer.Argument(help="Image files, position:NUMBER, or words (text:WORDS) for an encoder that reads.")
+    ],
     index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
     k: Annotated[int, typer.Option("-k", help="Hits for each query.")] = 10,
-    sheet: Annotated[Path | None, typer.Option(help="Write the hits as pictures (PNG).")] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Use the approximate index: fast, but an image may be missed.")
+    ] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Write queries and hits as pictures (PNG).")] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Find the images of a reference that are nearest to a picture."""
+    """Find the images of a reference that are nearest to a picture, or to words."""
     from plada.console import print_json, print_table
 
-    found = plada.search(query, index=index, k=k, sheet=sheet, home=home)
+    found = plada.search(query, index=index, k=k, exact=not approximate, sheet=sheet, home=home)
     hits = [
         {**({"query": text} if len(query) > 1 else {}), "position": hit.position, "key": hit.key, "score": hit.score}
         for text, row in zip(query, found, strict=True)

@@ -1,10 +1,10 @@
 """An index, opened: search, scan, vectors by position.
 
-Search is exact: the table is streamed once in blocks and FAISS keeps the best of all queries. Scores are inner
-products of unit vectors (cosines); ties go to the lower position.
+Search is exact unless asked otherwise: the table is streamed once in blocks. Scores are inner products of unit vectors
+(cosines); ties go to the lower position. The approximate index of `plada.indexer.ann` answers where it is there and wanted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName, Unreadable
+from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.extras import require
 from plada.files import home_directory
+from plada.indexer.ann import Ann, made_of, read_ann
 from plada.indexer.encoders import Encoder, reload_encoder
 from plada.indexer.store import TABLE, Store, connect, readable_rows
+from plada.retrieval import queries as asking
 from plada.retrieval.knn import exact_search
-from plada.sources.decode import decode
 from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, open_reference
 from plada.sources.registry import open_source
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+_SCAN = 16_384  # rows of a block that is searched: what Lance reads fastest
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Index:
     info: dict[str, Any]
     _encoder: list[Encoder] = field(default_factory=list, repr=False)
     _opened: list[Any] = field(default_factory=list, repr=False)
+    _ann: list[Ann] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return int(self.info["images"])
@@ -73,7 +77,9 @@ class Index:
 
     def table(self) -> Any:
         """The LanceDB table, for queries of your own (columns position, key, vector, width, height, size, status)."""
-        return self._open()[0]
+        table = connect(self.folder).open_table(TABLE)
+        table.checkout(self.info["version"])
+        return table
 
     def reference(self) -> Reference:
         """The indexed collection with its manifest.
@@ -93,19 +99,31 @@ class Index:
             )
         return reference
 
-    def scan(self, batch_size: int = 65_536) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
-        """(positions int64 [m], vectors float16 [m, d]) of all readable images, in order, in blocks."""
-        columns = ["position", "vector"]
-        for batch in self._open()[1].to_batches(columns=columns, batch_size=batch_size, scan_in_order=True):
-            yield readable_rows(batch)
+    def scan(self, batch_size: int = _SCAN) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
+        """(positions int64 [m], vectors float16 [m, d]) of all readable images, in order, in blocks.
+
+        Raises:
+            DataError: the table holds another number of rows than index.json says.
+        """
+        at = 0
+        # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
+        for batch in self._rows().to_batches(columns=["vector"], batch_size=batch_size, scan_in_order=True):
+            column, positions = batch.column("vector"), np.arange(at, at + batch.num_rows)
+            if column.null_count:
+                positions = positions[column.is_valid().to_numpy(zero_copy_only=False)]
+            at += batch.num_rows
+            # flatten() leaves the nulls out and honours the slice; .values would do neither.
+            yield positions, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+        if at != len(self):
+            raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
 
     def has_looks(self) -> bool:
         """Whether the index was made by a plada that keeps looks (format 2)."""
-        return "look" in self._open()[1].schema.names
+        return "look" in self._rows().schema.names
 
     def looks(self, batch_size: int = 65_536) -> Iterator[npt.NDArray[np.uint8]]:
         """Looks of all images in order, in blocks uint8 [m, LOOK_BYTES]; zeros for an unreadable image."""
-        for batch in self._open()[1].to_batches(columns=["look"], batch_size=batch_size, scan_in_order=True):
+        for batch in self._rows().to_batches(columns=["look"], batch_size=batch_size, scan_in_order=True):
             yield binary_rows(batch.column("look"))
 
     def vectors(self, positions: npt.ArrayLike) -> npt.NDArray[np.float16]:
@@ -134,85 +152,93 @@ class Index:
         reference = self.reference()
         return [reference.image(int(position)) for position in np.atleast_1d(np.asarray(positions, np.int64))]
 
-    def search(self, queries: Any, k: int = 10) -> list[list[Hit]]:
-        """The k nearest images of each query, best first.
+    @property
+    def readable(self) -> int:
+        """Images that have an embedding."""
+        return len(self) - int(self.info["unreadable"])
 
-        A query is a vector [d] or a batch of vectors [n, d]; an image (path, PIL image, uint8 array [h, w, 3]); the
-        text `position:123`; or a list of these.
+    def search(self, queries: Any, k: int = 10, *, exact: bool = True) -> list[list[Hit]]:
+        """The k nearest images of each query, best first; fewer where fewer images have an embedding.
+
+        A query is a vector [d]; an image (path, PIL image, uint8 array [h, w], [h, w, 3] or [h, w, 4]); the text
+        `position:123`; words, `text:` before them or not, where the encoder has a text tower; or many of these: a list, a
+        batch of vectors [n, d], of images uint8 [n, h, w, 3]. A string that is an existing file is an image.
+
+        With `exact=False` the approximate index answers: its scores are right, but an image may be missed.
 
         Raises:
-            RequestError: k out of range, no query, a query that cannot be understood or is not finite.
+            RequestError: k out of range, no query, a query that cannot be understood or is not finite; no approximate index.
+            ReferenceMismatch: the approximate index is of another version of this index. DataError: it is damaged.
         """
         if not 1 <= k <= len(self):
             raise RequestError(f"k = {k}: expected 1 to {len(self)}, the images in index '{self.name}'")
-        vectors = self.embed_queries(queries)
         require("faiss", extra="cpu", purpose="search")
-        scores, positions = exact_search(self.scan(), vectors, min(k, len(self) - int(self.info["unreadable"])))
-        names = dict(zip(flat := np.unique(positions), self.keys(flat), strict=True))
-        return [
-            [Hit(int(p), names[p], float(s)) for p, s in zip(row, row_scores, strict=True)]
-            for row, row_scores in zip(positions, scores, strict=True)
-        ]
+        ann = None if exact else self.ann()
+        scores, positions = self.nearest(self.embed_queries(queries), k, ann)
+        distinct, place = np.unique(positions, return_inverse=True)
+        keys = self.keys(distinct)
+        hits = list(
+            map(
+                Hit, positions.reshape(-1).tolist(), [keys[at] for at in place.reshape(-1)], scores.reshape(-1).tolist()
+            )
+        )
+        return [hits[at : at + positions.shape[1]] for at in range(0, len(hits), positions.shape[1])]
+
+    def nearest(self, vectors: F32, k: int, ann: Ann | None = None) -> tuple[F32, I64]:
+        """(scores float32 [n, k], positions int64 [n, k]) for unit vectors float32 [n, d]; k at most `readable` counts.
+
+        Raises:
+            RequestError: a vector that is not finite. DataError: the table holds less than it says.
+        """
+        k = min(k, self.readable)
+        if ann is None:
+            return exact_search(self.scan(_SCAN), vectors, k)
+        scores, positions, complete = ann.search(vectors, k)
+        if not complete.all():  # fewer than k were found: the rest of these queries' answers is elsewhere
+            scores[~complete], positions[~complete] = exact_search(self.scan(_SCAN), vectors[~complete], k)
+        return scores, positions
+
+    def ann(self) -> Ann:
+        """The approximate index, opened once and checked: its digest, and that it was made of this version of the index.
+
+        Raises:
+            RequestError: there is none. ReferenceMismatch: made of another table. DataError: damaged, or newer.
+        """
+        if not self._ann:
+            self._ann.append(read_ann(self.folder / "ann", made_of(self.info)))
+        return self._ann[0]
 
     def embed_queries(self, queries: Any) -> F32:
         """Unit vectors float32 [n, d] of queries as `search` takes them."""
-        if isinstance(queries, np.ndarray) and queries.dtype != np.uint8:
-            vectors = np.atleast_2d(np.asarray(queries, np.float32))
-        else:
-            single = isinstance(queries, str | Path | np.ndarray) or not isinstance(queries, Sequence)
-            many = [queries] if single else list(queries)
-            vectors = (
-                np.stack([self._embed(query) for query in many]) if many else np.zeros((0, self.dimension), np.float32)
-            )
-        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        if vectors.ndim != 2 or vectors.shape[1] != self.dimension or not len(vectors):
-            raise RequestError(
-                f"queries of shape {vectors.shape}: expected at least one vector of dimension {self.dimension}"
-            )
-        if not np.isfinite(vectors).all() or not lengths.all():
-            raise RequestError("a query vector is zero or not finite: it has no neighbours")
-        return np.asarray(vectors / lengths, np.float32)
+        return asking.embed(queries, dimension=self.dimension, encoder=self.encoder, vectors=self.vectors)
 
-    def _embed(self, query: Any) -> F32:
-        if isinstance(query, str) and query.startswith("position:"):
-            try:
-                return np.asarray(self.vectors([int(query.removeprefix("position:"))])[0], np.float32)
-            except ValueError as err:
-                raise RequestError(f"query '{query}': expected position: and a whole number") from err
-        if isinstance(query, np.ndarray) and query.dtype != np.uint8:
-            return np.asarray(query, np.float32)
-        encoder = self.encoder()
-        if isinstance(query, str | Path):
-            try:
-                image = decode(Path(query).read_bytes())
-            except OSError as err:
-                raise RequestError(
-                    f"query '{query}': neither position:NUMBER nor an image file ({err.strerror})"
-                ) from err
-            except Unreadable as err:
-                raise RequestError(f"query '{query}': {err}") from err
-        else:
-            from PIL import Image
+    def _rows(self) -> Any:
+        """The Lance data set of the table, opened once, without LanceDB, whose import takes ten times as long.
 
-            image = (query if isinstance(query, Image.Image) else Image.fromarray(query)).convert("RGB")
-        return np.asarray(encoder.encode(encoder.view.of(image)[None])[0], np.float32)
-
-    def _open(self) -> tuple[Any, Any]:
-        """(LanceDB table, Lance data set below it), opened once: opening anew costs more than most reads."""
+        Raises:
+            MissingExtra: pylance is not installed. DataError: the table is gone or damaged.
+        """
         if not self._opened:
-            table = connect(self.folder).open_table(TABLE)
-            # The version that was checked and described by index.json, whatever was appended since.
-            table.checkout(self.info["version"])
-            self._opened.append((table, table.to_lance()))
-        table, dataset = self._opened[0]
-        return table, dataset
+            require("lance", extra="cpu", purpose="an index")
+            import lance
+
+            path = self.folder / f"{TABLE}.lance"
+            try:
+                # The version that was checked and described by index.json, whatever was appended since.
+                self._opened.append(lance.dataset(path, version=self.info["version"]))
+            except (ValueError, OSError) as err:
+                reason = str(err).splitlines()[0]
+                raise DataError(
+                    f"{path}: version {self.info['version']} cannot be opened ({reason}). Index again"
+                ) from err
+        return self._opened[0]
 
     def _take(self, positions: npt.NDArray[np.int64], columns: list[str]) -> Any:
         """Rows of the distinct positions, rising; Lance would leave out what is beyond the end without a word."""
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
             bad = positions[(positions < 0) | (positions >= len(self))][0]
             raise RequestError(f"position {bad}: index '{self.name}' holds 0 to {len(self) - 1}")
-        rows = self._open()[1].take(np.unique(positions), columns=columns).combine_chunks()
+        rows = self._rows().take(np.unique(positions), columns=columns).combine_chunks()
         if not np.array_equal(rows.column("position").to_numpy(), np.unique(positions)):
             raise DataError(f"index '{self.name}': the table gave other rows than were asked for. Index again")
         return rows.to_batches()[0] if rows.num_rows else rows

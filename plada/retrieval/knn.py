@@ -1,41 +1,110 @@
-"""Exact nearest neighbours over a stream of blocks, on FAISS (CPU, or GPU where faiss-gpu sees one)."""
+"""Exact nearest neighbours over a stream of blocks.
 
-from collections.abc import Iterable
+A coarse pass (FAISS on CPU or GPU, or matrix products, see `plada.retrieval.coarse`) says which rows can matter; these
+are scored in the one way of `plada.indexer.scores`, so that every pass and every block size give the same result.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import DataError
+from plada.errors import DataError, RequestError
+from plada.indexer.scores import score
+from plada.retrieval.coarse import Pass, choose_pass
+
+F16 = npt.NDArray[np.float16]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+Blocks = Iterable[tuple[I64, F16]]
+
+_NUMBERS, _ROWS = 1 << 22, 16_384  # of a block that is scored at a time: it stays near the caches
+_NOWHERE = np.iinfo(np.int64).max
 
 
-def exact_search(
-    blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]], queries: npt.NDArray[np.float32], k: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def exact_search(blocks: Blocks, queries: F32, k: int, *, coarse: Pass | None = None) -> tuple[F32, I64]:
     """(scores float32 [n, k], positions int64 [n, k]) of the k largest inner products, ties to the lower position.
 
-    `blocks` gives (positions [m], vectors [m, d]); `queries` is float32 [n, d]. Only one block is in memory.
+    `blocks` gives (positions [m], vectors [m, d]), each position once; `queries` is float32 [n, d]. One block is in memory,
+    beside it n x k results. `coarse` is the first pass, by default the fastest here; it does not change the result.
 
     Raises:
-        DataError: fewer than k vectors in all.
+        RequestError: a query that is not finite, or of another dimension than the vectors.
+        DataError: fewer than k vectors in all; a vector that is not finite.
     """
-    import faiss
-
-    heap = faiss.ResultHeap(len(queries), k, keep_max=True)
     queries = np.ascontiguousarray(queries, np.float32)
-    gpu = "GPU" in faiss.get_compile_options() and faiss.get_num_gpus() > 0
-    resources = faiss.StandardGpuResources() if gpu else None
-    for positions, vectors in blocks:
-        if not len(positions):
-            continue
-        block, near = np.ascontiguousarray(vectors, np.float32), min(k, len(positions))
-        if resources is not None:
-            scores, rows = faiss.knn_gpu(resources, queries, block, near, metric=faiss.METRIC_INNER_PRODUCT)
-        else:
-            scores, rows = faiss.knn(queries, block, near, metric=faiss.METRIC_INNER_PRODUCT)
-        heap.add_result(scores, positions[rows])
-    heap.finalize()
-    if (heap.I < 0).any():
+    if queries.ndim != 2 or not np.isfinite(queries).all():
+        raise RequestError(f"queries of shape {queries.shape}: expected [n, d], all of it finite")
+    best = np.full((len(queries), k), -np.inf, np.float32)
+    places = np.full((len(queries), k), _NOWHERE, np.int64)
+    if not queries.size or not k:
+        return best, places
+    coarse = choose_pass(queries, k) if coarse is None else coarse
+    widen = _Widen(queries.shape[1])
+    for positions, vectors in _pieces(blocks, queries.shape[1], widen.rows):
+        block = widen(vectors)
+        longest = _longest(positions, block)
+        for chunk, asked, rows in coarse.candidates(block, longest, best[:, -1], k):
+            scores = score(queries[chunk], block, asked, rows)
+            keep = scores >= best[chunk][asked, -1]
+            if keep.any():
+                _merge(best[chunk], places[chunk], asked[keep], scores[keep], positions[rows[keep]])
+    if (places == _NOWHERE).any():
         raise DataError(f"fewer than {k} images have an embedding")
-    # FAISS lists equal scores by falling id; people expect the first image first.
-    order = np.lexsort((heap.I, -heap.D), axis=1)
-    return np.take_along_axis(heap.D, order, axis=1), np.take_along_axis(heap.I, order, axis=1)
+    return best, places
+
+
+class _Widen:
+    """float16 to float32 in a buffer that is used again. torch, where it is loaded, is ten times as fast as numpy."""
+
+    def __init__(self, dimension: int) -> None:
+        self.rows = min(_ROWS, max(1024, _NUMBERS // dimension))
+        self._wide = np.empty((self.rows, dimension), np.float32)
+        self._half = np.empty((self.rows, dimension), np.float16)
+        self._torch: Any = sys.modules.get("torch")
+
+    def __call__(self, vectors: npt.NDArray[np.floating]) -> F32:
+        """float32 [m, d], good until the next call."""
+        wide = self._wide[: len(vectors)]
+        if self._torch is None or vectors.dtype != np.float16:
+            np.copyto(wide, vectors)
+            return wide
+        # torch takes no array that is read-only, as a table's columns are.
+        half = self._half[: len(vectors)]
+        np.copyto(half, vectors)
+        self._torch.from_numpy(wide).copy_(self._torch.from_numpy(half))
+        return wide
+
+
+def _pieces(blocks: Blocks, dimension: int, rows: int) -> Iterator[tuple[I64, F16]]:
+    for positions, vectors in blocks:
+        if vectors.shape[1:] != (dimension,):
+            raise RequestError(f"queries of dimension {dimension}: the vectors are of shape {vectors.shape}")
+        for start in range(0, len(positions), rows):
+            yield positions[start : start + rows], vectors[start : start + rows]
+
+
+def _longest(positions: I64, block: F32) -> float:
+    """A bound on the lengths of the vectors [m, d], refusing those that would never be found."""
+    lengths: F32 = np.sqrt(np.einsum("md,md->m", block, block))
+    if not np.isfinite(lengths).all():
+        bad = int(positions[np.flatnonzero(~np.isfinite(lengths))[0]])
+        raise DataError(f"the embedding of image {bad} is not finite. Check the index, or index again with --restart")
+    longest: float = lengths.max(initial=0).item()
+    return float(longest * (1 + block.shape[1] * 2.0**-23))
+
+
+def _merge(best: F32, places: I64, asked: I64, scores: F32, positions: I64) -> None:
+    """Put new (query, score, position) among the best of their queries, in place; best and places are [n, k]."""
+    queries, k = np.unique(asked), best.shape[1]
+    owner = np.concatenate([np.repeat(queries, k), asked])
+    value = np.concatenate([best[queries].reshape(-1), scores])
+    place = np.concatenate([places[queries].reshape(-1), positions])
+    order = np.lexsort((place, -value, owner))
+    owner = owner[order]
+    rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    first = order[rank < k]
+    best[queries], places[queries] = value[first].reshape(-1, k), place[first].reshape(-1, k)

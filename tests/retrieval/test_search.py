@@ -1,5 +1,8 @@
 """Search is exact, ordered, and refuses what has no neighbours."""
 
+import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,12 +81,17 @@ def test_positions_outside_the_index_are_refused(glyphs: Index, bad: list[int]) 
         ("position:5", 1501, "expected 1 to 1500"),
         ("position:five", 1, "whole number"),
         ("position:1500", 1, "holds 0 to 1499"),
-        ("no-such-file.png", 1, "neither position:NUMBER nor an image file"),
+        ("no-such-file.png", 1, "there is no such image file"),
         (np.full(256, np.nan, np.float32), 1, "not finite"),
         (np.zeros(256, np.float32), 1, "zero or not finite"),
-        (np.ones(7, np.float32), 1, "expected at least one vector of dimension 256"),
+        (np.full(256, np.inf, np.float32), 1, "not finite"),
+        (np.full(256, 1e300), 1, "not finite"),
+        (np.stack([np.ones(256), np.full(256, np.nan)]), 1, "query 2 of 2: its vector is zero or not finite"),
+        (np.ones(7, np.float32), 1, "a vector of dimension 7: the index has vectors of dimension 256"),
+        (np.ones((3, 7), np.float32), 1, "expected at least one vector of dimension 256"),
+        (["position:1", np.ones(7)], 1, "a vector of dimension 7"),
         (np.zeros((0, 256), np.float32), 1, "expected at least one vector"),
-        ([], 1, "expected at least one vector"),
+        ([], 1, "no query"),
     ],
 )
 def test_queries_without_answer(glyphs: Index, query: object, k: int, message: str) -> None:
@@ -140,3 +148,31 @@ def test_an_index_of_changed_images_is_said(pictures: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(ReferenceMismatch, match="index 'p' was made of images with content id"):
         index.reference()
+
+
+def test_lancedb_itself_is_not_needed_to_search(glyph_home: Path) -> None:
+    code = f"import plada, sys; plada.open_index('glyphs', home=r'{glyph_home}').search('position:1'); print('lancedb' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+
+
+def test_a_table_that_is_gone_or_of_another_length(glyph_home: Path, tmp_path: Path) -> None:
+    shutil.copytree(glyph_home / "indexes" / "glyphs", tmp_path / "own")
+    info = json.loads((tmp_path / "own" / "index.json").read_text())
+    (tmp_path / "own" / "index.json").write_text(json.dumps({**info, "images": 1501}))
+    with pytest.raises(DataError, match=r"the table holds 1500 rows; index\.json says 1501"):
+        plada.open_index(tmp_path / "own").search("position:1")
+    (tmp_path / "own" / "index.json").write_text(json.dumps({**info, "version": 99}))
+    with pytest.raises(DataError, match="version 99 cannot be opened"):
+        plada.open_index(tmp_path / "own").search("position:1")
+    shutil.rmtree(tmp_path / "own" / "images.lance")
+    with pytest.raises(DataError, match=r"images\.lance: version .* cannot be opened"):
+        plada.open_index(tmp_path / "own").vectors([1])
+
+
+def test_a_store_of_a_newer_format(glyph_home: Path, tmp_path: Path) -> None:
+    shutil.copytree(glyph_home / "indexes" / "glyphs", tmp_path / "own")
+    info = json.loads((tmp_path / "own" / "index.json").read_text())
+    (tmp_path / "own" / "index.json").write_text(json.dumps({**info, "format": 99}))
+    with pytest.raises(DataError, match=r"index of format 99; this plada reads .*Install a newer plada"):
+        plada.open_index(tmp_path / "own")

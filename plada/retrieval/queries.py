@@ -1,0 +1,204 @@
+"""What people may ask with, turned into unit vectors: images in any form, words, positions, vectors."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import RequestError, Unreadable
+from plada.indexer.encoders import Encoder
+from plada.sources.decode import decode
+
+F32 = npt.NDArray[np.float32]
+_BATCH = 64  # images or texts encoded at a time
+_PICTURES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
+_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})  # modes of PIL that a PNG holds as they are
+_PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
+_POSITION, _TEXT = "position:", "text:"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query: `kind` is image, text, position or vector; `value` a PIL image (or the path of one), the words, the number,
+    or the vector float32 [d]; `name` is how to speak of it."""
+
+    kind: str
+    value: Any
+    name: str
+
+
+def split(queries: Any) -> list[Any]:
+    """The single queries in what `Index.search` takes: one query, a list of these, or an array that holds several."""
+    if isinstance(queries, str | Path) or _is_picture(queries):
+        return [queries]
+    if hasattr(queries, "__array__"):
+        array = np.asarray(queries)
+        images = array.dtype == np.uint8
+        if array.ndim < (2 if images else 1):
+            raise RequestError(
+                f"a query of type {array.dtype} and shape {array.shape}: expected pixels uint8 [h, w, 3] or a vector of floats"
+            )
+        if array.dtype.kind not in "fiu":
+            return list(array.tolist())
+        single = array.ndim == 1 or (images and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] <= 4)))
+        return [array] if single else list(array)
+    return list(queries) if isinstance(queries, Sequence) else [queries]
+
+
+def understand(query: Any) -> Asked:
+    """What one query is. A string that is an existing file is an image, then come position:N and text:WORDS; anything else
+    is text.
+
+    Raises:
+        RequestError: it is none of these.
+    """
+    if _is_picture(query):
+        return Asked("image", query, "an image")
+    if isinstance(query, Path):
+        return Asked("image", query, str(query))
+    if isinstance(query, str):
+        if _is_file(query):
+            return Asked("image", Path(query), query)
+        if query.startswith(_POSITION):
+            try:
+                return Asked("position", int(query.removeprefix(_POSITION)), query)
+            except ValueError as err:
+                raise RequestError(f"query '{query}': expected position: and a whole number") from err
+        if not query.startswith(_TEXT) and Path(query).suffix.lower() in _PICTURES:
+            raise RequestError(
+                f"query '{query}': there is no such image file. To search for these words write text:{query}"
+            )
+        words = query.removeprefix(_TEXT).strip()
+        if not words:
+            raise RequestError(f"query '{query}': expected an image file, position:NUMBER or words")
+        return Asked("text", words, query)
+    if hasattr(query, "__array__"):
+        array = np.asarray(query)
+        if array.dtype == np.uint8:
+            return Asked("image", array, f"pixels of shape {array.shape}")
+        if array.dtype.kind in "fiu" and array.ndim == 1:
+            with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
+                return Asked("vector", array.astype(np.float32), f"a vector of dimension {len(array)}")
+    raise RequestError(
+        f"a query of type {type(query).__name__}: expected an image (path, PIL image, uint8 array), a vector of floats, words, "
+        "or position:NUMBER"
+    )
+
+
+def embed(
+    queries: Any,
+    *,
+    dimension: int,
+    encoder: Callable[[], Encoder],
+    vectors: Callable[[list[int]], npt.NDArray[np.floating]],
+) -> F32:
+    """Unit vectors float32 [n, d] of queries; `encoder` is asked for only where there are images or words, `vectors` gives
+    the stored vectors of positions.
+
+    Raises:
+        RequestError: no query, one that cannot be understood, has no length, or is of another dimension; words where the
+            encoder has no text tower.
+    """
+    if isinstance(queries, np.ndarray) and queries.dtype.kind == "f" and queries.ndim == 2:
+        with np.errstate(over="ignore"):
+            return _unit(queries.astype(np.float32), dimension)  # thousands of vectors need not be looked at one by one
+    asked = [understand(query) for query in split(queries)]
+    if not asked:
+        raise RequestError("no query: expected at least one image, vector, text or position:NUMBER")
+    if wrong := next((one for one in asked if one.kind == "vector" and len(one.value) != dimension), None):
+        raise RequestError(f"{wrong.name}: the index has vectors of dimension {dimension}")
+    found = np.zeros((len(asked), dimension), np.float32)
+    for kind in ("vector", "position", "text", "image"):
+        rows = [row for row, one in enumerate(asked) if one.kind == kind]
+        if kind == "vector":
+            for row in rows:
+                found[row] = asked[row].value
+        elif kind == "position" and rows:
+            found[rows] = vectors([asked[row].value for row in rows])
+        else:
+            for start in range(0, len(rows), _BATCH):
+                some = rows[start : start + _BATCH]
+                encode = _encode_text if kind == "text" else _encode_images
+                found[some] = encode([asked[row] for row in some], encoder())
+    return _unit(found, dimension)
+
+
+def picture(asked: Asked) -> Any:
+    """The image of a query as the encoder sees it: PIL, RGB, transparency over white, as images of a collection are decoded.
+
+    Raises:
+        RequestError: no such file, or not an image.
+    """
+    from PIL import Image
+
+    value = asked.value
+    try:
+        if isinstance(value, Path):
+            return decode(value.read_bytes())
+        if isinstance(value, np.ndarray):
+            value = Image.fromarray(value)
+        if 0 in value.size:
+            raise Unreadable(f"it has no pixels: {value.size[0]}x{value.size[1]}")
+        if value.mode == "RGB" and "transparency" not in value.info:
+            return value.copy()
+        if value.mode in ("I", "F"):
+            raise Unreadable(f"pixels of mode {value.mode}: no value is defined as white. Make it 8 or 16 bits")
+        if value.mode in _PREMULTIPLIED:
+            value = value.convert(_PREMULTIPLIED[value.mode])
+        if value.mode not in _PNG:
+            return value.convert("RGB")
+        # One way for all: what decode() makes of a stored image is what an image in memory becomes, too.
+        stored = io.BytesIO()
+        value.save(stored, "PNG", compress_level=0)
+        return decode(stored.getvalue())
+    except Unreadable as err:
+        raise RequestError(f"query '{asked.name}': {err}") from err
+    except (OSError, ValueError, TypeError, KeyError) as err:
+        reason = err.strerror if isinstance(err, OSError) and err.strerror else str(err).splitlines()[0]
+        raise RequestError(f"query '{asked.name}': not an image that can be read ({reason})") from err
+
+
+def _encode_images(some: list[Asked], encoder: Encoder) -> F32:
+    return encoder.encode(np.stack([encoder.view.of(picture(one)) for one in some]))
+
+
+def _encode_text(some: list[Asked], encoder: Encoder) -> F32:
+    towers: Callable[[list[str]], F32] | None = getattr(encoder, "encode_text", None)
+    if towers is None:
+        raise RequestError(
+            f"query '{some[0].name}': there is no such file, and encoder {encoder.config.name} has no text tower, so that the "
+            "index cannot be searched by words. Give an image file or position:NUMBER, or index with an open_clip encoder"
+        )
+    return towers([one.value for one in some])
+
+
+def _unit(vectors: F32, dimension: int) -> F32:
+    """The vectors at length one; lengths are taken in float64, where none overflows."""
+    if vectors.ndim != 2 or vectors.shape[1] != dimension or not len(vectors):
+        raise RequestError(f"queries of shape {vectors.shape}: expected at least one vector of dimension {dimension}")
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    if bad := next(_rows(~np.isfinite(vectors).all(axis=1) | (lengths[:, 0] == 0)), None):
+        raise RequestError(f"query {bad} of {len(vectors)}: its vector is zero or not finite: it has no neighbours")
+    return np.asarray(vectors / lengths, np.float32)
+
+
+def _rows(which: npt.NDArray[np.bool_]) -> Iterator[int]:
+    """Numbers, from 1, of the rows that are marked."""
+    return (int(row) + 1 for row in np.flatnonzero(which))
+
+
+def _is_picture(query: Any) -> bool:
+    from PIL import Image
+
+    return isinstance(query, Image.Image)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # longer than a name may be, or with a zero byte: words, then
+        return False
