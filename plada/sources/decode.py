@@ -176,8 +176,9 @@ class View:
             short = min(image.size)
             width, height = (max(self.size, round(side * scaled / short)) for side in image.size)
             left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-            whole = image.resize((width, height), how)
-            seen = whole.crop((left, top, left + self.size, top + self.size))
+            seen = image.resize((width, height), how)
+            if seen.size != (self.size, self.size):
+                seen = seen.crop((left, top, left + self.size, top + self.size))
         return np.asarray(seen)
 
 
