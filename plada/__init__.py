@@ -19,6 +19,7 @@ _WHERE = {
     "Index": "plada.retrieval.index",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
+    "check_index": "plada.checking",
     "datasets": "plada.api",
     "demo": "plada.demonstration",
     "doctor": "plada.diagnosis",
@@ -40,6 +41,7 @@ _WHERE = {
 
 if TYPE_CHECKING:
     from plada.api import datasets, export, inspect, open_images, select, train
+    from plada.checking import check_index
     from plada.demonstration import demo
     from plada.diagnosis import doctor
     from plada.errors import PladaError
@@ -54,6 +56,7 @@ __all__ = [
     "Index",
     "Payload",
     "PladaError",
+    "check_index",
     "datasets",
     "demo",
     "doctor",

@@ -26,6 +26,7 @@ UNBOUND = {
     "__init__",
     "__main__",
     "api",
+    "checking",
     "cli",
     "cli_index",
     "cli_search",

@@ -1,0 +1,237 @@
+"""The rows of a finished index against what its index.json promises of them, in one pass over the table."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from blake3 import blake3
+
+from plada.errors import PladaError
+from plada.indexer.store import TABLE, Ledger, connect, readable_rows, schema
+from plada.progress import Report, Tracker
+from plada.sources.collection import Collection
+from plada.sources.manifest import HASH_BYTES, Manifest, binary_rows, content_hash, content_id, key_id
+
+_SCAN_ROWS = 8192
+_OFF = 0.01  # how far a length may be from one; float16 takes a tenth of it
+DAMAGE = (
+    PladaError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    pa.ArrowException,
+)  # what Lance and Arrow make of damaged files
+_FACTS = ("size", "width", "height")
+_COLUMNS = ("position", "key", "vector", "hash", "status", *_FACTS)
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many rows fail one check, and what the first of them is."""
+
+    bad: int = 0
+    first: str = ""
+
+    def add(self, wrong: npt.NDArray[np.bool_], say: Callable[[int], str]) -> None:
+        """Count the rows [n] that are wrong; `say(row)` describes one of them."""
+        count = int(wrong.sum())
+        if count and not self.bad:
+            self.first = say(int(np.flatnonzero(wrong)[0]))
+        self.bad += count
+
+    def text(self, well: str) -> tuple[bool, str]:
+        """(whether no row fails, `well` or what fails)."""
+        return not self.bad, well if not self.bad else f"{self.bad} rows; the first: {self.first}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a pass over a table found: `checks`, whether each holds and what is to be said of it; `keys`, a pyarrow chunked
+    string array [rows]; `hashes` uint8 [rows, 16]; `facts`, a digest of all sizes, all widths, all heights."""
+
+    checks: Mapping[str, tuple[bool, str]]
+    keys: Any = None
+    hashes: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, HASH_BYTES), np.uint8))
+    facts: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over the rows, batch by batch."""
+
+    order: Tally = field(default_factory=Tally)
+    vectors: Tally = field(default_factory=Tally)
+    status: Tally = field(default_factory=Tally)
+    keys: list[Any] = field(default_factory=list)
+    hashes: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=lambda: {name: blake3() for name in _FACTS})
+    total: npt.NDArray[np.float64] | None = None
+    rows: int = 0
+    unreadable: int = 0
+
+    def add(self, batch: Any) -> None:
+        at, n = self.rows, batch.num_rows
+        positions = batch.column("position").to_numpy()
+        self.order.add(positions != np.arange(at, at + n), lambda row: f"row {at + row} has position {positions[row]}")
+        places, vectors = readable_rows(batch)
+        with np.errstate(over="ignore", invalid="ignore"):
+            lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
+        self.vectors.add(
+            ~(np.abs(lengths - 1) <= _OFF), lambda row: f"image {places[row]} has an embedding of length {lengths[row]}"
+        )
+        reasons = batch.column("status")
+        said = pc.not_equal(reasons, "").to_numpy(zero_copy_only=False)
+        null = ~batch.column("vector").is_valid().to_numpy(zero_copy_only=False)
+        self.status.add(
+            said != null,
+            lambda row: (
+                f"image {at + row} has {'no' if null[row] else 'an'} embedding and status '{reasons[row].as_py()}'"
+            ),
+        )
+        self.keys.append(batch.column("key"))
+        self.hashes.append(binary_rows(batch.column("hash")))
+        for name, digest in self.facts.items():
+            digest.update(batch.column(name).to_numpy().astype("<i8").tobytes())
+        if len(vectors):
+            total = vectors.sum(axis=0, dtype=np.float64)
+            self.total = total if self.total is None else self.total + total
+        self.rows += n
+        self.unreadable += int(null.sum())
+
+
+def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Rows:
+    """Read every row of the table of an index once, in order. Memory: its keys and content hashes, and a block.
+
+    Raises:
+        Those of DAMAGE: the table cannot be read; `reason_of` says it on one line.
+    """
+    table = connect(folder).open_table(TABLE)
+    table.checkout(info["version"])
+    dataset = table.to_lance()
+    for column in schema(int(info["dimension"])):
+        own = dataset.schema.field(column.name).type if column.name in dataset.schema.names else "missing"
+        if column.name in _COLUMNS and own != column.type:
+            return Rows({"rows": (False, f"column {column.name} is {own}, expected {column.type}")})
+    found = _Pass()
+    promised, tracker = info.get("shards"), Tracker("check", int(info["images"]), report)
+    ledger = Ledger(int(promised["rows"])) if promised else None
+    for batch in dataset.to_batches(columns=list(_COLUMNS), batch_size=_SCAN_ROWS, scan_in_order=True):
+        found.add(batch)
+        if ledger is not None:
+            ledger.add(batch)
+        tracker.advance(batch.num_rows)
+    keys = pa.chunked_array(found.keys, pa.string())
+    hashes = np.concatenate([np.empty((0, HASH_BYTES), np.uint8), *found.hashes])
+    content = content_id(hashes)
+    checks = {
+        "rows": (found.rows == info["images"], f"{found.rows} of {info['images']} images"),
+        "order": found.order.text("position 0, 1, 2, ... without a gap"),
+        "keys": _keys(keys, str(info["key_id"])),
+        "content": (content.hex() == info["content_id"], f"content id {content.hex()[:16]}, index.json says {info['content_id'][:16]}"),
+        "vectors": found.vectors.text(f"{found.rows - found.unreadable} embeddings, finite and of length one"),
+        "status": found.status.text(f"{found.unreadable} images without embedding, each with a reason, and no other"),
+        "unreadable": (found.unreadable == info["unreadable"], f"{found.unreadable}, index.json says {info['unreadable']}"),
+        "mean": _mean(found, info["mean"]),
+    }  # fmt: skip
+    if ledger is not None and promised is not None:
+        checks["shards"] = _shards(ledger, promised)
+    return Rows(checks, keys, hashes, {name: digest.digest() for name, digest in found.facts.items()})
+
+
+def compare_manifest(rows: Rows, manifest: Manifest) -> tuple[bool, str]:
+    """Whether a manifest says of every image what the table says of it, and what differs.
+
+    Raises:
+        DataError: the manifest is damaged.
+    """
+    manifest.check()
+    own = (key_id(rows.keys), content_id(rows.hashes))
+    if (manifest.key_id, manifest.content_id) != own:
+        return (
+            False,
+            f"of other images: content id {manifest.content_id.hex()[:16]}, the table's is {own[1].hex()[:16]}",
+        )
+    digests = {name: blake3() for name in _FACTS}
+    for table in manifest.blocks(list(_FACTS)):
+        for name, digest in digests.items():
+            digest.update(table.column(name).to_numpy().astype("<i8").tobytes())
+    other = [name for name, digest in digests.items() if digest.digest() != rows.facts[name]]
+    return not other, f"another {other[0]} than in the table" if other else f"the same {len(rows.keys)} images"
+
+
+def compare_images(
+    rows: Rows, collection: Collection, sample: int | None, seed: int, report: Report
+) -> tuple[bool, str]:
+    """Whether images of a collection with the table's keys have the sizes and content that were indexed: a seeded sample of
+    them, or all where it is None.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    n, sizes = len(collection), collection.sizes
+    if (sizes >= 0).all() and blake3(sizes.astype("<i8").tobytes()).digest() != rows.facts["size"]:
+        return False, f"{collection.location}: images have other sizes than when they were indexed"
+    if sample is None:
+        entries: Iterable[tuple[int, bytes]] = collection.stream(0, n)
+    else:
+        picks = np.sort(np.random.default_rng(seed).choice(n, min(sample, n), replace=False)).tolist()
+        entries = ((position, collection.read(position)) for position in picks)
+    hashed, tracker = 0, Tracker("hash", n if sample is None else min(sample, n), report)
+    for position, data in entries:
+        if content_hash(data) != rows.hashes[position].tobytes():
+            return False, f"{collection.location}: image {position} ({collection.keys[position]}) has changed"
+        hashed += 1
+        tracker.advance()
+    return True, f"keys and sizes of all {n} images, content of {hashed}"
+
+
+def some_rows(
+    folder: Path, info: Mapping[str, Any], count: int, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:
+    """(positions int64 [m], vectors float16 [m, d]) of a seeded choice of at most `count` images, rising; m is smaller where
+    some of them are unreadable."""
+    table = connect(folder).open_table(TABLE)
+    table.checkout(info["version"])
+    n = int(info["images"])
+    picks = np.sort(np.random.default_rng(seed).choice(n, min(count, n), replace=False))
+    rows = table.to_lance().take(picks, columns=["position", "vector"]).combine_chunks()
+    return readable_rows(rows.to_batches()[0])
+
+
+def _keys(keys: Any, promised: str) -> tuple[bool, str]:
+    if len(keys) > 1 and not pc.all(pc.less(keys[:-1], keys[1:])).as_py():
+        return False, "not rising, each different from the one before"
+    found = key_id(keys).hex()
+    return found == promised, f"key id {found[:16]}, index.json says {promised[:16]}"
+
+
+def _mean(found: _Pass, promised: Any) -> tuple[bool, str]:
+    readable = found.rows - found.unreadable
+    mean = np.asarray(promised, np.float64)
+    own = np.zeros(0) if found.total is None else found.total / readable
+    apart = float(np.abs(mean - own).max(initial=0)) if mean.shape == own.shape else float("nan")
+    return apart <= 1e-9, f"mean of the embeddings: {apart:.1e} from what index.json says"
+
+
+def _shards(ledger: Ledger, promised: Mapping[str, Any]) -> tuple[bool, str]:
+    found, wanted = ledger.digests(), list(promised["digests"])
+    if len(found) != len(wanted):
+        return False, f"{len(found)} shards of {ledger.rows} rows, index.json lists {len(wanted)}"
+    bad = [number for number, pair in enumerate(zip(found, wanted, strict=True)) if pair[0] != pair[1]]
+    if not bad:
+        return True, f"{len(found)} digests of {ledger.rows} rows each"
+    first = bad[0] * ledger.rows
+    return False, (
+        f"{len(bad)} of {len(found)} shards have another digest; the first: rows {first} to {first + ledger.rows - 1}"
+    )
+
+
+def reason_of(err: BaseException) -> str:
+    """What a library says of a table it cannot read, on one line."""
+    text = str(err) if isinstance(err, PladaError) else f"{type(err).__name__}: {err}"
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(err).__name__)[:300]
