@@ -103,7 +103,7 @@ def feeding(encoders: Sequence[Encoder], plan: Plan) -> Iterator[Run]:
             prepared_ones = workers.run(_prepare_there, jobs(), ahead=plan.workers)
             for number, (made, places) in enumerate(prepared_ones):
                 slot = taken.popleft()
-                stored = np.memmap(slot, np.uint8, "r", shape=(plan.chunk, view.size, view.size, 3))
+                stored = np.memmap(slot, np.uint8, "r+", shape=(plan.chunk, view.size, view.size, 3))
                 chosen = number % len(encoders)
                 prepared = Prepared(made, places, stored[: len(places)])
                 encoding.append((devices[chosen].submit(encode, chosen, prepared), slot))

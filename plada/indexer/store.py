@@ -4,6 +4,7 @@ No index.json, no index. The rows that are there are the ledger of an unfinished
 The rules of libraries.md section 2 hold here: one writer, own position column, explicit schema, never an update.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -37,6 +38,7 @@ from plada.sources.manifest import (
 FORMAT = 2  # 1 had no looks; it is still read
 TABLE = "images"
 _SCAN_ROWS = 8192
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def shard_rows(images: int) -> int:
@@ -152,7 +154,17 @@ class Store:
         import lance
 
         # LanceDB's own add refuses the null vectors of unreadable images; the table it reads is the same.
-        lance.write_dataset(table, self.folder / f"{TABLE}.lance", mode="append" if self._committed() else "create")
+        path = self.folder / f"{TABLE}.lance"
+        try:
+            lance.write_dataset(table, path, mode="append" if self._committed() else "create")
+        except OSError as err:
+            # The library puts the system's number into the text alone.
+            if not any(f"(os error {number})" in str(err) for number in _FULL):
+                raise
+            raise ResourceError(
+                f"{path}: the disk is full ({shutil.disk_usage(self.folder).free} bytes are free, or a quota is reached). Free "
+                "space and run the same command again; what is finished is kept"
+            ) from err
 
     def finish(
         self, keys: Any, info: dict[str, Any], manifest: Path, *, shard: int | None = None

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -327,3 +329,25 @@ def test_vectors_of_zero_are_no_rows(pictures: Path) -> None:
     made = plada.index(pictures, name="p", encoder="gradients")
     vectors = plada.open_index("p").vectors(range(made.images))
     assert np.allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=1e-3)
+
+
+_SMALL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+sys.argv = ["plada", "index", "glyphs:count=4500", "--name", "g", "--workers", "0"]
+import plada.cli
+plada.cli.main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits as on POSIX")
+def test_a_full_disk_ends_in_one_line_and_can_be_gone_on_from(home: Path, whole: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _SMALL], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 7, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("plada: ")
+    assert "the disk is full" in last
+    assert "Traceback" not in done.stderr
+    assert plada.index(GLYPHS, name="g").images == 4500
+    assert stored(home) == stored(whole)
