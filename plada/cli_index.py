@@ -10,12 +10,16 @@ import plada
 from plada.options import Home, ImageSize, Json, ModelArg, Pretrained, Quiet, Weights, pairs, percent, seconds
 
 if TYPE_CHECKING:
+    from plada.checking import CheckReport
     from plada.indexer.forecast import Forecast
 
 
 def index(
     source: Annotated[
-        str, typer.Argument(help="A registered name, a path or a URL: images, tars, WebDataset, parquet, Lance.")
+        str,
+        typer.Argument(
+            help="A registered name, a path or a URL: images, tars, WebDataset, parquet, Lance. With --check, the index's name."
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="Name of the index. [default: the source's]")] = None,
     encoder: Annotated[
@@ -62,6 +66,11 @@ def index(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only try for half a minute, and say what time, disk and memory it takes.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Verify everything that a finished index promises. Exit status 4 or 5 if not."),
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="With --check: hash every image, not a sample.")] = False,
     ann: Annotated[
         str, typer.Option(help="Also an approximate index for search: ivf, hnsw, none, or auto (where it pays).")
     ] = "auto",
@@ -85,6 +94,9 @@ def index(
         "workers": workers, "device": device, "home": home,
     }  # fmt: skip
     with reporter(as_json=as_json, quiet=quiet) as report:
+        if check:
+            found = plada.check_index(source, full=full, weights=weights, device=device, home=home, report=report)
+            return _show_check(found, as_json=as_json)
         if dry_run:
             return _show_forecast(plada.forecast(source, **loading, report=report), as_json=as_json)
         made = plada.index(
@@ -109,12 +121,30 @@ def index(
         rows.append(
             ["pack", f"{made.pack['path']}: {made.pack['bytes']} bytes, {made.pack['dimensions']} dimensions, {kept}"]
         )
+    if made.ann:
+        speed = made.ann["approximate"]["queries_per_second"] / made.ann["exact"]["queries_per_second"]
+        rows.append(
+            ["approximate", f"{made.ann['kind']}: recall@10 {made.ann['recall_at_10']:.3f}, {speed:.0f} x exact search"]
+        )
     print_table(rows, title=f"index {made.name}" + (f", part {made.shard}; no index yet" if made.shard else ""))
     if made.source_note:
         print(f"{source}: {made.source_note}", file=sys.stderr)
     for line in (*made.notes, *(f"unreadable: {example}" for example in made.examples)):
         print(line, file=sys.stderr)
     return None
+
+
+def _show_check(found: "CheckReport", *, as_json: bool) -> None:
+    from plada.console import print_json, print_table
+
+    if as_json:
+        print_json("summary", found.to_dict())
+    else:
+        words = {True: "ok", False: "FAILED", None: "not checked"}
+        rows = [[item.what, words[item.ok], item.detail] for item in found.items]
+        print_table(rows, head=("what", "result", "found"), title=f"index {found.name}, {found.images} images")
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
 
 
 def _show_forecast(made: "Forecast", *, as_json: bool) -> None:

@@ -1,15 +1,17 @@
 """`plada index` as a Python call. Lies beside api.py."""
 
+import contextlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plada.errors import RequestError, UnknownName
+from plada.errors import PladaError, RequestError, ResourceError, UnknownName
 from plada.files import home_directory
 from plada.packing import make_pack
 from plada.progress import Clock, Report, silent
+from plada.searching import make_ann
 from plada.sources.known import KNOWN
 from plada.sources.reference import plain_name
 from plada.sources.registry import check_source, open_source
@@ -69,10 +71,12 @@ def index(
         RequestError: options that exclude each other, no encoder. Others as plada.indexer.build.build_index,
         plada.indexer.parts.merge_parts and load_encoder raise.
     """
+    from plada.indexer.ann import wanted
     from plada.indexer.build import build_index, refuse_combinations
     from plada.indexer.parts import build_part, merge_parts, parse_shard
 
     refuse_combinations(restart=restart, append=append, shard=shard, merge=merge)
+    wanted(ann, 0, 1)  # a word that is none is refused now, not after hours
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
     part, root, clock = parse_shard(shard) if shard is not None else None, home_directory(home), Clock()
@@ -93,7 +97,7 @@ def index(
     if pack or pack_out is not None:
         packed = make_pack(made.name, pack_out, dimensions=pack_dimensions, home=root, report=report)
         made = replace(made, pack=packed.to_dict())
-    return made
+    return _with_ann(made, ann, root, report)
 
 
 def forecast(
@@ -126,6 +130,28 @@ def forecast(
     loaded = _load(loading, device, clock)
     plan, crew = _staff(loading, loaded, len(job.collection), batch_size, workers, "local")
     return try_out(job.collection, loaded[0], plan, crew, seconds=seconds, clock=clock, home=root, report=report)
+
+
+def _with_ann(made: "IndexSummary", asked: str, home: Path, report: Report) -> "IndexSummary":
+    """The summary of an index with its approximate index, which is built if it is wanted and not there yet."""
+    from plada.indexer.ann import made_of, read_ann, wanted
+    from plada.retrieval.index import open_index
+
+    kind = wanted(asked, made.images - made.unreadable, made.dimension)
+    if kind is None:
+        return made
+    index = open_index(made.name, home=home)
+    with contextlib.suppress(PladaError):
+        there = read_ann(index.folder / "ann", made_of(index.info))
+        if asked == "auto" or there.kind == kind:
+            return replace(made, ann=dict(there.info))
+    try:
+        return replace(made, ann=make_ann(index, kind=kind, report=report))
+    except (ResourceError, RequestError) as err:
+        if asked != "auto":
+            raise
+        # Nobody asked for it: the index is whole, and can be searched exactly.
+        return replace(made, notes=(*made.notes, f"no approximate index: {err}"))
 
 
 def _job(source: str | Path, name: str | None, home: Path, clock: Clock) -> Any:

@@ -109,5 +109,6 @@ def take_over(store: Store) -> None:
     if made.exists():
         shutil.rmtree(table, ignore_errors=True)
         made.rename(table)
+    shutil.rmtree(store.folder / "ann", ignore_errors=True)  # of the old rows
     growing.info_path.replace(store.info_path)
     shutil.rmtree(growing.folder, ignore_errors=True)

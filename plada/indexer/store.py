@@ -129,6 +129,7 @@ class Store:
         self.info_path.unlink(missing_ok=True)
         (self.folder / "building.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder / f"{TABLE}.lance", ignore_errors=True)
+        shutil.rmtree(self.folder / "ann", ignore_errors=True)
 
     def append(self, rows: Rows, keys: Any) -> None:
         """Commit one shard; it is in the table whole or not at all. `keys`: pyarrow string array of these rows."""
