@@ -102,7 +102,8 @@ if __name__ == "__main__":
         print(json.dumps(forward([int(n) for n in rest[0].split(",")], float(rest[1]))))
     else:
         try:
-            print(json.dumps(infer(Path(rest[0]), Path(rest[1]), rest[2], int(rest[3]), int(rest[4]))))
+            # Its logger, another process, leaves a line open.
+            print("\n" + json.dumps(infer(Path(rest[0]), Path(rest[1]), rest[2], int(rest[3]), int(rest[4]))))
         except BaseException:
             # Its logger is a process that is only told of a good end: after a failure it would be waited for for ever.
             traceback.print_exc()
