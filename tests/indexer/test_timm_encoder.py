@@ -303,6 +303,15 @@ def test_the_default_encoder_is_known_and_not_fetched() -> None:
         pytest.skip("open_clip is not installed")
     with pytest.raises(RequestError, match=r"give --weights FILE .*, or --pretrained to download"):
         load_encoder(DEFAULT_ENCODER)
+    page = Path(__file__).resolve().parents[2] / "docs" / "encoders.md"
+    assert f"`{DEFAULT_ENCODER}`, 512 dimensions" in page.read_text()
+
+
+def test_an_encoder_on_a_cpu_keeps_its_memory(resnet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("plada.indexer.encoders.keep_memory", lambda: asked.append(True))
+    load_encoder(TINY, weights=resnet, image_size=32)
+    assert asked == [True]
 
 
 def test_memory_is_kept_where_glibc_takes_the_advice() -> None:
