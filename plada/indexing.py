@@ -175,11 +175,12 @@ def _loading(
     compiled: bool,
 ) -> dict[str, Any]:
     """Arguments of load_encoder, plain values: worker processes load it again."""
+    from plada.indexer.encoders import DEFAULT_HINT
+
     known = str(source).partition(":")[0]
     if encoder is None and not (known in KNOWN and KNOWN[known].built_in):
         raise RequestError(
-            f"index {source}: photographs need a trained encoder. Give --encoder timm:ARCH with --weights FILE or "
-            "--pretrained, such as --encoder timm:mobilenetv2_100 --pretrained (--encoder gradients needs no weights; it suits drawn characters)"
+            f"index {source}: photographs need a trained encoder, and nothing is downloaded unasked. Give {DEFAULT_HINT}"
         )
     given = {
         "name": encoder or "gradients",

@@ -248,7 +248,11 @@ def to_floats(pixels: npt.NDArray[np.uint8], where: "torch.device") -> "torch.Te
     """uint8 [n, h, w, 3] to floats [n, 3, h, w] between 0 and 1."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(pixels)).to(where).permute(0, 3, 1, 2).float().div_(255)
+    stored = torch.from_numpy(np.ascontiguousarray(pixels))
+    if where.type == "cuda":
+        # Pinned, a batch is copied while the GPU is at work on another.
+        stored = stored.pin_memory()
+    return stored.to(where, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
 
 
 def normalise(network: Network, images: "torch.Tensor") -> "torch.Tensor":
