@@ -57,7 +57,6 @@ def cases(weights: Path) -> list[Case]:
         Case("open_clip ViT-B-32-256, 256 px", {"name": "open_clip:ViT-B-32-256/random"}),
         Case("open_clip ViT-B-32-256, 256 px, bf16", {"name": "open_clip:ViT-B-32-256/random", "precision": "bf16"}),
         Case("open_clip ViT-B-32-256, 256 px, compiled", {"name": "open_clip:ViT-B-32-256/random", "compiled": True}),
-        Case("open_clip ViT-B-16, 224 px", {"name": "open_clip:ViT-B-16/random"}),
     ]
     return found
 
@@ -133,7 +132,7 @@ def measure(data: Path, *, rounds: int) -> dict[str, Any]:
         rows.append(row)
         print(json.dumps(row), file=sys.stderr)
     memory = []
-    for label in ("timm mobilenetv2_100, 96 px", "timm mobilenetv2_100, 224 px", "open_clip ViT-B-32-256, 256 px"):
+    for label in ("timm mobilenetv2_100, 96 px",):
         options = next(case.options for case in listed if case.label == label)
         words = ["--rounds", str(rounds)]
         pairs = [(apart(options, *words, "--given-back"), apart(options, *words)) for _ in range(2)]
