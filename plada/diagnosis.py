@@ -26,9 +26,11 @@ _PACKAGES = (
     ("safetensors", "safetensors", "client"),
     ("sklearn", "scikit-learn", "client"),
     ("matplotlib", "matplotlib", "client"),
+    ("open_clip", "open_clip_torch", "cpu"),
     ("lancedb", "lancedb", "cpu"),
     ("lance", "pylance", "cpu"),
     ("filelock", "filelock", "cpu"),
+    ("loky", "loky", "cpu"),
     ("threadpoolctl", "threadpoolctl", "cpu"),
     ("faiss", "faiss-cpu", "cpu"),
 )
@@ -139,7 +141,7 @@ def _version(distribution: str) -> str | None:
 def _problem(module: str) -> str:
     """Why a module does not load, or an empty string; torchvision and timm are loaded the way plada loads them."""
     try:
-        if module in ("torchvision", "timm"):
+        if module in ("torchvision", "timm", "open_clip"):
             from plada.networks import import_timm
 
             try:
