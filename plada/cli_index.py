@@ -39,7 +39,7 @@ def index(
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the encoder first (torch.compile).")] = False,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images encoded at a time. [default: 64 on a CPU, 256 on a GPU]")
+        int | None, typer.Option(min=1, help="Images encoded at a time. [default: 32 on a CPU, 256 on a GPU]")
     ] = None,
     workers: Annotated[
         int | None,

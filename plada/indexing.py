@@ -60,7 +60,7 @@ def index(
 
     Who does the work: `workers` processes (0: this one alone; None: one a core, none for a small collection) that on a CPU
     read, decode and embed, and before a GPU read and decode; `device` is torch's name of one, or `all` for every GPU of this
-    machine; `engine` "ray" hands the shards to the Ray cluster that Ray finds. `batch_size` None: 64 on a CPU, 256 on a GPU.
+    machine; `engine` "ray" hands the shards to the Ray cluster that Ray finds. `batch_size` None: 32 on a CPU, 256 on a GPU.
 
     `shard` "3/8" embeds the third of eight parts, for a scheduler of your own; `merge` makes the index when all are there.
     `append` keeps what a finished index of this name knows and embeds only images that are new or changed. `ann` also

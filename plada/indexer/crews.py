@@ -30,7 +30,7 @@ from plada.sources.decode import View
 Run = Callable[[Iterable[Task]], Iterator[Made]]
 Crew = AbstractContextManager[Run]
 
-_CPU_BATCH, _GPU_BATCH = 64, 256
+_CPU_BATCH, _GPU_BATCH = 32, 256
 _CHUNK = 256  # images of a task, about: some megabytes of pixels, a second of work
 _WORTH_WORKERS = 4096  # images from which worker processes, which take seconds to start, are worth it
 _LIVES = 5  # workers that may be lost before it is no accident any more

@@ -209,7 +209,7 @@ def test_the_plan_suits_the_machine() -> None:
     many = make_plan(encoder, 100_000, batch_size=None, workers=None)
     assert many.workers >= 1
     assert many.workers * many.threads <= max(len(os.sched_getaffinity(0)), many.workers)
-    assert (many.batch_size, many.chunk) == (64, 256)
+    assert (many.batch_size, many.chunk) == (32, 256)
     assert make_plan(replace(encoder, where="cuda:0"), 10, batch_size=None, workers=3).batch_size == 256
     assert make_plan(encoder, 10, batch_size=300, workers=3).chunk == 300
 

@@ -77,7 +77,7 @@ def stopping(after: int, stage: str = "embed") -> Callable[[Progress], None]:
 
 
 def test_a_part_and_a_merge_that_were_stopped_go_on(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(Interrupted, match=r"Resume with: plada index .*--batch-size 64 --shard 1/2"):
+    with pytest.raises(Interrupted, match=r"Resume with: plada index .*--batch-size 32 --shard 1/2"):
         plada.index(GLYPHS, name="g", shard="1/2", home=tmp_path, report=stopping(1100))
     with pytest.raises(DataError, match=r"1-of-2: is not finished. Run `plada index ... --shard 1/2`"):
         plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
@@ -95,8 +95,8 @@ def test_parts_that_do_not_fit_are_not_merged(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no parts to merge"):
         plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
     plada.index(GLYPHS, name="g", shard="1/2", home=tmp_path)
-    plada.index(GLYPHS, name="g", shard="2/2", home=tmp_path, batch_size=32)
-    with pytest.raises(ReferenceMismatch, match="2-of-2: batch_size is 32, that of part 1/2 is 64"):
+    plada.index(GLYPHS, name="g", shard="2/2", home=tmp_path, batch_size=16)
+    with pytest.raises(ReferenceMismatch, match="2-of-2: batch_size is 16, that of part 1/2 is 32"):
         plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
     plada.index("glyphs:count=4400", name="g", shard="2/2", home=tmp_path)
     with pytest.raises(ReferenceMismatch, match="2-of-2: key_id is"):
