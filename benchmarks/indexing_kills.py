@@ -90,8 +90,6 @@ def measure(
     shard = int(info["shards"]["rows"]) if "shards" in info else max(1024, images // 16)
     embedding = images / whole.summary["images_per_second"]
     startup = max(whole.seconds - embedding, 0.0)
-    # So that a run lives for a shard or two, and the kills fall into all its stages, the last ones included.
-    span = startup + 4 * embedding * shard / images
     rng, done, survived = np.random.default_rng(seed), list[Kill](), 0
     builds, differences = 0, list[str]()
     while len(done) < kills:
@@ -99,8 +97,10 @@ def measure(
         builds += 1
         while ended is None:
             left = kills - len(done) - len(own)
-            moment = float(rng.uniform(0, span)) if left else None
-            ended = _once(command, home, moment, images, shard, own)
+            # Any moment of the run that begins now, as long as that will take.
+            lasts = startup + embedding * (images - committed(home)) / images
+            moment = float(rng.uniform(0, lasts)) if left else None
+            ended = _once(command, home, moment, images, shard, own, startup)
         wrong = _compare(home, wanted, ended)
         differences += wrong
         survived += 0 if wrong else sum(not kill.wrong for kill in own)
@@ -125,7 +125,13 @@ def measure(
 
 
 def _once(
-    command: Sequence[str], home: Path, moment: float | None, images: int, shard: int, kills: list[Kill]
+    command: Sequence[str],
+    home: Path,
+    moment: float | None,
+    images: int,
+    shard: int,
+    kills: list[Kill],
+    startup: float,
 ) -> Ended | None:
     """Start or continue a build: how it ended, or None where it was killed after `moment` seconds, noted in `kills`."""
     before = committed(home)
@@ -156,8 +162,9 @@ def _once(
     if embedded - (kept - before) > 2 * shard:
         wrong.append(f"{embedded} images embedded, {kept - before} kept: more than what was in flight is lost")
     total = running.total()
-    stage = "start" if total is None else "embed" if embedded < total else "end"
     assert moment is not None
+    early = total is None and kept == before and moment < startup
+    stage = "start" if early else "end" if embedded == total else "embed"
     kills.append(Kill(moment, stage, before, kept, embedded, outlived, wrong))
     return None
 
