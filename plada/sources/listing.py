@@ -57,7 +57,9 @@ class Listing:
         # Copied, since a slice of an arrow array is pickled with all that lies around it.
         keys = pa.array(self.keys.slice(start, stop - start).to_pylist(), pa.string())
         parts = tuple(self.parts[part] for part in used)
-        return Listing(keys, self.sizes[rows].copy(), part_of.astype(np.int32), self.offsets[rows].copy(), parts), used.tolist()
+        return Listing(
+            keys, self.sizes[rows].copy(), part_of.astype(np.int32), self.offsets[rows].copy(), parts
+        ), used.tolist()
 
 
 @dataclass(frozen=True, slots=True)
