@@ -19,6 +19,7 @@ from plada.payload.varints import read_varint, varint
 Positions = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
 MAX_IMAGES = 1 << 28
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,17 @@ def decode_bitmap(raw: bytes, kept: int, reference: int) -> Positions:
     """Inverse of encode_bitmap."""
     if len(raw) != (reference + 7) // 8:
         raise PayloadCorrupt(f"a bitmap of {len(raw)} bytes for {reference} images")
-    bits = np.unpackbits(np.frombuffer(raw, np.uint8))
-    if bits[reference:].any():
+    packed = np.frombuffer(raw, np.uint8)
+    found = []
+    for at in range(0, len(packed), _PIECE):  # a bit takes a byte while it is looked at: not all at once
+        bits = np.flatnonzero(np.unpackbits(packed[at : at + _PIECE]))
+        found.append(bits + 8 * at)
+        if sum(map(len, found)) > kept:
+            raise PayloadCorrupt(f"the bitmap names more than the {kept} images it may")
+    positions = np.concatenate(found).astype(np.int64)
+    if len(positions) and positions[-1] >= reference:
         raise PayloadCorrupt("the bitmap has bits behind the last image")
-    return np.flatnonzero(bits).astype(np.int64)
+    return positions
 
 
 CODERS: Mapping[str, Coder] = MappingProxyType(

@@ -35,7 +35,7 @@ from plada.payload.container import (
     write_container,
     write_plan,
 )
-from plada.payload.content import CONTENT_CHECK, PACK, needs_pack, read_content, write_content
+from plada.payload.content import CONTENT_CHECK, MAX_KEPT, PACK, needs_pack, read_content, write_content
 from plada.payload.segments import read_segments, write_segments
 from plada.payload.side import Side
 from plada.payload.version1 import read_version1
@@ -77,6 +77,8 @@ class Payload:
             raise RequestError(
                 f"payload: {positions.shape} positions and {labels.shape} labels; expected as many of both"
             )
+        if len(positions) > MAX_KEPT:
+            raise RequestError(f"payload: {len(positions)} positions; expected at most {MAX_KEPT}")
         if not 0 < self.reference <= MAX_IMAGES or not 0 < len(self.classes) <= MAX_CLASSES:
             raise RequestError(
                 f"payload: {self.reference} reference images and {len(self.classes)} classes; expected 1 to {MAX_IMAGES} "
