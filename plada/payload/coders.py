@@ -10,16 +10,14 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
-from plada.errors import PayloadCorrupt
-from plada.payload.container import read_varint, varint
+from plada.errors import PayloadCorrupt, PayloadUnsupported, UnknownName
+from plada.payload.frames import compress, expand
+from plada.payload.side import Side
+from plada.payload.varints import read_varint, varint
 
 Positions = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
-_LEVEL = 19
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # the same for every frame, so it is not sent
-_STEP = 256  # a run-length block of 4 bytes makes at most 128 KiB: 8 MiB a step at worst
 MAX_IMAGES = 1 << 28
 
 
@@ -71,66 +69,72 @@ CODERS: Mapping[str, Coder] = MappingProxyType(
 _BY_CODE = {coder.code: name for name, coder in CODERS.items()}
 
 
-def encode_labels(positions: Positions, labels: Labels, *, reference: int, classes: int, coder: str) -> bytes:
-    """Body of the section of labels; docs/payload-format.md section 3.
+def encode_body(
+    positions: Positions, labels: Labels, *, images: int, classes: int, coder: str = "auto", side: Side
+) -> bytes:
+    """The bytes of one content: positions int64 [k], rising, below `images`; labels int64 [k], below `classes`.
 
-    positions: int64 [k], rising, below `reference`; labels: int64 [k], below `classes`.
+    Raises:
+        UnknownName: no such coder.
     """
-    places = compress(CODERS[coder].encode(positions, reference))
-    names = compress(labels.astype(_narrowest(classes - 1)).tobytes())
+    if coder == "auto":
+        return min(
+            (encode_body(positions, labels, images=images, classes=classes, coder=name, side=side) for name in CODERS),
+            key=len,
+        )
+    if coder not in CODERS:
+        raise UnknownName("coder", coder, CODERS)
+    places = compress(CODERS[coder].encode(positions, images)) if len(positions) else b""
+    names = compress(labels.astype(_narrowest(classes - 1)).tobytes()) if len(positions) and classes > 1 else b""
     return bytes([CODERS[coder].code]) + varint(len(positions)) + varint(len(places)) + places + names
 
 
-def decode_labels(body: bytes, *, reference: int, classes: int) -> tuple[Positions, Labels, str]:
-    """(positions, labels, name of the coder) of a section of labels.
+def decode_body(body: bytes, *, images: int, classes: int, side: Side) -> tuple[Positions, Labels, str]:
+    """(positions, labels, name of the coder) of a body.
 
     Raises:
+        PayloadUnsupported: a coder of a newer plada.
         PayloadCorrupt: anything that contradicts the format, before memory for it is taken.
     """
-    name = _BY_CODE.get(body[0]) if body else None
+    if not body:
+        raise PayloadCorrupt("a body is empty")
+    name = _BY_CODE.get(body[0])
     if name is None:
-        raise PayloadCorrupt("the section of labels names no known coder")
+        raise PayloadUnsupported(f"coder {body[0]} is not known to this plada. Install a newer plada")
     kept, at = read_varint(body, 1)
     length, at = read_varint(body, at)
-    if not 0 < kept <= min(reference, MAX_IMAGES) or at + length > len(body):
-        raise PayloadCorrupt(f"the section of labels claims {kept} of {reference} images in {length} bytes")
-    width = np.dtype(_narrowest(classes - 1)).itemsize
-    positions = CODERS[name].decode(expand(body[at : at + length], max(4 * kept, reference // 8 + 1)), kept, reference)
-    raw = expand(body[at + length :], kept * width)
+    if kept > min(images, MAX_IMAGES) or at + length > len(body):
+        raise PayloadCorrupt(f"a body claims {kept} of {images} images in {length} bytes")
+    if not kept:
+        if at < len(body):
+            raise PayloadCorrupt("bytes follow an empty content")
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), name
+    width = np.dtype(_narrowest(classes - 1)).itemsize if classes > 1 or at + length < len(body) else 0
+    positions = CODERS[name].decode(expand(body[at : at + length], max(4 * kept, images // 8 + 1)), kept, images)
+    raw = expand(body[at + length :], kept * width) if width else b""
     if len(positions) != kept or len(raw) != kept * width:
         raise PayloadCorrupt(
-            f"{kept} images are named; {len(positions)} positions and {len(raw) // width} labels are there"
+            f"{kept} images are named; {len(positions)} positions and {len(raw)} bytes of labels are there"
         )
-    labels = np.frombuffer(raw, f"<u{width}").astype(np.int64)
-    if int(positions[-1]) >= reference or int(labels.max()) >= classes:
+    labels = np.frombuffer(raw, f"<u{width}").astype(np.int64) if width else np.zeros(kept, np.int64)
+    if int(positions[-1]) >= images or int(labels.max()) >= classes:
         raise PayloadCorrupt("a position or a label is beyond the reference or the classes")
     return positions, labels, name
 
 
+def encoded_size(
+    positions: Positions, labels: Labels, *, images: int, classes: int, coder: str = "auto", side: Side
+) -> int:
+    """Bytes of encode_body, exactly."""
+    return len(encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side))
+
+
+def body_sizes(positions: Positions, labels: Labels, *, images: int, classes: int, side: Side) -> dict[str, int]:
+    """Bytes of a body under every coder that `side` allows."""
+    return {
+        name: encoded_size(positions, labels, images=images, classes=classes, coder=name, side=side) for name in CODERS
+    }
+
+
 def _narrowest(largest: int) -> str:
     return "<u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4"
-
-
-def compress(raw: bytes) -> bytes:
-    """One zstd frame at the highest ordinary level, without its magic number, size or checksum."""
-    frame = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=False, write_checksum=False).compress(raw)
-    return frame[len(_ZSTD_MAGIC) :]
-
-
-def expand(frame: bytes, limit: int) -> bytes:
-    """Undo compress, refusing to produce more than `limit` bytes; fed in small steps, so that no bomb gets far."""
-    stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-    raw = bytearray()
-    try:
-        raw += stream.decompress(_ZSTD_MAGIC)
-        for at in range(0, len(frame), _STEP):
-            if stream.eof:
-                raise PayloadCorrupt("bytes follow the end of a stream")
-            raw += stream.decompress(frame[at : at + _STEP])
-            if len(raw) > limit:
-                raise PayloadCorrupt(f"a stream holds more than the {limit} bytes it may have")
-    except zstandard.ZstdError as err:
-        raise PayloadCorrupt(f"a stream does not decompress ({err})") from err
-    if not stream.eof or stream.unused_data:
-        raise PayloadCorrupt("a stream does not end where its section does")
-    return bytes(raw)
