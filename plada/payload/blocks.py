@@ -11,7 +11,7 @@ from plada.payload.tables import LEVELS, MEANS
 LARGEST = 2048  # longer blocks are cut into pieces of this
 EXPERTS = 7
 NUMBERS = LEVELS * MEANS + 4 * LEVELS  # slots of a coder of numbers
-ROUND = 1 << 20
+START = (104858, 104858, 104858, 183500, 183500, 183500, 183500)  # weights of the experts, in 1/2^20
 
 
 def bits_of(n: int) -> int:
@@ -54,13 +54,15 @@ def code_number(io: Ints, buffer: Ints, n: int, most: int, row: int, t: Tables, 
     return number
 
 
-def code_class_counts(io: Ints, buffer: Ints, totals: Ints, kept: int, classes: int, t: Tables) -> int:
+def code_class_counts(
+    io: Ints, buffer: Ints, totals: Ints, kept: int, classes: int, t: Tables, values: Ints, counts: Ints
+) -> int:
     """Code how many of `kept` images each class has, into `totals` [classes]; 0, or -1 for what cannot be."""
     least = (kept + classes - 1) // classes
     largest = 0
     for c in range(classes):
         largest = max(largest, totals[c])
-    excess = largest - least + 1
+    excess = max(largest - least + 1, 1)
     bits = bits_of(excess)
     seen = 1
     while code(io, buffer, 1 if bits > seen else 0, 32768):
@@ -71,8 +73,6 @@ def code_class_counts(io: Ints, buffer: Ints, totals: Ints, kept: int, classes: 
     for place in range(seen - 2, -1, -1):
         number = 2 * number + code(io, buffer, excess >> place & 1, 32768)
     largest = number - 1 + least
-    values = [0] * NUMBERS
-    counts = [0] * NUMBERS
     left = kept
     before = 0
     for c in range(classes - 1):
@@ -115,7 +115,7 @@ def code_label(
     around, inside = sums[0], sums[1]
     unit = (1 << 40) // rest[1]
     base = weights[1]
-    both = weights[2] 
+    both = weights[2]
     local = 0
     for e in range(EXPERTS - 3):
         mass = 16 << 2 * e
@@ -202,14 +202,13 @@ def learn_block(
 def code_blocks(
     io: Ints, buffer: Ints, bounds: Ints, positions: Ints, labels: Ints, kept: int, width: int, t: Tables,
     values: Ints, counts: Ints, weights: Ints, open_: Ints, rest: Ints, near: Ints, here: Ints, active: Ints,
+    shares: Ints, sums: Ints,
 ) -> int:  # fmt: skip
     """Code positions and labels; 0, or -1 for what cannot be."""
     blocks = len(bounds) - 1
     images = bounds[blocks]
     left, at, known = kept, 0, 0
     recent_kept, recent = 0, 0
-    sums = [0, 0]
-    shares = [0] * EXPERTS
     for block in range(blocks):
         if left == 0:
             break
