@@ -1,80 +1,95 @@
-"""From (positions, labels) to bytes and back. Plain so far: gaps or a bitmap, each stream through zstd.
+"""From (positions, labels) to the bytes of a body and back. docs/payload-coders.md is the authority.
 
-Two zstd frames, since gaps and labels have other statistics: one frame for both, as the paper's coder has it, costs
-5 to 9 % more on the demo's payload. Both forms are kept, the smaller is sent.
+`auto` takes the smallest of the coders that the receiver can read with what it knows (`Side`): the two of version 1,
+a model of blocks of 256 images, the same with the folders of the manifest, and a model that follows a pack's features.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import PayloadCorrupt, PayloadUnsupported, UnknownName
-from plada.payload.frames import compress, expand
+from plada.errors import PayloadCorrupt, PayloadUnsupported, SideMissing, UnknownName
+from plada.payload.plain import decode_bitmap, decode_gaps, decode_plain, encode_bitmap, encode_gaps, encode_plain
+from plada.payload.runs import cut_bounds, decode_blocks, encode_blocks, even_bounds
 from plada.payload.side import Side
 from plada.payload.varints import read_varint, varint
 
 Positions = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
 MAX_IMAGES = 1 << 28
-_PIECE = 1 << 20
+_SMALL = 1 << 16  # images kept, and 16 times as many in the reference, up to which every coder is tried in full
+_QUICK = 3  # zstd's level for a first look
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What both ends know of a content before they see it."""
+
+    images: int
+    classes: int
+    side: Side
 
 
 @dataclass(frozen=True, slots=True)
 class Coder:
-    """`encode(positions, reference)` gives a byte string; `decode(bytes, kept, reference)` gives the positions back."""
+    """`encode(positions, labels, shape)` gives what follows k in a body, `decode(bytes, k, shape)` undoes it, k > 0.
+
+    `needs` is what the reader must know: "manifest", "pack" or nothing.
+    """
 
     code: int
-    encode: Callable[[Positions, int], bytes]
-    decode: Callable[[bytes, int, int], Positions]
+    needs: str
+    encode: Callable[[Positions, Labels, Shape], bytes]
+    decode: Callable[[bytes, int, Shape], tuple[Positions, Labels]]
 
 
-def encode_gaps(positions: Positions, reference: int) -> bytes:
-    """Differences less one, all with the narrowest of 1, 2 or 4 bytes, little endian; `reference` is not needed."""
-    gaps = np.diff(positions, prepend=np.int64(-1)) - 1
-    return gaps.astype(_narrowest(int(gaps.max(initial=0)))).tobytes()
+def _plain(code: int, write: Callable[[Positions, int], bytes], read: Callable[[bytes, int, int], Positions]) -> Coder:
+    def encode(positions: Positions, labels: Labels, shape: Shape) -> bytes:
+        return encode_plain(positions, labels, images=shape.images, classes=shape.classes, places=write)
+
+    def decode(coded: bytes, kept: int, shape: Shape) -> tuple[Positions, Labels]:
+        return decode_plain(coded, kept, images=shape.images, classes=shape.classes, places=read)
+
+    return Coder(code, "", encode, decode)
 
 
-def decode_gaps(raw: bytes, kept: int, reference: int) -> Positions:
-    """Inverse of encode_gaps."""
-    if kept == 0 or len(raw) not in (kept, 2 * kept, 4 * kept):
-        raise PayloadCorrupt(f"{len(raw)} bytes of gaps for {kept} images")
-    return np.cumsum(np.frombuffer(raw, f"<u{len(raw) // kept}").astype(np.int64) + 1) - 1
+def _bounds(shape: Shape, folders: bool) -> Positions:
+    if not folders or shape.side.blocks is None:
+        return even_bounds(shape.images)
+    return cut_bounds(shape.side.blocks)
 
 
-def encode_bitmap(positions: Positions, reference: int) -> bytes:
-    """One bit an image of the reference, first image in the highest bit."""
-    mask = np.zeros(reference, np.uint8)
-    mask[positions] = 1
-    return np.packbits(mask).tobytes()
+def _encode_runs(positions: Positions, labels: Labels, shape: Shape, *, folders: bool) -> bytes:
+    return encode_blocks(positions, labels, classes=shape.classes, bounds=_bounds(shape, folders))
 
 
-def decode_bitmap(raw: bytes, kept: int, reference: int) -> Positions:
-    """Inverse of encode_bitmap."""
-    if len(raw) != (reference + 7) // 8:
-        raise PayloadCorrupt(f"a bitmap of {len(raw)} bytes for {reference} images")
-    packed = np.frombuffer(raw, np.uint8)
-    found = []
-    for at in range(0, len(packed), _PIECE):  # a bit takes a byte while it is looked at: not all at once
-        bits = np.flatnonzero(np.unpackbits(packed[at : at + _PIECE]))
-        found.append(bits + 8 * at)
-        if sum(map(len, found)) > kept:
-            raise PayloadCorrupt(f"the bitmap names more than the {kept} images it may")
-    positions = np.concatenate(found).astype(np.int64)
-    if len(positions) and positions[-1] >= reference:
-        raise PayloadCorrupt("the bitmap has bits behind the last image")
-    return positions
+def _decode_runs(coded: bytes, kept: int, shape: Shape, *, folders: bool) -> tuple[Positions, Labels]:
+    return decode_blocks(coded, kept, classes=shape.classes, bounds=_bounds(shape, folders))
 
 
 CODERS: Mapping[str, Coder] = MappingProxyType(
     {
-        "gaps-zstd": Coder(1, encode_gaps, decode_gaps),
-        "bitmap-zstd": Coder(2, encode_bitmap, decode_bitmap),
+        "gaps-zstd": _plain(1, encode_gaps, decode_gaps),
+        "bitmap-zstd": _plain(2, encode_bitmap, decode_bitmap),
+        "blocks": Coder(3, "manifest", partial(_encode_runs, folders=True), partial(_decode_runs, folders=True)),
+        "even-blocks": Coder(5, "", partial(_encode_runs, folders=False), partial(_decode_runs, folders=False)),
     }
 )
 _BY_CODE = {coder.code: name for name, coder in CODERS.items()}
+_HINTS = {
+    "manifest": "the folders of its reference's keys, which are not at hand. Give the reference or its manifest",
+    "pack": "a pack, which is not at hand. Install the pack that its header names (plada install-pack)",
+}
+
+
+def allowed(name: str, side: Side) -> bool:
+    """Whether a reader who knows `side` can read what coder `name` writes."""
+    needs = CODERS[name].needs
+    return not needs or (side.blocks if needs == "manifest" else side.features) is not None
 
 
 def encode_body(
@@ -82,19 +97,17 @@ def encode_body(
 ) -> bytes:
     """The bytes of one content: positions int64 [k], rising, below `images`; labels int64 [k], below `classes`.
 
+    `auto` is the smallest that `side` allows, of equals the first in CODERS.
+
     Raises:
-        UnknownName: no such coder.
+        UnknownName: no such coder. SideMissing: `side` lacks what the coder needs.
     """
     if coder == "auto":
-        return min(
-            (encode_body(positions, labels, images=images, classes=classes, coder=name, side=side) for name in CODERS),
-            key=len,
-        )
+        return min(_bodies(positions, labels, Shape(images, classes, side)).values(), key=len)
     if coder not in CODERS:
         raise UnknownName("coder", coder, CODERS)
-    places = compress(CODERS[coder].encode(positions, images)) if len(positions) else b""
-    names = compress(labels.astype(_narrowest(classes - 1)).tobytes()) if len(positions) and classes > 1 else b""
-    return bytes([CODERS[coder].code]) + varint(len(positions)) + varint(len(places)) + places + names
+    _check_side(coder, side)
+    return _body(coder, positions, labels, Shape(images, classes, side))
 
 
 def decode_body(body: bytes, *, images: int, classes: int, side: Side) -> tuple[Positions, Labels, str]:
@@ -102,6 +115,7 @@ def decode_body(body: bytes, *, images: int, classes: int, side: Side) -> tuple[
 
     Raises:
         PayloadUnsupported: a coder of a newer plada.
+        SideMissing: `side` lacks the folders or the pack that it was made with.
         PayloadCorrupt: anything that contradicts the format, before memory for it is taken.
     """
     if not body:
@@ -110,23 +124,14 @@ def decode_body(body: bytes, *, images: int, classes: int, side: Side) -> tuple[
     if name is None:
         raise PayloadUnsupported(f"coder {body[0]} is not known to this plada. Install a newer plada")
     kept, at = read_varint(body, 1)
-    length, at = read_varint(body, at)
-    if kept > min(images, MAX_IMAGES) or at + length > len(body):
-        raise PayloadCorrupt(f"a body claims {kept} of {images} images in {length} bytes")
+    if kept > min(images, MAX_IMAGES):
+        raise PayloadCorrupt(f"a body claims {kept} of {images} images")
     if not kept:
-        if at < len(body):
+        if body[at:] not in (b"", b"\0"):  # coders 1 and 2 have had a length of positions here
             raise PayloadCorrupt("bytes follow an empty content")
         return np.zeros(0, np.int64), np.zeros(0, np.int64), name
-    width = np.dtype(_narrowest(classes - 1)).itemsize if classes > 1 or at + length < len(body) else 0
-    positions = CODERS[name].decode(expand(body[at : at + length], max(4 * kept, images // 8 + 1)), kept, images)
-    raw = expand(body[at + length :], kept * width) if width else b""
-    if len(positions) != kept or len(raw) != kept * width:
-        raise PayloadCorrupt(
-            f"{kept} images are named; {len(positions)} positions and {len(raw)} bytes of labels are there"
-        )
-    labels = np.frombuffer(raw, f"<u{width}").astype(np.int64) if width else np.zeros(kept, np.int64)
-    if int(positions[-1]) >= images or int(labels.max()) >= classes:
-        raise PayloadCorrupt("a position or a label is beyond the reference or the classes")
+    _check_side(name, side)
+    positions, labels = CODERS[name].decode(body[at:], kept, Shape(images, classes, side))
     return positions, labels, name
 
 
@@ -139,10 +144,36 @@ def encoded_size(
 
 def body_sizes(positions: Positions, labels: Labels, *, images: int, classes: int, side: Side) -> dict[str, int]:
     """Bytes of a body under every coder that `side` allows."""
-    return {
-        name: encoded_size(positions, labels, images=images, classes=classes, coder=name, side=side) for name in CODERS
-    }
+    shape = Shape(images, classes, side)
+    return {name: len(_body(name, positions, labels, shape)) for name in CODERS if allowed(name, side)}
 
 
-def _narrowest(largest: int) -> str:
-    return "<u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4"
+def _check_side(name: str, side: Side) -> None:
+    if not allowed(name, side):
+        needs = CODERS[name].needs
+        raise SideMissing(f"the payload's coder '{name}' needs {_HINTS[needs]}", needs=needs)
+
+
+def _body(name: str, positions: Positions, labels: Labels, shape: Shape) -> bytes:
+    head = bytes([CODERS[name].code]) + varint(len(positions))
+    return head + CODERS[name].encode(positions, labels, shape) if len(positions) else head
+
+
+def _bodies(positions: Positions, labels: Labels, shape: Shape) -> dict[str, bytes]:
+    """Bodies of every coder worth trying: zstd's highest level takes seconds on large contents, so that is left out
+    where a quick look says that it cannot come near."""
+    names = [name for name in CODERS if allowed(name, shape.side)]
+    if not len(positions):
+        names = names[:1]
+    plain = {"gaps-zstd": encode_gaps, "bitmap-zstd": encode_bitmap}
+    bodies = {name: _body(name, positions, labels, shape) for name in names if name not in plain}
+    small = len(positions) <= _SMALL and shape.images <= 16 * _SMALL
+    for name, places in plain.items():
+        if bodies and not small:
+            look = encode_plain(
+                positions, labels, images=shape.images, classes=shape.classes, places=places, level=_QUICK
+            )
+            if len(look) > 1.5 * min(map(len, bodies.values())):
+                continue
+        bodies[name] = _body(name, positions, labels, shape)
+    return {name: bodies[name] for name in CODERS if name in bodies}

@@ -4,14 +4,14 @@ import zstandard
 
 from plada.errors import PayloadCorrupt
 
-_LEVEL = 19
+LEVEL = 19
 _MAGIC = b"\x28\xb5\x2f\xfd"  # the same for every frame, so it is not sent
 _STEP = 256  # a run-length block of 4 bytes makes at most 128 KiB: 8 MiB a step at worst
 
 
-def compress(raw: bytes) -> bytes:
-    """One zstd frame at the highest ordinary level, without its magic number, size or checksum."""
-    frame = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=False, write_checksum=False).compress(raw)
+def compress(raw: bytes, level: int = LEVEL) -> bytes:
+    """One zstd frame, by default at the highest ordinary level, without its magic number, size or checksum."""
+    frame = zstandard.ZstdCompressor(level=level, write_content_size=False, write_checksum=False).compress(raw)
     return frame[len(_MAGIC) :]
 
 
