@@ -17,12 +17,11 @@ from plada.payload.varints import read_varint
 I64 = npt.NDArray[np.int64]
 CONTENT_CHECK = 4
 MAX_KEPT = 1 << 24  # images that a body may name: arrays of these numbers are what a reader must have room for
-PACK = "pack"  # how the names of coders that need a pack begin
 
 
 def needs_pack(body: bytes) -> bool:
     """Whether a body was made with a pack."""
-    return any(coder.code == body[0] and name.startswith(PACK) for name, coder in CODERS.items()) if body else False
+    return bool(body) and any(coder.code == body[0] and coder.needs == "pack" for coder in CODERS.values())
 
 
 def content_check(positions: I64, labels: I64) -> bytes:

@@ -90,7 +90,11 @@ def code_stretch(
         e = e_here[b]
         seen_here = s_here[b] * kept // 1
         logit = logits[i]
-        x[0] = logit + logarithm(t[2], 2 * n + 1) - logarithm(t[2], ((2 * e) >> 16) + 1) if False else logit + logarithm(t[2], (2 * n + 1) << 16) - logarithm(t[2], 2 * e + 65536)
+        x[0] = (
+            logit + logarithm(t[2], 2 * n + 1) - logarithm(t[2], ((2 * e) >> 16) + 1)
+            if False
+            else logit + logarithm(t[2], (2 * n + 1) << 16) - logarithm(t[2], 2 * e + 65536)
+        )
         x[1] = logit + logarithm(t[2], (n + 4) << 16) - logarithm(t[2], e + 4 * 65536)
         s0 = min(max(x[0] + 2880, 0), 5759) // 48
         s1 = BUCKETS + min(max(logit + 2880, 0), 5759) // 48

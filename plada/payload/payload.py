@@ -12,7 +12,7 @@ import numpy.typing as npt
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, ReferenceMismatch, RequestError
 from plada.files import write_bytes
 from plada.payload.about import canonical, check_names, numbered, read_about, read_notes, write_about
-from plada.payload.coders import body_sizes, encoded_size
+from plada.payload.coders import CODERS, body_sizes, encoded_size
 from plada.payload.container import (
     ABOUT,
     DIFF,
@@ -35,7 +35,7 @@ from plada.payload.container import (
     write_container,
     write_plan,
 )
-from plada.payload.content import CONTENT_CHECK, MAX_KEPT, PACK, needs_pack, read_content, write_content
+from plada.payload.content import CONTENT_CHECK, MAX_KEPT, needs_pack, read_content, write_content
 from plada.payload.segments import read_segments, write_segments
 from plada.payload.side import Side
 from plada.payload.version1 import read_version1
@@ -201,7 +201,7 @@ class Payload:
         """Bytes of the whole file for each coder's body."""
         about, totals = len(self._about()), {}
         for name, length in bodies.items():
-            packed = name.startswith(PACK)
+            packed = CODERS[name].needs == "pack"
             lengths = ([about] if about else []) + [length + CONTENT_CHECK * packed]
             totals[name] = file_size(self.header(side.pack_id if packed else b""), lengths, signed=signed)
         return totals

@@ -1,5 +1,6 @@
 """A body that leans on a pack says what it must come to, since the pack is not hashed when a payload is read."""
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from plada.errors import PayloadCorrupt, SideMissing
 from plada.payload import coders, content
+from plada.payload import payload as payloads
 from plada.payload.coders import CODERS
 from plada.payload.content import CONTENT_CHECK, MAX_KEPT, content_check, needs_pack, read_content, write_content
 from plada.payload.payload import Payload, parse_payload
@@ -20,13 +22,6 @@ PACK_ID = bytes(range(16))
 SHARES = {"images": 1000, "classes": 3}
 
 
-def other_way(positions: I64, side: Side) -> I64:
-    """Positions mixed with features, as a coder that guesses by them would; undone by doing it again."""
-    assert side.features is not None
-    mixed: I64 = positions ^ (side.features[positions >> 3, 0].astype(np.int64) & 7)
-    return mixed
-
-
 @pytest.fixture
 def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coder of few bytes that gives other labels with another pack: code 99, then k and the labels shifted by features."""
@@ -35,7 +30,8 @@ def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
         if coder not in ("pack", "auto") or side.features is None:
             return coders.encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
         shifted = (labels + side.features[positions, 0]) % classes
-        return b"\x63" + varint(len(positions)) + positions.astype("<u4").tobytes() + shifted.astype("<u2").tobytes()
+        numbers: bytes = positions.astype("<u4").tobytes() + shifted.astype("<u2").tobytes()
+        return b"\x63" + varint(len(positions)) + numbers
 
     def decode(body: bytes, *, images: int, classes: int, side: Side) -> tuple[I64, I64, str]:
         if body[:1] != b"\x63":
@@ -48,9 +44,10 @@ def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
         labels = np.frombuffer(body, "<u2", k, at + 4 * k).astype(np.int64)
         return positions, (labels - side.features[positions, 0]) % classes, "pack"
 
-    fake = coders.Coder(0x63, coders.encode_gaps, coders.decode_gaps)
-    known = {name: coder for name, coder in CODERS.items() if not name.startswith("pack")}
-    monkeypatch.setattr(content, "CODERS", MappingProxyType({**known, "pack": fake}))
+    fake = replace(CODERS["gaps-zstd"], code=0x63, needs="pack")
+    known = {name: coder for name, coder in CODERS.items() if coder.needs != "pack"}
+    for module in (content, payloads):
+        monkeypatch.setattr(module, "CODERS", MappingProxyType({**known, "pack": fake}))
     monkeypatch.setattr(content, "encode_body", encode)
     monkeypatch.setattr(content, "decode_body", decode)
 
