@@ -61,7 +61,7 @@ def test_a_copy_of_the_reference_is_enough(path: Path, sent: Payload, pictures: 
         read_payload(path, home=elsewhere)
     assert (caught.value.needs, caught.value.exit_code) == ("manifest", 3)
     (pictures / "n0" / "image_00.png").rename(pictures / "n0" / "other.png")
-    with pytest.raises(ReferenceMismatch, match="labels a reference of 24 images.*here are 24 with key id"):
+    with pytest.raises(ReferenceMismatch, match=r"labels a reference of 24 images.*here are 24 with key id"):
         read_payload(path, reference=pictures, home=elsewhere)
     (pictures / "n0" / "other.png").unlink()
     with pytest.raises(ReferenceMismatch, match="here are 23"):
@@ -143,7 +143,7 @@ def test_a_pack_that_is_not_here_is_named(sent: Payload, home: Path, tmp_path: P
 
     header = sent.header(bytes(range(16)))
     with pytest.raises(
-        SideMissing, match="needs the pack 0001020304050607.*install-pack FILE.*--client-has manifest"
+        SideMissing, match=r"needs the pack 0001020304050607.*install-pack FILE.*--client-has manifest"
     ) as caught:
         add_side(Side(), header, "pack", Around(home=home))
     assert caught.value.needs == "pack"

@@ -129,7 +129,7 @@ class Payload:
             UnknownName: no such coder. RequestError: an impossible number of segments; layers without `rank`.
         """
         if coder == "auto" and side.features is not None:
-            # A pack costs bytes beside the body, so it is the files that are compared.
+            # As in `size`.
             plain = self.encode(side=Side(side.blocks), progressive=progressive, segments=segments, signer=signer)
             packed = self._encode(coder, side, progressive, segments, signer)
             return min(plain, packed, key=len)
@@ -153,8 +153,14 @@ class Payload:
 
     def size(self, coder: str = "auto", *, side: Side = NO_SIDE, signed: bool = False) -> int:
         """Bytes of `encode` with the same arguments, exactly, at less cost."""
-        bodies = self.sizes(side=side) if coder == "auto" else {coder: self._size(coder, side)}
-        return min(self._totals(bodies, side, signed).values())
+        if coder != "auto":
+            return self._total(coder, self._size(coder, side), side, signed)
+        # A pack costs bytes beside the body, so it is files that are compared.
+        totals = [self._total("", self._size("auto", Side(side.blocks)), side, signed)]
+        if side.features is not None:
+            packed = [name for name, known in CODERS.items() if known.needs == "pack"]
+            totals += [self._total(name, self._size(name, side), side, signed) for name in packed]
+        return min(totals)
 
     def sizes(self, *, side: Side = NO_SIDE) -> dict[str, int]:
         """Bytes of the labels' body under each coder that `side` allows."""
@@ -162,8 +168,8 @@ class Payload:
 
     def coder(self, *, side: Side = NO_SIDE) -> str:
         """Name of the coder that `encode` takes."""
-        totals = self._totals(self.sizes(side=side), side, False)
-        return min(totals, key=totals.__getitem__)
+        sizes = self.sizes(side=side)
+        return min(sizes, key=lambda name: self._total(name, sizes[name], side, False))
 
     def save(
         self,
@@ -197,14 +203,12 @@ class Payload:
         """The header of a file of this payload."""
         return Header(self.reference, len(self.classes), self.key_id, self.content_id, pack_id[:ID_BYTES], self.serial)
 
-    def _totals(self, bodies: Mapping[str, int], side: Side, signed: bool) -> dict[str, int]:
-        """Bytes of the whole file for each coder's body."""
-        about, totals = len(self._about()), {}
-        for name, length in bodies.items():
-            packed = CODERS[name].needs == "pack"
-            lengths = ([about] if about else []) + [length + CONTENT_CHECK * packed]
-            totals[name] = file_size(self.header(side.pack_id if packed else b""), lengths, signed=signed)
-        return totals
+    def _total(self, coder: str, body: int, side: Side, signed: bool) -> int:
+        """Bytes of the whole file around a body of so many bytes."""
+        packed = bool(coder) and CODERS[coder].needs == "pack"
+        about = len(self._about())
+        lengths = ([about] if about else []) + [body + CONTENT_CHECK * packed]
+        return file_size(self.header(side.pack_id if packed else b""), lengths, signed=signed)
 
     def _about(self) -> bytes:
         return write_about(None if self.classes == numbered(len(self.classes)) else self.classes, self.notes)

@@ -229,7 +229,7 @@ def test_an_unknown_section_is_skipped_only_if_it_may_be() -> None:
     ],
 )
 def test_sections_out_of_order_are_refused(kinds: list[int]) -> None:
-    with pytest.raises(PayloadCorrupt, match="order|second content"):
+    with pytest.raises(PayloadCorrupt, match=r"order|second content"):
         read_container(sealed(HEAD, *((kind, b"x") for kind in kinds)))
 
 

@@ -268,7 +268,7 @@ def test_what_belongs_to_another_reference_or_pack_is_refused() -> None:
         assert caught.value.wanted == "1000"
     features = np.zeros((1000, 2), np.int8)
     packed = sealed((LABELS, BODY), pack=bytes(range(8)))
-    with pytest.raises(ReferenceMismatch, match="0001020304050607.*ffffffffffffffff"):
+    with pytest.raises(ReferenceMismatch, match=r"0001020304050607.*ffffffffffffffff"):
         parse_payload(packed, side=Side(None, features, b"\xff" * 16))
     assert len(parse_payload(packed, side=Side(None, features, bytes(range(16)))).payload) == 60
 
