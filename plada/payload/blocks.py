@@ -10,8 +10,8 @@ from plada.payload.tables import LEVELS, MEANS
 
 LARGEST = 2048  # longer blocks are cut into pieces of this
 EXPERTS = 7
-NUMBERS = LEVELS * MEANS + 4 * LEVELS  # slots of a coder of numbers
-START = (104858, 104858, 104858, 183500, 183500, 183500, 183500)  # weights of the experts, in 1/2^20
+NUMBERS = LEVELS * MEANS + 6  # slots of a coder of numbers
+START = (20972, 41943, 41943, 157286, 262144, 314573, 209715)  # weights of the experts, in 1/2^20
 
 
 def bits_of(n: int) -> int:
@@ -30,14 +30,14 @@ def row_of(t: Tables, top: int, bottom: int) -> int:
 
 
 def code_number(io: Ints, buffer: Ints, n: int, most: int, row: int, t: Tables, values: Ints, counts: Ints) -> int:
-    """Code n, 0 .. most: how many bits it has, each step with a slot of its own that begins at NB; then the bits."""
+    """Code n, 0 .. most: how many bits it has, each step with a slot of its own that begins at NB; then the others."""
     longest = bits_of(most)
     bits = bits_of(n)
     seen = 0
     while seen < longest:
         level = min(seen, LEVELS - 1)
         at = row * LEVELS + level
-        p = slot(values, counts, at, t[0][t[3][(MEANS + row) * LEVELS + level] + 2839], 4)
+        p = slot(values, counts, at, t[0][t[3][row * LEVELS + level] + 2839], 4)
         bit = code(io, buffer, 1 if bits > seen else 0, p)
         learn_slot(values, counts, at, bit, 250)
         if bit == 0:
@@ -47,9 +47,7 @@ def code_number(io: Ints, buffer: Ints, n: int, most: int, row: int, t: Tables, 
     for place in range(seen - 2, -1, -1):
         bit = 0
         if (2 * number + 1) << place <= most:
-            at = MEANS * LEVELS + min(seen, LEVELS) - 1 + (0 if place == seen - 2 else LEVELS)
-            bit = code(io, buffer, n >> place & 1, slot(values, counts, at, 32768, 4))
-            learn_slot(values, counts, at, bit, 250)
+            bit = code(io, buffer, n >> place & 1, 32768)
         number = 2 * number + bit
     return number
 
@@ -81,7 +79,7 @@ def code_class_counts(
         for step in range(2):
             bit = 0
             if largest - step <= left and largest >= step:
-                at = MEANS * LEVELS + 2 * LEVELS + 3 * step + before
+                at = MEANS * LEVELS + 3 * step + before
                 bit = code(io, buffer, 1 if n == largest - step else 0, slot(values, counts, at, 32768, 1))
                 learn_slot(values, counts, at, bit, 250)
             if bit:
@@ -156,7 +154,7 @@ def code_label(
     sum_ = 0
     for e in range(EXPERTS):
         w = weights[e] * shares[e] // total
-        weights[e] = w - (w >> 8) + 512
+        weights[e] = w - (w >> 7) + 1024
         sum_ += weights[e]
     for e in range(EXPERTS):
         weights[e] = (weights[e] << 20) // sum_
@@ -180,7 +178,7 @@ def learn_block(
     still = 0
     for i in range(known):
         node = active[i]
-        loss = (near[node] + 7) >> 3
+        loss = (near[node] + 15) >> 4
         add(near, node, -loss)
         sums[0] -= loss
         if near[node]:
@@ -222,7 +220,7 @@ def code_blocks(
         if left == remaining or size == remaining:
             n = min(left, size)
         else:
-            row = row_of(t, size * (recent_kept + 512), recent + 512 * remaining // left)
+            row = row_of(t, size * (recent_kept + 1024), recent + 1024 * remaining // left)
             n = code_number(io, buffer, n, min(size, left), row, t, values, counts)
         recent_kept += (n << 8) - (recent_kept >> 3)
         recent += (size << 8) - (recent >> 3)

@@ -11,7 +11,6 @@ LIMIT = 2839  # the logit of 65535/65536, rounded; no logit lies beyond
 ONE = 1 << 64
 LEVELS = 12  # a count n is coded as the number of bits of n first: "more than j bits?" for j < LEVELS
 MEANS = 65  # rows of NB: means e^((88 q + 44) / 256) / 65536
-SHAPES = 2
 
 
 @cache
@@ -67,30 +66,27 @@ def exponential() -> tuple[int, ...]:
 
 @cache
 def negative_binomial() -> tuple[int, ...]:
-    """NB[(shape * MEANS + q) * LEVELS + j]: the logit of P(n >= 2^j | n >= 2^(j-1)), for j = 0 of P(n >= 1).
+    """NB[q * LEVELS + j]: the logit of P(n >= 2^j | n >= 2^(j-1)), for j = 0 of P(n >= 1).
 
-    n is negative binomial with shape 1/8 or 1/4 and the mean of row q.
+    n is negative binomial with shape 1/4 and the mean of row q.
     """
     powers = exponentials()
     values: list[int] = []
-    for bits in (3, 2):
-        for q in range(MEANS):
-            mean = powers[88 * q + 44] >> (16 - bits)  # mean / shape, in 1/2^64
-            whole = mean + ONE
-            term = (1 << 192) // whole  # P(0) ^ (1 / shape), in 1/2^128
-            for _ in range(bits):
-                term = isqrt(term << 128)
-            tail, before, n = (1 << 128) - term, 1 << 128, 0
-            for j in range(LEVELS):
-                if before < 1 << 96:  # too rare to matter
-                    values.append(-LIMIT)
-                    continue
-                values.append(stretch()[min(max((tail << 16) // before, 1), 65535)])
-                before = tail
-                while n + 1 < 2 << j:
-                    term = term * mean * ((n << bits) + 1) // (whole * ((n + 1) << bits))
-                    tail -= term
-                    n += 1
+    for q in range(MEANS):
+        mean = powers[88 * q + 44] >> 14  # mean / shape, in 1/2^64
+        whole = mean + ONE
+        term = isqrt(isqrt((1 << 192) // whole << 128) << 128)  # P(n = 0), in 1/2^128
+        tail, before, n = (1 << 128) - term, 1 << 128, 0
+        for j in range(LEVELS):
+            if before < 1 << 96:  # too rare to matter
+                values.append(-LIMIT)
+                continue
+            values.append(stretch()[min(max((tail << 16) // before, 1), 65535)])
+            before = tail
+            while n + 1 < 2 << j:
+                term = term * mean * (4 * n + 1) // (whole * 4 * (n + 1))
+                tail -= term
+                n += 1
     return tuple(values)
 
 
