@@ -21,7 +21,8 @@ I64 = npt.NDArray[np.int64]
 RUN = 256  # images of a block where the manifest gives none
 RUNS, FOLDERS, LAYERS = 0, 1, 2  # kinds of a plan
 KINDS = ("blocks", "layers")
-DEFAULT = {"blocks": 8, "layers": 2}
+LAYERS_IF_NOT_SAID = 2
+_IMAGES_A_SEGMENT = 200  # a segment costs some ten bytes of its own, and its models begin anew
 MOST = {"blocks": 4096, "layers": 16}  # a layer may cost a pass over the whole reference
 _GOLDEN = 2654435769  # 2^32 times the golden ratio less one; odd, so that no two blocks have one key
 
@@ -61,6 +62,11 @@ def scatter(bounds: I64, segments: int) -> Scattered:
     return Scattered(bounds, [np.sort(order[a:b]) for a, b in pairwise(ends)])
 
 
+def default_segments(progressive: str, kept: int) -> int:
+    """How many segments `kept` images are sent in unless somebody says so: of blocks one for 200 images, 2 to 64."""
+    return LAYERS_IF_NOT_SAID if progressive == "layers" else min(max(kept // _IMAGES_A_SEGMENT, 2), 64)
+
+
 def run_bounds(images: int) -> I64:
     """Blocks of RUN images, the last one of what is left."""
     return np.append(np.arange(0, images, RUN, dtype=np.int64), images)
@@ -85,7 +91,7 @@ def write_segments(
     """
     if progressive not in KINDS:
         raise RequestError(f"progressive '{progressive}': expected one of {', '.join(KINDS)}")
-    count = DEFAULT[progressive] if segments is None else segments
+    count = default_segments(progressive, len(positions)) if segments is None else segments
     if not 1 <= count <= MOST[progressive]:
         raise RequestError(f"{count} {progressive} segments: expected 1 to {MOST[progressive]}")
     if progressive == "layers":

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, ReferenceMismatch, RequestError
-from plada.payload.container import DIFF, Header, Signer, read_container, write_container
+from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container, write_container
 from plada.payload.diff import Classes, apply_changes, by_class, parse_changes, write_changes
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.side import Side
@@ -213,6 +213,7 @@ AFTER = b"\0" + b"\0"  # none renamed, nothing about them
     ("data", "words"),
     [
         (sealed(b""), "too short"),
+        (write_container(Header(20_000, 10, KEY, CONTENT), {ABOUT: b"", DIFF: BODY}), "within them"),
         (remade(flags=2, rest=TAKEN + AFTER), "unknown flags"),
         (remade(rest=b"\1\x09\0\0" + AFTER + b"\3" + EMPTY + b"\3" + EMPTY + EMPTY), "another number of classes"),
         (remade(rest=b"\1\x09\0\1" + AFTER + b"\3" + EMPTY + b"\3" + EMPTY + EMPTY), "0 names for 1 new classes"),

@@ -24,7 +24,7 @@ def test_every_byte_is_accounted_for(progressive: str | None) -> None:
     assert (found.images, found.classes, found.signed, found.signed_by, found.serial) == (60, 3, True, b"abcd".hex(), 5)
     assert found.class_counts == dict(zip(payload.classes, payload.class_counts(), strict=True))
     assert found.coders is not None and set(found.coders) >= {"gaps-zstd", "bitmap-zstd"}
-    assert found.segments == (None if progressive is None else (8, 8))
+    assert found.segments == (None if progressive is None else (2, 2))
     assert found.to_dict()["parts"][0] == {"name": "header", "offset": 0, "bytes": found.sections["header"]}
     assert not found.missing
 

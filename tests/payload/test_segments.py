@@ -13,6 +13,7 @@ from plada.payload.segments import (
     FOLDERS,
     LAYERS,
     RUNS,
+    default_segments,
     read_segments,
     run_bounds,
     scatter,
@@ -105,6 +106,11 @@ def test_a_few_images_make_empty_layers_and_segments() -> None:
         for progressive in ("blocks", "layers"):
             data = payload.encode(progressive=progressive, segments=8)
             assert len(parse_payload(data).payload) == len(payload)
+
+
+def test_small_payloads_have_few_segments() -> None:
+    assert [default_segments("blocks", k) for k in (0, 500, 2000, 142_000)] == [2, 2, 10, 64]
+    assert default_segments("layers", 142_000) == 2
 
 
 def test_there_are_no_more_segments_than_blocks() -> None:
