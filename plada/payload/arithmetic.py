@@ -14,7 +14,7 @@ the zero bytes just written. A buffer that is too short is not written beyond; t
 from collections.abc import MutableSequence
 
 Ints = MutableSequence[int]  # a list, or an array of int64
-Tables = tuple[Ints, Ints, Ints, Ints]
+Tables = tuple[Ints, ...]
 
 LOW, HIGH, WINDOW, AT, DECODING, ZEROS = range(6)
 TOP = 0xFFFFFFFF

@@ -56,6 +56,9 @@ def code_class_counts(
     io: Ints, buffer: Ints, totals: Ints, kept: int, classes: int, t: Tables, values: Ints, counts: Ints
 ) -> int:
     """Code how many of `kept` images each class has, into `totals` [classes]; 0, or -1 for what cannot be."""
+    if classes == 1:
+        totals[0] = kept
+        return 0
     least = (kept + classes - 1) // classes
     largest = 0
     for c in range(classes):

@@ -1,128 +1,118 @@
 """Model of positions and labels that follows the features of a pack: the part that runs image by image.
 
-docs/payload-coders.md section 5 is the authority; arithmetic.py says how these functions run. What a stretch of images
-looks like to the weights (`features.py`) comes in as scores.
+docs/payload-coders.md section 5 is the authority; arithmetic.py says how these functions run. How an image looks to
+the weights that were learned so far (`features.py`) comes in as scores. `t` are the tables SQ, ST, LN, NB and EXP.
 """
 
-from plada.payload.arithmetic import DECODING, Ints, Tables, code, learn_mix, learn_slot, logarithm, mix, slot
+from plada.payload.arithmetic import Ints, Tables, code, learn_mix, learn_slot, logarithm, mix, slot
 
 INPUTS = 6
-BUCKETS = 120
-EXPERTS = 4
+BUCKETS = 120  # of 48 units of logit each
+START = (15532, 15532, 15532, 15532, 2490, 2490)  # weights of the inputs, in 1/2^16
+EXPERTS = 3
+LABEL_START = (419430, 419430, 209716)  # weights of the experts, in 1/2^20
+DULL = 300  # an error, in 1/2^16, too small to learn from
+
+
+def bucket_of(logit: int) -> int:
+    """Bucket of a logit, 0 .. BUCKETS - 1."""
+    return min(max(logit + 2880, 0), 48 * BUCKETS - 1) // 48
+
+
+def middle_of(t: Tables, bucket: int) -> int:
+    """Probability (1/2^16) in the middle of a bucket."""
+    return t[0][min(max(48 * bucket + 24 - 2880, -2839), 2839) + 2839]
 
 
 def code_kept_label(
-    io: Ints, buffer: Ints, label: int, classes: int, width: int, row: Ints, at: int, soft: Ints, here: Ints, base: int,
-    seen: Ints, weights: Ints, f: Ints, shares: Ints, total_seen: int,
+    io: Ints, buffer: Ints, label: int, classes: int, width: int, scores: Ints, at: int, here: Ints, base: int,
+    t: Tables, weights: Ints, tree: Ints, shares: Ints,
 ) -> int:  # fmt: skip
-    """Code the class of one kept image."""
-    z0 = 0
-    z1 = 0
-    z3 = 0
-    inside = 0
+    """Code the class of one kept image by halving the classes; its scores begin at `at`, its block's labels at `base`."""
+    sharp, local, soft = 0, 0, 0
     for c in range(classes):
-        e = row[at + c]
-        z0 += e
-        z1 += e * (2 * here[base + c] + 1)
-        z3 += soft[at + c]
-        inside += here[base + c]
-    u0 = z0 // (1 << 20) + 1
-    u1 = z1 // (1 << 20) + 1
-    u3 = z3 // (1 << 20) + 1
-    d2 = inside * 16 * (total_seen * 2 + classes) + (total_seen * 2 + classes) * 8
-    for c in range(classes):
-        e = row[at + c]
-        p2 = ((here[base + c] * 16 * (total_seen * 2 + classes) + (2 * seen[c] + 1) * 8) << 20) // d2
-        f[width + c] = (
-            weights[0] * (e // u0) + weights[1] * (e * (2 * here[base + c] + 1) // u1) + weights[2] * p2
-            + weights[3] * (soft[at + c] // u3) + 1
-        )  # fmt: skip
-    for c in range(width + classes, 2 * width):
-        f[c] = 0
+        e = t[4][scores[at + c] + 2839]
+        sharp += e
+        local += e * (2 * here[base + c] + 1)
+        soft += t[4][(scores[at + c] >> 1) + 2839]
+    sharp = (sharp >> 20) + 1
+    local = (local >> 20) + 1
+    soft = (soft >> 20) + 1
+    for c in range(width):
+        tree[width + c] = 0
+        if c < classes:
+            e = t[4][scores[at + c] + 2839]
+            tree[width + c] = (
+                weights[0] * (e // sharp) + weights[1] * (e * (2 * here[base + c] + 1) // local)
+                + weights[2] * (t[4][(scores[at + c] >> 1) + 2839] // soft) + 1024
+            )  # fmt: skip
     for node in range(width - 1, 0, -1):
-        f[node] = f[2 * node] + f[2 * node + 1]
+        tree[node] = tree[2 * node] + tree[2 * node + 1]
     node = 1
     half = width
     while half > 1:
         half >>= 1
-        left = 2 * node
-        a = f[left] >> 10
-        b = f[left + 1] >> 10
-        if f[left + 1] == 0:
-            node = left
-        else:
-            node = left + code(io, buffer, 1 if label & half else 0, min(max((b << 16) // (a + b + 1), 1), 65535))
+        node *= 2
+        if tree[node + 1]:
+            a, b = tree[node] >> 10, tree[node + 1] >> 10
+            node += code(io, buffer, 1 if label & half else 0, min(max((b << 16) // (a + b), 1), 65535))
     label = node - width
-    e = row[at + label]
-    shares[0] = e // u0
-    shares[1] = e * (2 * here[base + label] + 1) // u1
-    shares[2] = ((here[base + label] * 16 * (total_seen * 2 + classes) + (2 * seen[label] + 1) * 8) << 20) // d2
-    shares[3] = soft[at + label] // u3
-    total = 0
-    for j in range(EXPERTS):
-        total += weights[j] * shares[j]
-    total = (total >> 20) + 1
-    sum_ = 0
-    for j in range(EXPERTS):
-        w = weights[j] * shares[j] // total
-        weights[j] = w - (w >> 7) + 2048
-        sum_ += weights[j]
-    for j in range(EXPERTS):
-        weights[j] = (weights[j] << 20) // sum_
+    e = t[4][scores[at + label] + 2839]
+    shares[0] = e // sharp
+    shares[1] = e * (2 * here[base + label] + 1) // local
+    shares[2] = t[4][(scores[at + label] >> 1) + 2839] // soft
+    whole = 0
+    for expert in range(EXPERTS):
+        whole += weights[expert] * shares[expert]
+    whole = (whole >> 20) + 1
+    after = 0
+    for expert in range(EXPERTS):
+        w = weights[expert] * shares[expert] // whole
+        weights[expert] = w - (w >> 7) + 2048
+        after += weights[expert]
+    for expert in range(EXPERTS):
+        weights[expert] = (weights[expert] << 20) // after
     here[base + label] += 1
-    seen[label] += 1
     return label
 
 
 def code_stretch(
-    io: Ints, buffer: Ints, rows: Ints, blocks: Ints, logits: Ints, exps: Ints, soft: Ints, marks: Ints, classes: int, width: int, kept: int,
-    images: int, state: Ints, t: Tables, weights: Ints, values: Ints, counts: Ints, label_weights: Ints,
-    n_here: Ints, e_here: Ints, s_here: Ints, here: Ints, seen: Ints, f: Ints, x: Ints, shares: Ints, par: Ints,
+    io: Ints, buffer: Ints, blocks: Ints, logits: Ints, scores: Ints, marks: Ints, classes: int, width: int,
+    kept: int, images: int, done: int, t: Tables, weights: Ints, values: Ints, counts: Ints, label_weights: Ints,
+    kept_here: Ints, hoped_here: Ints, seen_here: Ints, here: Ints, tree: Ints, x: Ints, shares: Ints,
 ) -> int:  # fmt: skip
-    """Code kept or not, and the label, of a stretch of images; `marks`: class + 1 of kept images, 0 of others."""
-    l0 = logarithm(t[2], kept) - logarithm(t[2], max(images - kept, 1))
-    done = state[0]
-    for i in range(len(rows)):
+    """Code whether each image of a stretch is kept, and as what: `marks` are 0, or the class + 1. Stops with the last.
+
+    `done` images were kept before; gives how many are now.
+    """
+    usual = logarithm(t[2], kept) - logarithm(t[2], max(images - kept, 1))
+    for i in range(len(marks)):
         if done == kept:
             break
-        b = blocks[i]
-        n = n_here[b]
-        e = e_here[b]
-        seen_here = s_here[b] * kept // 1
-        logit = logits[i]
-        x[0] = (
-            logit + logarithm(t[2], 2 * n + 1) - logarithm(t[2], ((2 * e) >> 16) + 1)
-            if False
-            else logit + logarithm(t[2], (2 * n + 1) << 16) - logarithm(t[2], 2 * e + 65536)
-        )
-        x[1] = logit + logarithm(t[2], (n + 4) << 16) - logarithm(t[2], e + 4 * 65536)
-        s0 = min(max(x[0] + 2880, 0), 5759) // 48
-        s1 = BUCKETS + min(max(logit + 2880, 0), 5759) // 48
-        p0 = t[0][min(max(s0 * 48 + 24 - 2880, -2839), 2839) + 2839]
-        p1 = t[0][min(max((s1 - BUCKETS) * 48 + 24 - 2880, -2839), 2839) + 2839]
-        x[2] = t[1][slot(values, counts, s0, p0, 8)]
-        x[3] = t[1][slot(values, counts, s1, p1, 8)]
-        x[4] = l0 + logarithm(t[2], (4 * n + 1) * images) - logarithm(t[2], 4 * seen_here + images)
-        x[5] = l0 + logarithm(t[2], (n + 2) * images) - logarithm(t[2], seen_here + 2 * images)
+        block, logit = blocks[i], logits[i]
+        n, hoped, seen = kept_here[block], hoped_here[block], seen_here[block] * kept
+        x[0] = logit + logarithm(t[2], 2 * n + 1 << 15) - logarithm(t[2], hoped + 32768)
+        x[1] = logit + logarithm(t[2], n + 4 << 16) - logarithm(t[2], hoped + 262144)
+        one, other = bucket_of(x[0]), bucket_of(logit)
+        x[2] = t[1][slot(values, counts, one, middle_of(t, one), 8)]
+        x[3] = t[1][slot(values, counts, BUCKETS + other, middle_of(t, other), 8)]
+        x[4] = usual + logarithm(t[2], (4 * n + 1) * images) - logarithm(t[2], 4 * seen + images)
+        x[5] = usual + logarithm(t[2], (n + 2) * images) - logarithm(t[2], seen + 2 * images)
         at = min(n, 3) * INPUTS
         p = mix(t[0], weights, at, x, INPUTS)
         bit = code(io, buffer, 1 if marks[i] else 0, p)
-        err = (bit << 16) - p
-        if err > 300 or err < -300:
-            learn_mix(weights, at, x, INPUTS, bit, p, par[0])
-        learn_slot(values, counts, s0, bit, 1000)
-        learn_slot(values, counts, s1, bit, 1000)
-        e_here[b] = e + t[0][min(max(logit, -2839), 2839) + 2839]
-        s_here[b] += 1
+        if abs((bit << 16) - p) > DULL:
+            learn_mix(weights, at, x, INPUTS, bit, p, 2)
+        learn_slot(values, counts, one, bit, 1000)
+        learn_slot(values, counts, BUCKETS + other, bit, 1000)
+        hoped_here[block] = hoped + t[0][min(max(logit, -2839), 2839) + 2839]
+        seen_here[block] += 1
         if bit:
-            n_here[b] = n + 1
+            kept_here[block] = n + 1
+            done += 1
             label = code_kept_label(
-                io, buffer, marks[i] - 1, classes, width, exps, i * classes, soft, here, b * classes, seen,
-                label_weights, f, shares, done,
+                io, buffer, marks[i] - 1, classes, width, scores, i * classes, here, block * classes, t,
+                label_weights, tree, shares,
             )  # fmt: skip
             marks[i] = label + 1
-            done += 1
-        else:
-            marks[i] = 0
-    state[0] = done
     return done
