@@ -30,12 +30,13 @@ MAX_WORK = 1 << 38  # images x classes x (features + 1)
 BIAS = 32  # the feature that every image has
 _SCORE = 2800  # no score lies beyond
 _CHUNK = 4096
-_BATCH = 32
+_BATCH = 128
 _EPOCHS = 4
 _SAMPLE = 16384
-_FIRST = 128
-_RATE = 200 << 12
-_EASE = 1024
+_FIRST = 256
+_GROW = (5, 4)
+_RATE = 300 << 12
+_EASE = 4096
 _MOST_WEIGHT = 1 << 31
 
 
@@ -93,7 +94,7 @@ def _run(
     found: list[I64] = []
     done = end = 0
     while done < count and end < images:
-        begin, end = end, min(images, max(images // _FIRST, 1) if not end else max(end * 5 // 4, end + 1))
+        begin, end = end, min(images, max(images // _FIRST, 1) if not end else max(end * _GROW[0] // _GROW[1], end + 1))
         for at in range(begin, end, _CHUNK):
             order = np.arange(at, min(at + _CHUNK, end), dtype=np.int64) * step % images
             scores = learner.scores(rows_of(features, order))
