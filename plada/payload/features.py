@@ -38,6 +38,8 @@ _GROW = (5, 4)
 _RATE = 300 << 12
 _EASE = 4096
 _MOST_WEIGHT = 1 << 31
+_MOST_POWER = 1 << 60
+_STEEPEST = 1 << 24
 
 
 def fits(images: int, classes: int, bounds: I64, features: I8) -> bool:
@@ -86,8 +88,8 @@ def _run(
     f.arithmetic.start(io, buffer, decoding)
     width = 1 << (classes - 1).bit_length()
     slots = np.zeros(2 * kept.BUCKETS)
-    sizes = (blocks, blocks, blocks, blocks * classes, 2 * width, kept.INPUTS, kept.EXPERTS)
-    state = [vector(a, compiled) for a in (kept.START * 4, slots, slots, kept.LABEL_START, *map(np.zeros, sizes))]
+    sizes = (blocks, blocks, blocks * classes, 2 * width, kept.INPUTS, kept.EXPERTS)
+    state = [vector(a, compiled) for a in (kept.START, slots, slots, kept.LABEL_START, *map(np.zeros, sizes))]
     t = (*coding_tables(compiled), vector(exponential(), compiled))
     learner = Learner.fresh(images, count, classes, features.shape[1])
     step = step_of(images)
@@ -102,7 +104,7 @@ def _run(
             done = f.kept.code_stretch(
                 io, buffer, vector(np.searchsorted(bounds, order, "right") - 1, compiled),
                 vector(logits_of(scores), compiled), vector(scores.ravel(), compiled), there, classes, width, count,
-                images, done, t, *state,
+                done, t, *state,
             )  # fmt: skip
             marks[order] = there
             found.append(order[marks[order] > 0])
@@ -199,8 +201,8 @@ class Learner:
             errors[kept_ones, names[kept_ones]] += 1 << 16
             errors *= stands[batch, None]
             slope = (errors.T.astype(np.float64) @ rows).astype(np.int64)
-            powers = ((slope >> 10) ** 2).sum(1) // slope.shape[1]
+            powers = (np.clip(slope >> 10, -_STEEPEST, _STEEPEST) ** 2).sum(1) // slope.shape[1]
             rates = np.array([_RATE // (isqrt(power) + _EASE) for power in self.power], np.int64)
             self.weights += slope * rates[:, None] >> 16
-            self.power = [power + int(more) for power, more in zip(self.power, powers, strict=True)]
+            self.power = [min(power + int(more), _MOST_POWER) for power, more in zip(self.power, powers, strict=True)]
             np.clip(self.weights, -_MOST_WEIGHT, _MOST_WEIGHT, out=self.weights)
