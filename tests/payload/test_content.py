@@ -14,7 +14,7 @@ from plada.payload.content import CONTENT_CHECK, MAX_KEPT, content_check, needs_
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.side import Side
 from plada.payload.varints import varint
-from tests.payload.shapes import folders, made, same
+from tests.payload.payloads import folders, made, same
 
 I64 = content.I64
 FEATURES = np.random.default_rng(0).integers(-127, 128, (1000, 4), dtype=np.int8)

@@ -23,7 +23,7 @@ from plada.payload.container import ABOUT, DIFF, LABELS, PLAN, Header, Signer, w
 from plada.payload.payload import Payload, parse_payload, read_payload_file
 from plada.payload.side import Side
 from plada.payload.varints import varint
-from tests.payload.shapes import CONTENT, KEY, folders, made, same
+from tests.payload.payloads import CONTENT, KEY, folders, made, same
 
 PLAIN = [name for name, coder in CODERS.items() if coder.needs != "pack"]
 SMALL = made().encode()
