@@ -20,7 +20,12 @@ def untouched() -> None:
 
 def contents() -> list[tuple[np.ndarray, np.ndarray, int, int, Side]]:
     made = []
-    for images, kept, classes, longest in ((1500, 90, 5, 60), (5000, 5000, 3, 4000), (9000, 1, 1, 1), (4000, 900, 300, 90)):
+    for images, kept, classes, longest in (
+        (1500, 90, 5, 60),
+        (5000, 5000, 3, 4000),
+        (9000, 1, 1, 1),
+        (4000, 900, 300, 90),
+    ):
         bounds = bounds_of(images, kept, longest)
         positions, labels = clustered(images, kept, classes, bounds, kept)
         made.append((positions, labels, images, classes, Side(bounds, features_of(images, positions, labels, 4, 1))))
@@ -31,7 +36,7 @@ def contents() -> list[tuple[np.ndarray, np.ndarray, int, int, Side]]:
 def test_compiled_and_plain_agree(coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba", reason="numba is not installed")
     for positions, labels, images, classes, side in contents():
-        monkeypatch.setattr(fast, "_compiled", dict)
+        monkeypatch.setattr(fast, "_twins", lambda steps: {})
         assert not fast.functions(1 << 60).compiled
         plain = encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
         monkeypatch.undo()
@@ -65,4 +70,4 @@ def test_where_nothing_can_be_kept_it_is_compiled_anew(monkeypatch: pytest.Monke
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     with fast._cache_folder(numba) as kept:
         assert not kept
-    assert numba.config.CACHE_DIR == before
+    assert before == numba.config.CACHE_DIR

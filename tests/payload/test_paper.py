@@ -51,7 +51,9 @@ def cells() -> list[tuple[str, str, str, dict[str, Any]]]:
     for table in json.loads(TABLES.read_text())["tables"]:
         if 12 <= table["number"] <= 15:
             for name, rows in table["rows"].items():
-                found += [(name, row, reference, cell) for row, both in rows.items() for reference, cell in both.items()]
+                found += [
+                    (name, row, reference, cell) for row, both in rows.items() for reference, cell in both.items()
+                ]
     return found
 
 
