@@ -215,10 +215,10 @@ def test_damaged_bodies_never_do_harm(name: str) -> None:
     rng, few = np.random.default_rng(0), 8
     bodies = [body[:cut] for cut in range(0, len(body), max(len(body) // few, 1))]
     bodies += [body + bytes([byte] * 9) for byte in (0, 1, 255)]
-    bodies += [body[:1] + rng.bytes(rng.integers(1, 400)) for _ in range(few if name.startswith("pack") else 150)]
+    bodies += [body[:1] + rng.bytes(int(rng.integers(1, 400))) for _ in range(few if name.startswith("pack") else 150)]
     for _ in range(few):
         bad = bytearray(body)
-        bad[rng.integers(len(bad))] ^= 1 << rng.integers(8)
+        bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
         bodies.append(bytes(bad))
     tracemalloc.start()
     for data in bodies:
