@@ -85,16 +85,22 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
 
 
 def rate_text(found: Mapping[str, Any]) -> str:
+    kinds = ("forward", "forward_folded", "forward_together")
     forward = "\n".join(
-        f"| {n} | {spread(rates)} | "
-        + (spread(found["forward_together"][n]) if n in found["forward_together"] else "-")
+        f"| {n} | "
+        + " | ".join(spread(found[kind][n]) if n in found[kind] else "-" for kind in kinds)
         + f" | {found['forward_default_malloc'][n]:,.0f} |"
-        for n, rates in found["forward"].items()
+        for n in found["forward"]
     )
     prepare, sides = found["prepare"], [*found["forward"].values(), *found["forward_together"].values()]
     limit = "the network" if max(map(median, sides)) < prepare else "reading and decoding"
-    strict = found["rate_ratio_together"]
-    together = f"; {strict:.3f} of what processes of one thread each do together" if strict else ""
+    own, strict = found["rate_ratio_folded"], found["rate_ratio_together"]
+    together = (
+        f"; {own:.3f} of it with batch norms folded, as plada runs it; {strict:.3f} of what folded processes of one thread\n"
+        "each do together, of which reading and decoding take their share of the same cores"
+        if own and strict
+        else ""
+    )
     stages = ", ".join(
         f"{name} {spread([stage.get(name, 0.0) for stage in found['stages']], 1)}" for name in found["stages"][0]
     )
@@ -106,13 +112,13 @@ def rate_text(found: Mapping[str, Any]) -> str:
 Load average of the machine before the runs of plada: {spread(found["load_average"], 2)}.
 
 End to end, loading left out: {spread(found["end_to_end"])} images/s; **{found["rate_ratio"]:.3f}** ({min(found["ratios"]):.3f} to
-{max(found["ratios"]):.3f}) of the forward rate of one process beside it{together}. Whole command, start and loading included:
+{max(found["ratios"]):.3f}) of the forward rate, in one process, of the network as its library makes it{together}. Whole command, start and loading included:
 {spread(found["wall"])} images/s. CPU of all its processes: {spread(found["cpu_ms"], 2)} ms an image. Seconds by stage: {stages}.
 
 Forward pass alone on tensors that are ready, images/s; several processes have one thread each and run together:
 
-| batch | one process, torch's threads | as many processes as cores | one process, allocator untouched |
-| --- | --- | --- | --- |
+| batch | one process, torch's threads | the same, folded | folded, as many processes as cores | one process, allocator untouched |
+| --- | --- | --- | --- | --- |
 {forward}
 
 Reading, hashing, decoding and resizing alone, one process a core: {prepare:,.0f} images/s. The limit is {limit}.
