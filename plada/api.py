@@ -4,19 +4,21 @@ The server half (indexer, retrieval, labeler, selection) is imported inside the 
 client reads, trains and exports with neither FAISS nor LanceDB installed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plada.errors import RequestError, UnknownName
+from plada.errors import DataError, RequestError, UnknownName
 from plada.extras import require
-from plada.files import home_directory, whole_file
-from plada.payload.inspect import PayloadSummary, inspect_payload
-from plada.payload.payload import Payload, read_payload
+from plada.files import home_directory, whole_file, write_bytes
+from plada.payload.container import Header
+from plada.payload.payload import Payload
 from plada.progress import Clock, Report, silent
+from plada.reading import Around, open_payload
 from plada.report.sheets import contact_sheet
+from plada.signing import check_serial
 from plada.sources.datasets import DatasetSummary, list_datasets
 from plada.sources.reference import Reference, check_identity, find_reference, open_reference, plain_name
 from plada.sources.registry import open_source, open_target
@@ -50,6 +52,12 @@ def select(
     sheet: str | Path | None = None,
     table: str | Path | None = None,
     drop_leaks: bool = False,
+    client_has: str = "manifest",
+    pack: str | Path | None = None,
+    progressive: str | None = None,
+    segments: int | None = None,
+    sign: str | Path | None = None,
+    serial: int = 0,
     seed: int = 0,
     device: str | None = None,
     home: str | Path | None = None,
@@ -62,6 +70,9 @@ def select(
     options to recommend to clients. The file goes to `out` if given, a contact sheet to `sheet`, the rows to `table`.
     Chosen images that are near copies of test images are named in the report; `drop_leaks` takes others instead.
 
+    `client_has` (nothing, manifest, pack), `pack`, `progressive` (blocks, layers), `segments` and `sign` say how the file is
+    written (plada.sending); `serial` is its serial number, to grow with every payload of one sender.
+
     Raises:
         UnknownName: no such index, target, rule, teacher. BudgetTooSmall: not one label a class.
         DataError: a class without images, nothing readable. ReferenceMismatch: the encoder or images have changed.
@@ -71,6 +82,7 @@ def select(
     from plada.selection.budget import Trial, fill_budget
     from plada.selection.rules import RULES, Chosen, Context
     from plada.selection.selection import Selection, SelectionReport, Tried, make_table
+    from plada.sending import sender_for
     from plada.sources.leaks import Leak
     from plada.teaching import teach
 
@@ -80,6 +92,15 @@ def select(
     with clock("load"):
         opened = _opened(index, home)
         task = open_target(target, root)
+        sender = sender_for(
+            _header_of(opened),
+            client_has=client_has,
+            pack=pack,
+            progressive=progressive,
+            segments=segments,
+            sign=sign,
+            home=root,
+        )
         encoder = opened.encoder(weights, device)
     with clock("teacher"):
         train, validation = (
@@ -98,8 +119,8 @@ def select(
 
             def make(k: int) -> tuple[tuple[Chosen, Payload], int]:
                 chosen = choose(k)
-                payload = _payload_of(opened, task, labels, chosen.rows, notes)
-                return (chosen, payload), len(payload.encode())
+                payload = _payload_of(opened, task, labels, chosen.rows, notes, serial)
+                return (chosen, payload), sender.size(payload)
 
             classes = int((labels.counts() > 0).sum())
             return fill_budget(make, budget=limit, least=classes, most=len(labels), classes=classes)
@@ -120,7 +141,7 @@ def select(
     with clock("write"):
         rows = make_table(labels, chosen, opened.keys(labels.positions[chosen.rows]))
         if out is not None:
-            payload.save(out)
+            write_bytes(Path(out), sender.encode(payload))
         if table is not None:
             _write_table(rows, Path(table))
         if sheet is not None:
@@ -137,7 +158,11 @@ def select(
         empty_classes=tuple(name for name, count in zip(task.classes, counts, strict=True) if not count),
         keep_rate=len(payload) / len(opened),
         rule=rule,
-        coder=payload.coder(),
+        coder=sender.coder(payload),
+        client_has=client_has,
+        progressive=progressive,
+        signed_by=sender.signer.fingerprint.hex() if sender.signer is not None else None,
+        serial=serial,
         teacher=taught,
         tried=(Tried(rule=rule, keep=found.k, bytes=found.bytes, validation_accuracy=judged),),
         left_out=train.left_out + validation.left_out,
@@ -164,6 +189,11 @@ def train(
     out: str | Path | None = None,
     seed: int = 0,
     same_keys: bool = False,
+    pack: str | Path | None = None,
+    partial: bool = False,
+    update: Sequence[str | Path] = (),
+    require_signature: str | Path | None = None,
+    min_serial: int = 0,
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
@@ -172,10 +202,11 @@ def train(
 
     `reference` is the client's own copy (a name or a path); without one, a collection known here that fits. `student`
     is `small_cnn` or any timm network, from nothing unless `weights` (safetensors) or `pretrained` is given. Options
-    in `recipe` win over the payload's, which win over the network's defaults. The model goes to `out` if given.
+    in `recipe` win over the payload's, which win over the network's defaults. The model goes to `out` if given. `pack`,
+    `partial`, `update`, `require_signature` and `min_serial` are as for `read_payload`.
 
     Raises:
-        PayloadError: the payload is bad. ReferenceMismatch: it labels other images. UnknownName: no such student.
+        PayloadError: the payload is bad, or not signed as required. ReferenceMismatch: it labels other images. UnknownName: no such student.
     """
     from plada.networks import build_network, seed_everything
     from plada.trainer.data import labelled_images
@@ -184,7 +215,11 @@ def train(
     from plada.trainer.student import Student, check_classes, evaluate, view_of
 
     clock, root = Clock(), home_directory(home)
-    read = payload if isinstance(payload, Payload) else read_payload(payload)
+    read = _read(
+        payload, Around(home=root, reference=reference, pack=pack), partial, update, require_signature, min_serial
+    )
+    if not len(read):
+        raise DataError(f"{payload if not isinstance(payload, Payload) else 'payload'}: holds no label to train on")
     require("torch", extra="client", purpose="training")  # said before a million images are hashed
     followed = (
         default_recipe(student, trained=bool(weights or pretrained)).changed(_recommended(read)).changed(recipe or {})
@@ -227,7 +262,9 @@ def train(
         target_note=task.note if task is not None else "",
         model=str(out) if out is not None else None,
         reference=images.collection.location,
-        same_content=images.manifest.content_id[:8] == read.content_id,
+        same_content=images.manifest.content_id[:8] == read.content_id[:8],
+        segments=read.segments,
+        serial=read.serial,
         seconds=clock.seconds,
     )
 
@@ -239,25 +276,28 @@ def export(
     out: str | Path,
     reference: str | Path | None = None,
     same_keys: bool = False,
+    pack: str | Path | None = None,
+    partial: bool = False,
+    update: Sequence[str | Path] = (),
+    require_signature: str | Path | None = None,
+    min_serial: int = 0,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> Path:
     """Hand the labelled set to another framework: `to` is csv, parquet (tables of keys and labels) or folder.
+
+    `pack`, `partial`, `update`, `require_signature` and `min_serial` are as for `read_payload`.
 
     Raises:
         UnknownName: no such form. RequestError: `out` cannot be made. Others as `train` raises.
     """
     if to not in EXPORTS:
         raise UnknownName("export form", to, EXPORTS)
-    read = payload if isinstance(payload, Payload) else read_payload(payload)
-    images = _reference_of(read, reference, home_directory(home), same_keys, report)
+    around = Around(home=home_directory(home), reference=reference, pack=pack)
+    read = _read(payload, around, partial, update, require_signature, min_serial)
+    images = _reference_of(read, reference, around.home, same_keys, report)
     EXPORTS[to](read, images, Path(out), report)
     return Path(out)
-
-
-def inspect(payload: str | Path) -> PayloadSummary:
-    """What a payload file holds and where its bytes go."""
-    return inspect_payload(payload)
 
 
 def datasets(name: str | None = None, *, check: bool = False, home: str | Path | None = None) -> list[DatasetSummary]:
@@ -296,16 +336,28 @@ def _opened(index: "Index | str | Path | None", home: str | Path | None) -> "Ind
     return index if isinstance(index, Index) else open_index(index, home=home)
 
 
-def _payload_of(index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any]) -> Payload:
-    order = np.sort(rows)
+def _header_of(index: "Index") -> Header:
+    """What the payloads of an index have in common."""
+    return Header(len(index), 1, bytes.fromhex(index.info["key_id"])[:8], bytes.fromhex(index.info["content_id"])[:8])
+
+
+def _payload_of(
+    index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any], serial: int
+) -> Payload:
+    """The payload of the images at `rows`, best first."""
+    from plada.selection.selection import shares_of_class
+
+    order, header = np.argsort(rows), _header_of(index)
     return Payload(
-        positions=labels.positions[order],
-        labels=labels.labels[order],
+        positions=labels.positions[rows[order]],
+        labels=labels.labels[rows[order]],
         classes=task.classes,
-        reference=len(index),
-        key_id=bytes.fromhex(index.info["key_id"])[:8],
-        content_id=bytes.fromhex(index.info["content_id"])[:8],
+        reference=header.reference,
+        key_id=header.key_id,
+        content_id=header.content_id,
         notes=notes,
+        serial=serial,
+        rank=np.argsort(np.argsort(shares_of_class(labels.labels[rows]), kind="stable"))[order],
     )
 
 
@@ -321,6 +373,25 @@ def _notes(task: Target, taught: "TeacherReport", recipe: Mapping[str, Any] | No
         if taught.accuracy is not None:
             notes["teacher_accuracy"] = round(taught.accuracy, 4)
     return notes
+
+
+def _read(
+    payload: Payload | str | Path,
+    around: Around,
+    partial: bool,
+    update: Sequence[str | Path],
+    require_signature: str | Path | None,
+    min_serial: int,
+) -> Payload:
+    """The payload, read if it is not yet; one that was read by the caller can be asked no more who signed it."""
+    if not isinstance(payload, Payload):
+        return open_payload(
+            payload, around, partial=partial, update=update, require_signature=require_signature, min_serial=min_serial
+        ).payload
+    if require_signature is not None or update:
+        raise RequestError("a payload that was read already: give its path, or these options to read_payload")
+    check_serial(payload.serial, min_serial, "payload")
+    return payload
 
 
 def _recommended(payload: Payload) -> Mapping[str, Any]:

@@ -1,6 +1,5 @@
 """The command line: parse, call, print. Every command is the Python call of the same name."""
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -10,22 +9,33 @@ import typer
 
 import plada
 from plada.cli_index import index
+from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
 from plada.cli_search import search
 from plada.errors import ReferenceMismatch
 from plada.options import (
+    ClientHas,
     Device,
     Home,
     ImageSize,
     Json,
+    MinSerial,
     ModelArg,
+    PackFile,
+    Partial,
     PayloadFile,
     PladaCommand,
     Pretrained,
+    Progressive,
     Quiet,
     RecipeOption,
     ReferenceOption,
+    RequireSignature,
     SameKeys,
     Seed,
+    Segments,
+    Serial,
+    SignWith,
+    Update,
     Weights,
     pairs,
     percent,
@@ -90,6 +100,12 @@ def select(
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Leave out near copies of the target's test images.")
     ] = False,
+    client_has: ClientHas = "manifest",
+    pack: PackFile = None,
+    progressive: Progressive = None,
+    segments: Segments = None,
+    sign: SignWith = None,
+    serial: Serial = 0,
     seed: Seed = 0,
     device: Device = None,
     home: Home = None,
@@ -104,7 +120,8 @@ def select(
         made = plada.select(
             index, target=target, budget=budget, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
             weights=weights, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
-            table=table, drop_leaks=drop_leaks, seed=seed, device=device, home=home, report=report,
+            table=table, drop_leaks=drop_leaks, client_has=client_has, pack=pack, progressive=progressive,
+            segments=segments, sign=sign, serial=serial, seed=seed, device=device, home=home, report=report,
         ).report  # fmt: skip
     if as_json:
         return print_json("summary", made.to_dict())
@@ -149,6 +166,11 @@ def train(
     ] = None,
     seed: Seed = 0,
     same_keys: SameKeys = False,
+    pack: PackFile = None,
+    partial: Partial = False,
+    update: Update = None,
+    require_signature: RequireSignature = None,
+    min_serial: MinSerial = 0,
     device: Device = None,
     home: Home = None,
     quiet: Quiet = False,
@@ -161,8 +183,9 @@ def train(
         made = plada.train(
             payload, reference=reference, student=student, weights=weights, pretrained=pretrained,
             model_args=pairs(model_arg), image_size=image_size, recipe=pairs(recipe), target=target,
-            out=out or Path(f"{payload.stem}-{student.replace('/', '_').replace(':', '_')}.safetensors"), seed=seed,
-            same_keys=same_keys, device=device, home=home, report=report,
+            out=out or Path(f"{Path(payload).stem}-{student.replace('/', '_').replace(':', '_')}.safetensors"), seed=seed,
+            same_keys=same_keys, pack=pack, partial=partial, update=update or (), require_signature=require_signature,
+            min_serial=min_serial, device=device, home=home, report=report,
         )  # fmt: skip
     if as_json:
         return print_json("summary", made.to_dict())
@@ -175,6 +198,8 @@ def train(
     ]
     if not made.same_content:
         rows.append(["note", "the images have other bytes than the payload's (--same-keys)"])
+    if made.segments is not None and made.segments[0] < made.segments[1]:
+        rows.append(["note", f"{made.segments[0]} of the payload's {made.segments[1]} segments were whole (--partial)"])
     print_table(rows, title=f"trained on {payload}")
     if made.target_note:
         print(f"target {target}: {made.target_note}", file=sys.stderr)
@@ -188,6 +213,11 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to make.")],
     reference: ReferenceOption = None,
     same_keys: SameKeys = False,
+    pack: PackFile = None,
+    partial: Partial = False,
+    update: Update = None,
+    require_signature: RequireSignature = None,
+    min_serial: MinSerial = 0,
     home: Home = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -196,31 +226,21 @@ def export(
     from plada.console import print_json, reporter
 
     with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.export(payload, to=to, out=out, reference=reference, same_keys=same_keys, home=home, report=report)
+        made = plada.export(
+            payload, to=to, out=out, reference=reference, same_keys=same_keys, pack=pack, partial=partial,
+            update=update or (), require_signature=require_signature, min_serial=min_serial, home=home, report=report,
+        )  # fmt: skip
     if as_json:
         return print_json("summary", {"out": str(made), "to": to})
     print(made)
     return None
 
 
-@app.command(cls=PladaCommand)
-def inspect(payload: PayloadFile, as_json: Json = False) -> None:
-    """Say what a payload holds and where its bytes go."""
-    from plada.console import print_json, print_table
-
-    made = plada.inspect(payload)
-    if as_json:
-        return print_json("summary", made.to_dict())
-    rows = [
-        ["images", f"{made.images} of a reference of {made.reference}"],
-        ["bytes", f"{made.bytes} ({', '.join(f'{name} {size}' for name, size in made.sections.items())}), {8 * made.bytes / made.images:.1f} bits an image"],
-        ["coder", f"{made.coder} ({', '.join(f'{name} {size}' for name, size in made.coders.items())})"],
-        ["reference", f"key id {made.key_id}, content id {made.content_id}"],
-        ["notes", json.dumps(dict(made.notes))],
-        ["classes", ", ".join(f"{name} {count}" for name, count in made.class_counts.items())],
-    ]  # fmt: skip
-    print_table(rows, title=f"{payload}, payload version {made.version}")
-    return None
+app.command(cls=PladaCommand)(inspect)
+app.command(cls=PladaCommand)(diff)
+app.command("apply", cls=PladaCommand)(apply_diff)
+app.command(cls=PladaCommand)(keygen)
+app.command(cls=PladaCommand)(sign)
 
 
 @app.command(cls=PladaCommand)
