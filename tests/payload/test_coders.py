@@ -190,8 +190,8 @@ PINNED = {
     "bitmap-zstd": "189 519871d2680d6e83",
     "blocks": "121 7bbef2187762908a",
     "even-blocks": "127 7bc97280ff5ccd89",
-    "pack": "119 d5999627696ca3fd",
-    "pack-even": "121 8e2cf29271ed4091",
+    "pack": "117 20a7abc9568aa6e9",
+    "pack-even": "119 cfc69e4751a84bc1",
 }
 
 
