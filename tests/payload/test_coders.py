@@ -170,6 +170,14 @@ def test_claims_beyond_the_reference_are_refused_before_anything_is_made() -> No
         decode_body(b"\3\xff\xff\xff\xff\xff\x7f", images=IMAGES, classes=CLASSES, side=SIDE)
 
 
+def test_references_too_large_for_a_model_are_left_to_other_coders() -> None:
+    images, positions = (1 << 32) - 1, np.array([7, (1 << 32) - 2])
+    body = encode_body(positions, positions * 0, images=images, classes=2, coder="gaps-zstd", side=NOTHING)
+    assert decode_body(body, images=images, classes=2, side=NOTHING)[0].tolist() == positions.tolist()
+    with pytest.raises(PayloadCorrupt, match="at most 268435456"):
+        decode_body(b"\5\1", images=images, classes=2, side=NOTHING)
+
+
 def test_work_beyond_the_limits_is_left_to_other_coders(monkeypatch: pytest.MonkeyPatch) -> None:
     body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=SIDE)
     monkeypatch.setattr(features, "MAX_WORK", 1000)
