@@ -25,7 +25,6 @@ def inspect(
     reference: ReferenceOption = None,
     pack: PackFile = None,
     require_signature: RequireSignature = None,
-    parts: Annotated[bool, typer.Option("--parts", help="List every part of the file, in order.")] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -38,10 +37,6 @@ def inspect(
     if as_json:
         return print_json("summary", made.to_dict())
     print_table(_rows(made), title=f"{payload}, payload version {made.version}")
-    if parts:
-        print_table(
-            [[str(part.offset), str(part.bytes), part.name] for part in made.parts], head=("offset", "bytes", "what")
-        )
     return None
 
 

@@ -88,7 +88,8 @@ Progressive = Annotated[
     typer.Option(help="Any part of the file is worth something: blocks (an even sample) or layers (the best first)."),
 ]
 Segments = Annotated[
-    int | None, typer.Option(min=1, help="Parts of a progressive file. [default: 8 of blocks, 2 layers]")
+    int | None,
+    typer.Option(min=1, help="Parts of a progressive file. [default: of blocks one for 200 images, 2 to 64; 2 layers]"),
 ]
 SignWith = Annotated[Path | None, typer.Option("--sign", help="Sign the file with this private key (`plada keygen`).")]
 Serial = Annotated[

@@ -15,10 +15,11 @@ _DEFLATED, _NAMES, _NOTES = 1, 2, 4
 
 # Part of the format: never to be changed. What is likeliest stands last, where it is cheapest to point at.
 DICTIONARY = (
-    b'"batch_size":128,"body_rate":0.03,"ema":0.99,"epochs":20,"image_size":224,"label_smoothing":0.1,'
-    b'"learning_rate":0.003,"rotate":15.0,"scale":1.5,"shear":0.2,"stretch":0.2,"supersample":2,"translate":0.15,'
-    b'"warmup":0.05,"weight_decay":0.05},"target":"},"teacher_accuracy":0.9","teacher_accuracy":0.8'
-    b'\0{"recipe":{"epochs":30,"image_size":32,"mirror":true}}{"recipe":{"image_size":64,"mirror":false}}'
+    b'\0{"recipe":{"batch_size":64,"body_rate":0.03,"ema":0.99,"epochs":20,"image_size":224,"label_smoothing":0.1,'
+    b'"learning_rate":0.001,"rotate":15.0,"scale":1.5,"shear":0.2,"stretch":0.2,"supersample":2,"translate":0.1,'
+    b'"warmup":0.1,"weight_decay":0.05},"target":"","teacher_accuracy":0.8,"teacher_accuracy":0.9}\0{"target":"'
+    b'\0{"recipe":{"mirror":true}}\0{"recipe":{"epochs":30,"mirror":false},"target":"'
+    b'\0{"recipe":{"image_size":64,"mirror":false}}'
 )
 
 
@@ -82,6 +83,8 @@ def read_notes(text: str, *, strict: bool = True) -> dict[str, Any]:
         raise PayloadCorrupt(f"the notes are not JSON ({err})") from err
     if not isinstance(notes, dict):
         raise PayloadCorrupt("the notes are not a JSON object")
+    if strict and not notes:
+        raise PayloadCorrupt("the notes are empty; then there are none")
     if not same:
         raise PayloadCorrupt("the notes are JSON, but not as the format writes it")
     return notes

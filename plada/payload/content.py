@@ -12,15 +12,16 @@ import numpy.typing as npt
 from plada.errors import PayloadCorrupt
 from plada.payload.coders import CODERS, decode_body, encode_body
 from plada.payload.side import Side
+from plada.payload.varints import read_varint
 
 I64 = npt.NDArray[np.int64]
 CONTENT_CHECK = 4
-PACK = "pack"  # how the names of coders that need a pack begin
+MAX_KEPT = 1 << 24  # images that a body may name: arrays of these numbers are what a reader must have room for
 
 
 def needs_pack(body: bytes) -> bool:
     """Whether a body was made with a pack."""
-    return any(coder.code == body[0] and name.startswith(PACK) for name, coder in CODERS.items()) if body else False
+    return bool(body) and any(coder.code == body[0] and "pack" in coder.needs for coder in CODERS.values())
 
 
 def content_check(positions: I64, labels: I64) -> bytes:
@@ -42,6 +43,8 @@ def read_content(body: bytes, *, images: int, classes: int, side: Side) -> tuple
     Raises:
         PayloadCorrupt, PayloadUnsupported, SideMissing: as decode_body.
     """
+    if body and read_varint(body, 1)[0] > MAX_KEPT:
+        raise PayloadCorrupt(f"a body claims {read_varint(body, 1)[0]} images; expected at most {MAX_KEPT}")
     if not needs_pack(body):
         return decode_body(body, images=images, classes=classes, side=side)
     positions, labels, coder = decode_body(body[:-CONTENT_CHECK], images=images, classes=classes, side=side)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from plada.errors import PayloadCorrupt, ReferenceMismatch, RequestError
 from plada.payload.about import read_about, write_about
 from plada.payload.container import (
+    ABOUT,
     DIFF,
     ID_BYTES,
     Header,
@@ -124,6 +125,8 @@ def parse_changes(data: bytes) -> Changes:
     if file is None or DIFF not in file.sections:
         raise RequestError("this is a payload, not a file of changes (plada diff OLD NEW)")
     header, body = file.header, file.sections[DIFF]
+    if ABOUT in file.sections:
+        raise PayloadCorrupt("names and notes stand beside the changes; expected within them")
     at = 2 * ID_BYTES + 1
     if len(body) < at or body[at - 1] & ~_NOTES:
         raise PayloadCorrupt("the section of changes is too short or has unknown flags")

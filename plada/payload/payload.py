@@ -12,7 +12,7 @@ import numpy.typing as npt
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, ReferenceMismatch, RequestError
 from plada.files import write_bytes
 from plada.payload.about import canonical, check_names, numbered, read_about, read_notes, write_about
-from plada.payload.coders import body_sizes, encoded_size
+from plada.payload.coders import CODERS, body_sizes, encoded_size
 from plada.payload.container import (
     ABOUT,
     DIFF,
@@ -35,7 +35,7 @@ from plada.payload.container import (
     write_container,
     write_plan,
 )
-from plada.payload.content import CONTENT_CHECK, PACK, needs_pack, read_content, write_content
+from plada.payload.content import CONTENT_CHECK, MAX_KEPT, needs_pack, read_content, write_content
 from plada.payload.segments import read_segments, write_segments
 from plada.payload.side import Side
 from plada.payload.version1 import read_version1
@@ -77,6 +77,8 @@ class Payload:
             raise RequestError(
                 f"payload: {positions.shape} positions and {labels.shape} labels; expected as many of both"
             )
+        if len(positions) > MAX_KEPT:
+            raise RequestError(f"payload: {len(positions)} positions; expected at most {MAX_KEPT}")
         if not 0 < self.reference <= MAX_IMAGES or not 0 < len(self.classes) <= MAX_CLASSES:
             raise RequestError(
                 f"payload: {self.reference} reference images and {len(self.classes)} classes; expected 1 to {MAX_IMAGES} "
@@ -127,7 +129,7 @@ class Payload:
             UnknownName: no such coder. RequestError: an impossible number of segments; layers without `rank`.
         """
         if coder == "auto" and side.features is not None:
-            # A pack costs bytes beside the body, so it is the files that are compared.
+            # As in `size`.
             plain = self.encode(side=Side(side.blocks), progressive=progressive, segments=segments, signer=signer)
             packed = self._encode(coder, side, progressive, segments, signer)
             return min(plain, packed, key=len)
@@ -151,8 +153,14 @@ class Payload:
 
     def size(self, coder: str = "auto", *, side: Side = NO_SIDE, signed: bool = False) -> int:
         """Bytes of `encode` with the same arguments, exactly, at less cost."""
-        bodies = self.sizes(side=side) if coder == "auto" else {coder: self._size(coder, side)}
-        return min(self._totals(bodies, side, signed).values())
+        if coder != "auto":
+            return self._total(self._size(coder, side), side, "pack" in CODERS[coder].needs, signed)
+        # A pack costs bytes beside the body, so it is files that are compared.
+        plain = self._size("auto", Side(side.blocks))
+        total = self._total(plain, side, False, signed)
+        if side.features is not None and (packed := self._size("auto", side)) < plain:
+            total = min(total, self._total(packed, side, True, signed))
+        return total
 
     def sizes(self, *, side: Side = NO_SIDE) -> dict[str, int]:
         """Bytes of the labels' body under each coder that `side` allows."""
@@ -160,8 +168,8 @@ class Payload:
 
     def coder(self, *, side: Side = NO_SIDE) -> str:
         """Name of the coder that `encode` takes."""
-        totals = self._totals(self.sizes(side=side), side, False)
-        return min(totals, key=totals.__getitem__)
+        sizes = self.sizes(side=side)
+        return min(sizes, key=lambda name: self._total(sizes[name], side, "pack" in CODERS[name].needs, False))
 
     def save(
         self,
@@ -195,14 +203,11 @@ class Payload:
         """The header of a file of this payload."""
         return Header(self.reference, len(self.classes), self.key_id, self.content_id, pack_id[:ID_BYTES], self.serial)
 
-    def _totals(self, bodies: Mapping[str, int], side: Side, signed: bool) -> dict[str, int]:
-        """Bytes of the whole file for each coder's body."""
-        about, totals = len(self._about()), {}
-        for name, length in bodies.items():
-            packed = name.startswith(PACK)
-            lengths = ([about] if about else []) + [length + CONTENT_CHECK * packed]
-            totals[name] = file_size(self.header(side.pack_id if packed else b""), lengths, signed=signed)
-        return totals
+    def _total(self, body: int, side: Side, packed: bool, signed: bool) -> int:
+        """Bytes of the whole file around a body of so many bytes."""
+        about = len(self._about())
+        lengths = ([about] if about else []) + [body + CONTENT_CHECK * packed]
+        return file_size(self.header(side.pack_id if packed else b""), lengths, signed=signed)
 
     def _about(self) -> bytes:
         return write_about(None if self.classes == numbered(len(self.classes)) else self.classes, self.notes)

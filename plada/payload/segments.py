@@ -1,14 +1,13 @@
 """Payloads of which any part is worth something: segments of blocks in a scattered order, or best-first layers.
 
-Blocks: the runs of positions that belong together are dealt out to segments by the golden ratio, so that any few segments
-are an even sample of the content. A segment is a body over the images of its blocks alone. Layers: the first holds the
+Blocks: the runs of positions that belong together are dealt out to segments by multiples of the golden ratio, so that each
+segment is an even sample of the content. A segment is a body over the images of its blocks alone. Layers: the first holds the
 best images; each is a body over the whole reference.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import gcd
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,10 @@ I64 = npt.NDArray[np.int64]
 RUN = 256  # images of a block where the manifest gives none
 RUNS, FOLDERS, LAYERS = 0, 1, 2  # kinds of a plan
 KINDS = ("blocks", "layers")
-DEFAULT = {"blocks": 8, "layers": 2}
+LAYERS_IF_NOT_SAID = 2
+_IMAGES_A_SEGMENT = 200  # a segment costs some ten bytes of its own, and its models begin anew
 MOST = {"blocks": 4096, "layers": 16}  # a layer may cost a pass over the whole reference
-_GOLDEN = 40503  # 2^16 times the golden ratio less one
+_GOLDEN = 2654435769  # 2^32 times the golden ratio less one; odd, so that no two blocks have one key
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,14 +55,16 @@ class Scattered:
 
 
 def scatter(bounds: I64, segments: int) -> Scattered:
-    """Deal blocks out: number j in golden order, j = 0 .. B-1, is block j * step mod B, and goes to segment j * S // B."""
+    """Deal blocks out: sorted by the key b * 2654435769 mod 2^32 of block b, the r-th of B goes to segment r * S // B."""
     blocks = len(bounds) - 1
-    step = max(1, blocks * _GOLDEN >> 16)
-    while gcd(step, blocks) != 1:
-        step += 1
-    order = np.arange(blocks, dtype=np.int64) * step % blocks
+    order = np.argsort(np.arange(blocks, dtype=np.uint64) * np.uint64(_GOLDEN) & np.uint64(0xFFFFFFFF))
     ends = [(blocks * index + segments - 1) // segments for index in range(segments + 1)]
     return Scattered(bounds, [np.sort(order[a:b]) for a, b in pairwise(ends)])
+
+
+def default_segments(progressive: str, kept: int) -> int:
+    """How many segments `kept` images are sent in unless somebody says so: of blocks one for 200 images, 2 to 64."""
+    return LAYERS_IF_NOT_SAID if progressive == "layers" else min(max(kept // _IMAGES_A_SEGMENT, 2), 64)
 
 
 def run_bounds(images: int) -> I64:
@@ -89,7 +91,7 @@ def write_segments(
     """
     if progressive not in KINDS:
         raise RequestError(f"progressive '{progressive}': expected one of {', '.join(KINDS)}")
-    count = DEFAULT[progressive] if segments is None else segments
+    count = default_segments(progressive, len(positions)) if segments is None else segments
     if not 1 <= count <= MOST[progressive]:
         raise RequestError(f"{count} {progressive} segments: expected 1 to {MOST[progressive]}")
     if progressive == "layers":
