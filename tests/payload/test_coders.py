@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError, SideMissing, UnknownName
-from plada.payload import features
+from plada.payload import features, runs
 from plada.payload.coders import CODERS, allowed, body_sizes, decode_body, encode_body, encoded_size
 from plada.payload.paper import paper_bytes
 from plada.payload.side import Side
+from plada.payload.varints import varint
 from tests.payload.shapes import I64, bounds_of, clustered, features_of
 
 NOTHING = Side()
@@ -255,3 +256,25 @@ def test_bytes_behind_the_last_image_are_refused() -> None:
         body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE)
         with pytest.raises(PayloadCorrupt, match="after its last image"):
             decode_body(body + b"\1" * 9, images=IMAGES, classes=CLASSES, side=SIDE)
+
+
+def test_where_the_bytes_made_ready_do_not_do_it_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("blocks", "pack"):
+        body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE)
+        monkeypatch.setattr(runs, "_ROOM", (0, 0))
+        monkeypatch.setattr(features, "_ROOM", (0, 0))
+        assert encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE) == body
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"\3\5", "no room"),  # a largest count without end
+        (b"\3" + varint(1000) + b"\xff" * 9, "no room"),  # images left over after the last block
+        (b"\4" + varint(1000) + b"\xff" * 4000, "0 of 1000 images"),
+    ],
+)
+def test_bytes_of_no_content_are_refused(body: bytes, message: str) -> None:
+    with pytest.raises(PayloadCorrupt, match=message):
+        decode_body(body, images=IMAGES, classes=CLASSES, side=SIDE)
