@@ -83,6 +83,9 @@ def finish(io: Ints, buffer: Ints) -> int:
 def logarithm(ln: Ints, value: int) -> int:
     """256 ln(value) of a whole number from 1 to 2^62, within one unit."""
     bits, high = 0, value
+    while high > 255:
+        high >>= 8
+        bits += 8
     while high > 1:
         high >>= 1
         bits += 1

@@ -109,11 +109,11 @@ def add(tree: Ints, node: int, amount: int) -> None:
 
 
 def code_label(
-    io: Ints, buffer: Ints, label: int, width: int, sums: Ints, weights: Ints, shares: Ints,
+    io: Ints, buffer: Ints, label: int, width: int, weights: Ints, shares: Ints,
     open_: Ints, rest: Ints, near: Ints, here: Ints,
 ) -> int:  # fmt: skip
     """Code the class of one image by halving the classes; `open_` are 1 for classes that still have images to come."""
-    around, inside = sums[0], sums[1]
+    around, inside = near[1], here[1]
     unit = (1 << 40) // rest[1]
     base = weights[1]
     both = weights[2]
@@ -163,10 +163,7 @@ def code_label(
         weights[e] = (weights[e] << 20) // sum_
     add(rest, node, -1)
     add(here, node, 1)
-    sums[1] = inside + 1
     if rest[node] == 0:
-        sums[0] -= near[node]
-        sums[1] -= here[node]
         add(open_, node, -1)
         add(near, node, -near[node])
         add(here, node, -here[node])
@@ -174,8 +171,7 @@ def code_label(
 
 
 def learn_block(
-    labels: Ints, begin: int, end: int, width: int, sums: Ints, known: int,
-    rest: Ints, near: Ints, here: Ints, active: Ints,
+    labels: Ints, begin: int, end: int, width: int, known: int, rest: Ints, near: Ints, here: Ints, active: Ints,
 ) -> int:  # fmt: skip
     """At the end of a block: what was near fades, this block's labels are near now; gives how many classes are."""
     still = 0
@@ -183,7 +179,6 @@ def learn_block(
         node = active[i]
         loss = (near[node] + 15) >> 4
         add(near, node, -loss)
-        sums[0] -= loss
         if near[node]:
             active[still] = node
             still += 1
@@ -196,14 +191,13 @@ def learn_block(
                 active[still] = node
                 still += 1
             add(near, node, 256)
-            sums[0] += 256
     return still
 
 
 def code_blocks(
     io: Ints, buffer: Ints, bounds: Ints, positions: Ints, labels: Ints, kept: int, width: int, t: Tables,
     values: Ints, counts: Ints, weights: Ints, open_: Ints, rest: Ints, near: Ints, here: Ints, active: Ints,
-    shares: Ints, sums: Ints,
+    shares: Ints,
 ) -> int:  # fmt: skip
     """Code positions and labels; 0, or -1 for what cannot be."""
     blocks = len(bounds) - 1
@@ -241,9 +235,8 @@ def code_blocks(
                 at += 1
                 wanted -= 1
             place += 1
-        sums[1] = 0
         for i in range(begin, at):
-            labels[i] = code_label(io, buffer, labels[i], width, sums, weights, shares, open_, rest, near, here)
+            labels[i] = code_label(io, buffer, labels[i], width, weights, shares, open_, rest, near, here)
         if n:
-            known = learn_block(labels, begin, at, width, sums, known, rest, near, here, active)
+            known = learn_block(labels, begin, at, width, known, rest, near, here, active)
     return 0 if left == 0 else -1

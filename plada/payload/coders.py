@@ -12,7 +12,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import PayloadCorrupt, PayloadUnsupported, SideMissing, UnknownName
+from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing, UnknownName
+from plada.payload.features import decode_features, encode_features, fits
 from plada.payload.plain import decode_bitmap, decode_gaps, decode_plain, encode_bitmap, encode_gaps, encode_plain
 from plada.payload.runs import cut_bounds, decode_blocks, encode_blocks, even_bounds
 from plada.payload.side import Side
@@ -38,11 +39,11 @@ class Shape:
 class Coder:
     """`encode(positions, labels, shape)` gives what follows k in a body, `decode(bytes, k, shape)` undoes it, k > 0.
 
-    `needs` is what the reader must know: "manifest", "pack" or nothing.
+    `needs` is what the reader must know: "manifest", "pack", both or nothing.
     """
 
     code: int
-    needs: str
+    needs: tuple[str, ...]
     encode: Callable[[Positions, Labels, Shape], bytes]
     decode: Callable[[bytes, int, Shape], tuple[Positions, Labels]]
 
@@ -54,7 +55,7 @@ def _plain(code: int, write: Callable[[Positions, int], bytes], read: Callable[[
     def decode(coded: bytes, kept: int, shape: Shape) -> tuple[Positions, Labels]:
         return decode_plain(coded, kept, images=shape.images, classes=shape.classes, places=read)
 
-    return Coder(code, "", encode, decode)
+    return Coder(code, (), encode, decode)
 
 
 def _bounds(shape: Shape, folders: bool) -> Positions:
@@ -71,12 +72,41 @@ def _decode_runs(coded: bytes, kept: int, shape: Shape, *, folders: bool) -> tup
     return decode_blocks(coded, kept, classes=shape.classes, bounds=_bounds(shape, folders))
 
 
+def _encode_pack(positions: Positions, labels: Labels, shape: Shape, *, folders: bool) -> bytes:
+    features, bounds = _features(shape), _bounds(shape, folders)
+    if not fits(shape.images, shape.classes, bounds, features):
+        raise RequestError(
+            f"coder 'pack': {shape.images} images, {shape.classes} classes and {features.shape[1]} features are more than "
+            "it takes on. Leave the choice of the coder to auto"
+        )
+    return encode_features(positions, labels, classes=shape.classes, bounds=bounds, features=features)
+
+
+def _decode_pack(coded: bytes, kept: int, shape: Shape, *, folders: bool) -> tuple[Positions, Labels]:
+    features, bounds = _features(shape), _bounds(shape, folders)
+    if not fits(shape.images, shape.classes, bounds, features):
+        raise PayloadCorrupt(
+            f"a body made with a pack claims {shape.images} images of {shape.classes} classes, which is beyond its limits"
+        )
+    return decode_features(coded, kept, classes=shape.classes, bounds=bounds, features=features)
+
+
+def _features(shape: Shape) -> npt.NDArray[np.int8]:
+    features = shape.side.features
+    assert features is not None  # _check_side has looked
+    if len(features) != shape.images:
+        raise RequestError(f"side: {len(features)} rows of features for {shape.images} images")
+    return features
+
+
 CODERS: Mapping[str, Coder] = MappingProxyType(
     {
         "gaps-zstd": _plain(1, encode_gaps, decode_gaps),
         "bitmap-zstd": _plain(2, encode_bitmap, decode_bitmap),
-        "blocks": Coder(3, "manifest", partial(_encode_runs, folders=True), partial(_decode_runs, folders=True)),
-        "even-blocks": Coder(5, "", partial(_encode_runs, folders=False), partial(_decode_runs, folders=False)),
+        "blocks": Coder(3, ("manifest",), partial(_encode_runs, folders=True), partial(_decode_runs, folders=True)),
+        "even-blocks": Coder(5, (), partial(_encode_runs, folders=False), partial(_decode_runs, folders=False)),
+        "pack": Coder(4, ("manifest", "pack"), partial(_encode_pack, folders=True), partial(_decode_pack, folders=True)),
+        "pack-even": Coder(6, ("pack",), partial(_encode_pack, folders=False), partial(_decode_pack, folders=False)),
     }
 )
 _BY_CODE = {coder.code: name for name, coder in CODERS.items()}
@@ -88,8 +118,12 @@ _HINTS = {
 
 def allowed(name: str, side: Side) -> bool:
     """Whether a reader who knows `side` can read what coder `name` writes."""
-    needs = CODERS[name].needs
-    return not needs or (side.blocks if needs == "manifest" else side.features) is not None
+    return not _missing(name, side)
+
+
+def _missing(name: str, side: Side) -> list[str]:
+    known = {"manifest": side.blocks, "pack": side.features}
+    return [needs for needs in CODERS[name].needs if known[needs] is None]
 
 
 def encode_body(
@@ -145,13 +179,23 @@ def encoded_size(
 def body_sizes(positions: Positions, labels: Labels, *, images: int, classes: int, side: Side) -> dict[str, int]:
     """Bytes of a body under every coder that `side` allows."""
     shape = Shape(images, classes, side)
-    return {name: len(_body(name, positions, labels, shape)) for name in CODERS if allowed(name, side)}
+    return {name: len(_body(name, positions, labels, shape)) for name in _names(shape)}
 
 
 def _check_side(name: str, side: Side) -> None:
-    if not allowed(name, side):
-        needs = CODERS[name].needs
+    for needs in _missing(name, side):
         raise SideMissing(f"the payload's coder '{name}' needs {_HINTS[needs]}", needs=needs)
+
+
+def _names(shape: Shape) -> list[str]:
+    """Coders worth a try: with folders known, a pack is not tried without them, nor where it is too much work."""
+    names = [name for name in CODERS if allowed(name, shape.side)]
+    if "pack" in names:
+        names.remove("pack-even")
+    packed = [name for name in names if "pack" in CODERS[name].needs]
+    if packed and not fits(shape.images, shape.classes, _bounds(shape, packed == ["pack"]), _features(shape)):
+        names.remove(packed[0])
+    return names
 
 
 def _body(name: str, positions: Positions, labels: Labels, shape: Shape) -> bytes:
@@ -162,9 +206,7 @@ def _body(name: str, positions: Positions, labels: Labels, shape: Shape) -> byte
 def _bodies(positions: Positions, labels: Labels, shape: Shape) -> dict[str, bytes]:
     """Bodies of every coder worth trying: zstd's highest level takes seconds on large contents, so that is left out
     where a quick look says that it cannot come near."""
-    names = [name for name in CODERS if allowed(name, shape.side)]
-    if not len(positions):
-        names = names[:1]
+    names = _names(shape) if len(positions) else ["even-blocks"]
     plain = {"gaps-zstd": encode_gaps, "bitmap-zstd": encode_bitmap}
     bodies = {name: _body(name, positions, labels, shape) for name in names if name not in plain}
     small = len(positions) <= _SMALL and shape.images <= 16 * _SMALL
@@ -173,7 +215,7 @@ def _bodies(positions: Positions, labels: Labels, shape: Shape) -> dict[str, byt
             look = encode_plain(
                 positions, labels, images=shape.images, classes=shape.classes, places=places, level=_QUICK
             )
-            if len(look) > 1.5 * min(map(len, bodies.values())):
+            if len(look) > 1.2 * min(map(len, bodies.values())):
                 continue
         bodies[name] = _body(name, positions, labels, shape)
     return {name: bodies[name] for name in CODERS if name in bodies}

@@ -6,6 +6,7 @@ so the same bytes either way (tests/payload/test_fast.py compares them).
 
 import hashlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ def _compiled() -> dict[str, ModuleType]:
             )
             assert spec is not None and spec.loader is not None
             twin = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = twin  # what was compiled and kept looks for it here
             spec.loader.exec_module(twin)
             for name, value in list(vars(twin).items()):
                 if not isinstance(value, FunctionType):

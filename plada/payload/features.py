@@ -30,13 +30,16 @@ MAX_WORK = 1 << 38  # images x classes x (features + 1)
 BIAS = 32  # the feature that every image has
 _SCORE = 2800  # no score lies beyond
 _CHUNK = 4096
-_BATCH = 32
+_BATCH = 128
 _EPOCHS = 4
 _SAMPLE = 16384
-_FIRST = 128
-_RATE = 200 << 12
-_EASE = 1024
+_FIRST = 256
+_GROW = (5, 4)
+_RATE = 300 << 12
+_EASE = 4096
 _MOST_WEIGHT = 1 << 31
+_MOST_POWER = 1 << 60
+_STEEPEST = 1 << 24
 
 
 def fits(images: int, classes: int, bounds: I64, features: I8) -> bool:
@@ -85,15 +88,15 @@ def _run(
     f.arithmetic.start(io, buffer, decoding)
     width = 1 << (classes - 1).bit_length()
     slots = np.zeros(2 * kept.BUCKETS)
-    sizes = (blocks, blocks, blocks, blocks * classes, 2 * width, kept.INPUTS, kept.EXPERTS)
-    state = [vector(a, compiled) for a in (kept.START * 4, slots, slots, kept.LABEL_START, *map(np.zeros, sizes))]
+    sizes = (blocks, blocks, blocks * classes, 2 * width, kept.INPUTS, kept.EXPERTS)
+    state = [vector(a, compiled) for a in (kept.START, slots, slots, kept.LABEL_START, *map(np.zeros, sizes))]
     t = (*coding_tables(compiled), vector(exponential(), compiled))
     learner = Learner.fresh(images, count, classes, features.shape[1])
     step = step_of(images)
     found: list[I64] = []
     done = end = 0
     while done < count and end < images:
-        begin, end = end, min(images, max(images // _FIRST, 1) if not end else max(end * 5 // 4, end + 1))
+        begin, end = end, min(images, max(images // _FIRST, 1) if not end else max(end * _GROW[0] // _GROW[1], end + 1))
         for at in range(begin, end, _CHUNK):
             order = np.arange(at, min(at + _CHUNK, end), dtype=np.int64) * step % images
             scores = learner.scores(rows_of(features, order))
@@ -101,7 +104,7 @@ def _run(
             done = f.kept.code_stretch(
                 io, buffer, vector(np.searchsorted(bounds, order, "right") - 1, compiled),
                 vector(logits_of(scores), compiled), vector(scores.ravel(), compiled), there, classes, width, count,
-                images, done, t, *state,
+                done, t, *state,
             )  # fmt: skip
             marks[order] = there
             found.append(order[marks[order] > 0])
@@ -198,8 +201,8 @@ class Learner:
             errors[kept_ones, names[kept_ones]] += 1 << 16
             errors *= stands[batch, None]
             slope = (errors.T.astype(np.float64) @ rows).astype(np.int64)
-            powers = ((slope >> 10) ** 2).sum(1) // slope.shape[1]
+            powers = (np.clip(slope >> 10, -_STEEPEST, _STEEPEST) ** 2).sum(1) // slope.shape[1]
             rates = np.array([_RATE // (isqrt(power) + _EASE) for power in self.power], np.int64)
             self.weights += slope * rates[:, None] >> 16
-            self.power = [power + int(more) for power, more in zip(self.power, powers, strict=True)]
+            self.power = [min(power + int(more), _MOST_POWER) for power, more in zip(self.power, powers, strict=True)]
             np.clip(self.weights, -_MOST_WEIGHT, _MOST_WEIGHT, out=self.weights)

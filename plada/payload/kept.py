@@ -6,9 +6,9 @@ the weights that were learned so far (`features.py`) comes in as scores. `t` are
 
 from plada.payload.arithmetic import Ints, Tables, code, learn_mix, learn_slot, logarithm, mix, slot
 
-INPUTS = 6
+INPUTS = 3
 BUCKETS = 120  # of 48 units of logit each
-START = (15532, 15532, 15532, 15532, 2490, 2490)  # weights of the inputs, in 1/2^16
+START = (21000, 21000, 21000)  # weights of the inputs, in 1/2^16
 EXPERTS = 3
 LABEL_START = (419430, 419430, 209716)  # weights of the experts, in 1/2^20
 DULL = 300  # an error, in 1/2^16, too small to learn from
@@ -78,35 +78,29 @@ def code_kept_label(
 
 def code_stretch(
     io: Ints, buffer: Ints, blocks: Ints, logits: Ints, scores: Ints, marks: Ints, classes: int, width: int,
-    kept: int, images: int, done: int, t: Tables, weights: Ints, values: Ints, counts: Ints, label_weights: Ints,
-    kept_here: Ints, hoped_here: Ints, seen_here: Ints, here: Ints, tree: Ints, x: Ints, shares: Ints,
+    kept: int, done: int, t: Tables, weights: Ints, values: Ints, counts: Ints, label_weights: Ints,
+    kept_here: Ints, hoped_here: Ints, here: Ints, tree: Ints, x: Ints, shares: Ints,
 ) -> int:  # fmt: skip
     """Code whether each image of a stretch is kept, and as what: `marks` are 0, or the class + 1. Stops with the last.
 
     `done` images were kept before; gives how many are now.
     """
-    usual = logarithm(t[2], kept) - logarithm(t[2], max(images - kept, 1))
     for i in range(len(marks)):
         if done == kept:
             break
         block, logit = blocks[i], logits[i]
-        n, hoped, seen = kept_here[block], hoped_here[block], seen_here[block] * kept
-        x[0] = logit + logarithm(t[2], 2 * n + 1 << 15) - logarithm(t[2], hoped + 32768)
-        x[1] = logit + logarithm(t[2], n + 4 << 16) - logarithm(t[2], hoped + 262144)
-        one, other = bucket_of(x[0]), bucket_of(logit)
-        x[2] = t[1][slot(values, counts, one, middle_of(t, one), 8)]
-        x[3] = t[1][slot(values, counts, BUCKETS + other, middle_of(t, other), 8)]
-        x[4] = usual + logarithm(t[2], (4 * n + 1) * images) - logarithm(t[2], 4 * seen + images)
-        x[5] = usual + logarithm(t[2], (n + 2) * images) - logarithm(t[2], seen + 2 * images)
-        at = min(n, 3) * INPUTS
-        p = mix(t[0], weights, at, x, INPUTS)
+        n, hoped = kept_here[block], hoped_here[block]
+        x[0] = logit + logarithm(t[2], n + 4 << 16) - logarithm(t[2], hoped + 262144)
+        one, other = bucket_of(x[0]), BUCKETS + bucket_of(logit)
+        x[1] = t[1][slot(values, counts, one, middle_of(t, one), 8)]
+        x[2] = t[1][slot(values, counts, other, middle_of(t, other - BUCKETS), 8)]
+        p = mix(t[0], weights, 0, x, INPUTS)
         bit = code(io, buffer, 1 if marks[i] else 0, p)
         if abs((bit << 16) - p) > DULL:
-            learn_mix(weights, at, x, INPUTS, bit, p, 2)
+            learn_mix(weights, 0, x, INPUTS, bit, p, 2)
         learn_slot(values, counts, one, bit, 1000)
-        learn_slot(values, counts, BUCKETS + other, bit, 1000)
+        learn_slot(values, counts, other, bit, 1000)
         hoped_here[block] = hoped + t[0][min(max(logit, -2839), 2839) + 2839]
-        seen_here[block] += 1
         if bit:
             kept_here[block] = n + 1
             done += 1

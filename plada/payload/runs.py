@@ -83,7 +83,7 @@ def _run(
         failed = f.blocks.code_blocks(
             io, buffer, vector(bounds, compiled), places, names, kept, width, t, vector(slots, compiled),
             vector(slots, compiled), vector(blocks.START, compiled), vector(still, compiled), vector(rest, compiled),
-            near, here, active, vector(np.zeros(blocks.EXPERTS), compiled), vector(np.zeros(2), compiled),
+            near, here, active, vector(np.zeros(blocks.EXPERTS), compiled),
         )  # fmt: skip
     if failed:
         raise PayloadCorrupt("the coded bytes are of no content: there is no room for its images")

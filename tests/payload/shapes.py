@@ -1,34 +1,31 @@
-"""Payloads that the tests of this folder share."""
-
-from typing import Any
+"""Contents of many shapes for tests of the coders."""
 
 import numpy as np
+import numpy.typing as npt
 
-from plada.payload.payload import Payload
-from plada.payload.side import Side
-
-KEY, CONTENT = bytes(range(8)), bytes(range(8, 16))
+I64 = npt.NDArray[np.int64]
 
 
-def made(
-    k: int = 60, n: int = 1000, classes: tuple[str, ...] = ("ant", "bee", "cat"), seed: int = 0, **fields: Any
-) -> Payload:
-    """A payload of k random images; notes of its own unless `fields` say otherwise."""
+def bounds_of(images: int, seed: int, longest: int = 60) -> I64:
+    """Bounds of runs of 1 to `longest` images."""
     rng = np.random.default_rng(seed)
-    positions = np.sort(rng.choice(n, k, replace=False))
-    fields = {"notes": {"recipe": {"mirror": False}}, **fields}
-    return Payload(positions, rng.integers(0, len(classes), k), classes, n, KEY, CONTENT, **fields)
+    ends = np.cumsum(rng.integers(1, longest + 1, images))
+    return np.concatenate([[0], ends[ends < images], [images]]).astype(np.int64)
 
 
-def folders(n: int = 1000, seed: int = 0) -> Side:
-    """The side of a client that has the manifest: blocks of uneven sizes, some of one image."""
+def clustered(images: int, kept: int, classes: int, bounds: I64, seed: int) -> tuple[I64, I64]:
+    """Images chosen more often in some blocks than in others, most of a block with one class."""
     rng = np.random.default_rng(seed)
-    inner = np.unique(rng.integers(1, max(n, 2), max(1, n // 40)))
-    return Side(np.unique(np.concatenate([[0], inner[inner < n], [n]])).astype(np.int64))
+    rates = np.repeat(rng.gamma(0.2, 1, len(bounds) - 1) + 1e-9, np.diff(bounds))
+    positions = np.sort(rng.choice(images, kept, replace=False, p=rates / rates.sum()))
+    usual = rng.integers(0, classes, len(bounds) - 1)[np.searchsorted(bounds, positions, "right") - 1]
+    labels = np.where(rng.random(kept) < 0.8, usual, rng.integers(0, classes, kept))
+    return positions.astype(np.int64), labels.astype(np.int64)
 
 
-def same(one: Payload, other: Payload) -> bool:
-    """Whether two payloads say the same."""
-    fields = ("classes", "reference", "key_id", "content_id", "serial")
-    arrays = np.array_equal(one.positions, other.positions) and np.array_equal(one.labels, other.labels)
-    return arrays and all(getattr(one, f) == getattr(other, f) for f in fields) and dict(one.notes) == dict(other.notes)
+def features_of(images: int, positions: I64, labels: I64, dimensions: int, seed: int) -> npt.NDArray[np.int8]:
+    """Features that tell a good deal of which images are kept and as what."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 16, (images, dimensions))
+    values[positions] += rng.normal(0, 40, (int(labels.max(initial=0)) + 1, dimensions))[labels]
+    return np.clip(np.rint(values), -127, 127).astype(np.int8)
