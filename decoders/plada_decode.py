@@ -524,7 +524,7 @@ def unzstd(body: bytes, limit: int) -> bytes:
     return plain
 
 
-def read_zstd(coder: int, k: int, cursor: Cursor, ref: "Reference", version: int) -> Pairs:
+def read_zstd(coder: int, k: int, cursor: Cursor, ref: "Reference") -> Pairs:
     if k == 0:
         need(cursor.rest() in (b"", b"\0"), "bytes behind an empty content")
         return []
@@ -542,7 +542,7 @@ def read_zstd(coder: int, k: int, cursor: Cursor, ref: "Reference", version: int
         need(len(positions) == k, f"a bitmap of {len(positions)} images, not {k}")
     need(positions[-1] < ref.images, f"position {positions[-1]} of {ref.images} images")
     body = cursor.rest()
-    if not body and ref.classes == 1 and version > 1:
+    if not body and ref.classes == 1:
         return [(position, 0) for position in positions]
     size = 1 if ref.classes <= 256 else 2
     labels = unzstd(body, k * size)
@@ -565,6 +565,7 @@ class Reference:
     images: int
     classes: int
     bounds: Sequence[int] | None = None
+    pack_named: bool = False
     dimensions: int = 0
     row: Callable[[int], Sequence[int]] = no_features
 
@@ -594,10 +595,12 @@ def cut(bounds: Sequence[int]) -> list[int]:
 def read_content(body: bytes, ref: Reference, version: int = 2) -> Pairs:
     cursor = Cursor(body)
     coder = cursor.number(1)
-    need(1 <= coder <= (6 if version > 1 else 2), f"coder {coder} is unknown", "unsupported")
+    need(version > 1 or coder in (1, 2), f"coder {coder} in version 1")
+    need(1 <= coder <= 6, f"coder {coder} is unknown", "unsupported")
     k = cursor.varint(2 - version, min(ref.images, MAX_NAMED), "the number of images named")
     checksum = None
     if coder in (4, 6):
+        need(ref.pack_named, f"coder {coder} in a file that names no pack")
         need(ref.dimensions > 0, "this content needs the pack that the header names (--pack)", "missing")
         need(len(body) - cursor.at >= 4, "no checksum of the content")
         checksum, cursor.data = int.from_bytes(body[-4:], "little"), body[:-4]
@@ -605,7 +608,7 @@ def read_content(body: bytes, ref: Reference, version: int = 2) -> Pairs:
     if bounds is None:
         raise Refused("missing", "this content needs the blocks of the reference (--keys)")
     if coder <= 2:
-        pairs = read_zstd(coder, k, cursor, ref, version)
+        pairs = read_zstd(coder, k, cursor, ref)
     elif k == 0:
         need(not cursor.rest(), "bytes behind an empty content")
         pairs = []
@@ -659,7 +662,7 @@ def read_about(body: bytes, number: int) -> tuple[list[str] | None, dict[str, An
     return (parts if flags & 2 else None), notes
 
 
-def notes_text(notes: dict[str, Any]) -> str:
+def notes_text(notes: Any) -> str:
     return json.dumps(notes, separators=(",", ":"), sort_keys=True, allow_nan=False)
 
 
@@ -829,7 +832,7 @@ def decode(data: bytes, side: Side | None = None, *, old: Payload | None = None,
 
 
 def reference_of(header: Header, side: Side) -> Reference:
-    bounds, ref = side.bounds, Reference(header.images, header.classes)
+    bounds, ref = side.bounds, Reference(header.images, header.classes, pack_named=header.pack_id is not None)
     if bounds is not None:
         rising = bounds[0] == 0 and all(a < b for a, b in zip(bounds, bounds[1:], strict=False))
         need(rising and bounds[-1] == header.images, f"blocks of {bounds[-1]} images, not {header.images}", "reference")
@@ -854,6 +857,7 @@ def read_about_v1(found: dict[int, bytes], classes: int) -> tuple[list[str] | No
     need(names is None or len(set(names)) == len(names) == classes, "not a different name for each class")
     try:
         notes = json.loads(texts.get(0x82, "{}"))
+        notes_text(notes)  # no NaN, no infinity
     except (ValueError, RecursionError) as error:
         raise Refused("corrupt", f"notes: {error}") from error
     need(isinstance(notes, dict), "notes that are not a JSON object")
