@@ -9,7 +9,7 @@ import plada
 from plada.errors import PayloadCorrupt, RequestError, SignatureError
 from plada.payload.payload import Payload
 from plada.payload.side import Side
-from tests.payload.shapes import made
+from tests.payload.payloads import made
 from tests.payload.test_diff import OLD, changed
 from tests.payload.test_version1 import GOLDEN
 
@@ -20,7 +20,7 @@ def test_a_payload(tmp_path: Path) -> None:
     assert found.bytes == size == sum(found.sections.values())
     assert found.air == {500: 8 * size / 500, 9600: 8 * size / 9600}
     assert (found.version, found.images, found.serial, found.missing) == (2, 60, 3, "")
-    assert found.coders is not None and found.coder in found.coders
+    assert found.coders is not None and found.coder is not None
     assert found.coders[found.coder] == found.sections["labels"]
     with pytest.raises(RequestError, match="rate 'fast'"):
         plada.inspect(tmp_path / "x.plada", rate=["fast"])

@@ -10,7 +10,7 @@ import pytest
 
 import plada
 from plada.payload.side import Side
-from tests.payload.shapes import same
+from tests.payload.payloads import same
 from tests.test_cli import call, refused, summary
 
 GLYPHS = ("--reference", "glyphs:count=1500")

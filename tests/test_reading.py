@@ -23,7 +23,7 @@ from plada.payload.pack import copy_pack, read_pack, write_pack
 from plada.payload.payload import Payload
 from plada.payload.side import Side
 from plada.reading import Around, fetch, find_blocks, read_identity, read_payload, side_for
-from tests.payload.shapes import made, same
+from tests.payload.payloads import made, same
 from tests.payload.test_version1 import GOLDEN
 
 

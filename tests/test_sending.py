@@ -9,7 +9,7 @@ import plada
 from plada.errors import RequestError, SideMissing
 from plada.payload.payload import Payload, parse_payload
 from plada.sending import sender_for
-from tests.payload.shapes import made, same
+from tests.payload.payloads import made, same
 
 
 @pytest.fixture

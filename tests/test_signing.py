@@ -11,7 +11,7 @@ import plada
 from plada.errors import MissingExtra, PayloadError, PayloadUnsupported, RequestError, SignatureError
 from plada.payload.container import read_container
 from plada.signing import check_serial, check_signature, load_signer
-from tests.payload.shapes import folders, made, same
+from tests.payload.payloads import folders, made, same
 from tests.payload.test_version1 import GOLDEN
 
 pytest.importorskip("cryptography")

@@ -10,7 +10,7 @@ import plada
 from plada.errors import ReferenceMismatch, RequestError, SignatureError
 from plada.payload.payload import Payload
 from plada.updating import count_changes
-from tests.payload.shapes import same
+from tests.payload.payloads import same
 from tests.payload.test_diff import OLD, changed
 
 NEW = changed(gone=0.03, relabelled=0.03, added=25, serial=2, notes={"target": "menu"})

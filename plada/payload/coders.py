@@ -105,7 +105,9 @@ CODERS: Mapping[str, Coder] = MappingProxyType(
         "bitmap-zstd": _plain(2, encode_bitmap, decode_bitmap),
         "blocks": Coder(3, ("manifest",), partial(_encode_runs, folders=True), partial(_decode_runs, folders=True)),
         "even-blocks": Coder(5, (), partial(_encode_runs, folders=False), partial(_decode_runs, folders=False)),
-        "pack": Coder(4, ("manifest", "pack"), partial(_encode_pack, folders=True), partial(_decode_pack, folders=True)),
+        "pack": Coder(
+            4, ("manifest", "pack"), partial(_encode_pack, folders=True), partial(_decode_pack, folders=True)
+        ),
         "pack-even": Coder(6, ("pack",), partial(_encode_pack, folders=False), partial(_decode_pack, folders=False)),
     }
 )

@@ -21,7 +21,7 @@ MAX_KEPT = 1 << 24  # images that a body may name: arrays of these numbers are w
 
 def needs_pack(body: bytes) -> bool:
     """Whether a body was made with a pack."""
-    return bool(body) and any(coder.code == body[0] and coder.needs == "pack" for coder in CODERS.values())
+    return bool(body) and any(coder.code == body[0] and "pack" in coder.needs for coder in CODERS.values())
 
 
 def content_check(positions: I64, labels: I64) -> bytes:

@@ -20,7 +20,7 @@ import numpy as np
 from plada.payload import arithmetic, blocks, kept, tables
 
 _CODING = (arithmetic, blocks, kept)  # each may use what is before it
-_WORTH = 400_000  # steps from which compiling, or loading what was compiled, is sooner done than running plainly
+_WORTH = 4_000_000  # steps, some seconds of them: from there on it pays to compile, or to load what was compiled
 _PREFIX = "plada.payload."
 
 
@@ -36,11 +36,12 @@ class Functions:
 
 def functions(steps: int) -> Functions:
     """What does work of so many steps soonest."""
-    if steps >= _WORTH or _compiled.cache_info().currsize:
-        twins = _compiled()
-        if twins:
-            return Functions(*twins.values(), compiled=True)
-    return Functions(*_CODING, compiled=False)
+    twins = _twins(steps)
+    return Functions(*twins.values(), compiled=True) if twins else Functions(*_CODING, compiled=False)
+
+
+def _twins(steps: int) -> dict[str, ModuleType]:
+    return _compiled() if steps >= _WORTH or _compiled.cache_info().currsize else {}
 
 
 def vector(values: Any, compiled: bool) -> Any:

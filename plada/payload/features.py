@@ -8,7 +8,7 @@ whatever order they are added.
 
 from dataclasses import dataclass
 from functools import cache
-from math import gcd, isqrt
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,10 @@ _CHUNK = 4096
 _BATCH = 128
 _EPOCHS = 4
 _SAMPLE = 16384
-_FIRST = 256
+_FIRST = 512
 _GROW = (5, 4)
-_RATE = 300 << 12
-_EASE = 4096
+_RATE = 700 << 12
+_EASE = 16384
 _MOST_WEIGHT = 1 << 31
 _MOST_POWER = 1 << 60
 _STEEPEST = 1 << 24
@@ -156,6 +156,13 @@ def logits_of(scores: I64) -> I64:
     return _logarithm()[top - 1024] + (bits * 45426 >> 8) - (24 * 45426 >> 8)
 
 
+def roots_of(values: I64) -> I64:
+    """Square roots, rounded down, of whole numbers up to 2^60."""
+    roots = np.sqrt(values.astype(np.float64)).astype(np.int64)
+    roots -= roots * roots > values  # the float may have been rounded up, or down
+    return roots + ((roots + 1) * (roots + 1) <= values)
+
+
 @cache
 def _exponential() -> I64:
     return np.array(exponential(), np.int64)
@@ -174,7 +181,7 @@ class Learner:
     """
 
     weights: F64
-    power: list[int]
+    power: I64
 
     @classmethod
     def fresh(cls, images: int, count: int, classes: int, features: int) -> "Learner":
@@ -183,7 +190,7 @@ class Learner:
         ln = _logarithm().tolist()
         usual = ln_of(ln, count) - ln_of(ln, classes) - ln_of(ln, max(images - count, 1))
         weights[:, -1] = usual << 8
-        return cls(weights, [0] * classes)
+        return cls(weights, np.zeros(classes, np.int64))
 
     def scores(self, rows: F64) -> I64:
         """Scores int64 [n, C] in 1/256 nat, of rows [n, d + 1]."""
@@ -202,7 +209,7 @@ class Learner:
             errors *= stands[batch, None]
             slope = (errors.T.astype(np.float64) @ rows).astype(np.int64)
             powers = (np.clip(slope >> 10, -_STEEPEST, _STEEPEST) ** 2).sum(1) // slope.shape[1]
-            rates = np.array([_RATE // (isqrt(power) + _EASE) for power in self.power], np.int64)
+            rates = _RATE // (roots_of(self.power) + _EASE)
             self.weights += slope * rates[:, None] >> 16
-            self.power = [min(power + int(more), _MOST_POWER) for power, more in zip(self.power, powers, strict=True)]
+            self.power = np.minimum(self.power + powers, _MOST_POWER)
             np.clip(self.weights, -_MOST_WEIGHT, _MOST_WEIGHT, out=self.weights)

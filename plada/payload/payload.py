@@ -154,13 +154,13 @@ class Payload:
     def size(self, coder: str = "auto", *, side: Side = NO_SIDE, signed: bool = False) -> int:
         """Bytes of `encode` with the same arguments, exactly, at less cost."""
         if coder != "auto":
-            return self._total(coder, self._size(coder, side), side, signed)
+            return self._total(self._size(coder, side), side, "pack" in CODERS[coder].needs, signed)
         # A pack costs bytes beside the body, so it is files that are compared.
-        totals = [self._total("", self._size("auto", Side(side.blocks)), side, signed)]
-        if side.features is not None:
-            packed = [name for name, known in CODERS.items() if known.needs == "pack"]
-            totals += [self._total(name, self._size(name, side), side, signed) for name in packed]
-        return min(totals)
+        plain = self._size("auto", Side(side.blocks))
+        total = self._total(plain, side, False, signed)
+        if side.features is not None and (packed := self._size("auto", side)) < plain:
+            total = min(total, self._total(packed, side, True, signed))
+        return total
 
     def sizes(self, *, side: Side = NO_SIDE) -> dict[str, int]:
         """Bytes of the labels' body under each coder that `side` allows."""
@@ -169,7 +169,7 @@ class Payload:
     def coder(self, *, side: Side = NO_SIDE) -> str:
         """Name of the coder that `encode` takes."""
         sizes = self.sizes(side=side)
-        return min(sizes, key=lambda name: self._total(name, sizes[name], side, False))
+        return min(sizes, key=lambda name: self._total(sizes[name], side, "pack" in CODERS[name].needs, False))
 
     def save(
         self,
@@ -203,9 +203,8 @@ class Payload:
         """The header of a file of this payload."""
         return Header(self.reference, len(self.classes), self.key_id, self.content_id, pack_id[:ID_BYTES], self.serial)
 
-    def _total(self, coder: str, body: int, side: Side, signed: bool) -> int:
+    def _total(self, body: int, side: Side, packed: bool, signed: bool) -> int:
         """Bytes of the whole file around a body of so many bytes."""
-        packed = bool(coder) and CODERS[coder].needs == "pack"
         about = len(self._about())
         lengths = ([about] if about else []) + [body + CONTENT_CHECK * packed]
         return file_size(self.header(side.pack_id if packed else b""), lengths, signed=signed)

@@ -182,9 +182,7 @@ def test_work_beyond_the_limits_is_left_to_other_coders(monkeypatch: pytest.Monk
 
 def test_a_pack_of_another_length_is_refused() -> None:
     with pytest.raises(RequestError, match="1499 rows of features for 1500"):
-        encode_body(
-            POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=Side(BOUNDS, PACK[:-1])
-        )
+        encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=Side(BOUNDS, PACK[:-1]))
 
 
 PINNED = {

@@ -25,7 +25,7 @@ from plada.payload.container import (
     write_plan,
 )
 from plada.payload.varints import varint
-from tests.payload.shapes import CONTENT, KEY
+from tests.payload.payloads import CONTENT, KEY
 
 HEADER = Header(1000, 3, KEY, CONTENT)
 FULL = Header(1000, 3, KEY, CONTENT, bytes(range(16, 24)), 7)

@@ -14,7 +14,7 @@ from plada.payload.content import CONTENT_CHECK, MAX_KEPT, content_check, needs_
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.side import Side
 from plada.payload.varints import varint
-from tests.payload.shapes import folders, made, same
+from tests.payload.payloads import folders, made, same
 
 I64 = content.I64
 FEATURES = np.random.default_rng(0).integers(-127, 128, (1000, 4), dtype=np.int8)
@@ -44,8 +44,8 @@ def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
         labels = np.frombuffer(body, "<u2", k, at + 4 * k).astype(np.int64)
         return positions, (labels - side.features[positions, 0]) % classes, "pack"
 
-    fake = replace(CODERS["gaps-zstd"], code=0x63, needs="pack")
-    known = {name: coder for name, coder in CODERS.items() if coder.needs != "pack"}
+    fake = replace(CODERS["gaps-zstd"], code=0x63, needs=("pack",))
+    known = {name: coder for name, coder in CODERS.items() if "pack" not in coder.needs}
     for module in (content, payloads):
         monkeypatch.setattr(module, "CODERS", MappingProxyType({**known, "pack": fake}))
     monkeypatch.setattr(content, "encode_body", encode)
@@ -109,3 +109,26 @@ def test_more_images_than_a_reader_has_room_for_are_refused() -> None:
         read_content(b"\1" + varint(MAX_KEPT + 1), images=1 << 28, classes=1, side=Side())
     assert isinstance(made(), Payload)
     assert CONTENT_CHECK == 4
+
+
+def test_a_real_pack_is_used_where_it_pays() -> None:
+    """Features that tell what is kept and as what: fewer bytes, the same content; not for a handful of images."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 16, (8000, 8))
+    positions = np.sort(rng.choice(8000, 500, replace=False))
+    labels = rng.integers(0, 3, 500)
+    features[positions] += rng.normal(0, 40, (3, 8))[labels]
+    side = Side(folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), PACK_ID)
+    payload = Payload(positions, labels, ("a", "b", "c"), 8000, bytes(8), bytes(8))
+    file = parse_payload(payload.encode(side=side), side=side)
+    assert same(file.payload, payload)
+    assert (file.coder, file.header.pack_id) == ("pack", PACK_ID[:8])
+    assert file.bytes == payload.size(side=side) < payload.size(side=Side(side.blocks))
+    few = Payload(positions[:3], labels[:3], ("a", "b", "c"), 8000, bytes(8), bytes(8))
+    assert parse_payload(few.encode(side=side), side=side).header.pack_id == b""
+    assert few.size(side=side) == len(few.encode(side=side)) == few.size(side=Side(side.blocks))
+    assert side.features is not None
+    damaged = side.features.copy()
+    damaged[::7] += 1
+    with pytest.raises(PayloadCorrupt):
+        parse_payload(payload.encode(side=side), side=Side(side.blocks, damaged, PACK_ID))

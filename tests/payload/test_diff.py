@@ -13,7 +13,7 @@ from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container,
 from plada.payload.diff import Classes, apply_changes, by_class, parse_changes, write_changes
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.side import Side
-from tests.payload.shapes import CONTENT, KEY, folders, made, same
+from tests.payload.payloads import CONTENT, KEY, folders, made, same
 
 TEN = tuple("abcdefghij")
 OLD = made(1000, 20_000, TEN)

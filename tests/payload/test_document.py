@@ -17,7 +17,9 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs" / "payload-format.md").read
 
 def block(after: str) -> list[str]:
     """The lines of the first fenced block behind some words."""
-    return re.findall(r"```\n(.*?)```", TEXT[TEXT.index(after) :], re.DOTALL)[0].splitlines()
+    found = re.search(r"```\n(.*?)```", TEXT[TEXT.index(after) :], re.DOTALL)
+    assert found is not None
+    return found[1].splitlines()
 
 
 def test_the_dictionary() -> None:

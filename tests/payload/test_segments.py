@@ -20,7 +20,7 @@ from plada.payload.segments import (
     write_segments,
 )
 from plada.payload.side import Side
-from tests.payload.shapes import CONTENT, KEY, folders, made
+from tests.payload.payloads import CONTENT, KEY, folders, made
 
 NOTHING = np.zeros(0, np.int64)
 

@@ -15,7 +15,7 @@ from plada.payload.payload import parse_payload
 from plada.payload.side import Side
 from plada.payload.varints import varint
 from plada.payload.version1 import read_version1
-from tests.payload.shapes import CONTENT, KEY, made, same
+from tests.payload.payloads import CONTENT, KEY, made, same
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 LABELS, NAMES, NOTES = 0x01, 0x81, 0x82
