@@ -421,7 +421,7 @@ class PackModel:
                 err = (65536 * (c == label) - (e[c] << 16) // total) * count
                 grad[c] = [a + err * zi for a, zi in zip(grad[c], z, strict=True)]
         for c in self.classes:
-            rate = 1228800 // (isqrt(self.g[c]) + 4096)
+            rate = 2867200 // (isqrt(self.g[c]) + 16384)
             square = sum(clamp(a >> 10, -(2**24), 2**24) ** 2 for a in grad[c])
             self.g[c] = min(self.g[c] + square // (self.d + 1), 2**60)
             self.weights[c] = [
@@ -455,7 +455,7 @@ def read_with_pack(data: bytes, k: int, ref: "Reference", bounds: Sequence[int])
     kept_of, expected, seen = dict[int, int](), dict[int, int](), dict[int, dict[int, int]]()
     weights, u = [21000] * 3, [419430, 419430, 209716]
     kept, order = dict[int, int](), list[int]()
-    at = max(n // 256, 1)  # visits before the next learning
+    at = max(n // 512, 1)  # visits before the next learning
     while len(kept) < k:
         t = len(order)
         need(t < n, f"{len(kept)} of {k} images in the whole reference")
