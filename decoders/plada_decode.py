@@ -431,18 +431,19 @@ class PackModel:
 
 def read_pack_label(coder: Arithmetic, scores: list[int], seen: dict[int, int], u: list[int]) -> tuple[int, list[int]]:
     """The label of a kept image, and the weights u after it. `seen`: how many of its block have which label."""
-    w = tree_width(len(scores))
-    e = [exp(s) for s in scores]
-    eh = [e[c] * (2 * seen.get(c, 0) + 1) for c in range(len(e))]
-    p = [[v // ((sum(vs) >> 20) + 1) for v in vs] for vs in (e, eh, [exp(s >> 1) for s in scores])]
-    f = Tree(w, [sum(u[i] * p[i][c] for i in range(3)) + 1024 for c in range(len(e))]).at
+    w, classes, most = tree_width(len(scores)), range(len(scores)), max(scores)
+    e, a = [exp(s) for s in scores], [exp(s >> 1) for s in scores]
+    b = [exp(max(2 * (s - most), -2839)) for s in scores]
+    m = [2 * seen.get(c, 0) + 1 for c in classes]
+    p = [[v // ((sum(vs) >> 20) + 1) for v in vs] for vs in (e, list(map(mul, e, m)), a, list(map(mul, b, m)))]
+    f = Tree(w, [sum(u[i] * p[i][c] for i in range(4)) + 1024 for c in classes]).at
     v = 1
     while v < w:
         v *= 2
-        a, b = f[v] >> 10, f[v + 1] >> 10
-        if f[v + 1] and coder.bit(clamp((b << 16) // (a + b), 1, 65535)):
+        left, right = f[v] >> 10, f[v + 1] >> 10
+        if f[v + 1] and coder.bit(clamp((right << 16) // (left + right), 1, 65535)):
             v += 1
-    return v - w, reweigh(u, [p[i][v - w] for i in range(3)], 2048)
+    return v - w, reweigh(u, [p[i][v - w] for i in range(4)], 2048)
 
 
 def read_with_pack(data: bytes, k: int, ref: "Reference", bounds: Sequence[int]) -> Pairs:
@@ -453,7 +454,7 @@ def read_with_pack(data: bytes, k: int, ref: "Reference", bounds: Sequence[int])
     coder, model, s = Arithmetic(data), PackModel(k, ref), step(n)
     first, second = ([Slot(squash(48 * i + 24 - 2880), 8, 1000) for i in range(120)] for _ in range(2))
     kept_of, expected, seen = dict[int, int](), dict[int, int](), dict[int, dict[int, int]]()
-    weights, u = [21000] * 3, [419430, 419430, 209716]
+    weights, u = [21000] * 3, [262144] * 4
     kept, order = dict[int, int](), list[int]()
     at = max(n // 512, 1)  # visits before the next learning
     while len(kept) < k:
