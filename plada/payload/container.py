@@ -320,10 +320,10 @@ def _header(header: Header, rest: int) -> bytes:
     start = MAGIC + bytes([VERSION, flags])
     end = varint(header.reference) + varint(header.classes) + header.key_id[:ID_BYTES] + header.content_id[:ID_BYTES]
     end += header.pack_id[:ID_BYTES] + (varint(header.serial) if header.serial else b"")
-    for length in range(1, MOST_BYTES + 1):
-        total = varint(len(start) + length + len(end) + rest)
-        if len(total) <= length:
-            break
+    total = b""
+    while len(total) < (length := len(varint(len(start) + len(total) + len(end) + rest))):
+        total = bytes(length)
+    total = varint(len(start) + len(total) + len(end) + rest)
     return start + total + end
 
 

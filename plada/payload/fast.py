@@ -37,7 +37,8 @@ class Functions:
 def functions(steps: int) -> Functions:
     """What does work of so many steps soonest."""
     twins = _twins(steps)
-    return Functions(*twins.values(), compiled=True) if twins else Functions(*_CODING, compiled=False)
+    one, two, three = twins.values() if twins else _CODING
+    return Functions(one, two, three, compiled=bool(twins))
 
 
 def _twins(steps: int) -> dict[str, ModuleType]:

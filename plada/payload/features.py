@@ -153,7 +153,8 @@ def logits_of(scores: I64) -> I64:
     total = _exponential()[scores + LIMIT].sum(1)
     bits = np.frexp(total.astype(np.float64))[1].astype(np.int64) - 1  # exact: total is below 2^53
     top = np.where(bits >= 10, total >> np.maximum(bits - 10, 0), total << np.maximum(10 - bits, 0))
-    return _logarithm()[top - 1024] + (bits * 45426 >> 8) - (24 * 45426 >> 8)
+    logits: I64 = _logarithm()[top - 1024] + (bits * 45426 >> 8) - (24 * 45426 >> 8)
+    return logits
 
 
 def roots_of(values: I64) -> I64:
@@ -194,7 +195,8 @@ class Learner:
 
     def scores(self, rows: F64) -> I64:
         """Scores int64 [n, C] in 1/256 nat, of rows [n, d + 1]."""
-        return np.clip((rows @ self.weights.T).astype(np.int64) >> 13, -_SCORE, _SCORE)
+        scores: I64 = np.clip((rows @ self.weights.T).astype(np.int64) >> 13, -_SCORE, _SCORE)
+        return scores
 
     def learn(self, features: I8, positions: I64, labels: I64, stands: I64) -> None:
         """Four times over these images, in batches of 32: each weight a step towards what would have fitted better."""

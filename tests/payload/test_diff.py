@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, ReferenceMismatch, RequestError
+from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, ReferenceMismatch, RequestError, SideMissing
 from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container, write_container
 from plada.payload.diff import Classes, apply_changes, by_class, parse_changes, write_changes
 from plada.payload.payload import Payload, parse_payload
@@ -266,3 +266,24 @@ def test_classes_mean_what_they_say() -> None:
     classes = Classes(((2, 1, 1), (0, 1, 0), (1, 0, 2)), ((2, 3),))
     assert list(classes.sources()) == [0, 1, None, 4, None, None]
     assert list(classes.meaning(6)) == [0, 1, -1, 2, 3, -1]
+
+
+def test_added_images_may_lean_on_a_pack() -> None:
+    """Where it pays: the header then names the pack, and the reader needs it."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 16, (8000, 8))
+    positions = np.sort(rng.choice(8000, 600, replace=False))
+    labels = rng.integers(0, 3, 600)
+    features[positions] += rng.normal(0, 40, (3, 8))[labels]
+    side = Side(folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), bytes(range(16)))
+    new = Payload(positions, labels, ("a", "b", "c"), 8000, KEY, CONTENT)
+    for kept, named in ((10, bytes(range(8))), (597, b"")):
+        old = replace(new, positions=positions[:kept], labels=labels[:kept])
+        changes = parse_changes(write_changes(old, new, side=side))
+        assert changes.header.pack_id == named
+        assert same(apply_changes(old, changes, side=side), new)
+    with pytest.raises(SideMissing):
+        apply_changes(
+            replace(new, positions=positions[:10], labels=labels[:10]),
+            parse_changes(write_changes(replace(new, positions=positions[:10], labels=labels[:10]), new, side=side)),
+        )

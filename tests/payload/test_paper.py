@@ -73,7 +73,8 @@ def test_every_raw_and_compact_size_of_tables_12_to_15() -> None:
             bitmap = (images + 7) // 8
             if form == "(Idx)":
                 assert cell["raw"] == text(6 * kept)
-                assert cell["compact"] in {text((gap + label) * kept) for gap in (1, 2, 4)}
+                sizes = [gap * gaps + label * kept for gap in (1, 2, 4) for gaps in (kept, kept - 1)]
+                assert cell["compact"] in map(text, sizes)  # three of the 140 leave out the first gap
             else:
                 assert cell["raw"] == text(bitmap + 2 * kept)
                 assert cell["compact"] == text(bitmap + label * kept)
