@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -93,6 +94,22 @@ def test_bad_golden_files_are_refused(name: str) -> None:
     with pytest.raises(D.Refused) as caught:
         D.decode((GOLDEN / "bad" / name).read_bytes())
     assert caught.value.kind == BAD[name]
+
+
+def test_the_vectors_of_the_coders_document() -> None:
+    text = (ROOT / "docs" / "payload-coders.md").read_text().split("## 7. Test vectors")[1]
+    bodies = [bytes.fromhex("".join(lines.split())) for lines in re.findall(r"\n\n((?:    [0-9a-f]+\n)+)", text)]
+    small = D.read_content(bodies[0], D.Reference(20, 2, [0, 5, 20]))
+    assert small == [(3, 0), (4, 1), (9, 0)]
+    pairs = [(i, i // 97 * 7 % 6) for i in range(3000) if i * i % 911 * 37 % 101 < 4]
+    features = [[factor * i % 255 - 127 for factor in (37, 101, 59)] for i in range(3000)]
+    for i, label in pairs:
+        features[i] = [(z >> 2) + 20 * (label - 3) for z in features[i]]
+    reference = D.Reference(3000, 6, [*range(0, 3000, 130), 3000], True, 3, features.__getitem__)
+    assert [body[0] for body in bodies[1:]] == [3, 4, 5, 6]
+    for body in bodies[1:]:
+        check = struct.pack("<I", zlib.crc32(D.pair_bytes(pairs))) if body[0] in (4, 6) else b""
+        assert D.read_content(body + check, reference) == pairs
 
 
 def drawn(seed: int) -> tuple[Payload, Side]:
