@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def norms(module: nn.Module) -> int:
 def test_the_features_stay_and_the_norms_go(name: str) -> None:
     from plada.networks import import_timm
 
-    module = trained(import_timm().create_model(name))
+    module: Any = trained(import_timm().create_model(name))
     plain, before = copy.deepcopy(module), norms(module)
     assert fold_batch_norms(module, module.forward_features, 64) == before > 0
     assert norms(module) == 0
