@@ -8,7 +8,6 @@ from plada.payload.payload import Payload, parse_payload
 from tests.fuzz import fuzz_payload
 from tests.fuzz.fuzz_payload import GOLDEN, fuzz, known_side, try_one
 
-
 SLOW = ("v2-pack-many", "v2-pack-even-many")  # 700 classes: seconds each where nothing is compiled
 
 
