@@ -59,6 +59,8 @@ def _plain(code: int, write: Callable[[Positions, int], bytes], read: Callable[[
 
 
 def _bounds(shape: Shape, folders: bool) -> Positions:
+    if shape.images > MAX_IMAGES:
+        raise PayloadCorrupt(f"a body of a model claims {shape.images} images; expected at most {MAX_IMAGES}")
     if not folders or shape.side.blocks is None:
         return even_bounds(shape.images)
     return cut_bounds(shape.side.blocks)
@@ -192,6 +194,8 @@ def _check_side(name: str, side: Side) -> None:
 def _names(shape: Shape) -> list[str]:
     """Coders worth a try: with folders known, a pack is not tried without them, nor where it is too much work."""
     names = [name for name in CODERS if allowed(name, shape.side)]
+    if shape.images > MAX_IMAGES:
+        return [name for name in names if name.endswith("zstd")]
     if "pack" in names:
         names.remove("pack-even")
     packed = [name for name in names if "pack" in CODERS[name].needs]
@@ -208,9 +212,10 @@ def _body(name: str, positions: Positions, labels: Labels, shape: Shape) -> byte
 def _bodies(positions: Positions, labels: Labels, shape: Shape) -> dict[str, bytes]:
     """Bodies of every coder worth trying: zstd's highest level takes seconds on large contents, so that is left out
     where a quick look says that it cannot come near."""
-    names = _names(shape) if len(positions) else ["even-blocks"]
+    if not len(positions):
+        return {"gaps-zstd": _body("gaps-zstd", positions, labels, shape)}
     plain = {"gaps-zstd": encode_gaps, "bitmap-zstd": encode_bitmap}
-    bodies = {name: _body(name, positions, labels, shape) for name in names if name not in plain}
+    bodies = {name: _body(name, positions, labels, shape) for name in _names(shape) if name not in plain}
     small = len(positions) <= _SMALL and shape.images <= 16 * _SMALL
     for name, places in plain.items():
         if bodies and not small:

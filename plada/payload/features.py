@@ -29,6 +29,7 @@ MAX_CELLS = 1 << 26  # blocks x classes
 MAX_WORK = 1 << 38  # images x classes x (features + 1)
 BIAS = 32  # the feature that every image has
 _SCORE = 2800  # no score lies beyond
+_ROOM = 64, 4  # as in runs.py
 _CHUNK = 4096
 _BATCH = 128
 _EPOCHS = 4
@@ -52,7 +53,7 @@ def encode_features(positions: I64, labels: I64, *, classes: int, bounds: I64, f
     """Coded bytes of positions int64 [k] and labels int64 [k], k > 0; features int8 [images, d], `bounds` of blocks."""
     marks = np.zeros(len(features), np.int32)
     marks[positions] = labels + 1
-    room = 64 + 4 * len(positions)
+    room = _ROOM[0] + _ROOM[1] * len(positions)
     while True:
         io, buffer = _run(np.zeros(room, np.uint8), 0, marks, len(positions), classes, bounds, features)[1:]
         if io[arithmetic.AT] <= room:
@@ -68,10 +69,10 @@ def decode_features(coded: bytes, count: int, *, classes: int, bounds: I64, feat
     """
     raw = np.frombuffer(coded, np.uint8).copy()
     marks, io, _ = _run(raw, 1, np.zeros(len(features), np.int32), count, classes, bounds, features)
-    check_end(io, len(coded))
     positions = np.flatnonzero(marks).astype(np.int64)
     if len(positions) != count:
         raise PayloadCorrupt(f"the coded bytes are of no content: {len(positions)} of {count} images")
+    check_end(io, len(coded))
     return positions, marks[positions].astype(np.int64) - 1
 
 

@@ -9,8 +9,8 @@ from plada.payload.arithmetic import Ints, Tables, code, learn_mix, learn_slot, 
 INPUTS = 3
 BUCKETS = 120  # of 48 units of logit each
 START = (21000, 21000, 21000)  # weights of the inputs, in 1/2^16
-EXPERTS = 3
-LABEL_START = (419430, 419430, 209716)  # weights of the experts, in 1/2^20
+EXPERTS = 4
+LABEL_START = (262144, 262144, 262144, 262144)  # weights of the experts, in 1/2^20
 DULL = 300  # an error, in 1/2^16, too small to learn from
 
 
@@ -29,23 +29,28 @@ def code_kept_label(
     t: Tables, weights: Ints, tree: Ints, shares: Ints,
 ) -> int:  # fmt: skip
     """Code the class of one kept image by halving the classes; its scores begin at `at`, its block's labels at `base`."""
-    sharp, local, soft = 0, 0, 0
+    best = -2839
     for c in range(classes):
-        e = t[4][scores[at + c] + 2839]
-        sharp += e
-        local += e * (2 * here[base + c] + 1)
-        soft += t[4][(scores[at + c] >> 1) + 2839]
-    sharp = (sharp >> 20) + 1
-    local = (local >> 20) + 1
-    soft = (soft >> 20) + 1
+        best = max(best, scores[at + c])
+    plain, local, soft, sharp = 0, 0, 0, 0
+    for c in range(classes):
+        score, times = scores[at + c], 2 * here[base + c] + 1
+        plain += t[4][score + 2839]
+        local += t[4][score + 2839] * times
+        soft += t[4][(score >> 1) + 2839]
+        sharp += t[4][max(2 * (score - best), -2839) + 2839] * times
+    plain, local, soft, sharp = (plain >> 20) + 1, (local >> 20) + 1, (soft >> 20) + 1, (sharp >> 20) + 1
     for c in range(width):
         tree[width + c] = 0
         if c < classes:
-            e = t[4][scores[at + c] + 2839]
+            score, times = scores[at + c], 2 * here[base + c] + 1
             tree[width + c] = (
-                weights[0] * (e // sharp) + weights[1] * (e * (2 * here[base + c] + 1) // local)
-                + weights[2] * (t[4][(scores[at + c] >> 1) + 2839] // soft) + 1024
-            )  # fmt: skip
+                weights[0] * (t[4][score + 2839] // plain)
+                + weights[1] * (t[4][score + 2839] * times // local)
+                + weights[2] * (t[4][(score >> 1) + 2839] // soft)
+                + weights[3] * (t[4][max(2 * (score - best), -2839) + 2839] * times // sharp)
+                + 1024
+            )
     for node in range(width - 1, 0, -1):
         tree[node] = tree[2 * node] + tree[2 * node + 1]
     node = 1
@@ -57,10 +62,11 @@ def code_kept_label(
             a, b = tree[node] >> 10, tree[node + 1] >> 10
             node += code(io, buffer, 1 if label & half else 0, min(max((b << 16) // (a + b), 1), 65535))
     label = node - width
-    e = t[4][scores[at + label] + 2839]
-    shares[0] = e // sharp
-    shares[1] = e * (2 * here[base + label] + 1) // local
-    shares[2] = t[4][(scores[at + label] >> 1) + 2839] // soft
+    score, times = scores[at + label], 2 * here[base + label] + 1
+    shares[0] = t[4][score + 2839] // plain
+    shares[1] = t[4][score + 2839] * times // local
+    shares[2] = t[4][(score >> 1) + 2839] // soft
+    shares[3] = t[4][max(2 * (score - best), -2839) + 2839] * times // sharp
     whole = 0
     for expert in range(EXPERTS):
         whole += weights[expert] * shares[expert]

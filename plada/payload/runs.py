@@ -10,6 +10,7 @@ from plada.payload import arithmetic, blocks
 from plada.payload.fast import coding_tables, functions, vector
 
 I64 = npt.NDArray[np.int64]
+_ROOM = 64, 2  # bytes made ready for coded ones: these, and so many an image; where they do not do, it is done again
 EVEN = 256  # length of blocks where no folder is known
 
 
@@ -30,7 +31,7 @@ def cut_bounds(bounds: I64) -> I64:
 def encode_blocks(positions: I64, labels: I64, *, classes: int, bounds: I64) -> bytes:
     """Coded bytes of positions int64 [k] and labels int64 [k], k > 0; `bounds` as of even_bounds or cut_bounds."""
     kept = len(positions)
-    room = 64 + 2 * kept + len(bounds) // 4 + 2 * classes
+    room = _ROOM[0] + _ROOM[1] * (kept + classes)
     while True:
         io, buffer = _run(np.zeros(room, np.uint8), 0, positions, labels, kept, classes, bounds)[2:]
         if io[arithmetic.AT] <= room:

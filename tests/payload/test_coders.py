@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError, SideMissing, UnknownName
-from plada.payload import features
+from plada.payload import features, runs
 from plada.payload.coders import CODERS, allowed, body_sizes, decode_body, encode_body, encoded_size
 from plada.payload.paper import paper_bytes
 from plada.payload.side import Side
+from plada.payload.varints import varint
 from tests.payload.shapes import I64, bounds_of, clustered, features_of
 
 NOTHING = Side()
@@ -170,6 +171,14 @@ def test_claims_beyond_the_reference_are_refused_before_anything_is_made() -> No
         decode_body(b"\3\xff\xff\xff\xff\xff\x7f", images=IMAGES, classes=CLASSES, side=SIDE)
 
 
+def test_references_too_large_for_a_model_are_left_to_other_coders() -> None:
+    images, positions = (1 << 32) - 1, np.array([7, (1 << 32) - 2])
+    body = encode_body(positions, positions * 0, images=images, classes=2, coder="gaps-zstd", side=NOTHING)
+    assert decode_body(body, images=images, classes=2, side=NOTHING)[0].tolist() == positions.tolist()
+    with pytest.raises(PayloadCorrupt, match="at most 268435456"):
+        decode_body(b"\5\1", images=images, classes=2, side=NOTHING)
+
+
 def test_work_beyond_the_limits_is_left_to_other_coders(monkeypatch: pytest.MonkeyPatch) -> None:
     body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=SIDE)
     monkeypatch.setattr(features, "MAX_WORK", 1000)
@@ -190,8 +199,8 @@ PINNED = {
     "bitmap-zstd": "189 519871d2680d6e83",
     "blocks": "121 7bbef2187762908a",
     "even-blocks": "127 7bc97280ff5ccd89",
-    "pack": "119 d5999627696ca3fd",
-    "pack-even": "121 8e2cf29271ed4091",
+    "pack": "117 20a7abc9568aa6e9",
+    "pack-even": "119 cfc69e4751a84bc1",
 }
 
 
@@ -247,3 +256,25 @@ def test_bytes_behind_the_last_image_are_refused() -> None:
         body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE)
         with pytest.raises(PayloadCorrupt, match="after its last image"):
             decode_body(body + b"\1" * 9, images=IMAGES, classes=CLASSES, side=SIDE)
+
+
+def test_where_the_bytes_made_ready_do_not_do_it_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("blocks", "pack"):
+        body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE)
+        monkeypatch.setattr(runs, "_ROOM", (0, 0))
+        monkeypatch.setattr(features, "_ROOM", (0, 0))
+        assert encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE) == body
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"\3\5", "no room"),  # a largest count without end
+        (b"\3" + varint(1000) + b"\xff" * 9, "no room"),  # images left over after the last block
+        (b"\4" + varint(1000) + b"\xff" * 4000, "0 of 1000 images"),
+    ],
+)
+def test_bytes_of_no_content_are_refused(body: bytes, message: str) -> None:
+    with pytest.raises(PayloadCorrupt, match=message):
+        decode_body(body, images=IMAGES, classes=CLASSES, side=SIDE)
