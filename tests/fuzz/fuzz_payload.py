@@ -126,25 +126,23 @@ def try_one(
     return "a part"
 
 
-def fuzz(seconds: float, count: int, seed: int, crashes: Path | None = None) -> Findings:
-    """Damage golden files for so long, or so many times; the first limit counts."""
+def fuzz(
+    seconds: float, count: int, seed: int, crashes: Path | None = None, *, without: tuple[str, ...] = ()
+) -> Findings:
+    """Damage golden files, all but those `without`, for so long, or so many times; the first limit counts."""
     rng, side, findings = np.random.default_rng(seed), known_side(), Findings()
-    files = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.plada"))}
+    files = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.plada")) if path.stem not in without}
     old = parse_payload(files["v2-gaps-zstd"], side=side).payload
     truths: dict[str, Payload] = {}
-    for name, data in files.items():  # also loads and compiles whatever is loaded and compiled once
-        changes = data[4] == 2 and DIFF in read_container(data).sections
-        truths[name] = (
-            apply_changes(old, parse_changes(data), side=side)
-            if changes
-            else parse_payload(data, side=side if data[4] == 2 else Side()).payload
-        )
     own: dict[str, float] = {}
     for name, data in files.items():
-        start = time.process_time()
-        base = old if name.startswith("v2-changes") else None
-        try_one(data, data, truths[name], base, side if data[4] == 2 else Side(), right=False, partial=False)
-        own[name] = time.process_time() - start
+        for _ in range(2):  # the first time, what is loaded and compiled once is
+            start = time.process_time()
+            if data[4] == 2 and DIFF in read_container(data).sections:
+                truths[name] = apply_changes(old, parse_changes(data), side=side)
+            else:
+                truths[name] = parse_payload(data, side=side if data[4] == 2 else Side()).payload
+            own[name] = time.process_time() - start
     names = list(files)
     end = time.monotonic() + seconds
     for number in range(count):
