@@ -3,7 +3,8 @@
     python benchmarks/indexing_forward.py --encoder timm:mobilenetv2_100 --weights FILE --model-arg pad_type=same --image-size 96
 
 The module is made by timm or open_clip themselves, in evaluation mode, channels last, under torch.inference_mode(); on a GPU
-under autocast to float16. Nothing of plada is in it but, with --malloc plada, what plada tells the C allocator.
+under autocast to float16. Nothing of plada is in it but, with --malloc plada, what plada tells the C allocator, and with --fold
+the folding of batch norms that plada's encoders do on a CPU.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from plada.indexer.folding import fold_batch_norms
 from plada.networks import import_timm, keep_memory
 
 
@@ -41,7 +43,7 @@ def module_of(
 
 def rates(
     encoder: str, weights: Path | None, arguments: Mapping[str, Any], size: int | None, *,
-    batches: list[int], seconds: float, threads: int | None, device: str, ready: Callable[[], None],
+    batches: list[int], seconds: float, threads: int | None, device: str, fold: bool, ready: Callable[[], None],
 ) -> dict[int, float]:  # fmt: skip
     """Images a second for each batch size, each measured for `seconds` after a warm-up; `ready` is called before."""
     import_timm()
@@ -52,6 +54,8 @@ def rates(
     where = torch.device(device)
     module, forward, side = module_of(encoder, weights, arguments, size)
     module.to(where, memory_format=torch.channels_last)
+    if fold:
+        fold_batch_norms(module, forward, side)
     torch.manual_seed(0)
     found: dict[int, float] = {}
     with torch.inference_mode(), torch.autocast(where.type, torch.float16, enabled=where.type == "cuda"):
@@ -86,6 +90,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch [default: torch's own]")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--malloc", choices=["plada", "default"], default="plada")
+    parser.add_argument("--fold", action="store_true", help="fold batch norms into convolutions first")
     parser.add_argument(
         "--wait", action="store_true", help="say that it is ready, then wait for a line on standard input"
     )
@@ -101,7 +106,7 @@ def main() -> None:
     found = rates(
         options.encoder, options.weights, dict(pair.split("=", 1) for pair in options.model_arg), options.image_size,
         batches=[int(n) for n in options.batches.split(",")], seconds=options.seconds, threads=options.threads,
-        device=options.device, ready=ready,
+        device=options.device, fold=options.fold, ready=ready,
     )  # fmt: skip
     print(json.dumps(found))
 

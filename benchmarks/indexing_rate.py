@@ -2,8 +2,9 @@
 
 Each round measures the forward rate, runs `plada index` into an empty home, and measures the forward rate again; the ratio of
 a round is its end-to-end rate over the mean of both, so that a machine that slows down slows both sides. The forward rate is
-that of the batch size that was fastest over all rounds: of one process with torch's own threads (rate_ratio), and of as many
-processes as cores with one thread each (rate_ratio_together), which is what the cores can do at best.
+that of the batch size that was fastest over all rounds: of the network as its library makes it in one process with torch's own
+threads (rate_ratio); the same with its batch norms folded, as plada runs it on a CPU (rate_ratio_folded); and of as many
+processes as cores with one thread each, folded (rate_ratio_together), which is what the cores can do at best.
 """
 
 import json
@@ -44,18 +45,27 @@ class Network:
         return words + [word for pair in (self.model_args or {}).items() for word in ("--model-arg", "=".join(pair))]
 
 
-def forward(network: Network, *, seconds: float, malloc: str = "plada") -> dict[int, float]:
+def forward(network: Network, *, seconds: float, malloc: str = "plada", fold: bool = False) -> dict[int, float]:
     """Images a second of the forward pass for each batch size, in one process with torch's own number of threads."""
     words = [*network.arguments(), "--batches", ",".join(map(str, network.batches)), "--seconds", str(seconds)]
-    done = subprocess.run(
-        [sys.executable, str(FORWARD), *words, "--malloc", malloc], capture_output=True, text=True, check=True
-    )
+    words += ["--malloc", malloc, *(["--fold"] if fold else [])]
+    done = subprocess.run([sys.executable, str(FORWARD), *words], capture_output=True, text=True, check=True)
     return {int(n): rate for n, rate in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
 def forward_together(network: Network, *, processes: int, batch: int, seconds: float) -> float:
-    """Images a second that several processes of one thread each reach together, all of them warm before any begins."""
-    words = [*network.arguments(), "--batches", str(batch), "--seconds", str(seconds), "--threads", "1", "--wait"]
+    """Images a second that several processes of one thread each reach together, folded, all of them warm before any begins."""
+    words = [
+        *network.arguments(),
+        "--batches",
+        str(batch),
+        "--seconds",
+        str(seconds),
+        "--threads",
+        "1",
+        "--wait",
+        "--fold",
+    ]
     running = [
         subprocess.Popen(
             [sys.executable, str(FORWARD), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -113,12 +123,22 @@ def fastest(sides: Sequence[Mapping[int, float]]) -> int:
     return max(sides[0], key=lambda n: median(rates[n] for rates in sides))
 
 
-def _forwards(network: Network, seconds: float) -> tuple[dict[int, float], dict[int, float]]:
-    """Forward rates by batch size: of one process, and (on a CPU) of as many processes as cores, one thread each."""
-    several = network.batches if network.device == "cpu" else ()
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Forward rates by batch size: of one process; of one with batch norms folded; of as many as cores, folded, one thread each."""
+
+    plain: dict[int, float]
+    folded: dict[int, float]
+    together: dict[int, float]
+
+
+def _forwards(network: Network, seconds: float) -> _Side:
+    plain = forward(network, seconds=seconds)
+    if network.device != "cpu":
+        return _Side(plain, {}, {})
     cores = os.cpu_count() or 1
-    one = forward(network, seconds=seconds)
-    return one, {n: forward_together(network, processes=cores, batch=n, seconds=seconds) for n in several}
+    together = {n: forward_together(network, processes=cores, batch=n, seconds=seconds) for n in network.batches}
+    return _Side(plain, forward(network, seconds=seconds, fold=True), together)
 
 
 def _ratios(ends: Sequence[float], sides: Sequence[Mapping[int, float]]) -> list[float]:
@@ -143,7 +163,7 @@ def measure(
         sides.append(_forwards(network, seconds))
     summaries = [ended.summary for ended, _ in taken if ended.summary is not None]
     ends = [summary["images_per_second"] for summary in summaries]
-    alone, together = [one for one, _ in sides], [several for _, several in sides]
+    alone, folded, together = ([getattr(side, kind) for side in sides] for kind in ("plain", "folded", "together"))
     info = json.loads((folder / "round-0" / "indexes" / "rate" / "index.json").read_text())
     return {
         "encoder": network.encoder,
@@ -152,10 +172,13 @@ def measure(
         "rounds": rounds,
         "rate_ratio": median(ratios := _ratios(ends, alone)),
         "ratios": ratios,
+        "rate_ratio_folded": median(own) if (own := _ratios(ends, folded)) else None,
         "rate_ratio_together": median(strict) if (strict := _ratios(ends, together)) else None,
+        "ratios_folded": own,
         "ratios_together": strict,
         "end_to_end": ends,
         "forward": {n: [rates[n] for rates in alone] for n in network.batches},
+        "forward_folded": {n: [rates[n] for rates in folded] for n in folded[0]},
         "forward_together": {n: [rates[n] for rates in together] for n in together[0]},
         "forward_default_malloc": forward(network, seconds=seconds, malloc="default"),
         "prepare": prepare_rate(tars, info["encoder"]["view"], processes=os.cpu_count() or 1),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from plada.errors import DataError, ReferenceMismatch, RequestError, ResourceError, UnknownName
 from plada.indexer import gradients
+from plada.indexer.folding import fold_batch_norms
 from plada.indexer.tower import RANDOM, Ask, Settings, Tower
 from plada.networks import keep_memory, pick_device, to_device, to_floats
 from plada.sources.decode import View
@@ -153,9 +154,10 @@ def _assemble(tower: Tower, ask: Ask, *, precision: str | None, compiled: bool, 
     where, view, settings = pick_device(device), tower.view(), tower.settings
     chosen = precision or ("fp16" if where.type == "cuda" else "fp32")
     kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[chosen]
+    to_device(tower.module.eval(), where)
     if where.type == "cpu":
         keep_memory()
-    to_device(tower.module.eval(), where)
+        fold_batch_norms(tower.module, tower.features, view.size)
     features = torch.compile(tower.features) if compiled else tower.features
     text_features = tower.text
     mean, std = (torch.tensor(part, device=where).view(1, 3, 1, 1) for part in (settings.mean, settings.std))

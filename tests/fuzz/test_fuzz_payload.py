@@ -8,12 +8,15 @@ from plada.payload.payload import Payload, parse_payload
 from tests.fuzz import fuzz_payload
 from tests.fuzz.fuzz_payload import GOLDEN, fuzz, known_side, try_one
 
+SLOW = ("v2-pack-many", "v2-pack-even-many")  # 700 classes: seconds each where nothing is compiled
+
 
 def test_nothing_is_found(tmp_path: Path) -> None:
-    found = fuzz(seconds=30, count=800, seed=1, crashes=tmp_path / "crashes")
+    found = fuzz(seconds=60, count=600, seed=1, crashes=tmp_path / "crashes", without=SLOW)
     assert not [what for _, what in found.wrong if not what.startswith("took")]
-    assert found.outcomes["PayloadCorrupt"] > 100
-    assert found.outcomes["PayloadTruncated"] > 20
+    tried = sum(found.outcomes.values())
+    assert found.outcomes["PayloadCorrupt"] > tried / 4
+    assert found.outcomes["PayloadTruncated"] > tried / 20
     assert found.outcomes["other content"] > 0  # checksums made anew reach the coders
 
 
@@ -34,6 +37,6 @@ def test_a_wrong_label_would_be_noticed(monkeypatch: pytest.MonkeyPatch, tmp_pat
         try_one(data + b"x", data, truth, None, known_side(), right=False, partial=False)
     monkeypatch.undo()
     monkeypatch.setattr(fuzz_payload, "try_one", lambda *_, **__: [][1])
-    found = fuzz(seconds=30, count=3, seed=1, crashes=tmp_path / "crashes")
+    found = fuzz(seconds=30, count=3, seed=1, crashes=tmp_path / "crashes", without=SLOW)
     assert len(found.wrong) == 3
     assert len(list((tmp_path / "crashes").iterdir())) == 3

@@ -154,12 +154,20 @@ def test_a_stopped_build_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path) -> 
 
 
 def test_a_crash_keeps_whole_shards(tmp_path: Path) -> None:
+    done: list[int] = []
+
+    def report(progress: Progress) -> None:
+        if progress.stage == "embed":
+            done.append(progress.done)  # how often it is told depends on the machine's speed
+            stopping(1500, ZeroDivisionError)(progress)
+
     with pytest.raises(ZeroDivisionError):
-        plada.index("glyphs:count=4096", name="g", home=tmp_path, report=stopping(2500, ZeroDivisionError))
-    store = Store(tmp_path / "indexes" / "g")
+        plada.index("glyphs:count=4096", name="g", home=tmp_path, report=report)
+    store, shard = Store(tmp_path / "indexes" / "g"), shard_rows(4096)
     assert store.info() is None
-    assert store.rows() == 2 * shard_rows(4096)
-    assert plada.index("glyphs:count=4096", name="g", home=tmp_path).reused == 2048
+    kept = store.rows()
+    assert kept == (done[-1] - 1) // shard * shard >= 1024
+    assert plada.index("glyphs:count=4096", name="g", home=tmp_path).reused == kept
 
 
 def test_a_kill_in_the_first_commit_is_survived(pictures: Path, home: Path) -> None:

@@ -1,0 +1,294 @@
+"""The decoder of decoders/plada_decode.py, written from the documents alone, says what plada says.
+
+It reads every golden file, good and bad, and random contents under every coder, whole, in segments and as changes.
+"""
+
+import csv
+import hashlib
+import importlib.util
+import io
+import json
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from plada.payload.container import Signer
+from plada.payload.diff import write_changes
+from plada.payload.payload import Payload
+from plada.payload.side import Side
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+CODERS = ("gaps-zstd", "bitmap-zstd", "blocks", "even-blocks", "pack", "pack-even")
+GOOD = sorted(path.stem for path in GOLDEN.glob("*.plada"))
+BAD: dict[str, str] = json.loads((GOLDEN / "bad" / "bad.json").read_text())
+# 300 classes under a pack take whole numbers in plain Python a minute each.
+SLOW = {"v2-pack-many", "v2-pack-even-many"}
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("plada_decode", ROOT / "decoders" / "plada_decode.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["plada_decode"] = module  # dataclasses look it up
+    spec.loader.exec_module(module)
+    return module
+
+
+D: Any = load()
+
+
+def rows(features: np.ndarray) -> Callable[[int], Any]:
+    view, d = memoryview(features.astype(np.int8).tobytes()).cast("b"), features.shape[1]
+    return lambda image: view[image * d : image * d + d]
+
+
+def other_side(side: Side) -> Any:
+    """The decoder's own form of a side."""
+    bounds = None if side.blocks is None else side.blocks.tolist()
+    if side.features is None:
+        return D.Side(bounds)
+    return D.Side(bounds, side.features.shape[1], rows(side.features), side.pack_id)
+
+
+def golden_side() -> Side:
+    given = json.loads((GOLDEN / "side.json").read_text())
+    features = np.frombuffer((GOLDEN / given["features"]).read_bytes(), np.int8).reshape(-1, given["dimensions"])
+    return Side(blocks=np.array(given["blocks"]), features=features, pack_id=bytes.fromhex(given["pack_id"]))
+
+
+def expected(name: str) -> dict[str, Any]:
+    if name.startswith("v1"):
+        with np.load(GOLDEN / f"{name}.npz") as arrays:
+            return {key: arrays[key].tolist() for key in ("positions", "labels", "classes")}
+    found: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
+    return expected(found["same_as"]) if "same_as" in found else found
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in SLOW])
+def test_golden_files_say_the_same(name: str) -> None:
+    want, side = expected(name), other_side(golden_side())
+    old = D.decode((GOLDEN / f"{want['old']}.plada").read_bytes(), side) if "old" in want else None
+    got = D.decode((GOLDEN / f"{name}.plada").read_bytes(), side, old=old)
+    assert [position for position, _ in got.pairs] == want["positions"]
+    assert [label for _, label in got.pairs] == want["labels"]
+    assert got.names == want["classes"]
+    if "digest" in want:
+        assert got.digest().hex() == want["digest"]
+        assert got.notes == want["notes"]
+        assert got.header.serial == (want.get("serial") or 0)
+        assert got.header.images == want["images"]
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_bad_golden_files_are_refused(name: str) -> None:
+    with pytest.raises(D.Refused) as caught:
+        D.decode((GOLDEN / "bad" / name).read_bytes())
+    assert caught.value.kind == BAD[name]
+
+
+def test_the_vectors_of_the_coders_document() -> None:
+    text = (ROOT / "docs" / "payload-coders.md").read_text().split("## 7. Test vectors")[1]
+    bodies = [bytes.fromhex("".join(lines.split())) for lines in re.findall(r"\n\n((?:    [0-9a-f]+\n)+)", text)]
+    small = D.read_content(bodies[0], D.Reference(20, 2, [0, 5, 20]))
+    assert small == [(3, 0), (4, 1), (9, 0)]
+    pairs = [(i, i // 97 * 7 % 6) for i in range(3000) if i * i % 911 * 37 % 101 < 4]
+    features = [[factor * i % 255 - 127 for factor in (37, 101, 59)] for i in range(3000)]
+    for i, label in pairs:
+        features[i] = [(z >> 2) + 20 * (label - 3) for z in features[i]]
+    reference = D.Reference(3000, 6, [*range(0, 3000, 130), 3000], True, 3, features.__getitem__)
+    assert [body[0] for body in bodies[1:]] == [3, 4, 5, 6]
+    for body in bodies[1:]:
+        check = struct.pack("<I", zlib.crc32(D.pair_bytes(pairs))) if body[0] in (4, 6) else b""
+        assert D.read_content(body + check, reference) == pairs
+
+
+def drawn(seed: int) -> tuple[Payload, Side]:
+    """A payload of a reference with blocks and features that say something about it; the sizes are the awkward ones."""
+    rng = np.random.default_rng(seed)
+    images, classes, d = (int(rng.choice(v)) for v in ((1, 2, 7, 255, 256, 257, 600), (1, 2, 3, 17, 300), (1, 2, 5)))
+    images = min(images, 40) if classes == 300 else images  # plain Python is slow
+    kept = int(rng.choice([0, 1, images // 9, images // 2, images]))
+    blocks = int(rng.integers(1, min(images, 40) + 1))
+    inner = np.sort(rng.choice(np.arange(1, images), blocks - 1, replace=False)) if blocks > 1 else []
+    bounds = np.array([0, *inner, images], np.int64)
+    of_image = np.repeat(rng.integers(0, classes, blocks), np.diff(bounds))
+    features = np.clip(rng.normal(size=(images, d)) * 20 + (of_image[:, None] % 3) * 30, -127, 127).astype(np.int8)
+    order = np.argsort(-features[:, 0] - 30 * rng.random(images), kind="stable")
+    positions = np.sort(order[:kept])
+    labels = np.where(rng.random(kept) < 0.8, of_image[positions], rng.integers(0, classes, kept))
+    names = tuple(f"class {i}" for i in range(classes))
+    notes = {"target": "crème"} if seed % 2 else {}
+    payload = Payload(positions, labels, names, images, b"k" * 8, b"c" * 8, notes, serial=seed % 3, rank=np.arange(kept))
+    return payload, Side(blocks=bounds, features=features, pack_id=bytes(range(16)))
+
+
+def agree(payload: Payload, got: Any) -> None:
+    assert got.pairs == list(zip(payload.positions.tolist(), payload.labels.tolist(), strict=True))
+    assert got.names == list(payload.classes)
+    assert got.notes == payload.notes
+    assert got.digest() == payload.digest()
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize("seed", range(12))
+def test_random_contents_say_the_same(coder: str, seed: int) -> None:
+    payload, side = drawn(seed)
+    agree(payload, D.decode(payload.encode(coder, side=side), other_side(side)))
+
+
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize("progressive", ["blocks", "layers"])
+@pytest.mark.parametrize("seed", [0, 5, 7])
+def test_segments_say_the_same(coder: str, progressive: str, seed: int) -> None:
+    payload, side = drawn(seed)
+    data = payload.encode(coder, side=side, progressive=progressive)
+    got = D.decode(data, other_side(side))
+    agree(payload, got)
+    assert got.segments[0] == got.segments[1]
+
+
+def test_even_segments_need_no_blocks() -> None:
+    payload, _ = drawn(7)
+    data = payload.encode("gaps-zstd", progressive="blocks", segments=2 if payload.reference > 256 else 1)
+    agree(payload, D.decode(data))
+
+
+def test_long_runs_are_cut_in_blocks_and_in_changes() -> None:
+    rng = np.random.default_rng(1)
+    side = Side(blocks=np.array([0, 2048, 4096, 5000, 7048, 9000]))
+    positions = np.sort(rng.choice(9000, 6000, replace=False))
+    labels = np.where(rng.random(6000) < 0.9, 1, rng.integers(0, 3, 6000))
+    old = Payload(positions, labels, ("a", "b", "c"), 9000, b"k" * 8, b"c" * 8)
+    stays = rng.random(6000) < 0.95
+    new = Payload(positions[stays], labels[stays], ("a", "b", "c"), 9000, b"k" * 8, b"c" * 8, {"target": "x"})
+    uncut = D.Side([0, 5000, 9000])  # the decoder cuts the same
+    got = D.decode(old.encode("blocks", side=side), uncut)
+    agree(old, got)
+    agree(new, D.decode(write_changes(old, new, side=side), uncut, old=got))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_changes_say_the_same(seed: int) -> None:
+    old, side = drawn(seed)
+    rng = np.random.default_rng(100 + seed)
+    count = len(old.classes)
+    kept = rng.random(len(old.positions)) < 0.9
+    free = np.setdiff1d(np.arange(old.reference), old.positions)
+    added = np.sort(rng.choice(free, min(len(free), 9), replace=False))
+    positions = np.concatenate([old.positions[kept], added]).astype(np.int64)
+    labels = np.concatenate([old.labels[kept] + 1, rng.integers(0, count + 1, len(added))]).astype(np.int64)
+    order = np.argsort(positions)
+    names = ("a new one", *old.classes)
+    notes = {"target": "menu 2"} if seed % 3 else {}
+    new = Payload(positions[order], labels[order], names, old.reference, old.key_id, old.content_id, notes, serial=9)
+    other = other_side(side)
+    before = D.decode(old.encode("gaps-zstd"), other)
+    data = write_changes(old, new, side=side)
+    got = D.decode(data, other, old=before)
+    agree(new, got)
+    with pytest.raises(D.Refused) as caught:
+        D.decode(data, other, old=got if got.digest() != before.digest() else None)
+    assert caught.value.kind == "reference"
+
+
+def test_partial_takes_what_is_whole() -> None:
+    payload, side = drawn(7)
+    other = other_side(side)
+    data = payload.encode("blocks", side=side, progressive="blocks", segments=4)
+    everything = dict(D.decode(data, other).pairs)
+    seen = set()
+    for length in range(len(data)):
+        try:
+            got = D.decode(data[:length], other, partial=True)
+        except D.Refused as error:
+            assert error.kind == "truncated"
+            continue
+        assert dict(got.pairs).items() <= everything.items()
+        seen.add(got.segments[0])
+        with pytest.raises(D.Refused):
+            D.decode(data[:length], other)
+    assert seen == {0, 1, 2, 3}
+    damaged = bytearray(data)
+    damaged[-1] ^= 1
+    assert D.decode(bytes(damaged), other, partial=True).segments == (3, 4)
+
+
+def test_every_flipped_bit_is_refused() -> None:
+    data = (GOLDEN / "v2-single-class.plada").read_bytes()
+    for at in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[at // 8] ^= 1 << at % 8
+        with pytest.raises(D.Refused):
+            D.decode(bytes(damaged))
+
+
+def test_what_is_missing_is_said() -> None:
+    payload, side = drawn(7)
+    for coder, given in (("blocks", D.Side()), ("pack", D.Side(side.blocks.tolist() if side.blocks is not None else None))):
+        with pytest.raises(D.Refused) as caught:
+            D.decode(payload.encode(coder, side=side), given)
+        assert caught.value.kind == "missing"
+    damaged = D.Side(other_side(side).bounds, 5, lambda image: [0] * 5, side.pack_id)
+    with pytest.raises(D.Refused) as caught:
+        D.decode(payload.encode("pack", side=side), damaged)
+    assert caught.value.kind == "corrupt"
+
+
+def test_a_signature_is_verified() -> None:
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    public = private.public_key().public_bytes_raw()
+    payload, _ = drawn(7)
+    data = payload.encode("even-blocks", signer=Signer(hashlib.sha256(public).digest()[:4], private.sign))
+    got = D.decode(data)
+    agree(payload, got)
+    D.check_signature(data, got, public)
+    for wrong, key in ((data, bytes(32)), (data[:-5] + bytes([data[-5] ^ 1]) + data[-4:], public)):
+        with pytest.raises(D.Refused) as caught:
+            D.check_signature(wrong, D.replace(got, signature=wrong[-73:-4]), key)
+        assert caught.value.kind == "signature"
+    with pytest.raises(D.Refused):
+        D.check_signature(data, D.decode(payload.encode("even-blocks")), public)
+
+
+def test_the_command_line_with_keys_and_a_pack(tmp_path: Path) -> None:
+    blake3 = pytest.importorskip("blake3").blake3
+    keys = sorted(f"folder {i % 3}/{i}" for i in range(60))
+    lines = [key.encode() for key in keys]
+    lengths = struct.pack("<60I", *map(len, lines))
+    key_id = blake3(b"plada key id 1\0" + struct.pack("<Q", 60) + lengths + b"".join(lines)).digest()[:16]
+    features = np.arange(120).reshape(60, 2).astype(np.int8)
+    head = b"\x89PLP" + struct.pack("<BBHIHH", 1, 1, 64, 60, 2, 32) + key_id
+    pack_id = hashlib.sha256(head + features.tobytes()).digest()[:16]
+    head += pack_id + bytes(12)
+    (tmp_path / "p.pack").write_bytes(head + struct.pack("<I", zlib.crc32(head)) + features.tobytes())
+    (tmp_path / "keys.txt").write_text("".join(key + "\n" for key in reversed(keys)))
+    side = Side(blocks=np.array([0, 20, 40, 60]), features=features, pack_id=pack_id)
+    payload = Payload(np.array([1, 25, 59]), np.array([1, 0, 1]), ("a", "b, c"), 60, key_id[:8], b"c" * 8)
+    (tmp_path / "x.plada").write_bytes(payload.encode("pack", side=side))
+    command = [sys.executable, str(ROOT / "decoders" / "plada_decode.py"), str(tmp_path / "x.plada")]
+    done = subprocess.run(
+        [*command, "--keys", str(tmp_path / "keys.txt"), "--pack", str(tmp_path / "p.pack")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(csv.reader(io.StringIO(done.stdout))) == [
+        ["position", "label", "class"],
+        ["1", "1", "b, c"],
+        ["25", "0", "a"],
+        ["59", "1", "b, c"],
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "missing" in done.stderr and not done.stdout
+    (tmp_path / "keys.txt").write_text("".join(key + "x\n" for key in keys))
+    done = subprocess.run([*command, "--keys", str(tmp_path / "keys.txt")], capture_output=True, text=True)
+    assert done.returncode == 1 and "reference" in done.stderr
