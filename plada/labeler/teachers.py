@@ -52,7 +52,12 @@ def fit_head(
 
     centred = vectors.astype(np.float32) - mean
     scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
-    x = torch.from_numpy(centred * scale).double()
+    points, axes = centred.astype(np.float64) * scale, None
+    if 0 < len(points) < points.shape[1]:
+        # The best weights lie in the span of the examples: fewer numbers to find, and the same ones.
+        axes, triangle = np.linalg.qr(points.T)
+        points = np.ascontiguousarray(triangle.T)
+    x = torch.from_numpy(points)
     y = torch.from_numpy(labels)
     weight = torch.zeros(x.shape[1], classes, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
@@ -65,7 +70,9 @@ def fit_head(
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return Head(mean.astype(np.float32), (weight.detach() * scale).float().numpy(), bias.detach().float().numpy())
+    found = weight.detach().numpy() * scale
+    found = found if axes is None else axes @ found
+    return Head(mean.astype(np.float32), found.astype(np.float32), bias.detach().float().numpy())
 
 
 def fit_linear_teacher(
@@ -85,6 +92,13 @@ def fit_linear_teacher(
     judged = [accuracy(head.logits(validation[0]), validation[1]) for head in heads]
     best = int(np.argmax(judged))
     return heads[best], judged[best]
+
+
+def probabilities(logits: F32, temperature: float = 1.0) -> F32:
+    """softmax(logits / T) of logits [n, c]."""
+    scaled = logits / np.float32(temperature)
+    odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
 
 
 def accuracy(logits: F32, labels: npt.NDArray[np.int64]) -> float:
