@@ -1,12 +1,14 @@
 """The linear teacher: a head on the index's own embeddings, and the reference labelled in one pass over the table."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.errors import DataError
 from plada.indexer.encoders import Encoder
+from plada.labeler.cache import encoder_identity, load_embeddings, save_embeddings, split_digest
 from plada.labeler.scores import PseudoLabels
 from plada.labeler.teachers import F32, accuracy, fit_linear_teacher, pseudo_label
 from plada.progress import Report, Tracker
@@ -26,19 +28,38 @@ class TeacherReport:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Readable images of a split: vectors float32 [n, d], labels int64 [n]; `left_out` could not be read."""
+    """Readable images of a split: vectors float32 [n, d], labels int64 [n]; `left_out` could not be read; `readable`
+    bool [images of the split] says which they are, None where nobody asked."""
 
     vectors: F32
     labels: npt.NDArray[np.int64]
     left_out: int
+    readable: npt.NDArray[np.bool_] | None = None
+
+    def and_more(self, more: "Embedded") -> "Embedded":
+        """Both one after the other."""
+        return Embedded(
+            np.concatenate([self.vectors, more.vectors]),
+            np.concatenate([self.labels, more.labels]),
+            self.left_out + more.left_out,
+        )
 
 
-def embed_split(encoder: Encoder, split: Split, *, stage: str, report: Report, batch_size: int = 64) -> Embedded:
-    """Embeddings of a target's images by the index's encoder.
+def embed_split(
+    encoder: Encoder, split: Split, *, stage: str, report: Report, batch_size: int = 64, cache: Path | None = None
+) -> Embedded:
+    """Embeddings of a target's images by the index's encoder; taken from the folder `cache`, or kept there, if given.
 
     Raises:
         DataError: no image of the split can be read.
     """
+    digest, path = "", None
+    if cache is not None and len(split):
+        digest = split_digest(split, encoder_identity(encoder))
+        path = cache / f"{digest[:32]}.npz"
+        found = load_embeddings(path, digest, images=len(split), dimension=encoder.config.dimension)
+        if found is not None:
+            return Embedded(found[0], split.labels[found[1]], int((~found[1]).sum()), found[1])
     vectors: list[F32] = [np.zeros((0, encoder.config.dimension), np.float32)]
     kept: list[npt.NDArray[np.bool_]] = []
     tracker = Tracker(stage, len(split), report)
@@ -53,7 +74,10 @@ def embed_split(encoder: Encoder, split: Split, *, stage: str, report: Report, b
     mask = np.concatenate(kept) if kept else np.zeros(0, np.bool_)
     if len(split) and not mask.any():
         raise DataError(f"{split.collection.location}: none of {len(split)} images can be read")
-    return Embedded(np.concatenate(vectors), split.labels[mask], int((~mask).sum()))
+    made = np.concatenate(vectors)
+    if path is not None:
+        save_embeddings(path, digest, made, mask)
+    return Embedded(made, split.labels[mask], int((~mask).sum()), mask)
 
 
 def check_every_class(target: Target, train: Embedded) -> None:

@@ -44,6 +44,11 @@ def nearest(labels: PseudoLabels, context: Context) -> Choose:
 def nearest_sure(labels: PseudoLabels, context: Context) -> Choose:
     """As `nearest`, among the SURE_POOL times quota largest margins of each class: what the teacher doubts is left out
     while there is enough that it does not."""
+    return class_by_class(labels, nearest_within(labels, context))
+
+
+def nearest_within(labels: PseudoLabels, context: Context) -> Within:
+    """`nearest-sure` within a class, for any quota."""
     pools = class_pools(labels)
 
     def within(label: int, quota: int) -> Chosen:
@@ -52,7 +57,7 @@ def nearest_sure(labels: PseudoLabels, context: Context) -> Choose:
         taken, close = nearest_order(context.vectors(labels.positions[candidates]), mine)
         return Chosen(candidates[taken[:quota]], close[:quota])
 
-    return class_by_class(labels, within)
+    return within
 
 
 def herd(pool: int) -> Prepare:
@@ -60,14 +65,19 @@ def herd(pool: int) -> Prepare:
     mean of the target's training images of that class (plada.selection.herding)."""
 
     def prepare(labels: PseudoLabels, context: Context) -> Choose:
-        return class_by_class(labels, herd_within(labels, context, pool))
+        return class_by_class(labels, herd_within(pool)(labels, context))
 
     return prepare
 
 
-def herd_within(labels: PseudoLabels, context: Context, pool: int) -> Within:
-    """Herding within a class, for any quota. Pools grow in powers of two, so that one order serves many quotas; the score
-    of an image is its cosine to the mean that is aimed at."""
+def herd_within(pool: int) -> Callable[[PseudoLabels, Context], Within]:
+    """Herding within a class, for any quota, of `pool` times as many candidates."""
+    return lambda labels, context: _herd_within(labels, context, pool)
+
+
+def _herd_within(labels: PseudoLabels, context: Context, pool: int) -> Within:
+    """Pools grow in powers of two, so that one order serves many quotas; the score of an image is its cosine to the mean
+    that is aimed at."""
     pools = class_pools(labels)
     goals = class_means(context.goals(), context.target_labels, labels.classes)
     orders: dict[tuple[int, int], tuple[I64, F32]] = {}

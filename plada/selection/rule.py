@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.labeler.scores import PseudoLabels
+from plada.selection.space import Space
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -30,15 +31,25 @@ class Context:
     target_labels: I64
     seed: int = 0
     mean: F32 | None = None
+    space: Space | None = None
 
     def centred(self, positions: I64) -> F32:
-        """Embeddings [m, d] less the reference's mean: what a linear student sees."""
+        """Embeddings less the reference's mean, on the axes of `space` where there is one, [m, axes]: what a linear
+        student in small sees."""
+        if self.space is not None:
+            return self.space.at(positions)
         vectors = self.vectors(positions)
         return vectors if self.mean is None else vectors - self.mean
 
     def goals(self) -> F32:
-        """The target's training images [t, d], centred likewise."""
-        return self.target if self.mean is None else self.target - self.mean
+        """The target's training images [t, axes], centred likewise."""
+        return self.small(self.target)
+
+    def small(self, vectors: F32) -> F32:
+        """Any embeddings [n, d] as `centred` gives those of the reference."""
+        if self.space is not None:
+            return self.space.of(vectors)
+        return vectors if self.mean is None else vectors - self.mean
 
 
 @dataclass(frozen=True, slots=True)

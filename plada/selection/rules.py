@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import numpy as np
-
-from plada.labeler.scores import PseudoLabels
 from plada.selection.basic import agreed, balanced, balanced_random, highest, lowest, prior, random, safety_net
-from plada.selection.near import herd, herd_within, nearest, nearest_sure
-from plada.selection.rule import Choose, Chosen, Context, Prepare, Rule
-from plada.selection.shares import AXES, evened
-from plada.selection.spread import AXES_SAMPLE, principal_axes, spread
+from plada.selection.near import herd, herd_within, nearest, nearest_sure, nearest_within
+from plada.selection.rule import Chosen, Context, Rule
+from plada.selection.shares import evened
+from plada.selection.spread import spread, spread_within
 
 __all__ = ["AUTO", "DEFAULT", "RULES", "Chosen", "Context", "Rule"]
 
@@ -18,20 +15,12 @@ AUTO = "auto"  # not a rule: tries some and takes the best (plada.selection.auto
 DEFAULT = "herd-even"  # where nothing can be tried
 
 
-def herd_even(pool: int) -> Prepare:
-    """As `herd`, with quotas that are corrected by what a small student answers (plada.selection.shares)."""
-
-    def prepare(labels: PseudoLabels, context: Context) -> Choose:
-        sample = labels.positions[:: max(1, len(labels) // AXES_SAMPLE)]
-        axes = principal_axes(context.vectors(sample), AXES)
-        return evened(labels, context, herd_within(labels, context, pool), np.asarray(axes, np.float32))
-
-    return prepare
-
-
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "herd-even": Rule(herd_even(20), "as herd, with more of the classes that a small student answers too seldom", True),
+        "herd-even": Rule(evened(herd_within(20)), "as herd, with more of the classes that a small student answers too seldom", True),
+        "herd-sure-even": Rule(evened(herd_within(8)), "the same of the images that the teacher is surest of", True),
+        "nearest-sure-even": Rule(evened(nearest_within), "as nearest-sure, with such quotas", True),
+        "spread-even": Rule(evened(spread_within), "as spread, with such quotas", True),
         "herd": Rule(herd(20), "class-balanced, with the target's class means as their own", True),
         "herd-sure": Rule(herd(8), "as herd, of the images that the teacher is surest of", True),
         "nearest-sure": Rule(nearest_sure, "class-balanced, nearest to the target's training images of the largest margins", True),

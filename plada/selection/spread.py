@@ -4,44 +4,43 @@ import numpy as np
 
 from plada.extras import require
 from plada.labeler.scores import PseudoLabels
-from plada.selection.quotas import balanced_quotas
+from plada.selection.near import Within, class_by_class
 from plada.selection.rule import F32, I64, Choose, Chosen, Context, class_pools, in_order_of
+from plada.selection.space import SAMPLE, main_axes
 
-CELL_DIMENSIONS = 64
-AXES_SAMPLE = 5000
+CELL_DIMENSIONS = 64  # cells are as good there as in all dimensions, and k-means is twenty times as fast for 1 280
 SPREAD_POOL = 8  # candidates for each image that is kept, chosen by margin, before they are spread
 
 
 def spread(labels: PseudoLabels, context: Context) -> Choose:
     """Class-balanced and different from each other: of SPREAD_POOL times the quota with the largest margins, k-means
     cells as many as the quota, and the largest margin of each cell (design.md section 9)."""
-    score = labels.scores["margin"]
-    pools = class_pools(labels)
-    sample = labels.positions[:: max(1, len(labels) // AXES_SAMPLE)]
-    axes = principal_axes(context.vectors(sample))
+    return class_by_class(labels, spread_within(labels, context))
 
-    def choose(k: int) -> Chosen:
-        kept: list[I64] = []
-        for pool, quota in zip(pools, balanced_quotas(labels.counts(), k).tolist(), strict=True):
-            candidates = pool[: SPREAD_POOL * quota]
-            if quota == 0 or len(candidates) <= quota:
-                kept.append(candidates[:quota])
-                continue
-            cells = k_means_cells(context.vectors(labels.positions[candidates]) @ axes, quota, seed=context.seed)
+
+def spread_within(labels: PseudoLabels, context: Context) -> Within:
+    """Spreading within a class, for any quota."""
+    score, pools = labels.scores["margin"], class_pools(labels)
+    if context.space is None:
+        sample = labels.positions[:: max(1, len(labels) // SAMPLE)]
+        axes = main_axes(context.vectors(sample), CELL_DIMENSIONS)
+
+    def points(rows: I64) -> F32:
+        if context.space is not None:  # its axes come largest first
+            return context.space.at(labels.positions[rows])[:, :CELL_DIMENSIONS]
+        return context.vectors(labels.positions[rows]) @ axes
+
+    def within(label: int, quota: int) -> Chosen:
+        candidates = pools[label][: SPREAD_POOL * quota]
+        if len(candidates) > quota:
+            cells = k_means_cells(points(candidates), quota, seed=context.seed)
             # Candidates are best first, so the first row of a cell is its best; for an empty cell, the next best.
             _, first = np.unique(cells, return_index=True)
             rest = np.setdiff1d(np.arange(len(candidates)), first)
-            kept.append(candidates[np.concatenate([np.sort(first), rest])[:quota]])
-        return in_order_of(score, np.concatenate(kept))
+            candidates = candidates[np.concatenate([np.sort(first), rest])[:quota]]
+        return in_order_of(score, candidates)
 
-    return choose
-
-
-def principal_axes(vectors: F32, dimensions: int = CELL_DIMENSIONS) -> F32:
-    """The directions [d, m] of largest variance of vectors [n, d], at most `dimensions`. Cells are as good in 64 of them
-    as in all, and k-means is twenty times as fast for 1280."""
-    _, axes = np.linalg.eigh(np.cov(vectors, rowvar=False))
-    return np.ascontiguousarray(axes[:, ::-1][:, :dimensions], np.float32)
+    return within
 
 
 def k_means_cells(vectors: F32, cells: int, *, seed: int) -> I64:
