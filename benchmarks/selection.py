@@ -82,8 +82,7 @@ class Course:
     """One target under one seed: teacher, pseudo-labels, and students tested on the test images."""
 
     def __init__(self, index: Index, spec: str, seed: int) -> None:
-        cache, home = index.home, home_directory()
-        del cache
+        home = home_directory()
         self.index, self.seed = index, seed
         self.task = open_target(spec, home, seed=seed)
         assert self.task.test is not None
@@ -145,6 +144,7 @@ def measure(course: Course, budget: int, done: Callable[[str], bool]) -> Iterato
             lambda chosen: our_bytes(course, chosen.rows, has),  # noqa: B023
             budget=budget,
             least=int((labels.counts() > 0).sum()),
+            forecast=False,
         )
         yield point(f"auto-{has}", found.rule, found.trial.made.rows, found.trial.bytes, began)
 
@@ -220,7 +220,7 @@ def bytes_ratio(points: list[Point], has: str, share: float = 0.95) -> float:
     ratios = []
     for target in sorted({p.target for p in points}):
         here = [p for p in points if p.target == target]
-        wanted = share * statistics.fmean({(p.seed, p.teacher) for p in here} and [p.teacher for p in here])
+        wanted = share * statistics.fmean([p.teacher for p in here])
         mine = _mean_curve([p for p in here if p.how == f"auto-{has}"])
         best: dict[tuple[int, int], Point] = {}
         for p in here:
@@ -247,7 +247,9 @@ def _reaches(curve: list[tuple[int, float]], wanted: float) -> float:
     return curve[-1][0]
 
 
-def table(points: list[Point], how: Callable[[list[Point]], float], budgets: list[int], targets: list[str]) -> list[str]:
+def table(
+    points: list[Point], how: Callable[[list[Point]], float], budgets: list[int], targets: list[str]
+) -> list[str]:
     """Markdown rows: a budget a row, a target a column, the mean behind."""
     lines = []
     for budget in budgets:
@@ -255,7 +257,9 @@ def table(points: list[Point], how: Callable[[list[Point]], float], budgets: lis
         for target in targets:
             here = [p for p in points if p.target == target and p.budget == budget]
             seeds = sorted({p.seed for p in here})
-            cells.append(statistics.fmean([how([p for p in here if p.seed == s]) for s in seeds]) if here else float("nan"))
+            cells.append(
+                statistics.fmean([how([p for p in here if p.seed == s]) for s in seeds]) if here else float("nan")
+            )
         lines.append(f"| {budget} | " + " | ".join(f"{c:.1f}" for c in cells) + f" | {statistics.fmean(cells):.1f} |")
     return lines
 
@@ -281,7 +285,11 @@ def document(points: list[Point], named: dict[str, dict[str, float]], seeds: int
         "",
         "Teacher: " + ", ".join(f"{t} {ceiling[t]:.1f}" for t in targets) + ".",
     ]
-    parts = [("oracle: the best of the paper's rules by test accuracy", oracle), ("energy", of("energy")), ("random", of("random"))]
+    parts = [
+        ("oracle: the best of the paper's rules by test accuracy", oracle),
+        ("energy", of("energy")),
+        ("random", of("random")),
+    ]
     parts += [(f"auto, client has the {has}", of(f"auto-{has}")) for has in CLIENT_HAS]
     for title, how in parts:
         lines += ["", f"{title[0].upper()}{title[1:]}:", "", *head, *table(points, how, budgets, targets)]
@@ -319,11 +327,16 @@ def main() -> None:
                     if options.keep:
                         with options.keep.open("a") as file:
                             file.write(json.dumps(asdict(point)) + "\n")
-                    print(f"{name} {seed} {budget} {point.how} {point.rule} {point.keep} {point.test:.1f}", file=sys.stderr)
+                    print(
+                        f"{name} {seed} {budget} {point.how} {point.rule} {point.keep} {point.test:.1f}",
+                        file=sys.stderr,
+                    )
     named = {has: figures(points, has) for has in reversed(CLIENT_HAS)}
     write_section(options.out, "selection", document(points, named, options.seeds))
     if options.json:
-        print(json.dumps({**named["pack"], **{f"{figure}_plain": value for figure, value in named["manifest"].items()}}))
+        print(
+            json.dumps({**named["pack"], **{f"{figure}_plain": value for figure, value in named["manifest"].items()}})
+        )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ CANDIDATES = (DEFAULT, "herd-sure-even", "nearest-sure-even", "spread-even", "he
 DOUBT = 1.0  # standard errors by which another rule must lead the default
 KEEPS = (1.0, 0.5)  # shares of the images that fit, tried for the rule that won: more is not always better
 FORECASTS = (0.25, 0.5, 2.0, 4.0)  # of the budget, at which the winner is judged too
-_STUDENT_STEPS = 120
+_STUDENT_STEPS = 80
 _PLATEAU = 0.005  # accuracy that a doubled budget must bring to be worth it
 
 Measure = Callable[[Chosen], int]
@@ -93,6 +93,7 @@ def choose_rule(
     least: int,
     candidates: Sequence[str] = CANDIDATES,
     default: str = DEFAULT,
+    forecast: bool = True,
     advance: Callable[[str], None] = lambda _: None,
 ) -> Auto:
     """Try `candidates` on the folds at the number of images that fits `budget`, and choose.
@@ -135,9 +136,9 @@ def choose_rule(
         raise refused
     base = tried[0].rule
     winner = max(tried, key=lambda one: one.lead - DOUBT * one.error if one.rule != base else 0.0).rule
-    forecast, more = _forecast(winner, trials[winner], judged[winner], bench)
+    foreseen, more = _forecast(trials[winner], judged[winner], bench, winner, FORECASTS if forecast else ())
     note = "" if winner == base else f"{winner} led {base} on the target's own images by more than their noise"
-    return Auto(winner, trials[winner], (*tried, *more), forecast, note)
+    return Auto(winner, trials[winner], (*tried, *more), foreseen, note)
 
 
 class _Bench:
@@ -197,7 +198,7 @@ def _fill(
 
 def _forecast(rule: str, trial: Trial[Chosen], judged: Judged, bench: _Bench) -> tuple[Forecast, tuple[Tried, ...]]:
     points, tried = [(trial.bytes, judged.accuracy)], []
-    for share in FORECASTS:
+    for share in shares:
         keep = round(trial.k * share)
         if not bench.folds[0].labels.classes <= keep <= min(len(fold.labels) for fold in bench.folds):
             continue
