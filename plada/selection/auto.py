@@ -196,7 +196,9 @@ def _fill(
     return fill_budget(make, budget=budget, least=least, most=len(labels), classes=least)
 
 
-def _forecast(rule: str, trial: Trial[Chosen], judged: Judged, bench: _Bench) -> tuple[Forecast, tuple[Tried, ...]]:
+def _forecast(
+    trial: Trial[Chosen], judged: Judged, bench: _Bench, rule: str, shares: Sequence[float]
+) -> tuple[Forecast, tuple[Tried, ...]]:
     points, tried = [(trial.bytes, judged.accuracy)], []
     for share in shares:
         keep = round(trial.k * share)
