@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.labeler.scores import PseudoLabels
+from plada.labeler.splits import stratified
 from plada.labeler.teachers import PENALTY, fit_head, probabilities, pseudo_label
 from plada.selection.rule import F32, I64, Context
 
@@ -52,17 +53,6 @@ def cross_folds(
             continue
         folds.append(_fold(labels, context, held, relabel=relabel, penalty=PENALTY if penalty is None else penalty))
     return folds
-
-
-def stratified(labels: I64, parts: int, *, seed: int) -> I64:
-    """The part 0 .. parts-1 of each image, int64 [n]: every class is dealt out evenly, at random, each going on where the
-    last one stopped."""
-    rng, place, at = np.random.default_rng([seed, 5]), np.zeros(len(labels), np.int64), 0
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        place[rows] = (at + np.arange(len(rows))) % parts
-        at += len(rows)
-    return place
 
 
 def _fold(

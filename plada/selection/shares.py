@@ -16,7 +16,7 @@ from plada.selection.near import Within, joined
 from plada.selection.quotas import balanced_quotas, weighted_quotas
 from plada.selection.rule import F32, I64, Choose, Chosen, Context, Prepare
 
-ROUNDS = 6  # of correction after the balanced start
+ROUNDS = 4  # of correction after the balanced start
 RATE = 0.7  # exponent by which a class's share follows its lack of answers
 _EASED = 0.2  # of an even share that is added to both counts: few answers say little
 _LEAST = 0.1  # of an even share that every class keeps
