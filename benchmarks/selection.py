@@ -13,6 +13,7 @@ paper's tables; ours are whole files (class names left out). `auto` sees train a
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -28,9 +29,9 @@ import zstandard
 import plada
 from benchmarks.document import machine, write_section
 from plada.files import home_directory
-from plada.labeler.linear import embed_split, linear_teacher
+from plada.labeler.linear import Views, embed_split
 from plada.labeler.scores import PseudoLabels
-from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head
+from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head, pseudo_label
 from plada.payload.payload import Payload
 from plada.progress import silent
 from plada.retrieval.index import Index
@@ -39,6 +40,7 @@ from plada.selection.prepare import Prepared, hold, prepare
 from plada.selection.rules import RULES
 from plada.selection.sizes import CLIENT_HAS
 from plada.sources.registry import open_target
+from plada.teaching import TeacherOptions, teach
 
 ORACLE = ("energy", "high-energy", "paper", "paper-0.2", "entropy")
 OTHERS = ("random", "nearest-sure")
@@ -90,11 +92,13 @@ class Course:
             embed_split(index.encoder(), split, stage=spec, report=silent, cache=home / "cache" / "embeddings")
             for split in (self.task.train, self.task.validation, self.task.test)
         )
-        self.labels, taught = linear_teacher(index, self.task, train, validation, self.test, report=silent)
-        self.teacher = 100 * (taught.accuracy or 0.0)
+        views = Views(train, validation, self.test)
+        taught = teach(index, self.task, "linear", views, TeacherOptions(seed=seed), silent)
+        self.teacher = 100 * (taught.report.accuracy or 0.0)
+        self.labels = pseudo_label(index.scan(), taught.teachers[0].logits, classes=len(self.task.classes))
         self.vectors = hold(self.labels.positions, index.dimension, index.scan, index.vectors)
         self.prepared: Prepared = prepare(
-            self.labels, self.vectors, index.mean, train, validation, relabel=True, seed=seed
+            self.labels, self.vectors, index.mean, train, validation, relabel=True, penalty=taught.penalty, seed=seed
         )
 
     def payload(self, rows: I64) -> Payload:
@@ -240,7 +244,7 @@ def _mean_curve(points: list[Point]) -> list[tuple[int, float]]:
 def _reaches(curve: list[tuple[int, float]], wanted: float) -> float:
     if curve[0][1] >= wanted:
         return curve[0][0]
-    for (low, worse), (high, better) in zip(curve, curve[1:], strict=False):
+    for (low, worse), (high, better) in itertools.pairwise(curve):
         if better >= wanted:
             part = (wanted - worse) / (better - worse)
             return float(np.exp(np.log(low) + part * (np.log(high) - np.log(low))))

@@ -34,13 +34,13 @@ _WHERE = {
     "open_images": "plada.api",
     "read_payload": "plada.payload.payload",
     "search": "plada.searching",
-    "select": "plada.api",
+    "select": "plada.selecting",
     "train": "plada.api",
     "verify": "plada.verifying",
 }
 
 if TYPE_CHECKING:
-    from plada.api import datasets, export, inspect, open_images, select, train
+    from plada.api import datasets, export, inspect, open_images, train
     from plada.checking import check_index
     from plada.demonstration import demo
     from plada.diagnosis import doctor
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from plada.payload.payload import Payload, read_payload
     from plada.retrieval.index import Index, open_index
     from plada.searching import make_ann, search
+    from plada.selecting import select
     from plada.verifying import verify
 
 __all__ = [

@@ -132,4 +132,3 @@ def _finetuned(task: Target, name: str, options: TeacherOptions, report: Report)
         logits=lambda pixels: predict(network, pixels, device=options.device),
         view=view_of(network),
     )
-

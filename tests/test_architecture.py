@@ -30,6 +30,7 @@ UNBOUND = {
     "cli",
     "cli_index",
     "cli_search",
+    "cli_select",
     "console",
     "demonstration",
     "diagnosis",
@@ -38,6 +39,7 @@ UNBOUND = {
     "options",
     "packing",
     "searching",
+    "selecting",
     "teaching",
     "verifying",
 }

@@ -1,7 +1,7 @@
 """How good teachers are: calibrated, put to the vote, and refused where they only guess."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,7 @@ def judge_teachers(
         joint = "+".join(teacher.kind for teacher in teachers)
         voted, tested = _voted(validation, heats), _voted(test, heats)
         one = _report(joint, voted, labels, tested, views.test, 1.0)
-        report = TeacherReport(**{**_fields(one), "members": tuple(members)})
+        report = replace(one, members=tuple(members))
     _refuse_chance(report, target, force=force)
     return JudgedTeachers(tuple(heated), report)
 
@@ -98,7 +98,3 @@ def _refuse_chance(report: TeacherReport, target: Target, *, force: bool) -> Non
             f"{len(target.classes)} classes chance is {1 / len(target.classes):.1%}, and this is not surely more. Give "
             "better images or another teacher, or --force"
         )
-
-
-def _fields(report: TeacherReport) -> dict[str, object]:
-    return {name: getattr(report, name) for name in report.__dataclass_fields__}

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from plada.errors import DataError
 from plada.indexer.encoders import Encoder
 from plada.labeler.cache import encoder_identity, load_embeddings, save_embeddings, split_digest
-from plada.labeler.scores import PseudoLabels
 from plada.labeler.calibration import fit_temperature, log_likelihood
+from plada.labeler.scores import PseudoLabels
 from plada.labeler.splits import stratified
 from plada.labeler.teacher import VECTORS, Teacher
 from plada.labeler.teachers import F32, accuracy, fit_head, fit_linear_teacher, pseudo_label

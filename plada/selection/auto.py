@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import BudgetTooSmall
+from plada.errors import BudgetTooSmall, RequestError
 from plada.labeler.calibration import interval
 from plada.labeler.scores import PseudoLabels
 from plada.labeler.teachers import STUDENT_PENALTY, Head, fit_head
@@ -27,7 +27,6 @@ from plada.selection.rules import DEFAULT, RULES
 # Promising on eight real targets by validation (docs/selecting.md), the default first.
 CANDIDATES = (DEFAULT, "nearest-sure-even", "spread-even", "herd", "paper", "high-energy", "random")
 DOUBT = 1.0  # standard errors by which another rule must lead the default
-KEEPS = (1.0, 0.5)  # shares of the images that fit, tried for the rule that won: more is not always better
 FORECASTS = (0.25, 0.5, 2.0, 4.0)  # of the budget, at which the winner is judged too
 _STUDENT_STEPS = 80
 _PLATEAU = 0.005  # accuracy that a doubled budget must bring to be worth it
@@ -91,6 +90,8 @@ def choose_rule(
     *,
     budget: int,
     least: int,
+    keep: int | None = None,
+    only: str | None = None,
     candidates: Sequence[str] = CANDIDATES,
     default: str = DEFAULT,
     forecast: bool = True,
@@ -99,18 +100,19 @@ def choose_rule(
     """Try `candidates` on the folds at the number of images that fits `budget`, and choose.
 
     `measure` gives the bytes of the whole file for a choice among `labels`. The default rule is left only for one that
-    leads it by more than DOUBT standard errors of the difference, image by image.
+    leads it by more than DOUBT standard errors of the difference, image by image. `keep` asks for that many images,
+    which must fit; `only` names the one rule that is wanted, which is then judged alone.
 
     Raises:
-        BudgetTooSmall: not one label a class fits under any rule.
+        BudgetTooSmall: not one label a class fits under any rule. RequestError: `keep` images do not fit.
     """
-    names = [default, *(name for name in candidates if name != default)]
+    names = [only] if only is not None else [default, *(name for name in candidates if name != default)]
+    fill = _Fill(labels, context, measure, budget, least, keep)
     if not folds:
-        found = _fill(labels, context, default, measure, budget, least)
-        note = (
-            f"nothing to judge by: too few images of the target are labelled; rule {default} is what did best on others"
-        )
-        return Auto(default, found, (Tried(default, found.k, found.bytes, None),), None, note)
+        found = fill(names[0])
+        told = f"; rule {names[0]} is what did best on others" if only is None else ""
+        note = f"nothing to judge by: too few images of the target are labelled{told}"
+        return Auto(names[0], found, (Tried(names[0], found.k, found.bytes, None),), None, note)
     bench = _Bench(folds)
     trials: dict[str, Trial[Chosen]] = {}
     judged: dict[str, Judged] = {}
@@ -120,7 +122,7 @@ def choose_rule(
         began = time.monotonic()
         advance(name)
         try:
-            trials[name] = _fill(labels, context, name, measure, budget, least)
+            trials[name] = fill(name)
         except BudgetTooSmall as err:
             refused = err
             continue
@@ -136,7 +138,9 @@ def choose_rule(
         raise refused
     base = tried[0].rule
     winner = max(tried, key=lambda one: one.lead - DOUBT * one.error if one.rule != base else 0.0).rule
-    foreseen, more = _forecast(trials[winner], judged[winner], bench, winner, FORECASTS if forecast else ())
+    foreseen, more = _forecast(
+        trials[winner], judged[winner], bench, winner, FORECASTS if forecast and only is None else ()
+    )
     note = "" if winner == base else f"{winner} led {base} on the target's own images by more than their noise"
     return Auto(winner, trials[winner], (*tried, *more), foreseen, note)
 
@@ -184,16 +188,34 @@ def _lead(one: Judged, base: Judged) -> tuple[float, float]:
     return float(difference.mean()), float(difference.std() / math.sqrt(len(difference)))
 
 
-def _fill(
-    labels: PseudoLabels, context: Context, rule: str, measure: Measure, budget: int, least: int
-) -> Trial[Chosen]:
-    choose = RULES[rule].prepare(labels, context)
+@dataclass(frozen=True, slots=True)
+class _Fill:
+    """The selection of a rule that fills the budget, or has `keep` images."""
 
-    def make(k: int) -> tuple[Chosen, int]:
-        chosen = choose(k)
-        return chosen, measure(chosen)
+    labels: PseudoLabels
+    context: Context
+    measure: Measure
+    budget: int
+    least: int
+    keep: int | None
 
-    return fill_budget(make, budget=budget, least=least, most=len(labels), classes=least)
+    def __call__(self, rule: str) -> Trial[Chosen]:
+        choose = RULES[rule].prepare(self.labels, self.context)
+
+        def make(k: int) -> tuple[Chosen, int]:
+            chosen = choose(k)
+            return chosen, self.measure(chosen)
+
+        if self.keep is None:
+            return fill_budget(make, budget=self.budget, least=self.least, most=len(self.labels), classes=self.least)
+        keep = min(self.keep, len(self.labels))
+        chosen, size = make(keep)
+        if size > self.budget:
+            raise RequestError(
+                f"{keep} images need a file of {size} bytes under rule {rule}; the budget is {self.budget}. Give "
+                f"--budget {size}, or a lower --keep"
+            )
+        return Trial(keep, size, chosen)
 
 
 def _forecast(
