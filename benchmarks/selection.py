@@ -38,12 +38,13 @@ from plada.retrieval.index import Index
 from plada.selection.auto import choose_rule
 from plada.selection.prepare import Prepared, hold, prepare
 from plada.selection.rules import RULES
-from plada.selection.sizes import CLIENT_HAS
+from plada.sending import Sender, sender_for
 from plada.sources.registry import open_target
 from plada.teaching import TeacherOptions, teach
 
 ORACLE = ("energy", "high-energy", "paper", "paper-0.2", "entropy")
-OTHERS = ("random", "nearest-sure")
+OTHERS = ("random",)
+CLIENT_HAS = ("manifest", "pack")
 SMALL = (250, 500, 1000, 2000)  # bytes at which the teacher's ceiling is not reached yet
 STEPS = 120  # of a student's L-BFGS
 I64 = npt.NDArray[np.int64]
@@ -83,7 +84,9 @@ def _narrow(largest: int) -> str:
 class Course:
     """One target under one seed: teacher, pseudo-labels, and students tested on the test images."""
 
-    def __init__(self, index: Index, spec: str, seed: int) -> None:
+    def __init__(self, index: Index, spec: str, seed: int, pack: Path) -> None:
+        self._senders: dict[str, Sender] = {}
+        self.pack = pack
         home = home_directory()
         self.index, self.seed = index, seed
         self.task = open_target(spec, home, seed=seed)
@@ -107,6 +110,13 @@ class Course:
         names = tuple(str(number) for number in range(len(self.task.classes)))
         key, content = (bytes.fromhex(info[name])[:8] for name in ("key_id", "content_id"))
         return Payload(self.labels.positions[order], self.labels.labels[order], names, len(self.index), key, content)
+
+    def sender(self, has: str) -> Sender:
+        """How files are written for clients that have the manifest, or the pack too."""
+        if has not in self._senders:
+            head = self.payload(np.arange(1)).header()
+            self._senders[has] = sender_for(head, client_has=has, pack=self.pack, home=self.index.home)
+        return self._senders[has]
 
     def test_of(self, rows: I64) -> float:
         """Test accuracy in % of a linear student of some rows."""
@@ -145,26 +155,12 @@ def measure(course: Course, budget: int, done: Callable[[str], bool]) -> Iterato
             labels,
             course.prepared.context,
             course.prepared.folds,
-            lambda chosen: our_bytes(course, chosen.rows, has),  # noqa: B023
+            lambda chosen: course.sender(has).size(course.payload(chosen.rows)),  # noqa: B023
             budget=budget,
             least=int((labels.counts() > 0).sum()),
             forecast=False,
         )
         yield point(f"auto-{has}", found.rule, found.trial.made.rows, found.trial.bytes, began)
-
-
-# Of the paper's coder's bytes (research/coding.md, section 2): stands in for the coders until they are here.
-_SHARE = {"manifest": ((0.005, 0.653), (0.01, 0.68), (0.05, 0.781), (0.1, 0.845)),
-          "pack": ((0.005, 0.452), (0.01, 0.431), (0.05, 0.439), (0.1, 0.47))}  # fmt: skip
-
-
-def our_bytes(course: Course, rows: I64, has: str) -> int:
-    """Bytes of our file for a client that has the manifest, or a pack as well."""
-    order = np.sort(rows)
-    images, classes = len(course.index), len(course.task.classes)
-    plain = paper_bytes(course.labels.positions[order], course.labels.labels[order], images, classes)
-    keeps, shares = zip(*_SHARE[has], strict=True)
-    return round(25 + plain * float(np.interp(np.log(len(rows) / images), np.log(keeps), shares)))
 
 
 def most_that_fit(
@@ -308,6 +304,7 @@ def main() -> None:
     parser.add_argument("targets", nargs="+")
     parser.add_argument("--index", required=True)
     parser.add_argument("--index-home", type=Path, help="where the index is, if not in this home")
+    parser.add_argument("--pack", type=Path, help="the reference's pack [default: made in the home's cache]")
     parser.add_argument("--budgets", default="250,500,1000,2000,5000,10000")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--keep", type=Path)
@@ -316,7 +313,10 @@ def main() -> None:
     options = parser.parse_args()
     kept = options.keep.read_text().splitlines() if options.keep and options.keep.exists() else []
     points = [Point(**json.loads(line)) for line in kept]
+    pack = options.pack or home_directory() / "cache" / f"{options.index}.pack"
     index = plada.open_index(options.index, home=options.index_home)
+    if not pack.exists():
+        plada.make_pack(index, out=pack)
     for spec in options.targets:
         for seed in range(options.seeds):
             course = None
@@ -325,7 +325,7 @@ def main() -> None:
                 had = {p.how for p in points if (p.target, p.seed, p.budget) == (name, seed, budget)}
                 if had >= {*ORACLE, *OTHERS, *(f"auto-{has}" for has in CLIENT_HAS)}:
                     continue
-                course = course or Course(index, spec, seed)
+                course = course or Course(index, spec, seed, pack)
                 for point in measure(course, budget, had.__contains__):
                     points.append(point)
                     if options.keep:

@@ -4,16 +4,17 @@ The server half (indexer, retrieval, labeler, selection) is imported inside the 
 client reads, trains and exports with neither FAISS nor LanceDB installed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plada.errors import RequestError, UnknownName
+from plada.errors import DataError, RequestError, UnknownName
 from plada.extras import require
 from plada.files import home_directory
-from plada.payload.inspect import PayloadSummary, inspect_payload
-from plada.payload.payload import Payload, read_payload
+from plada.payload.payload import Payload
 from plada.progress import Clock, Report, silent
+from plada.reading import Around, open_payload
+from plada.signing import check_serial
 from plada.sources.datasets import DatasetSummary, list_datasets
 from plada.sources.reference import Reference, check_identity, find_reference, open_reference, plain_name
 from plada.sources.registry import open_source, open_target
@@ -35,6 +36,11 @@ def train(
     out: str | Path | None = None,
     seed: int = 0,
     same_keys: bool = False,
+    pack: str | Path | None = None,
+    partial: bool = False,
+    update: Sequence[str | Path] = (),
+    require_signature: str | Path | None = None,
+    min_serial: int = 0,
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
@@ -43,10 +49,11 @@ def train(
 
     `reference` is the client's own copy (a name or a path); without one, a collection known here that fits. `student`
     is `small_cnn` or any timm network, from nothing unless `weights` (safetensors) or `pretrained` is given. Options
-    in `recipe` win over the payload's, which win over the network's defaults. The model goes to `out` if given.
+    in `recipe` win over the payload's, which win over the network's defaults. The model goes to `out` if given. `pack`,
+    `partial`, `update`, `require_signature` and `min_serial` are as for `read_payload`.
 
     Raises:
-        PayloadError: the payload is bad. ReferenceMismatch: it labels other images. UnknownName: no such student.
+        PayloadError: the payload is bad, or not signed as required. ReferenceMismatch: it labels other images. UnknownName: no such student.
     """
     from plada.networks import build_network, seed_everything
     from plada.trainer.data import labelled_images
@@ -55,7 +62,11 @@ def train(
     from plada.trainer.student import Student, check_classes, evaluate, view_of
 
     clock, root = Clock(), home_directory(home)
-    read = payload if isinstance(payload, Payload) else read_payload(payload)
+    read = _read(
+        payload, Around(home=root, reference=reference, pack=pack), partial, update, require_signature, min_serial
+    )
+    if not len(read):
+        raise DataError(f"{payload if not isinstance(payload, Payload) else 'payload'}: holds no label to train on")
     require("torch", extra="client", purpose="training")  # said before a million images are hashed
     followed = (
         default_recipe(student, trained=bool(weights or pretrained)).changed(_recommended(read)).changed(recipe or {})
@@ -98,7 +109,9 @@ def train(
         target_note=task.note if task is not None else "",
         model=str(out) if out is not None else None,
         reference=images.collection.location,
-        same_content=images.manifest.content_id[:8] == read.content_id,
+        same_content=images.manifest.content_id[:8] == read.content_id[:8],
+        segments=read.segments,
+        serial=read.serial,
         seconds=clock.seconds,
     )
 
@@ -110,25 +123,28 @@ def export(
     out: str | Path,
     reference: str | Path | None = None,
     same_keys: bool = False,
+    pack: str | Path | None = None,
+    partial: bool = False,
+    update: Sequence[str | Path] = (),
+    require_signature: str | Path | None = None,
+    min_serial: int = 0,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> Path:
     """Hand the labelled set to another framework: `to` is csv, parquet (tables of keys and labels) or folder.
+
+    `pack`, `partial`, `update`, `require_signature` and `min_serial` are as for `read_payload`.
 
     Raises:
         UnknownName: no such form. RequestError: `out` cannot be made. Others as `train` raises.
     """
     if to not in EXPORTS:
         raise UnknownName("export form", to, EXPORTS)
-    read = payload if isinstance(payload, Payload) else read_payload(payload)
-    images = _reference_of(read, reference, home_directory(home), same_keys, report)
+    around = Around(home=home_directory(home), reference=reference, pack=pack)
+    read = _read(payload, around, partial, update, require_signature, min_serial)
+    images = _reference_of(read, reference, around.home, same_keys, report)
     EXPORTS[to](read, images, Path(out), report)
     return Path(out)
-
-
-def inspect(payload: str | Path) -> PayloadSummary:
-    """What a payload file holds and where its bytes go."""
-    return inspect_payload(payload)
 
 
 def datasets(name: str | None = None, *, check: bool = False, home: str | Path | None = None) -> list[DatasetSummary]:
@@ -147,6 +163,25 @@ def open_images(reference: str | Path, *, home: str | Path | None = None, report
     root = home_directory(home)
     collection = open_source(reference, root)
     return open_reference(plain_name(collection.location), collection, root, report=report)
+
+
+def _read(
+    payload: Payload | str | Path,
+    around: Around,
+    partial: bool,
+    update: Sequence[str | Path],
+    require_signature: str | Path | None,
+    min_serial: int,
+) -> Payload:
+    """The payload, read if it is not yet; one that was read by the caller can be asked no more who signed it."""
+    if not isinstance(payload, Payload):
+        return open_payload(
+            payload, around, partial=partial, update=update, require_signature=require_signature, min_serial=min_serial
+        ).payload
+    if require_signature is not None or update:
+        raise RequestError("a payload that was read already: give its path, or these options to read_payload")
+    check_serial(payload.serial, min_serial, "payload")
+    return payload
 
 
 def _recommended(payload: Payload) -> Mapping[str, Any]:

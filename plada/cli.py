@@ -1,6 +1,5 @@
 """The command line: parse, call, print. Every command is the Python call of the same name."""
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 import plada
 from plada.cli_index import index
+from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
 from plada.cli_search import search
 from plada.cli_select import select
 from plada.errors import ReferenceMismatch
@@ -18,15 +18,20 @@ from plada.options import (
     Home,
     ImageSize,
     Json,
+    MinSerial,
     ModelArg,
+    PackFile,
+    Partial,
     PayloadFile,
     PladaCommand,
     Pretrained,
     Quiet,
     RecipeOption,
     ReferenceOption,
+    RequireSignature,
     SameKeys,
     Seed,
+    Update,
     Weights,
     pairs,
     percent,
@@ -86,6 +91,11 @@ def train(
     ] = None,
     seed: Seed = 0,
     same_keys: SameKeys = False,
+    pack: PackFile = None,
+    partial: Partial = False,
+    update: Update = None,
+    require_signature: RequireSignature = None,
+    min_serial: MinSerial = 0,
     device: Device = None,
     home: Home = None,
     quiet: Quiet = False,
@@ -98,8 +108,9 @@ def train(
         made = plada.train(
             payload, reference=reference, student=student, weights=weights, pretrained=pretrained,
             model_args=pairs(model_arg), image_size=image_size, recipe=pairs(recipe), target=target,
-            out=out or Path(f"{payload.stem}-{student.replace('/', '_').replace(':', '_')}.safetensors"), seed=seed,
-            same_keys=same_keys, device=device, home=home, report=report,
+            out=out or Path(f"{Path(payload).stem}-{student.replace('/', '_').replace(':', '_')}.safetensors"), seed=seed,
+            same_keys=same_keys, pack=pack, partial=partial, update=update or (), require_signature=require_signature,
+            min_serial=min_serial, device=device, home=home, report=report,
         )  # fmt: skip
     if as_json:
         return print_json("summary", made.to_dict())
@@ -112,6 +123,8 @@ def train(
     ]
     if not made.same_content:
         rows.append(["note", "the images have other bytes than the payload's (--same-keys)"])
+    if made.segments is not None and made.segments[0] < made.segments[1]:
+        rows.append(["note", f"{made.segments[0]} of the payload's {made.segments[1]} segments were whole (--partial)"])
     print_table(rows, title=f"trained on {payload}")
     if made.target_note:
         print(f"target {target}: {made.target_note}", file=sys.stderr)
@@ -125,6 +138,11 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to make.")],
     reference: ReferenceOption = None,
     same_keys: SameKeys = False,
+    pack: PackFile = None,
+    partial: Partial = False,
+    update: Update = None,
+    require_signature: RequireSignature = None,
+    min_serial: MinSerial = 0,
     home: Home = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -133,31 +151,21 @@ def export(
     from plada.console import print_json, reporter
 
     with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.export(payload, to=to, out=out, reference=reference, same_keys=same_keys, home=home, report=report)
+        made = plada.export(
+            payload, to=to, out=out, reference=reference, same_keys=same_keys, pack=pack, partial=partial,
+            update=update or (), require_signature=require_signature, min_serial=min_serial, home=home, report=report,
+        )  # fmt: skip
     if as_json:
         return print_json("summary", {"out": str(made), "to": to})
     print(made)
     return None
 
 
-@app.command(cls=PladaCommand)
-def inspect(payload: PayloadFile, as_json: Json = False) -> None:
-    """Say what a payload holds and where its bytes go."""
-    from plada.console import print_json, print_table
-
-    made = plada.inspect(payload)
-    if as_json:
-        return print_json("summary", made.to_dict())
-    rows = [
-        ["images", f"{made.images} of a reference of {made.reference}"],
-        ["bytes", f"{made.bytes} ({', '.join(f'{name} {size}' for name, size in made.sections.items())}), {8 * made.bytes / made.images:.1f} bits an image"],
-        ["coder", f"{made.coder} ({', '.join(f'{name} {size}' for name, size in made.coders.items())})"],
-        ["reference", f"key id {made.key_id}, content id {made.content_id}"],
-        ["notes", json.dumps(dict(made.notes))],
-        ["classes", ", ".join(f"{name} {count}" for name, count in made.class_counts.items())],
-    ]  # fmt: skip
-    print_table(rows, title=f"{payload}, payload version {made.version}")
-    return None
+app.command(cls=PladaCommand)(inspect)
+app.command(cls=PladaCommand)(diff)
+app.command("apply", cls=PladaCommand)(apply_diff)
+app.command(cls=PladaCommand)(keygen)
+app.command(cls=PladaCommand)(sign)
 
 
 @app.command(cls=PladaCommand)

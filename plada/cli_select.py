@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import plada
-from plada.options import Device, Home, Json, ModelArg, Quiet, RecipeOption, Seed, pairs, percent, seconds
+from plada.options import (
+    ClientHas,
+    Device,
+    Home,
+    Json,
+    ModelArg,
+    PackFile,
+    Progressive,
+    Quiet,
+    RecipeOption,
+    Seed,
+    Segments,
+    Serial,
+    SignWith,
+    pairs,
+    percent,
+    seconds,
+)
 
 if TYPE_CHECKING:
     from plada.selection.selection import SelectionReport
@@ -44,7 +61,6 @@ def select(
         bool,
         typer.Option("--exhaustive", help="Let a teacher that looks at pictures see all, not the candidates alone."),
     ] = False,
-    client_has: Annotated[str, typer.Option(help="What clients decode with: manifest, or pack.")] = "manifest",
     recipe: RecipeOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The payload file. [default: TARGET.plada]")] = None,
     sheet: Annotated[
@@ -66,6 +82,12 @@ def select(
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Leave out near copies of the target's test images.")
     ] = False,
+    client_has: ClientHas = "manifest",
+    pack: PackFile = None,
+    progressive: Progressive = None,
+    segments: Segments = None,
+    sign: SignWith = None,
+    serial: Serial = 0,
     force: Annotated[bool, typer.Option("--force", help="Accept a teacher that is no better than chance.")] = False,
     seed: Seed = 0,
     device: Device = None,
@@ -79,8 +101,8 @@ def select(
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.select(
             index, target=target, budget=budget, keep=keep, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
-            model_args=pairs(model_arg), image_size=image_size, weights=weights, exhaustive=exhaustive,
-            client_has=client_has, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
+            model_args=pairs(model_arg), image_size=image_size, weights=weights, exhaustive=exhaustive, client_has=client_has, pack=pack,
+            progressive=progressive, segments=segments, sign=sign, serial=serial, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
             percentiles=percentiles, histogram=histogram, table=table, exclude=exclude, relabel=relabel,
             drop_leaks=drop_leaks, force=force, seed=seed, device=device, home=home, report=report,
         ).report  # fmt: skip

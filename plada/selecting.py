@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import DataError, RequestError, UnknownName
-from plada.files import home_directory, whole_file
+from plada.files import home_directory, whole_file, write_bytes
+from plada.payload.container import Header
 from plada.payload.payload import Payload
 from plada.progress import Clock, Report, Tracker, silent
 from plada.report.sheets import contact_sheet
+from plada.sending import Sender, sender_for
 from plada.sources.reference import Reference
 from plada.sources.registry import open_target
 from plada.sources.targets import Target
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from plada.labeler.scores import PseudoLabels
     from plada.retrieval.index import Index
     from plada.selection.auto import Auto
-    from plada.selection.prepare import Prepared
     from plada.selection.rules import Chosen
     from plada.selection.selection import Selection
     from plada.teaching import Taught
@@ -49,6 +50,11 @@ def select(
     weights: str | Path | None = None,
     exhaustive: bool = False,
     client_has: str = "manifest",
+    pack: str | Path | None = None,
+    progressive: str | None = None,
+    segments: int | None = None,
+    sign: str | Path | None = None,
+    serial: int = 0,
     recipe: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     sheet: str | Path | None = None,
@@ -74,8 +80,8 @@ def select(
     (logits), `MODULE:FUNCTION`, or several of them, which vote. One that must look at pictures sees the candidates that
     a linear teacher finds, or with `exhaustive` every image. One at chance is refused unless `force`.
 
-    `client_has` says what a client can decode with: the manifest alone, or the pack as well. `recipe` are training
-    options to recommend to clients. The file goes to `out` if given; `sheet` shows the best images of each class,
+    `client_has` (nothing, manifest, pack), `pack`, `progressive` (blocks, layers), `segments` and `sign` say how the file is
+    written (plada.sending); `serial` is its serial number. `recipe` are training options to recommend to clients. The file goes to `out` if given; `sheet` shows the best images of each class,
     `percentiles` images by their score, `histogram` the classes before and after, `table` the rows (Parquet). Keys
     listed in `exclude` are left out; `relabel` is a table of keys and labels that are right. Chosen images that are near
     copies of test images are named in the report; `drop_leaks` takes others instead.
@@ -86,16 +92,18 @@ def select(
         RequestError: an impossible keep rate. ReferenceMismatch: the encoder or images have changed.
     """
     from plada.selection.rules import AUTO, RULES
-    from plada.selection.sizes import check_client
 
     if rule != AUTO and rule not in RULES:
         raise UnknownName("rule", rule, [AUTO, *RULES])
-    check_client(client_has)
     limit, clock, root = parse_size(budget), Clock(), home_directory(home)
     with clock("load"):
         opened = _opened(index, home)
         task = open_target(target, root)
         encoder = opened.encoder(weights, device)
+        sender = sender_for(
+            _header_of(opened), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
+            home=root,
+        )  # fmt: skip
         wanted = _kept(keep, opened.readable)
     with clock("embed"):
         views = _embed(encoder, task, root, report)
@@ -115,7 +123,8 @@ def select(
     with clock("label"):
         labelled = _label(opened, task, taught, views, exhaustive, seed, report)
         labels = _corrected(opened, task, labelled.labels, exclude, relabel)
-    ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, _notes(task, taught, recipe, limit), seed)
+    ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, _notes(task, taught, recipe, limit), seed,
+               sender, serial)  # fmt: skip
     with clock("choose"):
         made = _choose(ask, labels, report)
     with clock("leaks"):
@@ -135,7 +144,7 @@ def select(
 
         rows = make_table(labels, made.chosen, opened.keys(labels.positions[made.chosen.rows]))
         if out is not None:
-            made.payload.save(out)
+            write_bytes(Path(out), sender.encode(made.payload))
         if table is not None:
             _write_table(rows, Path(table))
         title = f"{task.name} from {opened.name}: {made.auto.rule}"
@@ -162,7 +171,11 @@ def select(
         keep_rate=len(made.payload) / len(opened),
         rule=made.auto.rule,
         rule_note=made.auto.note,
-        coder=made.payload.coder(),
+        coder=sender.coder(made.payload),
+        client_has=client_has,
+        progressive=progressive,
+        signed_by=sender.signer.fingerprint.hex() if sender.signer is not None else None,
+        serial=serial,
         teacher=taught.report,
         looked_at=labelled.looked_at,
         tried=made.auto.tried,
@@ -200,7 +213,8 @@ class _Ask:
     keep: int | None
     notes: Mapping[str, Any]
     seed: int
-    prepared: "dict[int, Prepared]" = field(default_factory=dict)
+    sender: Sender
+    serial: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +270,6 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
     from plada.selection.auto import choose_rule
     from plada.selection.prepare import prepare
     from plada.selection.rules import AUTO
-    from plada.selection.sizes import file_bytes
 
     prepared = prepare(
         labels, ask.labelled.vectors, ask.index.mean, ask.views.train, ask.views.validation,
@@ -265,10 +278,10 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
     tracker = Tracker("choose", None, report)
 
     def payload(chosen: "Chosen") -> Payload:
-        return _payload_of(ask.index, ask.task, labels, chosen.rows, ask.notes)
+        return _payload_of(ask.index, ask.task, labels, chosen.rows, ask.notes, ask.serial)
 
     found = choose_rule(
-        labels, prepared.context, prepared.folds, lambda chosen: file_bytes(payload(chosen)),
+        labels, prepared.context, prepared.folds, lambda chosen: ask.sender.size(payload(chosen)),
         budget=ask.budget, least=int((labels.counts() > 0).sum()), keep=ask.keep,
         only=None if ask.rule == AUTO else ask.rule, advance=lambda name: tracker.say(f"trying {name}"),
     )  # fmt: skip
@@ -377,16 +390,28 @@ def _opened(index: "Index | str | Path | None", home: str | Path | None) -> "Ind
     return index if isinstance(index, Index) else open_index(index, home=home)
 
 
-def _payload_of(index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any]) -> Payload:
-    order = np.sort(rows)
+def _header_of(index: "Index") -> Header:
+    """What the payloads of an index have in common."""
+    return Header(len(index), 1, bytes.fromhex(index.info["key_id"])[:8], bytes.fromhex(index.info["content_id"])[:8])
+
+
+def _payload_of(
+    index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any], serial: int
+) -> Payload:
+    """The payload of the images at `rows`, best first."""
+    from plada.selection.selection import shares_of_class
+
+    order, header = np.argsort(rows), _header_of(index)
     return Payload(
-        positions=labels.positions[order],
-        labels=labels.labels[order],
+        positions=labels.positions[rows[order]],
+        labels=labels.labels[rows[order]],
         classes=task.classes,
-        reference=len(index),
-        key_id=bytes.fromhex(index.info["key_id"])[:8],
-        content_id=bytes.fromhex(index.info["content_id"])[:8],
+        reference=header.reference,
+        key_id=header.key_id,
+        content_id=header.content_id,
         notes=notes,
+        serial=serial,
+        rank=np.argsort(np.argsort(shares_of_class(labels.labels[rows]), kind="stable"))[order],
     )
 
 

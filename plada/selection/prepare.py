@@ -40,7 +40,7 @@ def prepare(
     """`vectors` gives embeddings [m, d] of positions, `mean` is the reference's. Rules look at all labelled images of the
     target, validation too: no rule is judged by what it has looked at (plada.selection.folds), and none is sent."""
     known = train.and_more(validation)
-    space = make_space(lambda positions: vectors(positions).astype(np.float32), labels.positions, mean)
+    space = make_space(lambda positions: vectors(positions).astype(np.float32), labels.positions, mean, known.vectors)
     context = Context(
         lambda positions: vectors(positions).astype(np.float32), known.vectors, known.labels, seed, mean, space
     )
