@@ -156,6 +156,7 @@ def measure(course: Course, budget: int, done: Callable[[str], bool]) -> Iterato
             course.prepared.context,
             course.prepared.folds,
             lambda chosen: course.sender(has).size(course.payload(chosen.rows)),  # noqa: B023
+            rough=lambda chosen: course.sender("manifest").size(course.payload(chosen.rows)),
             budget=budget,
             least=int((labels.counts() > 0).sum()),
             forecast=False,
@@ -317,8 +318,8 @@ def main() -> None:
     index = plada.open_index(options.index, home=options.index_home)
     if not pack.exists():
         plada.make_pack(index, out=pack)
-    for spec in options.targets:
-        for seed in range(options.seeds):
+    for seed in range(options.seeds):
+        for spec in options.targets:
             course = None
             for budget in [int(text) for text in options.budgets.split(",")]:
                 name = Path(spec).name

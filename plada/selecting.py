@@ -104,6 +104,8 @@ def select(
             _header_of(opened), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
             home=root,
         )  # fmt: skip
+        # A pack's coder learns while it codes, a second for each size that is asked: a plain one leads the way.
+        cheap = sender_for(_header_of(opened), home=root) if client_has == "pack" and progressive is None else None
         wanted = _kept(keep, opened.readable)
     with clock("embed"):
         views = _embed(encoder, task, root, report)
@@ -124,7 +126,7 @@ def select(
         labelled = _label(opened, task, taught, views, exhaustive, seed, report)
         labels = _corrected(opened, task, labelled.labels, exclude, relabel)
     ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, _notes(task, taught, recipe, limit), seed,
-               sender, serial)  # fmt: skip
+               sender, cheap, serial)  # fmt: skip
     with clock("choose"):
         made = _choose(ask, labels, report)
     with clock("leaks"):
@@ -214,6 +216,7 @@ class _Ask:
     notes: Mapping[str, Any]
     seed: int
     sender: Sender
+    cheap: Sender | None
     serial: int
 
 
@@ -275,7 +278,7 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
         labels, ask.labelled.vectors, ask.index.mean, ask.views.train, ask.views.validation,
         relabel=ask.taught.linear, penalty=ask.taught.penalty, judge=True, seed=ask.seed,
     )  # fmt: skip
-    tracker = Tracker("choose", None, report)
+    tracker, cheap = Tracker("choose", None, report), ask.cheap
 
     def payload(chosen: "Chosen") -> Payload:
         return _payload_of(ask.index, ask.task, labels, chosen.rows, ask.notes, ask.serial)
@@ -283,6 +286,7 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
     found = choose_rule(
         labels, prepared.context, prepared.folds, lambda chosen: ask.sender.size(payload(chosen)),
         budget=ask.budget, least=int((labels.counts() > 0).sum()), keep=ask.keep,
+        rough=None if cheap is None else lambda chosen: cheap.size(payload(chosen)),
         only=None if ask.rule == AUTO else ask.rule, advance=lambda name: tracker.say(f"trying {name}"),
     )  # fmt: skip
     return _Made(found, found.trial.made, payload(found.trial.made))

@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,7 @@ def choose_rule(
     *,
     budget: int,
     least: int,
+    rough: Measure | None = None,
     keep: int | None = None,
     only: str | None = None,
     candidates: Sequence[str] = CANDIDATES,
@@ -101,13 +102,14 @@ def choose_rule(
 
     `measure` gives the bytes of the whole file for a choice among `labels`. The default rule is left only for one that
     leads it by more than DOUBT standard errors of the difference, image by image. `keep` asks for that many images,
-    which must fit; `only` names the one rule that is wanted, which is then judged alone.
+    which must fit; `only` names the one rule that is wanted, which is then judged alone. `rough` is a cheaper measure that
+    is nearly proportional to `measure`: where sizes are dear, only the winner is measured again and again.
 
     Raises:
         BudgetTooSmall: not one label a class fits under any rule. RequestError: `keep` images do not fit.
     """
     names = [only] if only is not None else [default, *(name for name in candidates if name != default)]
-    fill = _Fill(labels, context, measure, budget, least, keep)
+    fill = _Fill(labels, context, measure, rough, budget, least, keep)
     if not folds:
         found = fill(names[0])
         told = f"; rule {names[0]} is what did best on others" if only is None else ""
@@ -122,7 +124,7 @@ def choose_rule(
         began = time.monotonic()
         advance(name)
         try:
-            trials[name] = fill(name)
+            trials[name] = fill.nearly(name)
         except BudgetTooSmall as err:
             refused = err
             continue
@@ -138,11 +140,12 @@ def choose_rule(
         raise refused
     base = tried[0].rule
     winner = max(tried, key=lambda one: one.lead - DOUBT * one.error if one.rule != base else 0.0).rule
-    foreseen, more = _forecast(
-        trials[winner], judged[winner], bench, winner, FORECASTS if forecast and only is None else ()
-    )
+    final = fill(winner, trials[winner].k)
+    tried = [replace(one, keep=final.k, bytes=final.bytes) if one.rule == winner else one for one in tried]
+    shares = FORECASTS if forecast and only is None else ()
+    foreseen, more = _forecast(final, judged[winner], bench, winner, shares)
     note = "" if winner == base else f"{winner} led {base} on the target's own images by more than their noise"
-    return Auto(winner, trials[winner], (*tried, *more), foreseen, note)
+    return Auto(winner, final, (*tried, *more), foreseen, note)
 
 
 class _Bench:
@@ -190,32 +193,56 @@ def _lead(one: Judged, base: Judged) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Fill:
-    """The selection of a rule that fills the budget, or has `keep` images."""
+    """The selection of a rule that fills the budget, or has `keep` images; each rule is prepared once."""
 
     labels: PseudoLabels
     context: Context
     measure: Measure
+    rough: Measure | None
     budget: int
     least: int
     keep: int | None
+    _prepared: dict[str, Choose] = field(default_factory=dict)
 
-    def __call__(self, rule: str) -> Trial[Chosen]:
-        choose = RULES[rule].prepare(self.labels, self.context)
-
-        def make(k: int) -> tuple[Chosen, int]:
-            chosen = choose(k)
-            return chosen, self.measure(chosen)
-
+    def __call__(self, rule: str, guess: int | None = None) -> Trial[Chosen]:
         if self.keep is None:
-            return fill_budget(make, budget=self.budget, least=self.least, most=len(self.labels), classes=self.least)
+            return self._search(rule, self.measure, self.budget, guess)
         keep = min(self.keep, len(self.labels))
-        chosen, size = make(keep)
+        chosen = self._choose(rule)(keep)
+        size = self.measure(chosen)
         if size > self.budget:
             raise RequestError(
                 f"{keep} images need a file of {size} bytes under rule {rule}; the budget is {self.budget}. Give "
                 f"--budget {size}, or a lower --keep"
             )
         return Trial(keep, size, chosen)
+
+    def nearly(self, rule: str) -> Trial[Chosen]:
+        """A selection of about the size, measured once."""
+        if self.keep is not None or self.rough is None:
+            return self(rule)
+        first = self._search(rule, self.rough, self.budget, None)
+        share = self.measure(first.made) / max(first.bytes, 1)
+        if share > 1 and first.k == self.least:
+            return self(rule)
+        nearer = self._search(rule, self.rough, max(int(self.budget / share), first.bytes if share < 1 else 1), first.k)
+        return Trial(nearer.k, round(nearer.bytes * share), nearer.made)
+
+    def _search(self, rule: str, measure: Measure, budget: int, guess: int | None) -> Trial[Chosen]:
+        choose = self._choose(rule)
+
+        def make(k: int) -> tuple[Chosen, int]:
+            chosen = choose(k)
+            return chosen, measure(chosen)
+
+        return fill_budget(
+            make, budget=budget, least=self.least, most=len(self.labels), classes=self.least, guess=guess
+        )
+
+    def _choose(self, rule: str) -> Choose:
+        if rule not in self._prepared:
+            self._prepared[rule] = RULES[rule].prepare(self.labels, self.context)
+        return self._prepared[rule]
 
 
 def _forecast(
