@@ -25,10 +25,10 @@ from plada.selection.rule import F32, I64, Choose, Chosen, Context
 from plada.selection.rules import DEFAULT, RULES
 
 # Promising on eight real targets by validation (docs/selecting.md), the default first.
-CANDIDATES = (DEFAULT, "spread-even", "paper", "high-energy", "random")
+CANDIDATES = (DEFAULT, "herd", "paper", "high-energy", "random")
 DOUBT = 1.64  # standard errors by which another rule must lead the default
 FORECASTS = (0.25, 0.5, 2.0, 4.0)  # of the budget, at which the winner is judged too
-_STUDENT_STEPS = 80
+_STUDENT_STEPS = 40
 _PLATEAU = 0.005  # accuracy that a doubled budget must bring to be worth it
 
 Measure = Callable[[Chosen], int]

@@ -16,12 +16,12 @@ from plada.selection.near import Within, joined
 from plada.selection.quotas import balanced_quotas, weighted_quotas
 from plada.selection.rule import F32, I64, Choose, Chosen, Context, Prepare
 
-ROUNDS = 4  # of correction after the balanced start
+ROUNDS = 3  # of correction after the balanced start
 RATE = 0.7  # exponent by which a class's share follows its lack of answers
 _EASED = 0.2  # of an even share that is added to both counts: few answers say little
 _LEAST = 0.1  # of an even share that every class keeps
 _ALIKE = 1.3  # ratio of numbers of images within which shares are not looked for again: a search tries many near ones
-_STEPS = 40  # of the student's training: near enough to count its answers
+_STEPS = 30  # of the student's training: near enough to count its answers
 
 
 def evened(within_of: Callable[[PseudoLabels, Context], Within]) -> Prepare:
