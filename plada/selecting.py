@@ -1,7 +1,7 @@
 """`plada select` as a Python call: it reads like the method, one call a step."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 I64 = npt.NDArray[np.int64]
 SHEET_COLUMNS = 16
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
+SHARE = 0.05  # of the reference that a teacher which looks at pictures is shown, unless exhaustive
 EMBEDDINGS, TEACHERS = "embeddings", "teachers"  # folders of the home's cache
 
 
@@ -242,31 +243,59 @@ def _embed(encoder: Any, task: Target, root: Path, report: Report) -> "Views":
 def _label(
     index: "Index", task: Target, taught: "Taught", views: "Views", exhaustive: bool, seed: int, report: Report
 ) -> _Labelled:
-    """The pseudo-labels: cheap teachers see every embedding; those that look at pictures see the shortlist."""
-    from plada.labeler.teacher import reference_logits, vote
+    """The pseudo-labels: cheap teachers see every embedding; those that look at pictures see the candidates that a linear
+    teacher finds in one pass, or everything if there is none, or if it is asked for."""
+    from plada.labeler.linear import train_linear
+    from plada.labeler.shortlist import find_shortlist, named
+    from plada.labeler.teacher import VECTORS, reference_logits
     from plada.labeler.teachers import pseudo_label
     from plada.selection.prepare import hold
 
-    classes = len(task.classes)
-    tracker = Tracker("label", index.readable, report)
-    del tracker, exhaustive, views, seed
-    if len(taught.teachers) == 1 and taught.teachers[0].needs == "vectors":
-        only = taught.teachers[0]
-        labels = pseudo_label(index.scan(), lambda vectors: only.logits(vectors), classes=classes)
-    else:
+    classes, tracker = len(task.classes), Tracker("scan", index.readable, report)
+    first = taught.teachers[0]
+    if len(taught.teachers) == 1 and first.needs == VECTORS:
+        labels = pseudo_label(
+            index.scan(), lambda vectors: first.asked(vectors, len(vectors)), classes=classes, advance=tracker.advance
+        )
+        return _Labelled(labels, hold(labels.positions, index.dimension, index.scan, index.vectors), len(labels))
+    shortlist = None
+    if all(teacher.cheap for teacher in taught.teachers):
         positions = np.concatenate([found for found, _ in index.scan()])
-        read = hold(positions, index.dimension, index.scan, index.vectors)
-        parts: dict[int, dict[int, Any]] = {}
-        for number, teacher in enumerate(taught.teachers):
-            for found, logits in reference_logits(teacher, index, positions, read, report):
-                for place, row in zip(found.tolist(), logits, strict=True):
-                    parts.setdefault(place, {})[number] = row
-        whole = np.array(sorted(place for place, rows in parts.items() if len(rows) == len(taught.teachers)))
-        stacked = [np.stack([parts[p][n] for p in whole.tolist()]) for n in range(len(taught.teachers))]
-        joint = stacked[0] if len(stacked) == 1 else vote(stacked, [t.temperature for t in taught.teachers])
-        labels = pseudo_label([(whole, joint)], lambda logits: logits, classes=classes)
-    vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)
-    return _Labelled(labels, vectors, len(labels))
+    else:
+        scout = next((teacher for teacher in taught.teachers if teacher.needs == VECTORS), None)
+        if scout is None:
+            scout, _, _ = train_linear(index, task, views.train, views.validation, seed)
+        shortlist = find_shortlist(
+            index.scan(), scout.logits, classes=classes, images=index.readable, share=1.0 if exhaustive else SHARE,
+            advance=tracker.advance,
+        )  # fmt: skip
+        positions = shortlist.positions
+    read = hold(positions, index.dimension, index.scan, index.vectors)
+    readable, joint = _asked([reference_logits(teacher, index, positions, read, report) for teacher in taught.teachers],
+                             [teacher.temperature for teacher in taught.teachers])  # fmt: skip
+    labels = pseudo_label([(readable, joint)], lambda logits: logits, classes=classes)
+    if shortlist is not None:
+        labels = named(shortlist, readable, labels)
+    return _Labelled(labels, read, len(readable))
+
+
+def _asked(
+    answers: "Sequence[Iterator[tuple[I64, npt.NDArray[np.float32]]]]", heats: Sequence[float]
+) -> tuple[I64, npt.NDArray[np.float32]]:
+    """(positions int64 [n], logits float32 [n, c]) of the images that every teacher could answer for, put to the vote."""
+    from plada.labeler.teacher import vote
+
+    parts = [list(zip(*answer, strict=True)) for answer in answers]
+    places = [np.concatenate(part[0]) if part else np.zeros(0, np.int64) for part in parts]
+    common = places[0]
+    for more in places[1:]:
+        common = np.intersect1d(common, more)
+    if not len(common):
+        raise DataError("teacher: none of the candidates could be read")
+    logits = [
+        np.concatenate(part[1])[np.searchsorted(place, common)] for part, place in zip(parts, places, strict=True)
+    ]
+    return common, logits[0] if len(logits) == 1 else vote(logits, heats)
 
 
 def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:

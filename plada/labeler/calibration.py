@@ -22,7 +22,8 @@ def interval(right: int, images: int, z: float = _Z95) -> tuple[float, float] | 
     share, spread = right / images, z * z / images
     middle = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / images + spread / (4 * images))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # The ends are exact where nothing, or everything, was right; rounding would miss them by a bit.
+    return middle - half if right else 0.0, middle + half if right < images else 1.0
 
 
 def above_chance(right: int, images: int, classes: int, z: float = _Z95) -> bool:
