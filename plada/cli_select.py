@@ -33,7 +33,12 @@ _TRIED = 12  # rules that are shown
 
 
 def select(
-    target: Annotated[str, typer.Option(help="A registered name, or a folder with train/CLASS and test/CLASS.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="A registered name, a folder with train/CLASS and test/CLASS, or classes:cat,dog (names alone)."
+        ),
+    ],
     budget: Annotated[str, typer.Option(help="Size of the whole file: 1MB, 200kB, 2048.")] = "1MB",
     keep: Annotated[
         str | None, typer.Option(help="Share of the reference instead: 1%, 0.01. The budget still holds.")

@@ -18,7 +18,7 @@ from plada.report.sheets import contact_sheet
 from plada.sending import Sender, sender_for
 from plada.sources.reference import Reference
 from plada.sources.registry import open_target
-from plada.sources.targets import Target
+from plada.sources.targets import Nothing, Split, Target
 from plada.units import parse_size
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ I64 = npt.NDArray[np.int64]
 SHEET_COLUMNS = 16
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
 SHARE = 0.05  # of the reference that a teacher which looks at pictures is shown, unless exhaustive
+CLASSES = "classes:"
+BLIND = "spread"  # the rule where no image of the target can be looked at
 EMBEDDINGS, TEACHERS = "embeddings", "teachers"  # folders of the home's cache
 
 
@@ -73,7 +75,8 @@ def select(
 ) -> "Selection":
     """Choose and label reference images for a target, as many as fit into the budget, or the share `keep` ("1%", 0.01).
 
-    `index` is an opened index, its name, or None for the only one there is. `rule` is `auto`, which tries some and takes
+    `index` is an opened index, its name, or None for the only one there is. A target `classes:cat,dog` (or `classes:FILE`) has
+    no images, for teachers that need none. `rule` is `auto`, which tries some and takes
     the one that teaches best, judged on the target's own training and validation images, or a rule's name.
 
     `teacher` is `linear` (on the index's embeddings), `finetune:ARCH` (a network trained on the target; `teacher_weights`,
@@ -99,7 +102,7 @@ def select(
     limit, clock, root = parse_size(budget), Clock(), home_directory(home)
     with clock("load"):
         opened = _opened(index, home)
-        task = open_target(target, root)
+        task = _named_only(target) or open_target(target, root)
         encoder = opened.encoder(weights, device)
         sender = sender_for(
             _header_of(opened), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
@@ -228,6 +231,30 @@ class _Made:
     payload: Payload
 
 
+def _named_only(target: str | Path) -> Target | None:
+    """`classes:cat,dog` or `classes:FILE` (a name a line): a target of which nothing but the names is known; else None.
+
+    Raises:
+        RequestError: fewer than two different names, a file that cannot be read.
+    """
+    text = str(target)
+    if not text.startswith(CLASSES):
+        return None
+    place = Path(text.removeprefix(CLASSES)).expanduser()
+    if place.is_file():
+        from plada.selection.corrections import read_keys
+
+        names, title = read_keys(place), place.stem
+    else:
+        names, title = [name.strip() for name in text.removeprefix(CLASSES).split(",") if name.strip()], "classes"
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise RequestError(
+            f"target {text}: expected two or more different class names, commas between, or a file of them"
+        )
+    nothing = Split(Nothing(text), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    return Target(title, tuple(names), nothing, nothing, None, note="class names alone, no images")
+
+
 def _embed(encoder: Any, task: Target, root: Path, report: Report) -> "Views":
     from plada.labeler.linear import Views, embed_split
 
@@ -316,7 +343,7 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
         labels, prepared.context, prepared.folds, lambda chosen: ask.sender.size(payload(chosen)),
         budget=ask.budget, least=int((labels.counts() > 0).sum()), keep=ask.keep,
         rough=None if cheap is None else lambda chosen: cheap.size(payload(chosen)),
-        only=None if ask.rule == AUTO else ask.rule, advance=lambda name: tracker.say(f"trying {name}"),
+        only=None if ask.rule == AUTO and len(ask.views.train.labels) else BLIND if ask.rule == AUTO else ask.rule, advance=lambda name: tracker.say(f"trying {name}"),
     )  # fmt: skip
     return _Made(found, found.trial.made, payload(found.trial.made))
 

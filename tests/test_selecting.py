@@ -225,3 +225,24 @@ def test_the_table_can_be_read_and_given_back(glyphs: Index, tmp_path: Path) -> 
     changed = select(glyphs, relabel=tmp_path / "all3.parquet")
     assert changed.report.reference_counts["3"] >= len(table)
     assert made.report.reference_counts["3"] < len(table)
+
+
+def test_a_target_of_names_alone(glyphs: Index, tmp_path: Path) -> None:
+    logits = np.zeros((1500, 2), np.float32)
+    logits[np.arange(1500), np.arange(1500) % 2] = 3 + np.arange(1500) / 1500
+    np.save(tmp_path / "t.npy", logits)
+    made = plada.select(
+        glyphs, target="classes:cat,dog", teacher=f"table:{tmp_path / 't.npy'}", budget=300, home=glyphs.home
+    )
+    assert made.report.rule == "spread"
+    assert made.payload.classes == ("cat", "dog")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    again = plada.select(
+        glyphs, target=f"classes:{tmp_path / 'names.txt'}", teacher=f"table:{tmp_path / 't.npy'}", budget=300,
+        home=glyphs.home,
+    )  # fmt: skip
+    assert np.array_equal(made.payload.positions, again.payload.positions)
+    with pytest.raises(DataError, match="has no training images"):
+        plada.select(glyphs, target="classes:cat,dog", budget=300, home=glyphs.home)
+    with pytest.raises(RequestError, match="two or more different class names"):
+        plada.select(glyphs, target="classes:cat,cat", budget=300, home=glyphs.home)

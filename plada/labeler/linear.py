@@ -109,6 +109,11 @@ def check_every_class(target: Target, train: Embedded) -> None:
     Raises:
         DataError: a class without a readable training image.
     """
+    if not len(train.labels):
+        raise DataError(
+            f"target {target.name}: has no training images, and this teacher learns from them. Take --teacher zeroshot, or "
+            "a target with images"
+        )
     missing = np.flatnonzero(np.bincount(train.labels, minlength=len(target.classes)) == 0)
     if len(missing):
         raise DataError(
