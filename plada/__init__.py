@@ -38,7 +38,7 @@ _WHERE = {
     "open_images": "plada.api",
     "read_payload": "plada.reading",
     "search": "plada.searching",
-    "select": "plada.api",
+    "select": "plada.selecting",
     "sign": "plada.signing",
     "train": "plada.api",
     "verify": "plada.verifying",
@@ -46,7 +46,7 @@ _WHERE = {
 }
 
 if TYPE_CHECKING:
-    from plada.api import datasets, export, open_images, select, train
+    from plada.api import datasets, export, open_images, train
     from plada.checking import check_index
     from plada.demonstration import demo
     from plada.diagnosis import doctor
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from plada.reading import read_payload
     from plada.retrieval.index import Index, open_index
     from plada.searching import make_ann, search
+    from plada.selecting import select
     from plada.sending import encoded_size, write_payload
     from plada.signing import keygen, sign
     from plada.updating import apply_diff, diff

@@ -11,9 +11,9 @@ import plada
 from plada.cli_index import index
 from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
 from plada.cli_search import search
+from plada.cli_select import select
 from plada.errors import ReferenceMismatch
 from plada.options import (
-    ClientHas,
     Device,
     Home,
     ImageSize,
@@ -25,16 +25,12 @@ from plada.options import (
     PayloadFile,
     PladaCommand,
     Pretrained,
-    Progressive,
     Quiet,
     RecipeOption,
     ReferenceOption,
     RequireSignature,
     SameKeys,
     Seed,
-    Segments,
-    Serial,
-    SignWith,
     Update,
     Weights,
     pairs,
@@ -76,78 +72,7 @@ def install_pack(
     return None
 
 
-@app.command(cls=PladaCommand)
-def select(
-    target: Annotated[str, typer.Option(help="A registered name, or a folder with train/CLASS and test/CLASS.")],
-    budget: Annotated[str, typer.Option(help="Size of the whole file: 1MB, 200kB, 2048.")] = "1MB",
-    index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
-    rule: Annotated[str, typer.Option(help="How images are chosen; an unknown name lists them all.")] = "nearest-sure",
-    teacher: Annotated[str, typer.Option(help="linear (on the index's embeddings) or finetune:ARCH.")] = "linear",
-    teacher_weights: Annotated[
-        Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Where the index's encoder weights lie now, if they have moved.")
-    ] = None,
-    recipe: RecipeOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The payload file. [default: TARGET.plada]")] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Write a contact sheet (PNG) of the best images of each class.")
-    ] = None,
-    table: Annotated[
-        Path | None, typer.Option(help="Write the selection as Parquet: position, key, label, score, class_rank.")
-    ] = None,
-    drop_leaks: Annotated[
-        bool, typer.Option("--drop-leaks", help="Leave out near copies of the target's test images.")
-    ] = False,
-    client_has: ClientHas = "manifest",
-    pack: PackFile = None,
-    progressive: Progressive = None,
-    segments: Segments = None,
-    sign: SignWith = None,
-    serial: Serial = 0,
-    seed: Seed = 0,
-    device: Device = None,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Choose and label reference images for a target, as many as fit into the budget."""
-    from plada.console import print_json, print_table, reporter
-    from plada.leaking import in_words
-
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.select(
-            index, target=target, budget=budget, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
-            weights=weights, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
-            table=table, drop_leaks=drop_leaks, client_has=client_has, pack=pack, progressive=progressive,
-            segments=segments, sign=sign, serial=serial, seed=seed, device=device, home=home, report=report,
-        ).report  # fmt: skip
-    if as_json:
-        return print_json("summary", made.to_dict())
-    counts = sorted(made.class_counts.values())
-    rows = [
-        ["payload", f"{made.payload}: {made.bytes} of {made.budget} bytes, coder {made.coder}"],
-        ["images", f"{made.images} ({made.keep_rate:.2%} of the reference), rule {made.rule}"],
-        ["classes", f"{made.classes}, {counts[0]} to {counts[-1]} images each"],
-        ["teacher", f"{made.teacher.kind}: test {percent(made.teacher.accuracy)}, validation {percent(made.teacher.validation_accuracy)}"],
-        ["linear student", f"validation {percent(made.tried[0].validation_accuracy)}"],
-        ["seconds", seconds(made.seconds)],
-    ]  # fmt: skip
-    print_table(rows, title=f"selection for {target}")
-    if made.target_note:
-        print(f"target {target}: {made.target_note}", file=sys.stderr)
-    if made.leaks:
-        print(f"warning: {in_words(made.leaks)}; --drop-leaks leaves them out", file=sys.stderr)
-    if made.leaks_note:
-        print(f"not checked for copies of test images: {made.leaks_note}", file=sys.stderr)
-    if made.leaks_dropped:
-        print(f"left out: {in_words(made.leaks_dropped)}", file=sys.stderr)
-    if made.left_out:
-        print(f"{made.left_out} images of the target could not be read and were left out", file=sys.stderr)
-    if made.empty_classes:
-        print(f"no image of the reference was taken for: {', '.join(made.empty_classes)}", file=sys.stderr)
-    return None
+app.command(cls=PladaCommand)(select)
 
 
 @app.command(cls=PladaCommand)
@@ -420,11 +345,6 @@ def _show_leaks(found: "LeakReport") -> None:
         print(f"not compared, unreadable: {found.unreadable} test images, {found.unread} candidates", file=sys.stderr)
     if found.note:
         print(f"without neighbours by embedding: {found.note}", file=sys.stderr)
-
-
-def _plain_target(target: str) -> str:
-    """What a payload is called where nobody says: a registered name without its options, the last part of a path."""
-    return target.partition(":")[0] if "/" not in target else Path(target).name
 
 
 def main() -> None:

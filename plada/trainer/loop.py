@@ -1,6 +1,7 @@
 """The training loop: AdamW, warm-up and cosine, optional averaged weights; one page, for teachers and students alike."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +27,11 @@ def fit(
     device: str | None = None,
     stage: str = "train",
     report: Report = silent,
+    enough: "Callable[[torch.nn.Module], bool] | None" = None,
 ) -> None:
     """Train `network.module` in place; it ends in eval mode.
+
+    `enough` is shown what the network would be, after each epoch, in eval mode, and ends the training by answering True.
 
     The images are recipe.supersample times the size that the network sees. The caller seeds the module's own initial
     weights; `seed` decides order and augmentation, so that on a CPU the same inputs give the same weights.
@@ -73,6 +77,14 @@ def fit(
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RequestError(f"training: the loss is {value} after {tracker.done} images. Lower the learning rate")
+        if enough is not None:
+            shown: Any = averaged.module if averaged is not None else module
+            stop = enough(shown.eval())
+            shown.train()
+            if network.trained:
+                freeze_batch_norm(shown)
+            if stop:
+                break
     if averaged is not None:
         module.load_state_dict(averaged.module.state_dict())
     module.eval()
