@@ -23,7 +23,8 @@ _WHERE = {
     "datasets": "plada.api",
     "demo": "plada.demonstration",
     "doctor": "plada.diagnosis",
-    "export": "plada.api",
+    "evaluate": "plada.predicting",
+    "export": "plada.training",
     "forecast": "plada.indexing",
     "index": "plada.indexing",
     "inspect": "plada.api",
@@ -32,15 +33,16 @@ _WHERE = {
     "make_pack": "plada.packing",
     "open_index": "plada.retrieval.index",
     "open_images": "plada.api",
+    "predict": "plada.predicting",
     "read_payload": "plada.payload.payload",
     "search": "plada.searching",
     "select": "plada.api",
-    "train": "plada.api",
+    "train": "plada.training",
     "verify": "plada.verifying",
 }
 
 if TYPE_CHECKING:
-    from plada.api import datasets, export, inspect, open_images, select, train
+    from plada.api import datasets, inspect, open_images, select
     from plada.checking import check_index
     from plada.demonstration import demo
     from plada.diagnosis import doctor
@@ -48,8 +50,10 @@ if TYPE_CHECKING:
     from plada.indexing import forecast, index
     from plada.packing import install_pack, make_pack
     from plada.payload.payload import Payload, read_payload
+    from plada.predicting import evaluate, predict
     from plada.retrieval.index import Index, open_index
     from plada.searching import make_ann, search
+    from plada.training import export, train
     from plada.verifying import verify
 
 __all__ = [
@@ -60,6 +64,7 @@ __all__ = [
     "datasets",
     "demo",
     "doctor",
+    "evaluate",
     "export",
     "forecast",
     "index",
@@ -69,6 +74,7 @@ __all__ = [
     "make_pack",
     "open_images",
     "open_index",
+    "predict",
     "read_payload",
     "search",
     "select",

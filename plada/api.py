@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plada.errors import RequestError, UnknownName
-from plada.extras import require
+from plada.errors import UnknownName
 from plada.files import home_directory, whole_file
 from plada.payload.inspect import PayloadSummary, inspect_payload
-from plada.payload.payload import Payload, read_payload
+from plada.payload.payload import Payload
 from plada.progress import Clock, Report, silent
 from plada.report.sheets import contact_sheet
 from plada.sources.datasets import DatasetSummary, list_datasets
-from plada.sources.reference import Reference, check_identity, find_reference, open_reference, plain_name
+from plada.sources.reference import Reference, open_reference, plain_name
 from plada.sources.registry import open_source, open_target
 from plada.sources.targets import Target
-from plada.trainer.export import EXPORTS
-from plada.trainer.student import TrainingSummary
+from plada.training import export, train
 from plada.units import parse_size
 
 if TYPE_CHECKING:
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from plada.labeler.scores import PseudoLabels
     from plada.retrieval.index import Index
     from plada.selection.selection import Selection
+
+__all__ = ["datasets", "export", "inspect", "open_images", "select", "train", "write_sheet"]
 
 SHEET_COLUMNS = 16
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
@@ -150,111 +150,6 @@ def select(
     return Selection(rows, payload, summary)
 
 
-def train(
-    payload: Payload | str | Path,
-    *,
-    reference: str | Path | None = None,
-    student: str = "resnet18",
-    weights: str | Path | None = None,
-    pretrained: bool = False,
-    model_args: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
-    recipe: Mapping[str, Any] | None = None,
-    target: str | Path | None = None,
-    out: str | Path | None = None,
-    seed: int = 0,
-    same_keys: bool = False,
-    device: str | None = None,
-    home: str | Path | None = None,
-    report: Report = silent,
-) -> TrainingSummary:
-    """Train a student on the images and labels of a payload, and test it on `target` if one is named.
-
-    `reference` is the client's own copy (a name or a path); without one, a collection known here that fits. `student`
-    is `small_cnn` or any timm network, from nothing unless `weights` (safetensors) or `pretrained` is given. Options
-    in `recipe` win over the payload's, which win over the network's defaults. The model goes to `out` if given.
-
-    Raises:
-        PayloadError: the payload is bad. ReferenceMismatch: it labels other images. UnknownName: no such student.
-    """
-    from plada.networks import build_network, seed_everything
-    from plada.trainer.data import labelled_images
-    from plada.trainer.loop import fit
-    from plada.trainer.recipe import default_recipe
-    from plada.trainer.student import Student, check_classes, evaluate, view_of
-
-    clock, root = Clock(), home_directory(home)
-    read = payload if isinstance(payload, Payload) else read_payload(payload)
-    require("torch", extra="client", purpose="training")  # said before a million images are hashed
-    followed = (
-        default_recipe(student, trained=bool(weights or pretrained)).changed(_recommended(read)).changed(recipe or {})
-    )
-    with clock("load"):
-        task = open_target(target, root) if target is not None else None
-        if task is not None:
-            check_classes(read.classes, task.classes, task.name)
-        images = _reference_of(read, reference, root, same_keys, report)
-        seed_everything(seed)
-        network = build_network(
-            student,
-            classes=len(read.classes),
-            weights=Path(weights) if weights else None,
-            pretrained=pretrained,
-            model_args=model_args,
-            image_size=image_size or followed.image_size or None,
-        )
-    with clock("read"):
-        view = view_of(network, supersample=followed.supersample)
-        labelled = labelled_images(
-            images.read, read.positions, read.labels, view, where=images.collection.location, report=report
-        )
-    with clock("train"):
-        fit(network, labelled, recipe=followed, seed=seed, device=device, report=report)
-    trained = Student(network, read.classes, followed)
-    with clock("test"):
-        split = task.test if task is not None else None
-        accuracy = evaluate(network, split, stage="test", device=device, report=report) if split is not None else None
-    if out is not None:
-        trained.save(Path(out))
-    return TrainingSummary(
-        student=student,
-        images=labelled.used(),
-        classes=len(read.classes),
-        epochs=followed.epochs,
-        seed=seed,
-        target=task.name if task is not None else None,
-        accuracy=accuracy,
-        target_note=task.note if task is not None else "",
-        model=str(out) if out is not None else None,
-        reference=images.collection.location,
-        same_content=images.manifest.content_id[:8] == read.content_id,
-        seconds=clock.seconds,
-    )
-
-
-def export(
-    payload: Payload | str | Path,
-    *,
-    to: str,
-    out: str | Path,
-    reference: str | Path | None = None,
-    same_keys: bool = False,
-    home: str | Path | None = None,
-    report: Report = silent,
-) -> Path:
-    """Hand the labelled set to another framework: `to` is csv, parquet (tables of keys and labels) or folder.
-
-    Raises:
-        UnknownName: no such form. RequestError: `out` cannot be made. Others as `train` raises.
-    """
-    if to not in EXPORTS:
-        raise UnknownName("export form", to, EXPORTS)
-    read = payload if isinstance(payload, Payload) else read_payload(payload)
-    images = _reference_of(read, reference, home_directory(home), same_keys, report)
-    EXPORTS[to](read, images, Path(out), report)
-    return Path(out)
-
-
 def inspect(payload: str | Path) -> PayloadSummary:
     """What a payload file holds and where its bytes go."""
     return inspect_payload(payload)
@@ -323,11 +218,6 @@ def _notes(task: Target, taught: "TeacherReport", recipe: Mapping[str, Any] | No
     return notes
 
 
-def _recommended(payload: Payload) -> Mapping[str, Any]:
-    advice = payload.notes.get("recipe", {})
-    return advice if isinstance(advice, dict) else {}
-
-
 def _judge(index: "Index", payload: Payload, validation: "Embedded", seed: int) -> float | None:
     """What a linear student of this selection reaches on the target's validation images."""
     from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head
@@ -342,21 +232,6 @@ def _judge(index: "Index", payload: Payload, validation: "Embedded", seed: int) 
         vectors, payload.labels[rows], classes=len(payload.classes), mean=index.mean, penalty=STUDENT_PENALTY
     )
     return accuracy(head.logits(validation.vectors), validation.labels)
-
-
-def _reference_of(
-    payload: Payload, reference: str | Path | None, home: Path, same_keys: bool, report: Report
-) -> Reference:
-    """The client's copy of the reference, after its identity was compared with the payload's."""
-    spec = reference if reference is not None else find_reference(payload.key_id, home)
-    if spec is None:
-        raise RequestError(
-            f"no collection known here has the payload's key id {payload.key_id.hex()}. Say where its "
-            f"{payload.reference} images are: --reference NAME or PATH"
-        )
-    found = open_images(spec, home=home, report=report)
-    check_identity(found, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=same_keys)
-    return found
 
 
 def _write_table(table: Any, path: Path) -> None:

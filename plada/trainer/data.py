@@ -29,7 +29,8 @@ class Images(Protocol):
         ...
 
     def batches(self, order: Iterable[I64]) -> Iterator[tuple[Pixels, I64]]:
-        """(pixels [m, size, size, 3], labels [m]) for each array of rows, in order; unreadable images are left out."""
+        """(pixels [m, size, size, 3], labels [m]) for each array of rows, in order; unreadable images are left out, all of
+        them perhaps."""
         ...
 
 
@@ -89,8 +90,11 @@ class Streamed:
         seen = [
             (pixels, row) for future, row in zip(futures, rows, strict=True) if (pixels := future.result()) is not None
         ]
-        if seen:
-            yield np.stack([pixels for pixels, _ in seen]), self.labels[[row for _, row in seen]]
+        # A batch of which nothing can be read comes empty: batches are counted.
+        pixels = np.zeros((len(seen), self.view.size, self.view.size, 3), np.uint8)
+        for place, (image, _) in enumerate(seen):
+            pixels[place] = image
+        yield pixels, self.labels[[row for _, row in seen]]
 
 
 def labelled_images(
