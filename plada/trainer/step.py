@@ -48,13 +48,11 @@ class Step:
         self.ranks, self.tracker = ranks, tracker
         self.model = ranks.together(state.module, where)
 
-    def __call__(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> "torch.Tensor | None":
-        """The loss, on the device; None where no image of the batch could be read."""
+    def __call__(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> "torch.Tensor":
+        """The loss, on the device; a batch of which nothing could be read is a step without gradients."""
         import torch
 
         state = self.state
-        if not len(labels) and self.ranks.size == 1:
-            return None
         while True:
             drawn = state.generator.get_state(), torch.get_rng_state()
             try:
@@ -79,7 +77,7 @@ class Step:
         from torch.nn import functional
 
         count = self.ranks.total(len(labels), self.where)
-        if not len(labels):  # the others wait for this process's gradients: those of a black image that does not count
+        if not len(labels):  # other processes wait for this one's gradients: those of a black image that does not count
             pixels, labels = np.zeros((1, *pixels.shape[1:]), np.uint8), np.zeros(1, np.int64)
             weight: Any = 0.0
         else:

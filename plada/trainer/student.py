@@ -64,7 +64,8 @@ def save_model(path: Path, state: "Mapping[str, torch.Tensor]", card: Mapping[st
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     text = json.dumps({**card, "versions": versions()}, sort_keys=True)
     with whole_file(path) as part:
-        safetensors.torch.save_file(stored, part, metadata={_CARD: text, "format": "pt"})
+        # One entry alone: safetensors writes several in a random order.
+        safetensors.torch.save_file(stored, part, metadata={_CARD: text})
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -20,10 +20,9 @@ class Watch:
         self.state, self.keeper, self.log, self.images = state, keeper, log, images_a_step
         self.losses: list[tuple[int, torch.Tensor]] = []
 
-    def add(self, loss: "torch.Tensor | None") -> None:
+    def add(self, loss: "torch.Tensor") -> None:
         """Take note of the loss of the step that is not counted yet."""
-        if loss is not None:
-            self.losses.append((self.state.step + 1, loss))
+        self.losses.append((self.state.step + 1, loss))
         if len(self.losses) >= _LOOK:
             self.look()
 
