@@ -4,6 +4,7 @@ The file is torch's own (zip of tensors) and is read with weights_only: no code 
 to, and another run does not go on from it.
 """
 
+import json
 import os
 import signal
 import threading
@@ -72,7 +73,7 @@ class Keeper:
             parts = {name: getattr(state, name) for name in ("module", "optimiser", "schedule", "averaged")}
             stored = {
                 "plada": _FORMAT,
-                "run": dict(self.run),
+                "run": json.loads(json.dumps(self.run)),
                 "processes": self.ranks.size,
                 "generators": generators,
                 "parts": {name: part.state_dict() for name, part in parts.items() if part is not None},
@@ -141,7 +142,7 @@ def refuse_another_run(path: Path, mine: Mapping[str, Any], there: Mapping[str, 
     Raises:
         RequestError: names what differs.
     """
-    if found := differences(mine, there):
+    if found := differences(json.loads(json.dumps(mine)), there):
         raise RequestError(
             f"{path}: holds another run: {'; '.join(found[:4])}{' and more' if len(found) > 4 else ''}. Name another --out, "
             "or replace it with --restart"
