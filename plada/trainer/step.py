@@ -100,7 +100,7 @@ class Step:
 
             loss = loss_to(answers) if share == 1 else share * loss_to(answers) + (1 - share) * loss_to(others)
             loss = loss * weight
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total = total + loss.detach()
         return torch.as_tensor(total)
 

@@ -18,7 +18,7 @@ import plada
 from plada.cli import app
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.payload.payload import Payload
-from plada.trainer.student import payload_digest, read_card
+from plada.trainer.student import TrainingSummary, payload_digest, read_card
 
 QUICK = {"epochs": 2, "batch_size": 8}
 
@@ -172,7 +172,7 @@ def test_a_linear_student_on_the_clients_own_index(glyph_home: Path, tmp_path: P
     selection = plada.select("glyphs", target="digits", budget=400, home=glyph_home)
     out = tmp_path / "l.safetensors"
 
-    def again(**more: object) -> plada.trainer.student.TrainingSummary:  # type: ignore[name-defined]
+    def again(**more: object) -> TrainingSummary:
         return plada.train(selection.payload, student="linear", target="digits", out=out, home=glyph_home, **more)  # type: ignore[arg-type]
 
     made = again(reference="glyphs:count=1500")
@@ -230,7 +230,7 @@ def test_missing_and_changed_images_are_named_or_left_out(student: str, sent: Pa
     (gone, changed), _ = lose(pictures, sent)
     asked = {"encoder": "gradients"} if student == "linear" else {"recipe": QUICK}
 
-    def train(**more: object) -> plada.trainer.student.TrainingSummary:  # type: ignore[name-defined]
+    def train(**more: object) -> TrainingSummary:
         return plada.train(sent, reference=pictures, student=student, **asked, **more)  # type: ignore[arg-type]
 
     with pytest.raises(ReferenceMismatch) as refused:
@@ -284,7 +284,7 @@ def test_nothing_left(sent: Payload, pictures: Path) -> None:
 def test_an_output_that_holds_another_run(sent: Payload, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
 
-    def train(**more: object) -> plada.trainer.student.TrainingSummary:  # type: ignore[name-defined]
+    def train(**more: object) -> TrainingSummary:
         asked = {"recipe": QUICK, "student": "small_cnn", **more}
         return plada.train(sent, reference=pictures, out=out, **asked)  # type: ignore[arg-type]
 

@@ -27,8 +27,8 @@ def drawn(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_the_interval_is_wilsons(right: int, images: int, low: float, high: float) -> None:
-    assert wilson(right, images) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
-    assert wilson(images - right, images) == (pytest.approx(1 - high, abs=5e-5), pytest.approx(1 - low, abs=5e-5))
+    assert list(wilson(right, images)) == pytest.approx([low, high], abs=5e-5)
+    assert list(wilson(images - right, images)) == pytest.approx([1 - high, 1 - low], abs=5e-5)
 
 
 def test_an_interval_of_nothing_says_nothing() -> None:
@@ -88,9 +88,7 @@ def test_the_picture_of_the_confusions(tmp_path: Path, classes: int) -> None:
     counts[0, -1] += 5
     path = confusion_picture(names, counts.tolist(), tmp_path / "c.png", title="t")
     with Image.open(path) as picture:
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
+        colours = {tuple(colour) for colour in np.unique(np.asarray(picture).reshape(-1, 3), axis=0).tolist()}
         assert max(picture.size) < 1600
     assert (0, 104, 55) in colours, "all right is the full green"
-    assert classes == 1 or any(red > green + 40 for red, green, _ in colours if isinstance(red, int)), (
-        "the wrong is red"
-    )
+    assert classes == 1 or any(red > green + 40 for red, green, _ in colours), "the wrong is red"
