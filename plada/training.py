@@ -193,7 +193,13 @@ def _train_network(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report,
         view = view_of(network, supersample=recipe.supersample)
         try:
             labelled = labelled_images(
-                chosen.read, payload.positions, payload.labels, view, where=chosen.location, report=report
+                chosen.read,
+                payload.positions,
+                payload.labels,
+                view,
+                where=chosen.location,
+                report=report,
+                cache=asked.home / "cache",
             )
         except DataError:
             chosen.settle()  # if that is why, it says more
