@@ -372,7 +372,7 @@ def torchrun(count: int, *command: str | Path) -> None:
     finally:
         for process in running:
             process.kill()
-    assert [process.returncode for process in running] == [0] * count
+    assert [process.returncode for process in running] == [0] * count, outputs
     assert not any(outputs[1:]), "only the first process speaks"
 
 
@@ -445,3 +445,15 @@ def plain_case(ranks: Any) -> Network:
     else:
         fit(made, Losing(pixels, labels), recipe=off, seed=0, device="cpu", ranks=ranks)
     return made
+
+
+def test_the_command_under_torchrun_writes_and_speaks_once(pictures: Path, tmp_path: Path) -> None:
+    manifest = plada.open_images(pictures, home=tmp_path / "other").manifest
+    positions = np.arange(12)
+    plada.Payload(positions, positions % 2, ("a", "b"), 24, manifest.key_id, manifest.content_id).save(tmp_path / "x")
+    options = ["--student", "small_cnn", "--device", "cpu", "--recipe", "epochs=2", "-o", str(tmp_path / "m")]
+    torchrun(2, "-m", "plada", "train", tmp_path / "x", "--reference", pictures, *options)
+    from plada.trainer.student import read_card
+
+    assert read_card(tmp_path / "m")["run"]["images"] == 12
+    assert [path.name for path in tmp_path.glob("m*")] == ["m"]
