@@ -212,6 +212,8 @@ def _train_network(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report,
         keeper = Keeper(path, run, seconds=asked.checkpoint_seconds, ranks=ranks)
         if asked.restart:
             keeper.discard()
+            if ranks.first:  # so that the run, if it is stopped, goes on without --restart
+                asked.out.unlink(missing_ok=True)
     with clock("train"):
         fit(
             network,

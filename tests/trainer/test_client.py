@@ -308,6 +308,34 @@ def test_an_output_that_holds_another_run(sent: Payload, pictures: Path, tmp_pat
     assert [path.name for path in tmp_path.glob("m.*")] == ["m.safetensors"], "no checkpoint is left"
 
 
+def test_a_run_begun_anew_and_stopped_goes_on_without_restart(
+    sent: Payload, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import plada.trainer.loop as loop
+
+    out = tmp_path / "m"
+
+    def train(**more: object) -> TrainingSummary:
+        return plada.train(sent, reference=pictures, out=out, student="small_cnn", recipe=QUICK, **more)  # type: ignore[arg-type]
+
+    train()
+    drawn, whole = loop.draw_order, out.read_bytes()
+
+    def stops(state: object, images: int) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        return drawn(state, images)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "draw_order", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train(seed=1, restart=True)
+    assert sorted(path.name for path in tmp_path.glob("m*")) == ["m.checkpoint"]
+    monkeypatch.setattr(loop, "draw_order", drawn)
+    with pytest.raises(RequestError, match=r"m\.checkpoint: holds another run: seed is 1 there, 0 here"):
+        train()
+    assert not train(seed=1).finished_before
+    assert out.read_bytes() != whole
+
+
 def test_a_weights_file_that_is_another_one_is_another_run(
     sent: Payload, pictures: Path, model: Path, tmp_path: Path
 ) -> None:
