@@ -308,6 +308,15 @@ def test_an_output_that_holds_another_run(sent: Payload, pictures: Path, tmp_pat
     assert [path.name for path in tmp_path.glob("m.*")] == ["m.safetensors"], "no checkpoint is left"
 
 
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [("efficentnet_b0", "efficientnet_b0"), ("mobilnetv2_100", "mobilenetv2_100"), ("resnet_18", "resnet18")],
+)
+def test_a_student_that_timm_does_not_have(sent: Payload, pictures: Path, asked: str, meant: str) -> None:
+    with pytest.raises(UnknownName, match=f"unknown network '{asked}'; did you mean '{meant}'"):
+        plada.train(sent, reference=pictures, student=asked)
+
+
 def test_a_run_begun_anew_and_stopped_goes_on_without_restart(
     sent: Payload, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
