@@ -157,6 +157,27 @@ def test_training_tells_what_the_student_is_worth(
         plada.train(sent, reference=pictures, student="small_cnn", confusion=tmp_path / "c.png")
 
 
+def test_a_log_by_the_command(sent: Payload, pictures: Path, tmp_path: Path) -> None:
+    sent.save(tmp_path / "x.plada")
+    arguments = [
+        "train",
+        tmp_path / "x.plada",
+        "--reference",
+        pictures,
+        "--student",
+        "small_cnn",
+        "--recipe",
+        "epochs=3",
+    ]
+    arguments += ["--log", tmp_path / "loss.csv", "-o", tmp_path / "m"]
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    head, row = (tmp_path / "loss.csv").read_text().splitlines()
+    assert head == "step,epoch,loss,learning_rate"
+    assert row.split(",")[0] == "3"
+    assert 0 < float(row.split(",")[2]) < 10
+
+
 def test_predict_on_the_command_line(model: Path, pictures: Path) -> None:
     done = CliRunner().invoke(app, ["predict", str(pictures / "n0"), "--model", str(model), "--top", "1"])
     assert done.exit_code == 0, done.output
