@@ -29,22 +29,24 @@ HEADLINES = (
 )  # fmt: skip
 
 
-def network_of(data: Path, device: str) -> Network:
+def network_of(data: Path, device: str, batches: tuple[int, ...] = ()) -> Network:
     """What is embedded with: mobilenetv2_100 at 96 pixels on a CPU, on a GPU a ViT-B/32 with random weights."""
     if device.startswith("cuda"):
-        return Network(encoder=indexing_peer.MODEL, device=device, batches=(64, 256, 1024))
+        return Network(encoder=indexing_peer.MODEL, device=device, batches=batches or (64, 256, 1024))
     return Network(
         encoder="timm:mobilenetv2_100",
         weights=data / "weights" / "mobilenetv2_100.safetensors",
         model_args={"pad_type": "same"},
         image_size=96,
         device=device,
+        batches=batches or (8, 16, 32, 64),
     )
 
 
 def rate_part(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     tars = some_tars(options.data / "reference-tars", options.images, folder / "tars")
-    network = network_of(options.data, options.device)
+    batches = tuple(int(n) for n in options.batches.split(",")) if options.batches else ()
+    network = network_of(options.data, options.device, batches)
     return indexing_rate.measure(network, tars, folder, rounds=options.rounds, seconds=options.seconds)
 
 
@@ -192,6 +194,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each forward measurement and batch size")
+    parser.add_argument(
+        "--batches", help="sizes that the forward pass is tried with, comma-separated [default: 8 to 64]"
+    )
     parser.add_argument("--images", type=int, default=40_000, help="of the rate")
     parser.add_argument("--peer-images", type=int, default=1024)
     parser.add_argument("--kills", type=int, default=20)

@@ -19,57 +19,72 @@ _WHERE = {
     "Index": "plada.retrieval.index",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
+    "apply_diff": "plada.updating",
     "check_index": "plada.checking",
     "datasets": "plada.api",
     "demo": "plada.demonstration",
+    "diff": "plada.updating",
     "doctor": "plada.diagnosis",
+    "encoded_size": "plada.sending",
     "evaluate": "plada.predicting",
     "export": "plada.training",
     "forecast": "plada.indexing",
     "index": "plada.indexing",
-    "inspect": "plada.api",
+    "inspect": "plada.inspecting",
     "install_pack": "plada.packing",
+    "keygen": "plada.signing",
     "make_ann": "plada.searching",
     "make_pack": "plada.packing",
     "open_index": "plada.retrieval.index",
     "open_images": "plada.api",
     "predict": "plada.predicting",
-    "read_payload": "plada.payload.payload",
+    "read_payload": "plada.reading",
     "search": "plada.searching",
     "select": "plada.api",
+    "sign": "plada.signing",
     "train": "plada.training",
     "verify": "plada.verifying",
+    "write_payload": "plada.sending",
 }
 
 if TYPE_CHECKING:
-    from plada.api import datasets, inspect, open_images, select
+    from plada.api import datasets, open_images, select
     from plada.checking import check_index
     from plada.demonstration import demo
     from plada.diagnosis import doctor
     from plada.errors import PladaError
     from plada.indexing import forecast, index
+    from plada.inspecting import inspect
     from plada.packing import install_pack, make_pack
-    from plada.payload.payload import Payload, read_payload
+    from plada.payload.payload import Payload
     from plada.predicting import evaluate, predict
+    from plada.reading import read_payload
     from plada.retrieval.index import Index, open_index
     from plada.searching import make_ann, search
+    from plada.sending import encoded_size, write_payload
+    from plada.signing import keygen, sign
     from plada.training import export, train
+    from plada.updating import apply_diff, diff
     from plada.verifying import verify
 
 __all__ = [
     "Index",
     "Payload",
     "PladaError",
+    "apply_diff",
     "check_index",
     "datasets",
     "demo",
+    "diff",
     "doctor",
+    "encoded_size",
     "evaluate",
     "export",
     "forecast",
     "index",
     "inspect",
     "install_pack",
+    "keygen",
     "make_ann",
     "make_pack",
     "open_images",
@@ -78,8 +93,10 @@ __all__ = [
     "read_payload",
     "search",
     "select",
+    "sign",
     "train",
     "verify",
+    "write_payload",
 ]
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plada.errors import UnknownName
-from plada.files import home_directory, whole_file
-from plada.payload.inspect import PayloadSummary, inspect_payload
+from plada.files import home_directory, whole_file, write_bytes
+from plada.payload.container import Header
 from plada.payload.payload import Payload
 from plada.progress import Clock, Report, silent
 from plada.report.sheets import contact_sheet
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from plada.retrieval.index import Index
     from plada.selection.selection import Selection
 
-__all__ = ["datasets", "export", "inspect", "open_images", "select", "train", "write_sheet"]
+__all__ = ["datasets", "export", "open_images", "select", "train", "write_sheet"]
 
 SHEET_COLUMNS = 16
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
@@ -50,6 +50,12 @@ def select(
     sheet: str | Path | None = None,
     table: str | Path | None = None,
     drop_leaks: bool = False,
+    client_has: str = "manifest",
+    pack: str | Path | None = None,
+    progressive: str | None = None,
+    segments: int | None = None,
+    sign: str | Path | None = None,
+    serial: int = 0,
     seed: int = 0,
     device: str | None = None,
     home: str | Path | None = None,
@@ -62,6 +68,9 @@ def select(
     options to recommend to clients. The file goes to `out` if given, a contact sheet to `sheet`, the rows to `table`.
     Chosen images that are near copies of test images are named in the report; `drop_leaks` takes others instead.
 
+    `client_has` (nothing, manifest, pack), `pack`, `progressive` (blocks, layers), `segments` and `sign` say how the file is
+    written (plada.sending); `serial` is its serial number, to grow with every payload of one sender.
+
     Raises:
         UnknownName: no such index, target, rule, teacher. BudgetTooSmall: not one label a class.
         DataError: a class without images, nothing readable. ReferenceMismatch: the encoder or images have changed.
@@ -71,6 +80,7 @@ def select(
     from plada.selection.budget import Trial, fill_budget
     from plada.selection.rules import RULES, Chosen, Context
     from plada.selection.selection import Selection, SelectionReport, Tried, make_table
+    from plada.sending import sender_for
     from plada.sources.leaks import Leak
     from plada.teaching import teach
 
@@ -80,6 +90,15 @@ def select(
     with clock("load"):
         opened = _opened(index, home)
         task = open_target(target, root)
+        sender = sender_for(
+            _header_of(opened),
+            client_has=client_has,
+            pack=pack,
+            progressive=progressive,
+            segments=segments,
+            sign=sign,
+            home=root,
+        )
         encoder = opened.encoder(weights, device)
     with clock("teacher"):
         train, validation = (
@@ -98,8 +117,8 @@ def select(
 
             def make(k: int) -> tuple[tuple[Chosen, Payload], int]:
                 chosen = choose(k)
-                payload = _payload_of(opened, task, labels, chosen.rows, notes)
-                return (chosen, payload), len(payload.encode())
+                payload = _payload_of(opened, task, labels, chosen.rows, notes, serial)
+                return (chosen, payload), sender.size(payload)
 
             classes = int((labels.counts() > 0).sum())
             return fill_budget(make, budget=limit, least=classes, most=len(labels), classes=classes)
@@ -120,7 +139,7 @@ def select(
     with clock("write"):
         rows = make_table(labels, chosen, opened.keys(labels.positions[chosen.rows]))
         if out is not None:
-            payload.save(out)
+            write_bytes(Path(out), sender.encode(payload))
         if table is not None:
             _write_table(rows, Path(table))
         if sheet is not None:
@@ -137,7 +156,11 @@ def select(
         empty_classes=tuple(name for name, count in zip(task.classes, counts, strict=True) if not count),
         keep_rate=len(payload) / len(opened),
         rule=rule,
-        coder=payload.coder(),
+        coder=sender.coder(payload),
+        client_has=client_has,
+        progressive=progressive,
+        signed_by=sender.signer.fingerprint.hex() if sender.signer is not None else None,
+        serial=serial,
         teacher=taught,
         tried=(Tried(rule=rule, keep=found.k, bytes=found.bytes, validation_accuracy=judged),),
         left_out=train.left_out + validation.left_out,
@@ -148,11 +171,6 @@ def select(
         seconds=clock.seconds,
     )
     return Selection(rows, payload, summary)
-
-
-def inspect(payload: str | Path) -> PayloadSummary:
-    """What a payload file holds and where its bytes go."""
-    return inspect_payload(payload)
 
 
 def datasets(name: str | None = None, *, check: bool = False, home: str | Path | None = None) -> list[DatasetSummary]:
@@ -191,16 +209,28 @@ def _opened(index: "Index | str | Path | None", home: str | Path | None) -> "Ind
     return index if isinstance(index, Index) else open_index(index, home=home)
 
 
-def _payload_of(index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any]) -> Payload:
-    order = np.sort(rows)
+def _header_of(index: "Index") -> Header:
+    """What the payloads of an index have in common."""
+    return Header(len(index), 1, bytes.fromhex(index.info["key_id"])[:8], bytes.fromhex(index.info["content_id"])[:8])
+
+
+def _payload_of(
+    index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any], serial: int
+) -> Payload:
+    """The payload of the images at `rows`, best first."""
+    from plada.selection.selection import shares_of_class
+
+    order, header = np.argsort(rows), _header_of(index)
     return Payload(
-        positions=labels.positions[order],
-        labels=labels.labels[order],
+        positions=labels.positions[rows[order]],
+        labels=labels.labels[rows[order]],
         classes=task.classes,
-        reference=len(index),
-        key_id=bytes.fromhex(index.info["key_id"])[:8],
-        content_id=bytes.fromhex(index.info["content_id"])[:8],
+        reference=header.reference,
+        key_id=header.key_id,
+        content_id=header.content_id,
         notes=notes,
+        serial=serial,
+        rank=np.argsort(np.argsort(shares_of_class(labels.labels[rows]), kind="stable"))[order],
     )
 
 

@@ -1,6 +1,5 @@
 """The command line: parse, call, print. Every command is the Python call of the same name."""
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -10,18 +9,24 @@ import typer
 
 import plada
 from plada.cli_index import index
+from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
 from plada.cli_search import search
 from plada.cli_train import evaluate, export, predict, train
 from plada.errors import ReferenceMismatch
 from plada.options import (
+    ClientHas,
     Device,
     Home,
     Json,
-    PayloadFile,
+    PackFile,
     PladaCommand,
+    Progressive,
     Quiet,
     RecipeOption,
     Seed,
+    Segments,
+    Serial,
+    SignWith,
     pairs,
     percent,
     seconds,
@@ -85,6 +90,12 @@ def select(
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Leave out near copies of the target's test images.")
     ] = False,
+    client_has: ClientHas = "manifest",
+    pack: PackFile = None,
+    progressive: Progressive = None,
+    segments: Segments = None,
+    sign: SignWith = None,
+    serial: Serial = 0,
     seed: Seed = 0,
     device: Device = None,
     home: Home = None,
@@ -99,7 +110,8 @@ def select(
         made = plada.select(
             index, target=target, budget=budget, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
             weights=weights, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
-            table=table, drop_leaks=drop_leaks, seed=seed, device=device, home=home, report=report,
+            table=table, drop_leaks=drop_leaks, client_has=client_has, pack=pack, progressive=progressive,
+            segments=segments, sign=sign, serial=serial, seed=seed, device=device, home=home, report=report,
         ).report  # fmt: skip
     if as_json:
         return print_json("summary", made.to_dict())
@@ -132,26 +144,11 @@ app.command(cls=PladaCommand)(train)
 app.command(cls=PladaCommand)(predict)
 app.command(cls=PladaCommand)(evaluate)
 app.command(cls=PladaCommand)(export)
-
-
-@app.command(cls=PladaCommand)
-def inspect(payload: PayloadFile, as_json: Json = False) -> None:
-    """Say what a payload holds and where its bytes go."""
-    from plada.console import print_json, print_table
-
-    made = plada.inspect(payload)
-    if as_json:
-        return print_json("summary", made.to_dict())
-    rows = [
-        ["images", f"{made.images} of a reference of {made.reference}"],
-        ["bytes", f"{made.bytes} ({', '.join(f'{name} {size}' for name, size in made.sections.items())}), {8 * made.bytes / made.images:.1f} bits an image"],
-        ["coder", f"{made.coder} ({', '.join(f'{name} {size}' for name, size in made.coders.items())})"],
-        ["reference", f"key id {made.key_id}, content id {made.content_id}"],
-        ["notes", json.dumps(dict(made.notes))],
-        ["classes", ", ".join(f"{name} {count}" for name, count in made.class_counts.items())],
-    ]  # fmt: skip
-    print_table(rows, title=f"{payload}, payload version {made.version}")
-    return None
+app.command(cls=PladaCommand)(inspect)
+app.command(cls=PladaCommand)(diff)
+app.command("apply", cls=PladaCommand)(apply_diff)
+app.command(cls=PladaCommand)(keygen)
+app.command(cls=PladaCommand)(sign)
 
 
 @app.command(cls=PladaCommand)

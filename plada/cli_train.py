@@ -13,13 +13,19 @@ from plada.options import (
     Home,
     ImageSize,
     Json,
+    MinSerial,
     ModelArg,
+    PackFile,
+    Partial,
+    PayloadFile,
     Pretrained,
     Quiet,
     RecipeOption,
     ReferenceOption,
+    RequireSignature,
     SameKeys,
     Seed,
+    Update,
     Weights,
     pairs,
     percent,
@@ -31,7 +37,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 5  # confused pairs, keys, that are printed
 
-PayloadPlace = Annotated[str, typer.Argument(metavar="PAYLOAD", help="A .plada file, or its URL.")]
 ModelFile = Annotated[Path, typer.Option(help="A model that `plada train` wrote.")]
 Confusion = Annotated[
     Path | None, typer.Option(help="Write what the target's classes are taken for as a picture (PNG).")
@@ -46,7 +51,7 @@ EncoderWeights = Annotated[
 
 
 def train(
-    payload: PayloadPlace,
+    payload: PayloadFile,
     reference: ReferenceOption = None,
     student: Annotated[
         str, typer.Option(help="small_cnn, any timm network, or linear (a head on an index or --encoder).")
@@ -75,6 +80,11 @@ def train(
     seed: Seed = 0,
     same_keys: SameKeys = False,
     skip_changed: SkipChanged = False,
+    pack: PackFile = None,
+    partial: Partial = False,
+    update: Update = None,
+    require_signature: RequireSignature = None,
+    min_serial: MinSerial = 0,
     device: Device = None,
     home: Home = None,
     quiet: Quiet = False,
@@ -93,7 +103,8 @@ def train(
             model_args=pairs(model_arg), image_size=image_size, recipe=pairs(recipe), target=target, confusion=confusion,
             out=out or Path(f"{_stem(payload)}-{student.replace('/', '_').replace(':', '_')}.safetensors"),
             restart=restart, checkpoint_seconds=checkpoint_seconds, log=log, seed=seed, same_keys=same_keys,
-            skip_changed=skip_changed, device=device, home=home, report=report,
+            skip_changed=skip_changed, pack=pack, partial=partial, update=update or (), require_signature=require_signature,
+            min_serial=min_serial, device=device, home=home, report=report,
         )  # fmt: skip
     if follows:
         return None
@@ -108,6 +119,8 @@ def train(
     ]
     if not made.same_content:
         rows.append(["note", "the images have other bytes than the payload's (--same-keys)"])
+    if made.segments is not None and made.segments[0] < made.segments[1]:
+        rows.append(["note", f"{made.segments[0]} of the payload's {made.segments[1]} segments were whole (--partial)"])
     print_table(rows, title=f"trained on {payload}")
     if made.target_note:
         print(f"target {target}: {made.target_note}", file=sys.stderr)
@@ -184,13 +197,18 @@ def evaluate(
 
 
 def export(
-    payload: PayloadPlace,
+    payload: PayloadFile,
     to: Annotated[str, typer.Option(help="csv, parquet, folder (out/CLASS/IMAGE), webdataset, tfrecord, hf.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to make.")],
     reference: ReferenceOption = None,
     link: Annotated[bool, typer.Option("--link", help="A folder of links instead of copies.")] = False,
     same_keys: SameKeys = False,
     skip_changed: SkipChanged = False,
+    pack: PackFile = None,
+    partial: Partial = False,
+    update: Update = None,
+    require_signature: RequireSignature = None,
+    min_serial: MinSerial = 0,
     home: Home = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -201,6 +219,7 @@ def export(
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.export(
             payload, to=to, out=out, reference=reference, link=link, same_keys=same_keys, skip_changed=skip_changed,
+            pack=pack, partial=partial, update=update or (), require_signature=require_signature, min_serial=min_serial,
             home=home, report=report,
         )  # fmt: skip
     if as_json:

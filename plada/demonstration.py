@@ -12,8 +12,8 @@ import numpy as np
 from plada.api import select
 from plada.files import home_directory
 from plada.indexing import index
-from plada.payload.payload import read_payload
 from plada.progress import Clock, Report, silent
+from plada.reading import read_payload
 from plada.retrieval.index import open_index
 from plada.sources.builtin import open_digits
 from plada.sources.decode import decode
@@ -75,7 +75,7 @@ def demo(
             report=report,
         )
     with clock("read back"):
-        payload = read_payload(folder / "digits.plada")
+        payload = read_payload(folder / "digits.plada", home=root)
     with clock("train and test"):
         accuracies = [
             train(

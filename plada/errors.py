@@ -9,6 +9,8 @@
     - PayloadTruncated                    bytes are missing at the end
     - PayloadCorrupt                      bytes are wrong
     - PayloadUnsupported                  written by a newer plada
+    - SideMissing                         needs the reference's manifest or a pack, which is not here
+    - SignatureError                      not signed, not by the key asked for, or older than one seen before
   + ReferenceMismatch            exit 4   the images or the index here are not the ones meant
   + DataError                    exit 5   the data is bad: no readable image, a class without images
     - Unreadable                          one image that cannot be decoded
@@ -97,6 +99,18 @@ class PayloadCorrupt(PayloadError):
 
 class PayloadUnsupported(PayloadError):
     """Made by a newer plada, or with a part that this one does not know."""
+
+
+class SideMissing(PayloadError):
+    """The bytes can be read only beside the manifest of their reference, or a pack; `needs` is "manifest" or "pack"."""
+
+    def __init__(self, message: str, *, needs: str) -> None:
+        super().__init__(message)
+        self.needs = needs
+
+
+class SignatureError(PayloadError):
+    """Not signed, not by the key that was asked for, or older than what was asked for."""
 
 
 class ReferenceMismatch(PladaError):

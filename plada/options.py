@@ -77,7 +77,34 @@ ReferenceOption = Annotated[
 SameKeys = Annotated[
     bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
 ]
-PayloadFile = Annotated[Path, typer.Argument(help="A .plada file.")]
+PayloadFile = Annotated[str, typer.Argument(help="A .plada file, or a URL of one.")]
+ClientHas = Annotated[
+    str,
+    typer.Option(
+        help="What readers have beside the images: nothing, manifest (the images' names) or pack. More is less bytes."
+    ),
+]
+PackFile = Annotated[Path | None, typer.Option("--pack", help="A pack's file. [default: the one that is installed]")]
+Progressive = Annotated[
+    str | None,
+    typer.Option(help="Any part of the file is worth something: blocks (an even sample) or layers (the best first)."),
+]
+Segments = Annotated[
+    int | None,
+    typer.Option(min=1, help="Parts of a progressive file. [default: of blocks one for 200 images, 2 to 64; 2 layers]"),
+]
+SignWith = Annotated[Path | None, typer.Option("--sign", help="Sign the file with this private key (`plada keygen`).")]
+Serial = Annotated[
+    int, typer.Option(min=0, help="Serial number of the file, to grow with each one you send. [default: none]")
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Take what is whole of a progressive file that is cut off or damaged.")
+]
+Update = Annotated[
+    list[Path] | None, typer.Option("--update", help="A file of changes (`plada diff`) to apply first; repeatable.")
+]
+RequireSignature = Annotated[Path | None, typer.Option(help="A public key; refuse what its owner has not signed.")]
+MinSerial = Annotated[int, typer.Option(min=0, help="Refuse a payload with a lower serial number, or none.")]
 
 
 def pairs(texts: list[str] | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`plada train` and `plada export`: what a client does with a payload."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,10 @@ import numpy as np
 from plada.errors import DataError, RequestError, UnknownName
 from plada.extras import require
 from plada.files import home_directory
-from plada.payload.payload import Payload, read_payload
+from plada.payload.payload import Payload
 from plada.progress import Clock, Report, silent
+from plada.reading import Around, open_payload
+from plada.signing import check_serial
 from plada.sources.registry import open_target
 from plada.trainer.chosen import Chosen, open_chosen
 from plada.trainer.export import EXPORTS
@@ -45,6 +47,11 @@ def train(
     seed: int = 0,
     same_keys: bool = False,
     skip_changed: bool = False,
+    pack: str | Path | None = None,
+    partial: bool = False,
+    update: Sequence[str | Path] = (),
+    require_signature: str | Path | None = None,
+    min_serial: int = 0,
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
@@ -59,12 +66,13 @@ def train(
     The model goes to `out` if given, and every `checkpoint_seconds` a checkpoint beside it: the same call goes on from
     there, and one that was finished is not trained again. `restart` begins anew, whatever is there. `log` is a .csv file,
     or a folder for TensorBoard. `confusion` is a PNG of what the target's classes are taken for. `skip_changed` leaves out
-    images that are missing or changed since the manifest was made.
+    images that are missing or changed since the manifest was made. `pack`, `partial`, `update`, `require_signature` and
+    `min_serial` are as for `read_payload`.
 
     Started by torchrun, all its processes train one model; the first one writes, tests and reports.
 
     Raises:
-        PayloadError: the payload is bad. ReferenceMismatch: it labels other images, or some are missing or changed.
+        PayloadError: the payload is bad, or not signed as required. ReferenceMismatch: it labels other images, or some are missing or changed.
         UnknownName: no such student. RequestError: `out` holds another run; the loss is no longer finite.
         KeyboardInterrupt: stopped; with `out`, after a checkpoint.
     """
@@ -75,7 +83,10 @@ def train(
     from plada.trainer.student import TrainingSummary, check_classes, payload_digest
 
     clock, root = Clock(), home_directory(home)
-    read = payload if isinstance(payload, Payload) else read_payload(payload)
+    around = Around(home=root, reference=reference, pack=pack)
+    read = _read(payload, around, partial, update, require_signature, min_serial)
+    if not len(read):
+        raise DataError(f"{payload if not isinstance(payload, Payload) else 'payload'}: holds no label to train on")
     require("torch", extra="client", purpose="training")  # said before a million images are hashed
     if confusion is not None and target is None:
         raise RequestError("--confusion shows what a target's classes are taken for: name a --target, too")
@@ -122,7 +133,9 @@ def train(
         processes=ranks.size,
         payload=payload_digest(read),
         reference=chosen.location,
-        same_content=chosen.manifest.content_id.startswith(read.content_id),
+        same_content=chosen.manifest.content_id[:8] == read.content_id[:8],
+        segments=read.segments,
+        serial=read.serial,
         seconds=clock.seconds,
     )
 
@@ -321,6 +334,25 @@ def _opened_in_turn(
     return mine or opened()
 
 
+def _read(
+    payload: Payload | str | Path,
+    around: Around,
+    partial: bool,
+    update: Sequence[str | Path],
+    require_signature: str | Path | None,
+    min_serial: int,
+) -> Payload:
+    """The payload, read if it is not yet; one that was read by the caller can be asked no more who signed it."""
+    if not isinstance(payload, Payload):
+        return open_payload(
+            payload, around, partial=partial, update=update, require_signature=require_signature, min_serial=min_serial
+        ).payload
+    if require_signature is not None or update:
+        raise RequestError("a payload that was read already: give its path, or these options to read_payload")
+    check_serial(payload.serial, min_serial, "payload")
+    return payload
+
+
 def _emptied(payload: Payload, chosen: Chosen) -> tuple[str, ...]:
     """Classes all of whose images were lost."""
     if not chosen.lost:
@@ -345,11 +377,17 @@ def export(
     link: bool = False,
     same_keys: bool = False,
     skip_changed: bool = False,
+    pack: str | Path | None = None,
+    partial: bool = False,
+    update: Sequence[str | Path] = (),
+    require_signature: str | Path | None = None,
+    min_serial: int = 0,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> Path:
     """Hand the labelled set to another framework, in one of the forms of docs/clients.md: csv, parquet, folder, webdataset,
-    tfrecord, hf. `link` makes a folder of links instead of copies.
+    tfrecord, hf. `link` makes a folder of links instead of copies. `pack`, `partial`, `update`, `require_signature` and
+    `min_serial` are as for `read_payload`.
 
     Raises:
         UnknownName: no such form. RequestError: `out` cannot be made, or not by links. Others as `train` raises.
@@ -360,9 +398,10 @@ def export(
         raise RequestError(
             f"--link makes a folder of links; {to} holds the images themselves. Leave it out, or --to folder"
         )
-    read = payload if isinstance(payload, Payload) else read_payload(payload)
+    around = Around(home=home_directory(home), reference=reference, pack=pack)
+    read = _read(payload, around, partial, update, require_signature, min_serial)
     chosen = open_chosen(
-        read, reference, home=home_directory(home), same_keys=same_keys, skip_changed=skip_changed, report=report
+        read, reference, home=around.home, same_keys=same_keys, skip_changed=skip_changed, report=report
     )
     EXPORTS[to](read, chosen, Path(out), report, link)
     return Path(out)

@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write them."""
+"""Sizes in bytes, rates in bits a second and times, as people write them."""
 
 import re
 
@@ -37,3 +37,37 @@ def format_size(size: int) -> str:
 def group_digits(count: int) -> str:
     """`1 281 167`: a count for people."""
     return f"{count:,}".replace(",", " ")
+
+
+_RATES = {"bps": 1, "bit/s": 1, "kbps": 10**3, "kbit/s": 10**3, "mbps": 10**6, "mbit/s": 10**6}
+
+
+def parse_rate(text: str | int) -> int:
+    """Bits a second of `500bps`, `9.6 kbps`, `2Mbit/s`, or a bare number.
+
+    Raises:
+        RequestError: not a rate, or less than one bit a second.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z/]*)\s*", str(text))
+    unit = _RATES.get(match[2].lower() or "bps") if match else None
+    if match is None or unit is None or round(float(match[1]) * unit) < 1:
+        raise RequestError(f"rate '{text}': expected bits a second, such as 500bps, 9.6kbps or 1Mbps")
+    return round(float(match[1]) * unit)
+
+
+def format_seconds(seconds: float) -> str:
+    """`12 ms`, `3.2 s`, `5 min 20 s`, `2 h 5 min`."""
+    if seconds < 1:
+        return f"{1e3 * seconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_rate(rate: int) -> str:
+    """`500 bit/s`, `9.6 kbit/s`, `1 Mbit/s`."""
+    for unit, size in (("Mbit/s", 10**6), ("kbit/s", 10**3)):
+        if rate >= size:
+            return f"{rate / size:g} {unit}"
+    return f"{rate} bit/s"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from plada.errors import RequestError
 from plada.files import home_directory
-from plada.payload.payload import read_payload
 from plada.progress import Report, silent
+from plada.reading import read_identity
 from plada.sources.collection import Collection
 from plada.sources.manifest import Manifest, key_id, load_manifest
 from plada.sources.reference import manifest_path, open_reference, plain_name
@@ -127,8 +127,9 @@ def _against(against: str | Path | None) -> tuple[str, "Manifest | Identity | No
             magic = file.read(4)
         if magic == b"PAR1":
             return f"manifest {path}", load_manifest(path)
-        payload = read_payload(path)
-        return f"payload {path}", (payload.reference, payload.key_id.hex(), payload.content_id.hex())
+        header, signature = read_identity(path)
+        signed = f", signed by key {signature.fingerprint.hex()}, not checked" if signature is not None else ""
+        return f"payload {path}{signed}", (header.reference, header.key_id.hex(), header.content_id.hex())
     if len(text) >= _LEAST_HEX and not set(text.lower()) - set("0123456789abcdef"):
         return f"id {text}", (None, text.lower(), "")
     raise RequestError(

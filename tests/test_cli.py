@@ -177,7 +177,7 @@ def test_inspect(made: Path) -> None:
         "version", "images", "classes", "bytes", "sections", "coder", "coders", "key_id", "content_id", "signed",
     }  # fmt: skip
     assert sum(found["sections"].values()) == found["bytes"] == made.stat().st_size
-    assert "payload version 1" in call("inspect", made).stdout
+    assert "payload version 2" in call("inspect", made).stdout
 
 
 def test_search(glyph_home: Path, tmp_path: Path) -> None:
@@ -221,18 +221,8 @@ def test_version_and_help() -> None:
     assert call("--version").stdout == f"plada {plada.__version__}\n"
     shown = call("--help").stdout
     for command in (
-        "index",
-        "select",
-        "train",
-        "predict",
-        "evaluate",
-        "export",
-        "inspect",
-        "search",
-        "datasets",
-        "demo",
-        "doctor",
-    ):
+        "index", "select", "train", "predict", "evaluate", "export", "inspect", "diff", "apply", "keygen", "sign", "search", "datasets", "demo", "doctor",
+    ):  # fmt: skip
         assert command in shown
         assert call(command, "--help").exit_code == 0
     assert call("no-such-command").exit_code == 2

@@ -1,136 +1,223 @@
-"""From (positions, labels) to bytes and back. Plain so far: gaps or a bitmap, each stream through zstd.
+"""From (positions, labels) to the bytes of a body and back. docs/payload-coders.md is the authority.
 
-Two zstd frames, since gaps and labels have other statistics: one frame for both, as the paper's coder has it, costs
-5 to 9 % more on the demo's payload. Both forms are kept, the smaller is sent.
+`auto` takes the smallest of the coders that the receiver can read with what it knows (`Side`): the two of version 1,
+a model of blocks of 256 images, the same with the folders of the manifest, and a model that follows a pack's features.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
-from plada.errors import PayloadCorrupt
-from plada.payload.container import read_varint, varint
+from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing, UnknownName
+from plada.payload.features import decode_features, encode_features, fits
+from plada.payload.plain import decode_bitmap, decode_gaps, decode_plain, encode_bitmap, encode_gaps, encode_plain
+from plada.payload.runs import cut_bounds, decode_blocks, encode_blocks, even_bounds
+from plada.payload.side import Side
+from plada.payload.varints import read_varint, varint
 
 Positions = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]
-_LEVEL = 19
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # the same for every frame, so it is not sent
-_STEP = 256  # a run-length block of 4 bytes makes at most 128 KiB: 8 MiB a step at worst
 MAX_IMAGES = 1 << 28
+_SMALL = 1 << 16  # images kept, and 16 times as many in the reference, up to which every coder is tried in full
+_QUICK = 3  # zstd's level for a first look
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What both ends know of a content before they see it."""
+
+    images: int
+    classes: int
+    side: Side
 
 
 @dataclass(frozen=True, slots=True)
 class Coder:
-    """`encode(positions, reference)` gives a byte string; `decode(bytes, kept, reference)` gives the positions back."""
+    """`encode(positions, labels, shape)` gives what follows k in a body, `decode(bytes, k, shape)` undoes it, k > 0.
+
+    `needs` is what the reader must know: "manifest", "pack", both or nothing.
+    """
 
     code: int
-    encode: Callable[[Positions, int], bytes]
-    decode: Callable[[bytes, int, int], Positions]
+    needs: tuple[str, ...]
+    encode: Callable[[Positions, Labels, Shape], bytes]
+    decode: Callable[[bytes, int, Shape], tuple[Positions, Labels]]
 
 
-def encode_gaps(positions: Positions, reference: int) -> bytes:
-    """Differences less one, all with the narrowest of 1, 2 or 4 bytes, little endian; `reference` is not needed."""
-    gaps = np.diff(positions, prepend=np.int64(-1)) - 1
-    return gaps.astype(_narrowest(int(gaps.max(initial=0)))).tobytes()
+def _plain(code: int, write: Callable[[Positions, int], bytes], read: Callable[[bytes, int, int], Positions]) -> Coder:
+    def encode(positions: Positions, labels: Labels, shape: Shape) -> bytes:
+        return encode_plain(positions, labels, images=shape.images, classes=shape.classes, places=write)
+
+    def decode(coded: bytes, kept: int, shape: Shape) -> tuple[Positions, Labels]:
+        return decode_plain(coded, kept, images=shape.images, classes=shape.classes, places=read)
+
+    return Coder(code, (), encode, decode)
 
 
-def decode_gaps(raw: bytes, kept: int, reference: int) -> Positions:
-    """Inverse of encode_gaps."""
-    if kept == 0 or len(raw) not in (kept, 2 * kept, 4 * kept):
-        raise PayloadCorrupt(f"{len(raw)} bytes of gaps for {kept} images")
-    return np.cumsum(np.frombuffer(raw, f"<u{len(raw) // kept}").astype(np.int64) + 1) - 1
+def _bounds(shape: Shape, folders: bool) -> Positions:
+    if not folders or shape.side.blocks is None:
+        return even_bounds(shape.images)
+    return cut_bounds(shape.side.blocks)
 
 
-def encode_bitmap(positions: Positions, reference: int) -> bytes:
-    """One bit an image of the reference, first image in the highest bit."""
-    mask = np.zeros(reference, np.uint8)
-    mask[positions] = 1
-    return np.packbits(mask).tobytes()
+def _encode_runs(positions: Positions, labels: Labels, shape: Shape, *, folders: bool) -> bytes:
+    return encode_blocks(positions, labels, classes=shape.classes, bounds=_bounds(shape, folders))
 
 
-def decode_bitmap(raw: bytes, kept: int, reference: int) -> Positions:
-    """Inverse of encode_bitmap."""
-    if len(raw) != (reference + 7) // 8:
-        raise PayloadCorrupt(f"a bitmap of {len(raw)} bytes for {reference} images")
-    bits = np.unpackbits(np.frombuffer(raw, np.uint8))
-    if bits[reference:].any():
-        raise PayloadCorrupt("the bitmap has bits behind the last image")
-    return np.flatnonzero(bits).astype(np.int64)
+def _decode_runs(coded: bytes, kept: int, shape: Shape, *, folders: bool) -> tuple[Positions, Labels]:
+    return decode_blocks(coded, kept, classes=shape.classes, bounds=_bounds(shape, folders))
+
+
+def _encode_pack(positions: Positions, labels: Labels, shape: Shape, *, folders: bool) -> bytes:
+    features, bounds = _features(shape), _bounds(shape, folders)
+    if not fits(shape.images, shape.classes, bounds, features):
+        raise RequestError(
+            f"coder 'pack': {shape.images} images, {shape.classes} classes and {features.shape[1]} features are more than "
+            "it takes on. Leave the choice of the coder to auto"
+        )
+    return encode_features(positions, labels, classes=shape.classes, bounds=bounds, features=features)
+
+
+def _decode_pack(coded: bytes, kept: int, shape: Shape, *, folders: bool) -> tuple[Positions, Labels]:
+    features, bounds = _features(shape), _bounds(shape, folders)
+    if not fits(shape.images, shape.classes, bounds, features):
+        raise PayloadCorrupt(
+            f"a body made with a pack claims {shape.images} images of {shape.classes} classes, which is beyond its limits"
+        )
+    return decode_features(coded, kept, classes=shape.classes, bounds=bounds, features=features)
+
+
+def _features(shape: Shape) -> npt.NDArray[np.int8]:
+    features = shape.side.features
+    assert features is not None  # _check_side has looked
+    if len(features) != shape.images:
+        raise RequestError(f"side: {len(features)} rows of features for {shape.images} images")
+    return features
 
 
 CODERS: Mapping[str, Coder] = MappingProxyType(
     {
-        "gaps-zstd": Coder(1, encode_gaps, decode_gaps),
-        "bitmap-zstd": Coder(2, encode_bitmap, decode_bitmap),
+        "gaps-zstd": _plain(1, encode_gaps, decode_gaps),
+        "bitmap-zstd": _plain(2, encode_bitmap, decode_bitmap),
+        "blocks": Coder(3, ("manifest",), partial(_encode_runs, folders=True), partial(_decode_runs, folders=True)),
+        "even-blocks": Coder(5, (), partial(_encode_runs, folders=False), partial(_decode_runs, folders=False)),
+        "pack": Coder(
+            4, ("manifest", "pack"), partial(_encode_pack, folders=True), partial(_decode_pack, folders=True)
+        ),
+        "pack-even": Coder(6, ("pack",), partial(_encode_pack, folders=False), partial(_decode_pack, folders=False)),
     }
 )
 _BY_CODE = {coder.code: name for name, coder in CODERS.items()}
+_HINTS = {
+    "manifest": "the folders of its reference's keys, which are not at hand. Give the reference or its manifest",
+    "pack": "a pack, which is not at hand. Install the pack that its header names (plada install-pack)",
+}
 
 
-def encode_labels(positions: Positions, labels: Labels, *, reference: int, classes: int, coder: str) -> bytes:
-    """Body of the section of labels; docs/payload-format.md section 3.
-
-    positions: int64 [k], rising, below `reference`; labels: int64 [k], below `classes`.
-    """
-    places = compress(CODERS[coder].encode(positions, reference))
-    names = compress(labels.astype(_narrowest(classes - 1)).tobytes())
-    return bytes([CODERS[coder].code]) + varint(len(positions)) + varint(len(places)) + places + names
+def allowed(name: str, side: Side) -> bool:
+    """Whether a reader who knows `side` can read what coder `name` writes."""
+    return not _missing(name, side)
 
 
-def decode_labels(body: bytes, *, reference: int, classes: int) -> tuple[Positions, Labels, str]:
-    """(positions, labels, name of the coder) of a section of labels.
+def _missing(name: str, side: Side) -> list[str]:
+    known = {"manifest": side.blocks, "pack": side.features}
+    return [needs for needs in CODERS[name].needs if known[needs] is None]
+
+
+def encode_body(
+    positions: Positions, labels: Labels, *, images: int, classes: int, coder: str = "auto", side: Side
+) -> bytes:
+    """The bytes of one content: positions int64 [k], rising, below `images`; labels int64 [k], below `classes`.
+
+    `auto` is the smallest that `side` allows, of equals the first in CODERS.
 
     Raises:
+        UnknownName: no such coder. SideMissing: `side` lacks what the coder needs.
+    """
+    if coder == "auto":
+        return min(_bodies(positions, labels, Shape(images, classes, side)).values(), key=len)
+    if coder not in CODERS:
+        raise UnknownName("coder", coder, CODERS)
+    _check_side(coder, side)
+    return _body(coder, positions, labels, Shape(images, classes, side))
+
+
+def decode_body(body: bytes, *, images: int, classes: int, side: Side) -> tuple[Positions, Labels, str]:
+    """(positions, labels, name of the coder) of a body.
+
+    Raises:
+        PayloadUnsupported: a coder of a newer plada.
+        SideMissing: `side` lacks the folders or the pack that it was made with.
         PayloadCorrupt: anything that contradicts the format, before memory for it is taken.
     """
-    name = _BY_CODE.get(body[0]) if body else None
+    if not body:
+        raise PayloadCorrupt("a body is empty")
+    name = _BY_CODE.get(body[0])
     if name is None:
-        raise PayloadCorrupt("the section of labels names no known coder")
+        raise PayloadUnsupported(f"coder {body[0]} is not known to this plada. Install a newer plada")
     kept, at = read_varint(body, 1)
-    length, at = read_varint(body, at)
-    if not 0 < kept <= min(reference, MAX_IMAGES) or at + length > len(body):
-        raise PayloadCorrupt(f"the section of labels claims {kept} of {reference} images in {length} bytes")
-    width = np.dtype(_narrowest(classes - 1)).itemsize
-    positions = CODERS[name].decode(expand(body[at : at + length], max(4 * kept, reference // 8 + 1)), kept, reference)
-    raw = expand(body[at + length :], kept * width)
-    if len(positions) != kept or len(raw) != kept * width:
-        raise PayloadCorrupt(
-            f"{kept} images are named; {len(positions)} positions and {len(raw) // width} labels are there"
-        )
-    labels = np.frombuffer(raw, f"<u{width}").astype(np.int64)
-    if int(positions[-1]) >= reference or int(labels.max()) >= classes:
-        raise PayloadCorrupt("a position or a label is beyond the reference or the classes")
+    if kept > min(images, MAX_IMAGES):
+        raise PayloadCorrupt(f"a body claims {kept} of {images} images")
+    if not kept:
+        if body[at:] not in (b"", b"\0"):  # coders 1 and 2 have had a length of positions here
+            raise PayloadCorrupt("bytes follow an empty content")
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), name
+    _check_side(name, side)
+    positions, labels = CODERS[name].decode(body[at:], kept, Shape(images, classes, side))
     return positions, labels, name
 
 
-def _narrowest(largest: int) -> str:
-    return "<u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4"
+def encoded_size(
+    positions: Positions, labels: Labels, *, images: int, classes: int, coder: str = "auto", side: Side
+) -> int:
+    """Bytes of encode_body, exactly."""
+    return len(encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side))
 
 
-def compress(raw: bytes) -> bytes:
-    """One zstd frame at the highest ordinary level, without its magic number, size or checksum."""
-    frame = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=False, write_checksum=False).compress(raw)
-    return frame[len(_ZSTD_MAGIC) :]
+def body_sizes(positions: Positions, labels: Labels, *, images: int, classes: int, side: Side) -> dict[str, int]:
+    """Bytes of a body under every coder that `side` allows."""
+    shape = Shape(images, classes, side)
+    return {name: len(_body(name, positions, labels, shape)) for name in _names(shape)}
 
 
-def expand(frame: bytes, limit: int) -> bytes:
-    """Undo compress, refusing to produce more than `limit` bytes; fed in small steps, so that no bomb gets far."""
-    stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-    raw = bytearray()
-    try:
-        raw += stream.decompress(_ZSTD_MAGIC)
-        for at in range(0, len(frame), _STEP):
-            if stream.eof:
-                raise PayloadCorrupt("bytes follow the end of a stream")
-            raw += stream.decompress(frame[at : at + _STEP])
-            if len(raw) > limit:
-                raise PayloadCorrupt(f"a stream holds more than the {limit} bytes it may have")
-    except zstandard.ZstdError as err:
-        raise PayloadCorrupt(f"a stream does not decompress ({err})") from err
-    if not stream.eof or stream.unused_data:
-        raise PayloadCorrupt("a stream does not end where its section does")
-    return bytes(raw)
+def _check_side(name: str, side: Side) -> None:
+    for needs in _missing(name, side):
+        raise SideMissing(f"the payload's coder '{name}' needs {_HINTS[needs]}", needs=needs)
+
+
+def _names(shape: Shape) -> list[str]:
+    """Coders worth a try: with folders known, a pack is not tried without them, nor where it is too much work."""
+    names = [name for name in CODERS if allowed(name, shape.side)]
+    if "pack" in names:
+        names.remove("pack-even")
+    packed = [name for name in names if "pack" in CODERS[name].needs]
+    if packed and not fits(shape.images, shape.classes, _bounds(shape, packed == ["pack"]), _features(shape)):
+        names.remove(packed[0])
+    return names
+
+
+def _body(name: str, positions: Positions, labels: Labels, shape: Shape) -> bytes:
+    head = bytes([CODERS[name].code]) + varint(len(positions))
+    return head + CODERS[name].encode(positions, labels, shape) if len(positions) else head
+
+
+def _bodies(positions: Positions, labels: Labels, shape: Shape) -> dict[str, bytes]:
+    """Bodies of every coder worth trying: zstd's highest level takes seconds on large contents, so that is left out
+    where a quick look says that it cannot come near."""
+    names = _names(shape) if len(positions) else ["even-blocks"]
+    plain = {"gaps-zstd": encode_gaps, "bitmap-zstd": encode_bitmap}
+    bodies = {name: _body(name, positions, labels, shape) for name in names if name not in plain}
+    small = len(positions) <= _SMALL and shape.images <= 16 * _SMALL
+    for name, places in plain.items():
+        if bodies and not small:
+            look = encode_plain(
+                positions, labels, images=shape.images, classes=shape.classes, places=places, level=_QUICK
+            )
+            if len(look) > 1.2 * min(map(len, bodies.values())):
+                continue
+        bodies[name] = _body(name, positions, labels, shape)
+    return {name: bodies[name] for name in CODERS if name in bodies}

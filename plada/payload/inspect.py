@@ -1,40 +1,75 @@
 """What a payload file is made of, for people who decide whether to send it."""
 
+import importlib
+import importlib.util
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from plada.payload.payload import read_payload_file
+import numpy as np
+import numpy.typing as npt
+
+from plada.payload.coders import encoded_size
+from plada.payload.container import Header, Part, Signature, by_kind
+from plada.payload.payload import Payload, PayloadFile
+from plada.payload.side import Side
+
+RATES = (500, 9_600, 1_000_000)  # bits a second that time on air is given for: a trunked radio, a modem, a phone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bits:
+    """Bits an image of positions or labels, and what they would take if every choice of as many images, every order of
+    these labels, were equally likely."""
+
+    bits: float
+    entropy: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSummary:
-    """The fields of `plada inspect --json`; `coders` are bytes of the labels' section under each coder."""
+    """The fields of `plada inspect --json`. `sections` are all bytes of the file by kind, `parts` one by one in order.
+
+    `coders` are bytes of the labels under each coder, `paper` under those of the paper's; `air` are seconds at bits a
+    second. What needs the reference's manifest or a pack that is not here is None, and `missing` says so.
+    """
 
     version: int
-    images: int
+    images: int | None
     classes: int
     bytes: int
     sections: Mapping[str, int]
-    coder: str
-    coders: Mapping[str, int]
+    coder: str | None
+    coders: Mapping[str, int] | None
     reference: int
     key_id: str
     content_id: str
+    pack_id: str | None
     signed: bool
-    class_counts: Mapping[str, int]
+    signed_by: str | None
+    serial: int
+    class_counts: Mapping[str, int] | None
     notes: Mapping[str, Any]
+    names: tuple[str, ...]
+    parts: tuple[Part, ...]
+    positions: Bits | None
+    labels: Bits | None
+    paper: Mapping[str, int] | None
+    air: Mapping[int, float]
+    segments: tuple[int, int] | None
+    missing: str
+    changes: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
 
-def inspect_payload(path: str | Path) -> PayloadSummary:
-    """Read a payload file and say what is in it; raises as `read_payload` does."""
-    file = read_payload_file(path)
+def summarise(file: PayloadFile, side: Side, *, rates: tuple[int, ...] = RATES) -> PayloadSummary:
+    """The summary of a payload that was read with `side`."""
     payload = file.payload
+    positions, labels = _bits(payload, file.coder, side)
     return PayloadSummary(
         version=payload.version,
         images=len(payload),
@@ -42,11 +77,108 @@ def inspect_payload(path: str | Path) -> PayloadSummary:
         bytes=file.bytes,
         sections=file.sections,
         coder=file.coder,
-        coders=payload.sizes(),
-        reference=payload.reference,
-        key_id=payload.key_id.hex(),
-        content_id=payload.content_id.hex(),
-        signed=False,
+        coders=payload.sizes(side=side),
+        **_identity(file.header, file.signature),
         class_counts=dict(zip(payload.classes, payload.class_counts(), strict=True)),
         notes=payload.notes,
+        names=payload.classes,
+        parts=file.parts,
+        positions=positions,
+        labels=labels,
+        paper=_paper(payload),
+        air=time_on_air(file.bytes, rates),
+        segments=payload.segments,
+        missing="",
     )
+
+
+def summarise_closed(
+    header: Header,
+    size: int,
+    parts: tuple[Part, ...],
+    signature: Signature | None,
+    names: tuple[str, ...],
+    notes: Mapping[str, Any],
+    *,
+    missing: str,
+    changes: Mapping[str, Any] | None = None,
+    rates: tuple[int, ...] = RATES,
+) -> PayloadSummary:
+    """The summary of a file whose labels cannot be read here; `missing` says what for."""
+    return PayloadSummary(
+        version=header.version,
+        images=None,
+        classes=header.classes,
+        bytes=size,
+        sections=by_kind(parts),
+        coder=None,
+        coders=None,
+        **_identity(header, signature),
+        class_counts=None,
+        notes=notes,
+        names=names,
+        parts=parts,
+        positions=None,
+        labels=None,
+        paper=None,
+        air=time_on_air(size, rates),
+        segments=None,
+        missing=missing,
+        changes=changes,
+    )
+
+
+def time_on_air(size: int, rates: tuple[int, ...]) -> dict[int, float]:
+    """Seconds that a file takes at each rate in bits a second, nothing lost."""
+    return {rate: 8 * size / rate for rate in rates}
+
+
+def choice_bits(images: int, kept: int) -> float:
+    """log2 of the number of ways to choose `kept` of `images`."""
+    nats = math.lgamma(images + 1) - math.lgamma(kept + 1) - math.lgamma(images - kept + 1)
+    return max(nats, 0.0) / math.log(2)
+
+
+def label_bits(labels: npt.NDArray[np.int64]) -> float:
+    """k times the entropy of labels int64 [k], in bits."""
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    return float((counts * np.log2(len(labels) / counts)).sum()) if len(labels) else 0.0
+
+
+def _bits(payload: Payload, coder: str, side: Side) -> tuple[Bits | None, Bits | None]:
+    """Positions as they come out without labels, labels as what is left; None for an empty payload."""
+    kept = len(payload)
+    if not kept:
+        return None, None
+    name = coder.partition("+")[0]  # segments may have several; the first stands for all
+    images, classes = payload.reference, len(payload.classes)
+    zeros = np.zeros(kept, np.int64)
+    alone = encoded_size(payload.positions, zeros, images=images, classes=1, coder=name, side=side)
+    whole = encoded_size(payload.positions, payload.labels, images=images, classes=classes, coder=name, side=side)
+    return (
+        Bits(bits=8 * alone / kept, entropy=choice_bits(images, kept) / kept),
+        Bits(bits=8 * (whole - alone) / kept, entropy=label_bits(payload.labels) / kept),
+    )
+
+
+def _paper(payload: Payload) -> dict[str, int] | None:
+    """Bytes under each of the paper's coders."""
+    if importlib.util.find_spec("plada.payload.paper") is None or not len(payload):
+        return None
+    sizes: dict[str, int] = importlib.import_module("plada.payload.paper").paper_sizes(
+        payload.positions, payload.labels, payload.reference, len(payload.classes)
+    )
+    return sizes
+
+
+def _identity(header: Header, signature: Signature | None) -> dict[str, Any]:
+    return {
+        "reference": header.reference,
+        "key_id": header.key_id.hex(),
+        "content_id": header.content_id.hex(),
+        "pack_id": header.pack_id.hex() or None,
+        "signed": signature is not None,
+        "signed_by": signature.fingerprint.hex() if signature is not None else None,
+        "serial": header.serial,
+    }

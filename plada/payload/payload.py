@@ -1,7 +1,7 @@
 """A payload: which images of a reference to use, and what to call them."""
 
-import json
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import PayloadCorrupt, PayloadError, RequestError
+from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, ReferenceMismatch, RequestError
 from plada.files import write_bytes
-from plada.payload.coders import CODERS, compress, decode_labels, encode_labels, expand
+from plada.payload.about import canonical, check_names, numbered, read_about, read_notes, write_about
+from plada.payload.coders import CODERS, body_sizes, encoded_size
 from plada.payload.container import (
+    ABOUT,
+    DIFF,
+    ID_BYTES,
     LABELS,
-    NAMES,
-    NOTES,
-    SECTION_NAMES,
+    MAX_CLASSES,
+    MAX_IMAGES,
+    MAX_SERIAL,
+    PLAN,
     VERSION,
+    Header,
+    Part,
+    Signature,
+    Signer,
+    by_kind,
+    check_magic,
+    file_size,
     read_container,
+    read_plan,
     write_container,
+    write_plan,
 )
+from plada.payload.content import CONTENT_CHECK, MAX_KEPT, needs_pack, read_content, write_content
+from plada.payload.segments import read_segments, write_segments
+from plada.payload.side import Side
+from plada.payload.version1 import read_version1
 
-_MAX_TEXT = 1 << 20  # bytes of names or notes after decompression
-_MAX_CLASSES = 0xFFFF
+NO_SIDE = Side()
+_DIGEST = b"plada content 1\0"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +49,12 @@ class Payload:
     """Positions int64 [k] (rising), labels int64 [k], class names, and the reference they belong to.
 
     `reference` is its number of images; key_id and content_id are the first 8 bytes of its ids. `notes` is a small JSON
-    object: target, teacher_accuracy, recipe. The constructor checks all of it.
+    object: target, teacher_accuracy, recipe. `serial` grows with every payload of a sender, 0 where nobody counts.
+    `rank` int64 [k], 0 the best image, orders best-first layers and is not sent. `segments`: (whole, in all) of a
+    progressive file that was read, else None. The constructor checks all of it.
 
     Raises:
-        RequestError: positions or labels out of range, unsorted or repeated; no image; too many classes.
+        RequestError: positions or labels out of range, unsorted or repeated; too many images or classes.
     """
 
     positions: npt.NDArray[np.int64]
@@ -45,27 +65,44 @@ class Payload:
     content_id: bytes
     notes: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
+    serial: int = 0
+    rank: npt.NDArray[np.int64] | None = None
+    segments: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         positions, labels = np.asarray(self.positions, np.int64), np.asarray(self.labels, np.int64)
         object.__setattr__(self, "positions", positions)
         object.__setattr__(self, "labels", labels)
-        if positions.ndim != 1 or positions.shape != labels.shape or not len(positions):
+        if positions.ndim != 1 or positions.shape != labels.shape:
             raise RequestError(
-                f"payload: {positions.shape} positions and {labels.shape} labels; expected as many of both, at least one"
+                f"payload: {positions.shape} positions and {labels.shape} labels; expected as many of both"
             )
-        if not 0 < self.reference < 1 << 32 or not 0 < len(self.classes) <= _MAX_CLASSES:
+        if len(positions) > MAX_KEPT:
+            raise RequestError(f"payload: {len(positions)} positions; expected at most {MAX_KEPT}")
+        if not 0 < self.reference <= MAX_IMAGES or not 0 < len(self.classes) <= MAX_CLASSES:
             raise RequestError(
-                f"payload: {self.reference} reference images and {len(self.classes)} classes; at most 2^32-1 and 65535"
+                f"payload: {self.reference} reference images and {len(self.classes)} classes; expected 1 to {MAX_IMAGES} "
+                f"and 1 to {MAX_CLASSES}"
             )
-        if positions[0] < 0 or positions[-1] >= self.reference or (np.diff(positions) <= 0).any():
+        if len(positions) and (positions[0] < 0 or positions[-1] >= self.reference or (np.diff(positions) <= 0).any()):
             raise RequestError(f"payload: positions must rise strictly within 0..{self.reference - 1}")
-        if labels.min() < 0 or labels.max() >= len(self.classes):
+        if len(labels) and (labels.min() < 0 or labels.max() >= len(self.classes)):
             raise RequestError(f"payload: labels must lie within 0..{len(self.classes) - 1}")
-        if len(self.key_id) < 8 or len(self.content_id) < 8:
+        if len(self.key_id) < ID_BYTES or len(self.content_id) < ID_BYTES:
             raise RequestError("payload: key_id and content_id are at least 8 bytes each")
         if len(set(self.classes)) != len(self.classes) or any("\0" in name for name in self.classes):
             raise RequestError("payload: two classes have the same name, or one holds a NUL")
+        if not 0 <= self.serial <= MAX_SERIAL:
+            raise RequestError(f"payload: serial number {self.serial}; expected 1 to {MAX_SERIAL}, or 0 for none")
+        if self.rank is not None:
+            rank = np.asarray(self.rank, np.int64)
+            object.__setattr__(self, "rank", rank)
+            if rank.shape != positions.shape:
+                raise RequestError(f"payload: {rank.shape} ranks for {positions.shape} positions; expected one each")
+        try:
+            canonical(self.notes)
+        except (TypeError, ValueError) as err:
+            raise RequestError(f"payload: the notes are not JSON ({err})") from err
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -74,131 +111,234 @@ class Payload:
         """Images of each class, in order of the classes."""
         return [int(count) for count in np.bincount(self.labels, minlength=len(self.classes))]
 
-    def encode(self, coder: str = "auto") -> bytes:
-        """The whole file; `auto` takes the smallest coder (the first of equals)."""
-        return self._encode(self.coder() if coder == "auto" else coder)
+    def encode(
+        self,
+        coder: str = "auto",
+        *,
+        side: Side = NO_SIDE,
+        progressive: str | None = None,
+        segments: int | None = None,
+        signer: Signer | None = None,
+    ) -> bytes:
+        """The whole file. `auto` takes the smallest coder that readers who have `side` understand (the first of equals).
 
-    def sizes(self) -> dict[str, int]:
-        """Bytes of the section of labels under each coder."""
-        return {name: len(self._labels(name)) for name in CODERS}
+        `progressive` is "blocks" or "layers": what is cut off or damaged then costs only its own labels; `segments` is how
+        many (docs/payload-format.md section 6). `signer` signs every byte (plada.signing).
 
-    def coder(self) -> str:
+        Raises:
+            UnknownName: no such coder. RequestError: an impossible number of segments; layers without `rank`.
+        """
+        if coder == "auto" and side.features is not None:
+            # As in `size`.
+            plain = self.encode(side=Side(side.blocks), progressive=progressive, segments=segments, signer=signer)
+            packed = self._encode(coder, side, progressive, segments, signer)
+            return min(plain, packed, key=len)
+        return self._encode(coder, side, progressive, segments, signer)
+
+    def _encode(
+        self, coder: str, side: Side, progressive: str | None, segments: int | None, signer: Signer | None
+    ) -> bytes:
+        about, content = self._about(), {"images": self.reference, "classes": len(self.classes)}
+        if progressive is None:
+            bodies = [write_content(self.positions, self.labels, coder=coder, side=side, **content)]
+            sections, rest = {LABELS: bodies[0]}, []
+        else:
+            kind, bodies = write_segments(
+                self.positions, self.labels, self.rank, coder=coder, side=side, progressive=progressive,
+                segments=segments, **content,
+            )  # fmt: skip
+            sections, rest = {PLAN: write_plan(kind, [len(body) for body in bodies])}, bodies
+        header = self.header(side.pack_id if any(map(needs_pack, bodies)) else b"")
+        return write_container(header, {**({ABOUT: about} if about else {}), **sections}, rest, signer)
+
+    def size(self, coder: str = "auto", *, side: Side = NO_SIDE, signed: bool = False) -> int:
+        """Bytes of `encode` with the same arguments, exactly, at less cost."""
+        if coder != "auto":
+            return self._total(self._size(coder, side), side, "pack" in CODERS[coder].needs, signed)
+        # A pack costs bytes beside the body, so it is files that are compared.
+        plain = self._size("auto", Side(side.blocks))
+        total = self._total(plain, side, False, signed)
+        if side.features is not None and (packed := self._size("auto", side)) < plain:
+            total = min(total, self._total(packed, side, True, signed))
+        return total
+
+    def sizes(self, *, side: Side = NO_SIDE) -> dict[str, int]:
+        """Bytes of the labels' body under each coder that `side` allows."""
+        return body_sizes(self.positions, self.labels, images=self.reference, classes=len(self.classes), side=side)
+
+    def coder(self, *, side: Side = NO_SIDE) -> str:
         """Name of the coder that `encode` takes."""
-        sizes = self.sizes()
-        return min(sizes, key=sizes.__getitem__)
+        sizes = self.sizes(side=side)
+        return min(sizes, key=lambda name: self._total(sizes[name], side, "pack" in CODERS[name].needs, False))
 
-    def save(self, path: str | Path) -> int:
-        """Write the file, whole or not at all; returns its bytes."""
-        data = self.encode()
+    def save(
+        self,
+        path: str | Path,
+        coder: str = "auto",
+        *,
+        side: Side = NO_SIDE,
+        progressive: str | None = None,
+        segments: int | None = None,
+        signer: Signer | None = None,
+    ) -> int:
+        """Write the file of `encode`, whole or not at all; returns its bytes."""
+        data = self.encode(coder, side=side, progressive=progressive, segments=segments, signer=signer)
         write_bytes(Path(path), data)
         return len(data)
 
-    def _labels(self, coder: str) -> bytes:
-        return encode_labels(
-            self.positions, self.labels, reference=self.reference, classes=len(self.classes), coder=coder
-        )
+    def digest(self) -> bytes:
+        """8 bytes that stand for all that a payload says: labels, names, notes, reference, serial number; not for how it
+        was coded. docs/payload-format.md section 7."""
+        text = ["\0".join(self.classes).encode(), canonical(self.notes).encode()]
+        numbers = [self.reference, len(self.classes), self.serial, len(self), *map(len, text)]
+        hasher = hashlib.sha256(_DIGEST)
+        for piece in (
+            np.array(numbers, "<u4").tobytes(), self.key_id[:ID_BYTES], self.content_id[:ID_BYTES],
+            self.positions.astype("<u4").tobytes(), self.labels.astype("<u2").tobytes(), *text,
+        ):  # fmt: skip
+            hasher.update(piece)
+        return hasher.digest()[:ID_BYTES]
 
-    def _encode(self, coder: str) -> bytes:
-        sections = {LABELS: self._labels(coder)}
-        if self.classes != _numbered(len(self.classes)):
-            sections[NAMES] = _deflate("\0".join(self.classes))
-        if self.notes:
-            sections[NOTES] = _deflate(json.dumps(dict(self.notes), separators=(",", ":"), sort_keys=True))
-        return write_container(
-            reference=self.reference,
-            classes=len(self.classes),
-            key_id=self.key_id,
-            content_id=self.content_id,
-            sections=sections,
+    def header(self, pack_id: bytes = b"") -> Header:
+        """The header of a file of this payload."""
+        return Header(self.reference, len(self.classes), self.key_id, self.content_id, pack_id[:ID_BYTES], self.serial)
+
+    def _total(self, body: int, side: Side, packed: bool, signed: bool) -> int:
+        """Bytes of the whole file around a body of so many bytes."""
+        about = len(self._about())
+        lengths = ([about] if about else []) + [body + CONTENT_CHECK * packed]
+        return file_size(self.header(side.pack_id if packed else b""), lengths, signed=signed)
+
+    def _about(self) -> bytes:
+        return write_about(None if self.classes == numbered(len(self.classes)) else self.classes, self.notes)
+
+    def _size(self, coder: str, side: Side) -> int:
+        return encoded_size(
+            self.positions, self.labels, images=self.reference, classes=len(self.classes), coder=coder, side=side
         )
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadFile:
-    """A payload together with what its file looks like: bytes in all, bytes of each part, the coder used."""
+    """A payload together with what its file looks like: bytes in all, every part, the coder used, who signed it."""
 
     payload: Payload
+    header: Header
     bytes: int
-    sections: dict[str, int]
+    parts: tuple[Part, ...]
     coder: str
+    signature: Signature | None = None
+
+    @property
+    def sections(self) -> dict[str, int]:
+        """Bytes of each kind of part; together they are the file."""
+        return by_kind(self.parts)
 
 
-def parse_payload(data: bytes) -> PayloadFile:
-    """Read a payload from bytes.
+def parse_payload(data: bytes, *, side: Side = NO_SIDE, partial: bool = False) -> PayloadFile:
+    """Read a payload from bytes. `partial`: take what is whole of a progressive file that is cut off or damaged.
 
     Raises:
-        PayloadError: its subclass says what is wrong.
+        PayloadError: its subclass says what is wrong; SideMissing: `side` lacks what these bytes need.
+        ReferenceMismatch: `side` is of another reference or pack.
     """
-    header, sections = read_container(data)
-    positions, labels, coder = decode_labels(sections[LABELS], reference=header.reference, classes=header.classes)
-    classes = _numbered(header.classes)
-    if NAMES in sections:
-        classes = tuple(_inflate(sections[NAMES]).split("\0"))
-        if len(classes) != header.classes or len(set(classes)) != len(classes):
-            raise PayloadCorrupt(f"{len(classes)} class names, some alike, for {header.classes} classes")
+    check_magic(data)
+    if len(data) > 4 and data[4] == 1:
+        return _parse_version1(data)
+    file = read_container(data, partial=partial)
+    header, sections = file.header, file.sections
+    if DIFF in sections:
+        raise PayloadUnsupported(
+            "this file turns one payload into another (plada diff). Apply it to the one it was made for: plada apply"
+        )
+    check_side(header, side)
+    names, notes = read_about(sections[ABOUT], header.classes) if ABOUT in sections else (None, {})
+    received = None
+    if PLAN in sections:
+        kind, _ = read_plan(sections[PLAN])
+        whole = [segment for segment in file.segments if segment is not None]
+        positions, labels, coder = read_segments(
+            kind, file.segments, images=header.reference, classes=header.classes, side=side
+        )
+        received = (len(whole), len(file.segments))
+    else:
+        whole = [sections[LABELS]]
+        positions, labels, coder = read_content(
+            sections[LABELS], images=header.reference, classes=header.classes, side=side
+        )
+    if any(map(needs_pack, whole)) and not header.pack_id:
+        raise PayloadCorrupt("the labels need a pack, and the header names none")
+    payload = _made(header, positions, labels, names, notes, received)
+    return PayloadFile(payload, header, len(data), file.parts, coder, file.signature)
+
+
+def _parse_version1(data: bytes) -> PayloadFile:
+    file = read_version1(data)
+    header = file.header
+    positions, labels, coder = read_content(file.body, images=header.reference, classes=header.classes, side=NO_SIDE)
+    if not len(positions):
+        raise PayloadCorrupt("no image is named, which version 1 does not have")
+    names = None
+    if file.names is not None:
+        names = tuple(file.names.split("\0"))
+        check_names(names, header.classes)
+    notes = read_notes(file.notes, strict=False) if file.notes is not None else {}
+    return PayloadFile(_made(header, positions, labels, names, notes, None), header, len(data), file.parts, coder)
+
+
+def _made(
+    header: Header,
+    positions: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64],
+    names: Sequence[str] | None,
+    notes: Mapping[str, Any],
+    segments: tuple[int, int] | None,
+) -> Payload:
     try:
-        notes = json.loads(_inflate(sections[NOTES])) if NOTES in sections else {}
-    except ValueError as err:
-        raise PayloadCorrupt(f"the notes are not JSON ({err})") from err
-    if not isinstance(notes, dict):
-        raise PayloadCorrupt("the notes are not a JSON object")
-    try:
-        payload = Payload(
+        return Payload(
             positions,
             labels,
-            classes,
+            tuple(names) if names is not None else numbered(header.classes),
             header.reference,
             header.key_id,
             header.content_id,
             notes,
             header.version,
+            header.serial,
+            None,
+            segments,
         )
     except RequestError as err:
         raise PayloadCorrupt(str(err)) from err
-    lengths = {SECTION_NAMES[kind]: len(body) for kind, body in sections.items() if kind in SECTION_NAMES}
-    return PayloadFile(payload, len(data), {"container": len(data) - sum(lengths.values()), **lengths}, coder)
 
 
-def read_payload(path: str | Path) -> Payload:
-    """Read a payload file.
+def check_side(header: Header, side: Side) -> None:
+    """Refuse bounds or features of something else: they would decode to other labels."""
+    found = [] if side.blocks is None else [int(side.blocks[-1])]
+    found += [] if side.features is None else [len(side.features)]
+    if any(images != header.reference for images in found):
+        raise ReferenceMismatch(
+            f"the payload labels a reference of {header.reference} images; the manifest or pack given is of {found[0]}",
+            wanted=str(header.reference),
+            found=str(found[0]),
+        )
+    own = side.pack_id[:ID_BYTES]
+    if side.features is not None and header.pack_id and own != header.pack_id:
+        raise ReferenceMismatch(
+            f"the payload was made with pack {header.pack_id.hex()}; the one given is {own.hex()}. Ask the server for the right one",
+            wanted=header.pack_id.hex(),
+            found=own.hex(),
+        )
 
-    Raises:
-        RequestError: no such file.
-        PayloadError: its subclass says what is wrong.
-    """
-    return read_payload_file(path).payload
 
-
-def read_payload_file(path: str | Path) -> PayloadFile:
-    """As read_payload, with the anatomy of the file."""
+def read_payload_file(path: str | Path, *, side: Side = NO_SIDE, partial: bool = False) -> PayloadFile:
+    """A payload file with its anatomy; raises as parse_payload does, and RequestError: no such file."""
     try:
         data = Path(path).read_bytes()
     except OSError as err:
         raise RequestError(f"{path}: cannot be read ({err.strerror})") from err
     try:
-        return parse_payload(data)
+        return parse_payload(data, side=side, partial=partial)
     except PayloadError as err:
-        raise type(err)(f"{path}: {err}") from err
-
-
-def _numbered(count: int) -> tuple[str, ...]:
-    """The names of classes that a payload without names has."""
-    return tuple(str(number) for number in range(count))
-
-
-def _deflate(text: str) -> bytes:
-    """The text as it is (after a 0) or compressed (after a 1), whichever is shorter."""
-    raw = text.encode()
-    packed = compress(raw)
-    return b"\1" + packed if len(packed) < len(raw) else b"\0" + raw
-
-
-def _inflate(body: bytes) -> str:
-    try:
-        if body[:1] == b"\0":
-            return body[1:].decode()
-        if body[:1] == b"\1":
-            return expand(body[1:], _MAX_TEXT).decode()
-    except UnicodeDecodeError as err:
-        raise PayloadCorrupt(f"names or notes are not UTF-8 ({err})") from err
-    raise PayloadCorrupt("names or notes are of an unknown kind")
+        err.args = (f"{path}: {err}",)
+        raise

@@ -45,6 +45,10 @@ class SelectionReport:
     leaks_dropped: tuple[Any, ...]  # the same, of images that were left out for it
     leaks_note: str  # why nothing could be checked, or nothing
     seconds: Mapping[str, float]
+    client_has: str = "manifest"  # what readers need beside the images: nothing, manifest, pack
+    progressive: str | None = None
+    signed_by: str | None = None  # fingerprint of the key
+    serial: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -84,3 +88,11 @@ def class_ranks(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     ranks = np.empty(len(labels), np.int64)
     ranks[order] = np.arange(len(labels)) - starts
     return ranks
+
+
+def shares_of_class(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """How far down its class each image stands, 0 .. 1, float64 [k], for labels [k] given best first: the images below
+    any value are of all classes alike, in proportion to their size."""
+    counts = np.bincount(labels)
+    share: npt.NDArray[np.float64] = (class_ranks(labels) + 0.5) / counts[labels]
+    return share

@@ -1,5 +1,6 @@
 """The training loop: AdamW, warm-up and cosine, optional averaged weights; one page, for teachers and students alike."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from plada.trainer.data import Images
 from plada.trainer.logs import Log, no_log
 from plada.trainer.ranks import ALONE, Ranks
 from plada.trainer.recipe import Recipe
-from plada.trainer.step import Step, begin
+from plada.trainer.step import Step, begin, freeze_batch_norm
 from plada.trainer.watch import Watch
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ def fit(
     keeper: Keeper | None = None,
     log: Log = no_log,
     ranks: Ranks = ALONE,
+    enough: "Callable[[torch.nn.Module], bool] | None" = None,
 ) -> None:
     """Train `network.module` in place; it ends in eval mode.
 
     The images are recipe.supersample times the size that the network sees. The caller seeds the module's own initial
     weights; `seed` decides order and augmentation, so that on a CPU the same inputs give the same weights, however often
     the run was stopped and gone on with from the checkpoints of `keeper`. Of several `ranks` each takes its share of
-    every batch. Loss and learning rate go to `log`.
+    every batch. Loss and learning rate go to `log`. `enough` is shown what the network would be, after each epoch, in eval
+    mode, and ends the training by answering True.
 
     Raises:
         RequestError: the loss is no longer finite; the checkpoint is of another run. ResourceError: not even one image
@@ -70,6 +73,14 @@ def fit(
                     if stopping:
                         raise KeyboardInterrupt
             state.epoch, state.batch = state.epoch + 1, 0
+            if enough is not None:
+                shown = state.averaged.module if state.averaged is not None else state.module
+                ends = enough(shown.eval())
+                shown.train()
+                if network.trained:
+                    freeze_batch_norm(shown)
+                if ends:
+                    break
     watch.look(thoroughly=True)
     if state.averaged is not None:
         state.module.load_state_dict(state.averaged.module.state_dict())

@@ -155,6 +155,8 @@ class TrainingSummary:
     reference: str
     same_content: bool
     seconds: Mapping[str, float]
+    segments: tuple[int, int] | None = None  # (whole, in all) of a progressive payload
+    serial: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

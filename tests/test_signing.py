@@ -1,0 +1,179 @@
+"""Keys, signatures and serial numbers: what is not signed as required is refused, whatever was changed."""
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import plada
+from plada.errors import MissingExtra, PayloadError, PayloadUnsupported, RequestError, SignatureError
+from plada.payload.container import read_container
+from plada.signing import check_serial, check_signature, load_signer
+from tests.payload.payloads import folders, made, same
+from tests.payload.test_version1 import GOLDEN
+
+pytest.importorskip("cryptography")
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    plada.keygen(tmp_path / "key")
+    return tmp_path / "key"
+
+
+@pytest.fixture
+def signed(tmp_path: Path, key: Path) -> Path:
+    path = tmp_path / "x.plada"
+    made(serial=4).save(path, signer=load_signer(key))
+    return path
+
+
+def test_a_pair_of_keys(tmp_path: Path) -> None:
+    pair = plada.keygen(tmp_path / "new" / "key")
+    private, public = Path(pair.private), Path(pair.public)
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert public.name == "key.pub"
+    assert private.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----")
+    assert public.read_bytes().startswith(b"-----BEGIN PUBLIC KEY-----")
+    assert load_signer(private).fingerprint.hex() == pair.fingerprint == pair.to_dict()["fingerprint"]
+    assert plada.keygen(tmp_path / "other").fingerprint != pair.fingerprint
+
+
+def test_a_key_is_never_overwritten(key: Path, tmp_path: Path) -> None:
+    before = key.read_bytes()
+    with pytest.raises(RequestError, match="already there"):
+        plada.keygen(key)
+    key.unlink()
+    with pytest.raises(RequestError, match=r"key\.pub: already there"):
+        plada.keygen(key)
+    assert before.startswith(b"-----BEGIN")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(RequestError, match="cannot be made"):
+        plada.keygen(tmp_path / "file" / "key")
+
+
+def test_what_is_signed_is_read_and_what_is_not_is_refused(signed: Path, key: Path, tmp_path: Path) -> None:
+    public = Path(f"{key}.pub")
+    assert same(plada.read_payload(signed, require_signature=public), made(serial=4))
+    made().save(tmp_path / "plain.plada")
+    with pytest.raises(SignatureError, match=r"plain\.plada: not signed; a signature of .*key\.pub is required"):
+        plada.read_payload(tmp_path / "plain.plada", require_signature=public)
+    with pytest.raises(SignatureError, match="not signed"):
+        plada.read_payload(GOLDEN / "v1-gaps-zstd.plada", require_signature=public)
+    other = plada.keygen(tmp_path / "other")
+    with pytest.raises(SignatureError, match=f"required is {other.fingerprint}"):
+        plada.read_payload(signed, require_signature=other.public)
+
+
+def test_every_bit_is_covered(signed: Path, key: Path) -> None:
+    """A changed bit is noticed by a checksum; where an attacker mends those, by the signature."""
+    data = signed.read_bytes()
+    found = read_container(data).signature
+    assert found is not None
+    begin = len(data) - 4 - 64
+    assert found.message == b"plada signature 1\0" + data[:begin]
+    assert found.signature == data[begin:-4]
+    check_signature(found, f"{key}.pub", "here")
+    for bit in range(0, 8 * len(data), 7):
+        bad = bytearray(data)
+        bad[bit // 8] ^= 1 << bit % 8
+        signed.write_bytes(bad)
+        with pytest.raises(PayloadError):
+            plada.read_payload(signed, require_signature=f"{key}.pub")
+
+
+def test_mended_checksums_do_not_help(signed: Path, key: Path) -> None:
+    """The labels of another payload under the signature of the first, all checksums right."""
+    from plada.payload.container import Signer, signed_again
+
+    found = read_container(signed.read_bytes()).signature
+    assert found is not None
+    forged = signed_again(made(serial=4, seed=1).encode(), Signer(found.fingerprint, lambda _: found.signature))
+    signed.write_bytes(forged)
+    plada.read_payload(signed)
+    with pytest.raises(SignatureError, match="somebody has changed the file"):
+        plada.read_payload(signed, require_signature=f"{key}.pub")
+
+
+def test_signing_a_file(signed: Path, key: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.plada"
+    made(serial=4).save(plain)
+    done = plada.sign(plain, key=key, out=tmp_path / "out.plada")
+    assert (tmp_path / "out.plada").read_bytes() == signed.read_bytes()
+    assert (done.bytes, done.serial, done.to_dict()["payload"]) == (
+        signed.stat().st_size,
+        4,
+        str(tmp_path / "out.plada"),
+    )
+    plada.sign(plain, key=key)
+    assert plain.read_bytes() == signed.read_bytes()
+    plada.sign(plain, key=plada.keygen(tmp_path / "other").private)
+    assert plain.stat().st_size == signed.stat().st_size
+    assert plain.read_bytes() != signed.read_bytes()
+
+
+def test_what_cannot_be_signed(key: Path, tmp_path: Path) -> None:
+    with pytest.raises(PayloadUnsupported, match="version 1, which has no signatures"):
+        plada.sign(GOLDEN / "v1-gaps-zstd.plada", key=key, out=tmp_path / "x")
+    with pytest.raises(RequestError, match="cannot be read"):
+        plada.sign(tmp_path / "none.plada", key=key)
+    (tmp_path / "bad.plada").write_bytes(b"\x89PLD\2junk")
+    with pytest.raises(PayloadError):
+        plada.sign(tmp_path / "bad.plada", key=key)
+
+
+def test_progressive_files_are_signed_whole(key: Path, tmp_path: Path) -> None:
+    path, public = tmp_path / "x.plada", f"{key}.pub"
+    made().save(path, side=folders(), progressive="blocks", segments=3, signer=load_signer(key))
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(PayloadError):
+        plada.read_payload(path, partial=True, require_signature=public)
+
+
+def test_what_is_no_key(key: Path, signed: Path, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    (tmp_path / "junk").write_bytes(b"junk")
+    other = X25519PrivateKey.generate()
+    (tmp_path / "x25519").write_bytes(
+        other.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (tmp_path / "x25519.pub").write_bytes(
+        other.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    (tmp_path / "locked").write_bytes(
+        other.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+        )
+    )
+    for name, words in (
+        ("junk", "not an unencrypted"),
+        ("x25519", "of another kind"),
+        ("locked", "not an unencrypted"),
+        ("none", "cannot be read"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            load_signer(tmp_path / name)
+    for name, words in (("junk", "not a public key"), ("x25519.pub", "of another kind"), ("none", "cannot be read")):
+        with pytest.raises(RequestError, match=words):
+            plada.read_payload(signed, require_signature=tmp_path / name)
+
+
+def test_there_is_no_going_back(signed: Path) -> None:
+    assert plada.read_payload(signed, min_serial=4).serial == 4
+    with pytest.raises(SignatureError, match="has serial number 4; expected 5 or more"):
+        plada.read_payload(signed, min_serial=5)
+    with pytest.raises(SignatureError, match="has no serial number"):
+        check_serial(0, 1, "x")
+    check_serial(0, 0, "x")
+
+
+def test_without_cryptography_the_extra_is_named(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['cryptography'] = None; import plada; plada.keygen('k')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert "pip install 'plada[sign]'" in done.stderr
+    assert issubclass(MissingExtra, RequestError)
