@@ -14,6 +14,7 @@ KEYS is a text file, one key a line, or (NAME.json) a list of the bounds of bloc
 import argparse
 import csv
 import hashlib
+import itertools
 import json
 import struct
 import sys
@@ -51,7 +52,11 @@ class Cursor:
         self.data, self.at, self.short = data, at, short
 
     def take(self, n: int) -> bytes:
-        need(n <= len(self.data) - self.at, f"{n} bytes at offset {self.at}, {len(self.data) - self.at} are there", self.short)
+        need(
+            n <= len(self.data) - self.at,
+            f"{n} bytes at offset {self.at}, {len(self.data) - self.at} are there",
+            self.short,
+        )
         self.at += n
         return self.data[self.at - n : self.at]
 
@@ -350,7 +355,7 @@ def read_blocks(data: bytes, k: int, ref: "Reference", bounds: Sequence[int]) ->
     kk = ww = 0
     left = k
     pairs: Pairs = []
-    for first, end in zip(bounds, bounds[1:], strict=False):
+    for first, end in itertools.pairwise(bounds):
         if left == 0:
             break
         m, r = end - first, ref.images - first
@@ -590,7 +595,7 @@ def even_bounds(images: int) -> list[int]:
 
 def cut(bounds: Sequence[int]) -> list[int]:
     """No block of more than 2048 images, none of no image."""
-    return [i for a, b in zip(bounds, bounds[1:], strict=False) for i in range(a, b, 2048)] + [bounds[-1]]
+    return [i for a, b in itertools.pairwise(bounds) for i in range(a, b, 2048)] + [bounds[-1]]
 
 
 def read_content(body: bytes, ref: Reference, version: int = 2) -> Pairs:
@@ -621,18 +626,20 @@ def read_content(body: bytes, ref: Reference, version: int = 2) -> Pairs:
 
 
 def pair_bytes(pairs: Pairs) -> bytes:
-    return struct.pack(f"<{len(pairs)}I", *(p for p, _ in pairs)) + struct.pack(f"<{len(pairs)}H", *(c for _, c in pairs))
+    return struct.pack(f"<{len(pairs)}I", *(p for p, _ in pairs)) + struct.pack(
+        f"<{len(pairs)}H", *(c for _, c in pairs)
+    )
 
 
 # ---- payload-format.md section 4: names and notes ---------------------------------------------------------------------
 
 DICTIONARY = (
-    '\0{"recipe":{"batch_size":64,"body_rate":0.03,"ema":0.99,"epochs":20,"image_size":224,"label_smoothing":0.1,'
-    '"learning_rate":0.001,"rotate":15.0,"scale":1.5,"shear":0.2,"stretch":0.2,"supersample":2,"translate":0.1,'
-    '"warmup":0.1,"weight_decay":0.05},"target":"","teacher_accuracy":0.8,"teacher_accuracy":0.9}\0{"target":"'
-    '\0{"recipe":{"mirror":true}}\0{"recipe":{"epochs":30,"mirror":false},"target":"\0{"recipe":{"image_size":64,'
-    '"mirror":false}}'
-).encode()
+    b'\0{"recipe":{"batch_size":64,"body_rate":0.03,"ema":0.99,"epochs":20,"image_size":224,"label_smoothing":0.1,'
+    b'"learning_rate":0.001,"rotate":15.0,"scale":1.5,"shear":0.2,"stretch":0.2,"supersample":2,"translate":0.1,'
+    b'"warmup":0.1,"weight_decay":0.05},"target":"","teacher_accuracy":0.8,"teacher_accuracy":0.9}\0{"target":"'
+    b'\0{"recipe":{"mirror":true}}\0{"recipe":{"epochs":30,"mirror":false},"target":"\0{"recipe":{"image_size":64,'
+    b'"mirror":false}}'
+)
 
 
 def decoded(text: bytes) -> str:
@@ -835,11 +842,15 @@ def decode(data: bytes, side: Side | None = None, *, old: Payload | None = None,
 def reference_of(header: Header, side: Side) -> Reference:
     bounds, ref = side.bounds, Reference(header.images, header.classes, pack_named=header.pack_id is not None)
     if bounds is not None:
-        rising = bounds[0] == 0 and all(a < b for a, b in zip(bounds, bounds[1:], strict=False))
+        rising = bounds[0] == 0 and all(a < b for a, b in itertools.pairwise(bounds))
         need(rising and bounds[-1] == header.images, f"blocks of {bounds[-1]} images, not {header.images}", "reference")
         ref = replace(ref, bounds=cut(bounds))
     if header.pack_id is not None and side.dimensions:
-        need(side.pack_id[:8] == header.pack_id, f"pack {side.pack_id[:8].hex()}, not {header.pack_id.hex()}", "reference")
+        need(
+            side.pack_id[:8] == header.pack_id,
+            f"pack {side.pack_id[:8].hex()}, not {header.pack_id.hex()}",
+            "reference",
+        )
         ref = replace(ref, dimensions=side.dimensions, row=side.row)
     return ref
 
@@ -884,7 +895,7 @@ def join_segments(kind: int, bodies: Segments, ref: Reference) -> Pairs:
                 part, outside = ref.part(mine)
                 pairs += [(outside(position), label) for position, label in read_content(body, part)]
     pairs.sort()
-    need(all(a[0] < b[0] for a, b in zip(pairs, pairs[1:], strict=False)), "a position in two segments")
+    need(all(a[0] < b[0] for a, b in itertools.pairwise(pairs)), "a position in two segments")
     need(len(pairs) <= MAX_NAMED, "more than 2^24 images")
     return pairs
 
@@ -1031,7 +1042,11 @@ def run(options: argparse.Namespace) -> Payload:
     side = Side()
     if options.pack:
         side, images, whole_key_id = read_pack(options.pack.read_bytes())
-        need(images == header.images and whole_key_id[:8] == header.key_id, "the pack is of another reference", "reference")
+        need(
+            images == header.images and whole_key_id[:8] == header.key_id,
+            "the pack is of another reference",
+            "reference",
+        )
     if options.keys and options.keys.suffix == ".json":
         side = replace(side, bounds=json.loads(options.keys.read_text()))
     elif options.keys:

@@ -12,29 +12,14 @@ from plada.cli_index import index
 from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
 from plada.cli_search import search
 from plada.cli_select import select
+from plada.cli_train import evaluate, export, predict, train
 from plada.errors import ReferenceMismatch
 from plada.options import (
-    Device,
     Home,
-    ImageSize,
     Json,
-    MinSerial,
-    ModelArg,
-    PackFile,
-    Partial,
-    PayloadFile,
     PladaCommand,
-    Pretrained,
     Quiet,
-    RecipeOption,
-    ReferenceOption,
-    RequireSignature,
-    SameKeys,
     Seed,
-    Update,
-    Weights,
-    pairs,
-    percent,
     seconds,
 )
 
@@ -75,92 +60,10 @@ def install_pack(
 app.command(cls=PladaCommand)(select)
 
 
-@app.command(cls=PladaCommand)
-def train(
-    payload: PayloadFile,
-    reference: ReferenceOption = None,
-    student: Annotated[str, typer.Option(help="small_cnn or any timm network.")] = "resnet18",
-    weights: Weights = None,
-    pretrained: Pretrained = False,
-    model_arg: ModelArg = None,
-    image_size: ImageSize = None,
-    recipe: RecipeOption = None,
-    target: Annotated[str | None, typer.Option(help="Test the student on this target's test images.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The model. [default: PAYLOAD-STUDENT.safetensors]")
-    ] = None,
-    seed: Seed = 0,
-    same_keys: SameKeys = False,
-    pack: PackFile = None,
-    partial: Partial = False,
-    update: Update = None,
-    require_signature: RequireSignature = None,
-    min_serial: MinSerial = 0,
-    device: Device = None,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Train a student on the images and labels of a payload."""
-    from plada.console import print_json, print_table, reporter
-
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.train(
-            payload, reference=reference, student=student, weights=weights, pretrained=pretrained,
-            model_args=pairs(model_arg), image_size=image_size, recipe=pairs(recipe), target=target,
-            out=out or Path(f"{Path(payload).stem}-{student.replace('/', '_').replace(':', '_')}.safetensors"), seed=seed,
-            same_keys=same_keys, pack=pack, partial=partial, update=update or (), require_signature=require_signature,
-            min_serial=min_serial, device=device, home=home, report=report,
-        )  # fmt: skip
-    if as_json:
-        return print_json("summary", made.to_dict())
-    rows = [
-        ["student", f"{made.student}, {made.epochs} epochs, seed {made.seed}"],
-        ["images", f"{made.images} of {made.reference}, {made.classes} classes"],
-        ["test accuracy", percent(made.accuracy) if made.target else "not tested; name a --target"],
-        ["model", str(made.model)],
-        ["seconds", seconds(made.seconds)],
-    ]
-    if not made.same_content:
-        rows.append(["note", "the images have other bytes than the payload's (--same-keys)"])
-    if made.segments is not None and made.segments[0] < made.segments[1]:
-        rows.append(["note", f"{made.segments[0]} of the payload's {made.segments[1]} segments were whole (--partial)"])
-    print_table(rows, title=f"trained on {payload}")
-    if made.target_note:
-        print(f"target {target}: {made.target_note}", file=sys.stderr)
-    return None
-
-
-@app.command(cls=PladaCommand)
-def export(
-    payload: PayloadFile,
-    to: Annotated[str, typer.Option(help="csv, parquet, or folder (out/CLASS/IMAGE).")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to make.")],
-    reference: ReferenceOption = None,
-    same_keys: SameKeys = False,
-    pack: PackFile = None,
-    partial: Partial = False,
-    update: Update = None,
-    require_signature: RequireSignature = None,
-    min_serial: MinSerial = 0,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Hand the labelled set to another framework."""
-    from plada.console import print_json, reporter
-
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.export(
-            payload, to=to, out=out, reference=reference, same_keys=same_keys, pack=pack, partial=partial,
-            update=update or (), require_signature=require_signature, min_serial=min_serial, home=home, report=report,
-        )  # fmt: skip
-    if as_json:
-        return print_json("summary", {"out": str(made), "to": to})
-    print(made)
-    return None
-
-
+app.command(cls=PladaCommand)(train)
+app.command(cls=PladaCommand)(predict)
+app.command(cls=PladaCommand)(evaluate)
+app.command(cls=PladaCommand)(export)
 app.command(cls=PladaCommand)(inspect)
 app.command(cls=PladaCommand)(diff)
 app.command("apply", cls=PladaCommand)(apply_diff)

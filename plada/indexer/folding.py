@@ -2,6 +2,7 @@
 hold, and on a CPU each costs a pass over memory (figures: docs/decisions.md)."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def _pairs(module: "nn.Module") -> "Iterator[tuple[nn.Module, str, nn.Conv2d, st
 
     for parent in module.modules():
         children = list(parent.named_children())
-        for (first, convolution), (second, norm) in zip(children, children[1:], strict=False):
-            plain = type(norm) is nn.BatchNorm2d or (isinstance(norm, nn.BatchNorm2d) and hasattr(norm, "act"))
-            if isinstance(convolution, nn.Conv2d) and plain and isinstance(norm, nn.BatchNorm2d):
-                if norm.running_mean is not None and norm.num_features == convolution.out_channels:
-                    yield parent, first, convolution, second, norm
+        for (first, convolution), (second, norm) in pairwise(children):
+            if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+                continue
+            plain = type(norm) is nn.BatchNorm2d or hasattr(norm, "act")
+            if plain and norm.running_mean is not None and norm.num_features == convolution.out_channels:
+                yield parent, first, convolution, second, norm

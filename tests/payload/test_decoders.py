@@ -128,7 +128,9 @@ def drawn(seed: int) -> tuple[Payload, Side]:
     labels = np.where(rng.random(kept) < 0.8, of_image[positions], rng.integers(0, classes, kept))
     names = tuple(f"class {i}" for i in range(classes))
     notes = {"target": "crème"} if seed % 2 else {}
-    payload = Payload(positions, labels, names, images, b"k" * 8, b"c" * 8, notes, serial=seed % 3, rank=np.arange(kept))
+    payload = Payload(
+        positions, labels, names, images, b"k" * 8, b"c" * 8, notes, serial=seed % 3, rank=np.arange(kept)
+    )
     return payload, Side(blocks=bounds, features=features, pack_id=bytes(range(16)))
 
 
@@ -234,7 +236,10 @@ def test_every_flipped_bit_is_refused() -> None:
 
 def test_what_is_missing_is_said() -> None:
     payload, side = drawn(7)
-    for coder, given in (("blocks", D.Side()), ("pack", D.Side(side.blocks.tolist() if side.blocks is not None else None))):
+    for coder, given in (
+        ("blocks", D.Side()),
+        ("pack", D.Side(side.blocks.tolist() if side.blocks is not None else None)),
+    ):
         with pytest.raises(D.Refused) as caught:
             D.decode(payload.encode(coder, side=side), given)
         assert caught.value.kind == "missing"
@@ -278,7 +283,9 @@ def test_the_command_line_with_keys_and_a_pack(tmp_path: Path) -> None:
     (tmp_path / "x.plada").write_bytes(payload.encode("pack", side=side))
     command = [sys.executable, str(ROOT / "decoders" / "plada_decode.py"), str(tmp_path / "x.plada")]
     done = subprocess.run(
-        [*command, "--keys", str(tmp_path / "keys.txt"), "--pack", str(tmp_path / "p.pack")], capture_output=True, text=True
+        [*command, "--keys", str(tmp_path / "keys.txt"), "--pack", str(tmp_path / "p.pack")],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert list(csv.reader(io.StringIO(done.stdout))) == [
