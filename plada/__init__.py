@@ -26,7 +26,8 @@ _WHERE = {
     "diff": "plada.updating",
     "doctor": "plada.diagnosis",
     "encoded_size": "plada.sending",
-    "export": "plada.api",
+    "evaluate": "plada.predicting",
+    "export": "plada.training",
     "forecast": "plada.indexing",
     "index": "plada.indexing",
     "inspect": "plada.inspecting",
@@ -36,17 +37,18 @@ _WHERE = {
     "make_pack": "plada.packing",
     "open_index": "plada.retrieval.index",
     "open_images": "plada.api",
+    "predict": "plada.predicting",
     "read_payload": "plada.reading",
     "search": "plada.searching",
-    "select": "plada.api",
+    "select": "plada.selecting",
     "sign": "plada.signing",
-    "train": "plada.api",
+    "train": "plada.training",
     "verify": "plada.verifying",
     "write_payload": "plada.sending",
 }
 
 if TYPE_CHECKING:
-    from plada.api import datasets, export, open_images, select, train
+    from plada.api import datasets, open_images
     from plada.checking import check_index
     from plada.demonstration import demo
     from plada.diagnosis import doctor
@@ -55,11 +57,14 @@ if TYPE_CHECKING:
     from plada.inspecting import inspect
     from plada.packing import install_pack, make_pack
     from plada.payload.payload import Payload
+    from plada.predicting import evaluate, predict
     from plada.reading import read_payload
     from plada.retrieval.index import Index, open_index
     from plada.searching import make_ann, search
+    from plada.selecting import select
     from plada.sending import encoded_size, write_payload
     from plada.signing import keygen, sign
+    from plada.training import export, train
     from plada.updating import apply_diff, diff
     from plada.verifying import verify
 
@@ -74,6 +79,7 @@ __all__ = [
     "diff",
     "doctor",
     "encoded_size",
+    "evaluate",
     "export",
     "forecast",
     "index",
@@ -84,6 +90,7 @@ __all__ = [
     "make_pack",
     "open_images",
     "open_index",
+    "predict",
     "read_payload",
     "search",
     "select",

@@ -11,34 +11,15 @@ import plada
 from plada.cli_index import index
 from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
 from plada.cli_search import search
+from plada.cli_select import select
+from plada.cli_train import evaluate, export, predict, train
 from plada.errors import ReferenceMismatch
 from plada.options import (
-    ClientHas,
-    Device,
     Home,
-    ImageSize,
     Json,
-    MinSerial,
-    ModelArg,
-    PackFile,
-    Partial,
-    PayloadFile,
     PladaCommand,
-    Pretrained,
-    Progressive,
     Quiet,
-    RecipeOption,
-    ReferenceOption,
-    RequireSignature,
-    SameKeys,
     Seed,
-    Segments,
-    Serial,
-    SignWith,
-    Update,
-    Weights,
-    pairs,
-    percent,
     seconds,
 )
 
@@ -76,166 +57,13 @@ def install_pack(
     return None
 
 
-@app.command(cls=PladaCommand)
-def select(
-    target: Annotated[str, typer.Option(help="A registered name, or a folder with train/CLASS and test/CLASS.")],
-    budget: Annotated[str, typer.Option(help="Size of the whole file: 1MB, 200kB, 2048.")] = "1MB",
-    index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
-    rule: Annotated[str, typer.Option(help="How images are chosen; an unknown name lists them all.")] = "nearest-sure",
-    teacher: Annotated[str, typer.Option(help="linear (on the index's embeddings) or finetune:ARCH.")] = "linear",
-    teacher_weights: Annotated[
-        Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Where the index's encoder weights lie now, if they have moved.")
-    ] = None,
-    recipe: RecipeOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The payload file. [default: TARGET.plada]")] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Write a contact sheet (PNG) of the best images of each class.")
-    ] = None,
-    table: Annotated[
-        Path | None, typer.Option(help="Write the selection as Parquet: position, key, label, score, class_rank.")
-    ] = None,
-    drop_leaks: Annotated[
-        bool, typer.Option("--drop-leaks", help="Leave out near copies of the target's test images.")
-    ] = False,
-    client_has: ClientHas = "manifest",
-    pack: PackFile = None,
-    progressive: Progressive = None,
-    segments: Segments = None,
-    sign: SignWith = None,
-    serial: Serial = 0,
-    seed: Seed = 0,
-    device: Device = None,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Choose and label reference images for a target, as many as fit into the budget."""
-    from plada.console import print_json, print_table, reporter
-    from plada.leaking import in_words
-
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.select(
-            index, target=target, budget=budget, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
-            weights=weights, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
-            table=table, drop_leaks=drop_leaks, client_has=client_has, pack=pack, progressive=progressive,
-            segments=segments, sign=sign, serial=serial, seed=seed, device=device, home=home, report=report,
-        ).report  # fmt: skip
-    if as_json:
-        return print_json("summary", made.to_dict())
-    counts = sorted(made.class_counts.values())
-    rows = [
-        ["payload", f"{made.payload}: {made.bytes} of {made.budget} bytes, coder {made.coder}"],
-        ["images", f"{made.images} ({made.keep_rate:.2%} of the reference), rule {made.rule}"],
-        ["classes", f"{made.classes}, {counts[0]} to {counts[-1]} images each"],
-        ["teacher", f"{made.teacher.kind}: test {percent(made.teacher.accuracy)}, validation {percent(made.teacher.validation_accuracy)}"],
-        ["linear student", f"validation {percent(made.tried[0].validation_accuracy)}"],
-        ["seconds", seconds(made.seconds)],
-    ]  # fmt: skip
-    print_table(rows, title=f"selection for {target}")
-    if made.target_note:
-        print(f"target {target}: {made.target_note}", file=sys.stderr)
-    if made.leaks:
-        print(f"warning: {in_words(made.leaks)}; --drop-leaks leaves them out", file=sys.stderr)
-    if made.leaks_note:
-        print(f"not checked for copies of test images: {made.leaks_note}", file=sys.stderr)
-    if made.leaks_dropped:
-        print(f"left out: {in_words(made.leaks_dropped)}", file=sys.stderr)
-    if made.left_out:
-        print(f"{made.left_out} images of the target could not be read and were left out", file=sys.stderr)
-    if made.empty_classes:
-        print(f"no image of the reference was taken for: {', '.join(made.empty_classes)}", file=sys.stderr)
-    return None
+app.command(cls=PladaCommand)(select)
 
 
-@app.command(cls=PladaCommand)
-def train(
-    payload: PayloadFile,
-    reference: ReferenceOption = None,
-    student: Annotated[str, typer.Option(help="small_cnn or any timm network.")] = "resnet18",
-    weights: Weights = None,
-    pretrained: Pretrained = False,
-    model_arg: ModelArg = None,
-    image_size: ImageSize = None,
-    recipe: RecipeOption = None,
-    target: Annotated[str | None, typer.Option(help="Test the student on this target's test images.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The model. [default: PAYLOAD-STUDENT.safetensors]")
-    ] = None,
-    seed: Seed = 0,
-    same_keys: SameKeys = False,
-    pack: PackFile = None,
-    partial: Partial = False,
-    update: Update = None,
-    require_signature: RequireSignature = None,
-    min_serial: MinSerial = 0,
-    device: Device = None,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Train a student on the images and labels of a payload."""
-    from plada.console import print_json, print_table, reporter
-
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.train(
-            payload, reference=reference, student=student, weights=weights, pretrained=pretrained,
-            model_args=pairs(model_arg), image_size=image_size, recipe=pairs(recipe), target=target,
-            out=out or Path(f"{Path(payload).stem}-{student.replace('/', '_').replace(':', '_')}.safetensors"), seed=seed,
-            same_keys=same_keys, pack=pack, partial=partial, update=update or (), require_signature=require_signature,
-            min_serial=min_serial, device=device, home=home, report=report,
-        )  # fmt: skip
-    if as_json:
-        return print_json("summary", made.to_dict())
-    rows = [
-        ["student", f"{made.student}, {made.epochs} epochs, seed {made.seed}"],
-        ["images", f"{made.images} of {made.reference}, {made.classes} classes"],
-        ["test accuracy", percent(made.accuracy) if made.target else "not tested; name a --target"],
-        ["model", str(made.model)],
-        ["seconds", seconds(made.seconds)],
-    ]
-    if not made.same_content:
-        rows.append(["note", "the images have other bytes than the payload's (--same-keys)"])
-    if made.segments is not None and made.segments[0] < made.segments[1]:
-        rows.append(["note", f"{made.segments[0]} of the payload's {made.segments[1]} segments were whole (--partial)"])
-    print_table(rows, title=f"trained on {payload}")
-    if made.target_note:
-        print(f"target {target}: {made.target_note}", file=sys.stderr)
-    return None
-
-
-@app.command(cls=PladaCommand)
-def export(
-    payload: PayloadFile,
-    to: Annotated[str, typer.Option(help="csv, parquet, or folder (out/CLASS/IMAGE).")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to make.")],
-    reference: ReferenceOption = None,
-    same_keys: SameKeys = False,
-    pack: PackFile = None,
-    partial: Partial = False,
-    update: Update = None,
-    require_signature: RequireSignature = None,
-    min_serial: MinSerial = 0,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Hand the labelled set to another framework."""
-    from plada.console import print_json, reporter
-
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.export(
-            payload, to=to, out=out, reference=reference, same_keys=same_keys, pack=pack, partial=partial,
-            update=update or (), require_signature=require_signature, min_serial=min_serial, home=home, report=report,
-        )  # fmt: skip
-    if as_json:
-        return print_json("summary", {"out": str(made), "to": to})
-    print(made)
-    return None
-
-
+app.command(cls=PladaCommand)(train)
+app.command(cls=PladaCommand)(predict)
+app.command(cls=PladaCommand)(evaluate)
+app.command(cls=PladaCommand)(export)
 app.command(cls=PladaCommand)(inspect)
 app.command(cls=PladaCommand)(diff)
 app.command("apply", cls=PladaCommand)(apply_diff)
@@ -420,11 +248,6 @@ def _show_leaks(found: "LeakReport") -> None:
         print(f"not compared, unreadable: {found.unreadable} test images, {found.unread} candidates", file=sys.stderr)
     if found.note:
         print(f"without neighbours by embedding: {found.note}", file=sys.stderr)
-
-
-def _plain_target(target: str) -> str:
-    """What a payload is called where nobody says: a registered name without its options, the last part of a path."""
-    return target.partition(":")[0] if "/" not in target else Path(target).name
 
 
 def main() -> None:

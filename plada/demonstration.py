@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from plada.api import select, train
 from plada.files import home_directory
 from plada.indexing import index
 from plada.progress import Clock, Report, silent
 from plada.reading import read_payload
 from plada.retrieval.index import open_index
+from plada.selecting import select
 from plada.sources.builtin import open_digits
 from plada.sources.decode import decode
 from plada.sources.targets import Split
+from plada.training import train
 
 # Chosen on the digits' validation split; what else was tried, and what it gave, is in docs/log.md.
 BUDGET = 2000

@@ -2,6 +2,7 @@
 random by accident and torchvision always loads."""
 
 import ctypes
+import difflib
 import hashlib
 import importlib
 import platform
@@ -298,8 +299,10 @@ def mismatch(own: "Mapping[str, torch.Tensor]", state: "Mapping[str, torch.Tenso
 
 def near_networks(timm: Any, name: str) -> list[str]:
     """Names to suggest for one that timm does not know."""
-    stem = name.partition(".")[0][:6]
-    return [SMALL_CNN, *timm.list_models(f"{stem}*")[:8]]
+    stem, known = name.partition(".")[0], timm.list_models()
+    near = difflib.get_close_matches(stem, known, n=4, cutoff=0.7)
+    same = [other for other in known if other.startswith(stem[:6]) and other not in near]
+    return [SMALL_CNN, *near, *same[: 8 - len(near)]]
 
 
 def _first_line(err: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,8 @@ class PladaCommand(TyperCommand):
         except PladaError as err:
             failure = err
         except KeyboardInterrupt:
-            again = f"plada {' '.join(sys.argv[1:])}"
+            # What was begun anew must not be begun anew again.
+            again = f"plada {shlex.join(part for part in sys.argv[1:] if part != '--restart')}"
             failure = Interrupted(f"{self.name}: stopped; what was finished is kept", resume=again)
         except MemoryError as err:
             failure = ResourceError(f"{self.name}: out of memory ({err}). Lower --batch-size or free memory")

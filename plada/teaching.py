@@ -1,82 +1,134 @@
 """Teachers by name. Here because a network is trained by the client's loop, which the labeler may not import."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plada.errors import UnknownName
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import RequestError, UnknownName
 from plada.progress import Report
-from plada.sources.targets import Split, Target
+from plada.sources.targets import Target
 
 if TYPE_CHECKING:
-    from plada.labeler.linear import Embedded, TeacherReport
-    from plada.labeler.scores import PseudoLabels
+    from plada.labeler.linear import TeacherReport, Views
+    from plada.labeler.teacher import Teacher
     from plada.retrieval.index import Index
 
-FINETUNE = "finetune:"
+F32 = npt.NDArray[np.float32]
+LINEAR, ZEROSHOT, FINETUNE, TABLE = "linear", "zeroshot", "finetune:", "table:"
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """Teachers, calibrated and ready to vote; what is known of them; the penalty of the linear one, if there is one."""
+
+    teachers: "tuple[Teacher, ...]"
+    report: "TeacherReport"
+    penalty: float | None = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether the linear teacher decides alone, so that folds can each have one of their own."""
+        return len(self.teachers) == 1 and self.penalty is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherOptions:
+    """How teachers are made. `weights`: where a finetune teacher starts from; `model_args` and `image_size` go with it;
+    `force`: a teacher at chance is accepted; `cache`: the folder where what was trained is kept."""
+
+    weights: Path | None = None
+    model_args: tuple[tuple[str, object], ...] = ()
+    image_size: int | None = None
+    force: bool = False
+    cache: Path | None = None
+    seed: int = 0
+    device: str | None = None
 
 
 def teach(
-    index: "Index",
-    task: Target,
-    teacher: str,
-    teacher_weights: str | Path | None,
-    train: "Embedded",
-    validation: "Embedded",
-    seed: int,
-    device: str | None,
-    report: Report,
-) -> "tuple[PseudoLabels, TeacherReport]":
-    """Train the teacher that was asked for and pseudo-label the reference with it.
+    index: "Index", task: Target, names: str | Sequence[str], views: "Views", options: TeacherOptions, report: Report
+) -> Taught:
+    """Make the teachers that `names` (separated by commas, or a sequence) asks for, and find out how good they are.
 
     Raises:
-        UnknownName: no such teacher. DataError: a class without a readable training image.
+        UnknownName: no such teacher. RequestError: one that cannot be made here.
+        DataError: a class without a readable training image, bad logits, a teacher at chance (unless forced).
+        ReferenceMismatch: a kept teacher was made for another encoder than the index's.
     """
-    from plada.labeler.linear import TeacherReport, check_every_class, embed_split, linear_teacher
-    from plada.labeler.network import label_by_network
+    from plada.labeler.judging import judge_teachers
 
-    check_every_class(task, train)
-    if teacher == "linear":
-        tested = embed_split(index.encoder(), task.test, stage="test images", report=report) if task.test else None
-        return linear_teacher(index, task, train, validation, tested, report=report)
-    if not teacher.startswith(FINETUNE):
-        raise UnknownName("teacher", teacher, ["linear", f"{FINETUNE}ARCH"], hint="ARCH is small_cnn or a timm network")
-    from plada.networks import build_network, seed_everything
-    from plada.trainer.data import labelled_images
-    from plada.trainer.loop import fit, predict
-    from plada.trainer.recipe import default_recipe
-    from plada.trainer.student import evaluate, view_of
+    listed = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
+    if not listed or len(set(listed)) != len(listed):
+        raise RequestError(f"teachers {', '.join(listed) or 'none'}: expected one or more different names")
+    made: list[Teacher] = []
+    penalty: float | None = None
+    held: F32 | None = None
+    for name in listed:
+        if name == LINEAR:
+            from plada.labeler.linear import check_every_class, train_linear
 
-    name = teacher.removeprefix(FINETUNE)
-    seed_everything(seed)
-    followed = default_recipe(name, trained=bool(teacher_weights)).changed(task.recipe)
-    network = build_network(
-        name,
-        classes=len(task.classes),
-        weights=Path(teacher_weights) if teacher_weights else None,
-        image_size=followed.image_size or None,
-    )
+            check_every_class(task, views.train)
+            teacher, penalty, held = train_linear(index, task, views.train, views.validation, options.seed)
+            made.append(teacher)
+        else:
+            made.append(_other(index, task, name, views, options, report))
+    found = judge_teachers(made, task, views, held if listed == [LINEAR] else None, force=options.force)
+    return Taught(found.teachers, found.report, penalty)
 
-    train_view = view_of(network, supersample=followed.supersample)
-    train_images = labelled_images(
-        task.train.collection.read,
-        task.train.positions,
-        task.train.labels,
-        train_view,
-        where=task.train.collection.location,
-        stage="train images",
+
+def _other(
+    index: "Index", task: Target, name: str, views: "Views", options: TeacherOptions, report: Report
+) -> "Teacher":
+    if name == ZEROSHOT:
+        from plada.labeler.zeroshot import zeroshot_teacher
+
+        return zeroshot_teacher(index.encoder(), task.classes)
+    if name.startswith(FINETUNE):
+        from plada.labeler.linear import check_every_class
+
+        check_every_class(task, views.train)
+        return _finetuned(task, name, options, report)
+    if name.startswith(TABLE):
+        from plada.labeler.own import table_teacher
+
+        place = Path(name.removeprefix(TABLE)).expanduser()
+        return table_teacher(place, task.classes, len(index), lambda: index.reference().manifest.keys)
+    if ":" in name:
+        from plada.labeler.own import function_teacher
+
+        return function_teacher(name, len(task.classes))
+    known = [LINEAR, ZEROSHOT, f"{FINETUNE}ARCH", f"{TABLE}FILE", "MODULE:FUNCTION"]
+    raise UnknownName("teacher", name, known, hint="ARCH is small_cnn or a timm network; several vote, comma-separated")
+
+
+def _finetuned(task: Target, name: str, options: TeacherOptions, report: Report) -> "Teacher":
+    """A network trained on the target's training images, stopped where its validation images liked it best; kept by all
+    that decides its weights."""
+    from plada.labeler.teacher import PIXELS, Teacher
+    from plada.trainer.finetune import finetune
+
+    network = finetune(
+        name.removeprefix(FINETUNE),
+        task,
+        weights=options.weights,
+        model_args=dict(options.model_args),
+        image_size=options.image_size,
+        cache=options.cache,
+        seed=options.seed,
+        device=options.device,
         report=report,
     )
-    fit(network, train_images, recipe=followed, seed=seed, device=device, stage="teacher", report=report)
+    from plada.trainer.loop import predict
+    from plada.trainer.student import view_of
 
-    def judged(split: Split | None, stage: str) -> float | None:
-        return evaluate(network, split, stage=stage, device=device, report=report) if split else None
-
-    accuracies = judged(task.test, "test images"), judged(task.validation, "validation images")
-    labels = label_by_network(
-        lambda pixels: predict(network, pixels, device=device),
-        index.reference(),
-        view_of(network),
+    return Teacher(
+        kind=name,
         classes=len(task.classes),
-        report=report,
+        needs=PIXELS,
+        logits=lambda pixels: predict(network, pixels, device=options.device),
+        view=view_of(network),
     )
-    return labels, TeacherReport(kind=teacher, accuracy=accuracies[0], validation_accuracy=accuracies[1])

@@ -1,6 +1,6 @@
 """How sure a teacher is of an image: logits to one number, higher is kept first."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -8,18 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 Score = Callable[[F32], F32]
 
 
-def energy(logits: F32) -> F32:
-    """log sum exp of the logits [n, c]: the paper's energy (eq. 5) with its sign turned, so that high is kept."""
-    peak = logits.max(axis=1)
-    return np.asarray(peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1)), np.float32)
+def energy(logits: F32, temperature: float = 1.0) -> F32:
+    """T log sum exp(logits / T) of logits [n, c]: the paper's energy (eq. 5; eq. 8 with T) with its sign turned, so that
+    high is kept."""
+    scaled = logits / np.float32(temperature)
+    peak = scaled.max(axis=1)
+    return np.asarray(temperature * (peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=1))), np.float32)
 
 
-def entropy(logits: F32) -> F32:
-    """Negative Shannon entropy of the softmax (eq. 9, T = 1), in nats."""
-    shifted = logits - energy(logits)[:, None]
+def entropy(logits: F32, temperature: float = 1.0) -> F32:
+    """Negative Shannon entropy of softmax(logits / T) (eq. 9), in nats."""
+    shifted = (logits - energy(logits, temperature)[:, None]) / np.float32(temperature)
     return np.asarray((np.exp(shifted) * shifted).sum(axis=1), np.float32)
 
 
@@ -31,24 +34,56 @@ def margin(logits: F32) -> F32:
     return np.asarray(top[:, 1] - top[:, 0], np.float32)
 
 
-SCORES: Mapping[str, Score] = MappingProxyType({"energy": energy, "entropy": entropy, "margin": margin})
+def max_logit(logits: F32) -> F32:
+    """The largest logit."""
+    return np.asarray(logits.max(axis=1), np.float32)
+
+
+def density(vectors: F32, wanted: F32) -> F32:
+    """Largest cosine of each of `vectors` [n, d] to any of `wanted` [m, d], all of length one: how near the target is."""
+    return np.asarray((vectors @ wanted.T).max(axis=1), np.float32)
+
+
+def normalised_rank(score: F32) -> F32:
+    """Rank of each image / (n - 1), 0 for the best (eq. 10); ties by row."""
+    ranks = np.empty(len(score), np.float32)
+    ranks[np.argsort(-score, kind="stable")] = np.arange(len(score), dtype=np.float32)
+    return np.asarray(ranks / max(len(score) - 1, 1), np.float32)
+
+
+def consensus(scores: Sequence[F32]) -> F32:
+    """Less the worst normalised rank that any of the scores gives an image (eq. 11), higher kept first: kept is what
+    all scores agree on."""
+    return np.asarray(-np.max([normalised_rank(score) for score in scores], axis=0), np.float32)
+
+
+# What is kept of each image in the one pass over a reference.
+SCORES: Mapping[str, Score] = MappingProxyType(
+    {"energy": energy, "entropy": entropy, "margin": margin, "max-logit": max_logit}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PseudoLabels:
     """What a teacher says of the readable images of a reference, and nothing of the size of its logits.
 
-    positions int64 [n] (rising), labels int64 [n], scores: name -> float32 [n].
+    positions int64 [n] (rising), labels int64 [n], scores: name -> float32 [n]. `whole` int64 [classes] counts the labels
+    over the whole reference where the rows are only a shortlist of it.
     """
 
-    positions: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
+    positions: I64
+    labels: I64
     scores: Mapping[str, F32]
     classes: int
+    whole: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def counts(self) -> npt.NDArray[np.int64]:
-        """Pseudo-labels of each class, int64 [classes]."""
+    def counts(self) -> I64:
+        """Rows of each class, int64 [classes]: what can be chosen."""
         return np.bincount(self.labels, minlength=self.classes).astype(np.int64)
+
+    def population(self) -> I64:
+        """Pseudo-labels of each class in the whole reference, int64 [classes]: the paper's N_c."""
+        return self.counts() if self.whole is None else self.whole

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import DataError
-from plada.extras import require
 from plada.labeler.scores import SCORES, PseudoLabels
+from plada.labeler.solver import softmax_regression
 
 F32 = npt.NDArray[np.float32]
 PENALTY = 1e-3  # of a teacher without validation images to choose one on
@@ -47,25 +47,16 @@ def fit_head(
     vectors float32 [n, d] of length one, labels int64 [n], mean float32 [d] (the reference's). The centred vectors are
     scaled to a mean length of one, so that a penalty means the same for every encoder.
     """
-    require("torch", extra="client", purpose="a linear teacher")
-    import torch
-
-    centred = vectors.astype(np.float32) - mean
+    centred = vectors.astype(np.float64) - mean
     scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
-    x = torch.from_numpy(centred * scale).double()
-    y = torch.from_numpy(labels)
-    weight = torch.zeros(x.shape[1], classes, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimiser.zero_grad()
-        value = torch.nn.functional.cross_entropy(x @ weight + bias, y) + penalty * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return Head(mean.astype(np.float32), (weight.detach() * scale).float().numpy(), bias.detach().float().numpy())
+    points, axes = centred * scale, None
+    if 0 < len(points) < points.shape[1]:
+        # The best weights lie in the span of the examples: fewer numbers to find, and the same ones.
+        axes, triangle = np.linalg.qr(points.T)
+        points = np.ascontiguousarray(triangle.T)
+    found = softmax_regression(points, labels, classes, penalty=penalty, steps=steps)
+    weight = found[:-1] if axes is None else axes @ found[:-1]
+    return Head(mean.astype(np.float32), (weight * scale).astype(np.float32), found[-1].astype(np.float32))
 
 
 def fit_linear_teacher(
@@ -85,6 +76,13 @@ def fit_linear_teacher(
     judged = [accuracy(head.logits(validation[0]), validation[1]) for head in heads]
     best = int(np.argmax(judged))
     return heads[best], judged[best]
+
+
+def probabilities(logits: F32, temperature: float = 1.0) -> F32:
+    """softmax(logits / T) of logits [n, c]."""
+    scaled = logits / np.float32(temperature)
+    odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
 
 
 def accuracy(logits: F32, labels: npt.NDArray[np.int64]) -> float:

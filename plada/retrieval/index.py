@@ -147,6 +147,11 @@ class Index:
         names = dict(zip(rows.column("position").to_pylist(), rows.column("key").to_pylist(), strict=True))
         return [names[position] for position in wanted.tolist()]
 
+    def keys_in_order(self) -> Iterator[Any]:
+        """Keys of all images in order of position, as pyarrow string arrays, block by block."""
+        for batch in self._rows().to_batches(columns=["key"], batch_size=_SCAN, scan_in_order=True):
+            yield batch.column("key")
+
     def images(self, positions: npt.ArrayLike) -> list[Any]:
         """Decoded images (PIL, RGB) from the reference, hashes compared."""
         reference = self.reference()

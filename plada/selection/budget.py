@@ -22,11 +22,13 @@ class Trial(Generic[T]):
     made: T
 
 
-def fill_budget(make: Callable[[int], tuple[T, int]], *, budget: int, least: int, most: int, classes: int) -> Trial[T]:
+def fill_budget(
+    make: Callable[[int], tuple[T, int]], *, budget: int, least: int, most: int, classes: int, guess: int | None = None
+) -> Trial[T]:
     """Search k in least..most for the largest selection in at most `budget` bytes; `make(k)` gives (selection, bytes).
 
     Sizes grow with k almost, not quite, everywhere: the search is by false position between a size that fits and one
-    that does not, and what it returns has been encoded and does fit.
+    that does not, and what it returns has been encoded and does fit. `guess` is a number of images to look at first.
 
     Raises:
         BudgetTooSmall: not even `least` images (one a class) fit; names the bytes that they need.
@@ -36,16 +38,17 @@ def fill_budget(make: Callable[[int], tuple[T, int]], *, budget: int, least: int
         raise BudgetTooSmall(budget=budget, least=size, classes=classes)
     first = low = Trial(least, size, made)
     high: tuple[int, int] | None = None  # images and bytes of the smallest selection that did not fit
-    for _ in range(_MOST_TRIALS):
+    for turn in range(_MOST_TRIALS):
         ceiling = high[0] - 1 if high is not None else most
         if low.k >= ceiling:
             break
-        guess = min(max(_next(first, low, high, budget), low.k + 1), ceiling)
-        made, size = make(guess)
+        wanted = guess if guess is not None and not turn else _next(first, low, high, budget)
+        k = min(max(wanted, low.k + 1), ceiling)
+        made, size = make(k)
         if size > budget:
-            high = (guess, size)
+            high = (k, size)
             continue
-        low = Trial(guess, size, made)
+        low = Trial(k, size, made)
         if low.bytes >= _ENOUGH * budget:
             break
     return low

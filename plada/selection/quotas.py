@@ -26,17 +26,19 @@ def balanced_quotas(counts: I64, k: int) -> I64:
     return quotas
 
 
-def safety_net_quotas(counts: I64, reserved: int, alpha: float) -> I64:
-    """`reserved` images in parts proportional to counts^alpha (the paper's eq. 6), never more than `counts`.
+def safety_net_quotas(counts: I64, reserved: int, alpha: float, *, most: I64 | None = None) -> I64:
+    """`reserved` images in parts proportional to counts^alpha (the paper's eq. 6), never more than `most` (by default
+    `counts`; fewer where only a shortlist of a class can be chosen from).
 
     The paper leaves open: rounding (largest remainder, ties to the lower class), a class with fewer images than its
     quota (the rest goes to the other quotas in the same proportion), an empty class (quota 0).
     """
+    most = counts if most is None else most
     quotas = np.zeros_like(counts)
-    weights = np.where(counts > 0, np.maximum(counts, 1).astype(np.float64) ** alpha, 0.0)
-    left = min(reserved, int(counts.sum()))
+    weights = np.where(most > 0, np.maximum(counts, 1).astype(np.float64) ** alpha, 0.0)
+    left = min(reserved, int(most.sum()))
     while left:
-        room = (counts - quotas) * (weights > 0)
+        room = (most - quotas) * (weights > 0)
         ideal = np.where(room > 0, weights, 0.0)
         ideal = left * ideal / ideal.sum()
         given = np.floor(ideal).astype(np.int64)
@@ -46,3 +48,43 @@ def safety_net_quotas(counts: I64, reserved: int, alpha: float) -> I64:
         quotas += given
         left -= int(given.sum())
     return quotas
+
+
+def weighted_quotas(counts: I64, k: int, shares: npt.NDArray[np.float64]) -> I64:
+    """k images in parts proportional to `shares` [c], never more than `counts` [c], at least one of each class that has
+    any (while k allows); what a class lacks the others get in the same proportion.
+
+    Rounded by largest remainder, ties to the lower class.
+    """
+    k = min(k, int(counts.sum()))
+    quotas = np.zeros_like(counts)
+    there = np.flatnonzero(counts)
+    quotas[there[: min(k, len(there))]] = 1
+    left = k - int(quotas.sum())
+    while left:
+        room = counts - quotas
+        ideal = np.where(room > 0, np.maximum(shares, 1e-12), 0.0)
+        # What every class has already counts towards its share.
+        ideal = np.maximum(ideal / ideal.sum() * (left + int(quotas[room > 0].sum())) - quotas, 0.0) * (room > 0)
+        ideal = left * ideal / ideal.sum() if ideal.sum() > 0 else left * (room > 0) / (room > 0).sum()
+        given = np.floor(ideal).astype(np.int64)
+        first = np.argsort(-(ideal - given), kind="stable")
+        given[first[: left - int(given.sum())]] += 1
+        given = np.minimum(given, room)
+        quotas += given
+        left -= int(given.sum())
+    return quotas
+
+
+def prior_shares(target_labels: I64, classes: int) -> npt.NDArray[np.float64]:
+    """Shares of the classes among the target's training images, each class counted once more: none gets nothing."""
+    counts = np.bincount(target_labels, minlength=classes) + 1.0
+    return np.asarray(counts / counts.sum(), np.float64)
+
+
+def reliable_counts(counts: I64, correct: npt.NDArray[np.float64]) -> I64:
+    """`counts` [c] cut down to the share of a class's labels that are thought right, `correct` [c] in 0..1: quotas under
+    these caps leave out what is doubtful, and `balanced_quotas` gives the unused share to the other classes. One
+    image of each class that has any stays."""
+    kept = np.floor(counts * np.clip(correct, 0.0, 1.0)).astype(np.int64)
+    return np.where(counts > 0, np.maximum(kept, 1), 0).astype(np.int64)

@@ -10,22 +10,17 @@ import numpy.typing as npt
 from plada.labeler.linear import TeacherReport
 from plada.labeler.scores import PseudoLabels
 from plada.payload.payload import Payload
+from plada.selection.auto import Forecast, Tried
 from plada.selection.rules import Chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """One rule that was tried: images kept, bytes of the file, and what a linear student of it reaches on validation."""
-
-    rule: str
-    keep: int
-    bytes: int
-    validation_accuracy: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionReport:
-    """What `plada select` says of its work; the fields of its --json summary."""
+    """What `plada select` says of its work; the fields of its --json summary.
+
+    `reference_counts` are the pseudo-labels of each class in the whole reference, before the choice; `looked_at` is the
+    number of images that the teacher was run on; `rule_note` says why the rule is not the default, or could not be judged.
+    """
 
     payload: str | None
     bytes: int
@@ -33,12 +28,16 @@ class SelectionReport:
     images: int
     classes: int
     class_counts: Mapping[str, int]
+    reference_counts: Mapping[str, int]
     empty_classes: tuple[str, ...]
     keep_rate: float
     rule: str
+    rule_note: str
     coder: str
     teacher: TeacherReport
+    looked_at: int
     tried: tuple[Tried, ...]
+    forecast: Forecast | None
     left_out: int  # target images that could not be read
     target_note: str  # how the target was split where that is not its publisher's, and counts that are not the known
     leaks: tuple[Any, ...]  # plada.sources.leaks.Leak: chosen images that are near copies of test images

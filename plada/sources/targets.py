@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection as Names
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,32 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A collection without images, for a target of which only the names of its classes are known."""
+
+    location: str
+
+    @property
+    def keys(self) -> Any:
+        import pyarrow as pa
+
+        return pa.array([], pa.string())
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        return np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return 0
+
+    def read(self, position: int) -> bytes:
+        raise DataError(f"{self.location}: has no images")
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        return iter(())
 
 
 @dataclass(frozen=True, slots=True)

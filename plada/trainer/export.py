@@ -1,7 +1,9 @@
-"""The labelled set for other frameworks: a table of keys and labels, or a folder a class with the images."""
+"""The labelled set for other frameworks, in forms that their ordinary loaders read; docs/clients.md shows each.
+
+All carry position, key, label (the number) and class (its name) of every image, exactly as the payload has them.
+"""
 
 import csv
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,71 +12,46 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plada.errors import RequestError
 from plada.files import whole_file
 from plada.payload.payload import Payload
-from plada.progress import Report, Tracker, silent
-from plada.sources.reference import Reference
+from plada.progress import Report
+from plada.trainer.chosen import Chosen
+from plada.trainer.export_images import export_folder, export_hf, export_tfrecord, export_webdataset
+
+Export = Callable[[Payload, Chosen, Path, Report, bool], None]  # the last: links instead of copies
 
 
-def export_csv(payload: Payload, reference: Reference, out: Path, report: Report = silent) -> None:
+def export_csv(payload: Payload, chosen: Chosen, out: Path, _: Report, __: bool) -> None:
     """Columns position, key, label, class."""
     with whole_file(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["position", "key", "label", "class"])
-        writer.writerows(zip(*_columns(payload, reference).values(), strict=True))
+        writer.writerows(zip(*_columns(payload, chosen).values(), strict=True))
 
 
-def export_parquet(payload: Payload, reference: Reference, out: Path, report: Report = silent) -> None:
+def export_parquet(payload: Payload, chosen: Chosen, out: Path, _: Report, __: bool) -> None:
     """The same columns as Parquet."""
     with whole_file(out) as part:
-        pq.write_table(pa.table(_columns(payload, reference)), part, compression="zstd")
+        pq.write_table(pa.table(_columns(payload, chosen)), part, compression="zstd")
 
 
-def export_folder(payload: Payload, reference: Reference, out: Path, report: Report = silent) -> None:
-    """out/CLASS/KEY.EXT, the stored bytes, each hashed again; every `/` of a key becomes `__`.
-
-    Raises:
-        RequestError: `out` is there already; a class name that cannot be a folder's.
-    """
-    if out.exists():
-        raise RequestError(f"{out}: already there. Name a folder that does not exist yet")
-    for name in payload.classes:
-        if not name or "/" in name or "\\" in name or name.startswith("."):
-            raise RequestError(f"class '{name}' cannot be a folder's name. Export to csv or parquet")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    tracker = Tracker("export", len(payload), report)
-    for name in payload.classes:
-        (part / name).mkdir(parents=True)
-    columns = _columns(payload, reference)
-    for position, key, name in zip(columns["position"], columns["key"], columns["class"], strict=True):
-        data = reference.read(position)
-        (part / name / (key.replace("/", "__") + _extension(data))).write_bytes(data)
-        tracker.advance()
-    part.rename(out)
-
-
-EXPORTS: Mapping[str, Callable[[Payload, Reference, Path, Report], None]] = MappingProxyType(
-    {"csv": export_csv, "parquet": export_parquet, "folder": export_folder}
+EXPORTS: Mapping[str, Export] = MappingProxyType(
+    {
+        "csv": export_csv,
+        "parquet": export_parquet,
+        "folder": export_folder,
+        "webdataset": export_webdataset,
+        "tfrecord": export_tfrecord,
+        "hf": export_hf,
+    }
 )
 
 
-def _columns(payload: Payload, reference: Reference) -> dict[str, Any]:
+def _columns(payload: Payload, chosen: Chosen) -> dict[str, Any]:
     labels = payload.labels.tolist()
     return {
         "position": payload.positions.tolist(),
-        "key": reference.manifest.keys_at(payload.positions),
+        "key": chosen.manifest.keys_at(payload.positions),
         "label": labels,
         "class": [payload.classes[label] for label in labels],
     }
-
-
-_MAGIC = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"P5\n": ".pgm", b"P6\n": ".ppm", b"BM": ".bmp"}
-
-
-def _extension(data: bytes) -> str:
-    """By content: names lie, and a framework's loader goes by the extension."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return ".webp"
-    return next((suffix for magic, suffix in _MAGIC.items() if data.startswith(magic)), ".tif")

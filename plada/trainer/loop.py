@@ -1,20 +1,25 @@
 """The training loop: AdamW, warm-up and cosine, optional averaged weights; one page, for teachers and students alike."""
 
-import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import RequestError
 from plada.networks import Network, normalise, pick_device, to_device, to_floats
 from plada.progress import Report, Tracker, silent
-from plada.trainer.augment import augment
+from plada.trainer.checkpoint import Keeper, LoopState, stop_requests
 from plada.trainer.data import Images
+from plada.trainer.logs import Log, no_log
+from plada.trainer.ranks import ALONE, Ranks
 from plada.trainer.recipe import Recipe
+from plada.trainer.step import Step, begin, freeze_batch_norm
+from plada.trainer.watch import Watch
 
 if TYPE_CHECKING:
     import torch
+
+_AGREE = 50  # steps after which several processes ask one another whether to write a checkpoint
 
 
 def fit(
@@ -26,69 +31,73 @@ def fit(
     device: str | None = None,
     stage: str = "train",
     report: Report = silent,
+    keeper: Keeper | None = None,
+    log: Log = no_log,
+    ranks: Ranks = ALONE,
+    enough: "Callable[[torch.nn.Module], bool] | None" = None,
 ) -> None:
     """Train `network.module` in place; it ends in eval mode.
 
     The images are recipe.supersample times the size that the network sees. The caller seeds the module's own initial
-    weights; `seed` decides order and augmentation, so that on a CPU the same inputs give the same weights.
+    weights; `seed` decides order and augmentation, so that on a CPU the same inputs give the same weights, however often
+    the run was stopped and gone on with from the checkpoints of `keeper`. Of several `ranks` each takes its share of
+    every batch. Loss and learning rate go to `log`. `enough` is shown what the network would be, after each epoch, in eval
+    mode, and ends the training by answering True.
 
     Raises:
-        RequestError: the loss is no longer finite.
+        RequestError: the loss is no longer finite; the checkpoint is of another run. ResourceError: not even one image
+        fits into memory. KeyboardInterrupt: asked to stop; with a keeper, after a checkpoint.
+    """
+    where = pick_device(device)
+    size = min(recipe.batch_size, len(images))
+    batches = len(images) // size
+    state = begin(network, recipe, seed + (ranks.rank << 32), where, steps=recipe.epochs * batches, limit=size)
+    tracker = Tracker(stage, recipe.epochs * batches * size, report)
+    if keeper is not None and keeper.restore(state):
+        tracker = Tracker(stage, (recipe.epochs * batches - state.step) * size, report)
+        tracker.say(f"goes on after step {state.step} of {recipe.epochs * batches}")
+    step = Step(network, state, recipe, where, ranks, tracker)
+    watch = Watch(state, keeper, log, images_a_step=size)
+    with stop_requests(keeper is not None) as stop:
+        while state.epoch < recipe.epochs:
+            rows = ranks.agree(draw_order(state, len(images)))[: batches * size].view(batches, size).numpy()
+            for pixels, labels in images.batches(rows[state.batch :, ranks.rank :: ranks.size]):
+                watch.add(step(pixels, labels))
+                state.batch, state.step = state.batch + 1, state.step + 1
+                tracker.advance(size)
+                if keeper is not None and (ranks.size == 1 or state.step % _AGREE == 0):
+                    stopping, due = ranks.agree((stop.asked, keeper.due()))
+                    if stopping or due:
+                        watch.look(thoroughly=True)
+                        keeper.save(state)
+                    if stopping:
+                        raise KeyboardInterrupt
+            state.epoch, state.batch = state.epoch + 1, 0
+            if enough is not None:
+                shown = state.averaged.module if state.averaged is not None else state.module
+                ends = enough(shown.eval())
+                shown.train()
+                if network.trained:
+                    freeze_batch_norm(shown)
+                if ends:
+                    break
+    watch.look(thoroughly=True)
+    if state.averaged is not None:
+        state.module.load_state_dict(state.averaged.module.state_dict())
+    state.module.eval()
+
+
+def draw_order(state: LoopState, images: int) -> "torch.Tensor":
+    """The order of an epoch's images, int64 [images]; an epoch that was broken off gets the order it had.
+
+    An incomplete last batch is left out (another one each epoch): batch norm cannot learn from one image.
     """
     import torch
-    from torch.nn import functional
 
-    where, generator = pick_device(device), torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)  # dropout
-    module = to_device(network.module, where)
-    module.train()
-    if network.trained:
-        freeze_batch_norm(module)
-    batch_size = min(recipe.batch_size, len(images))
-    steps = recipe.epochs * (len(images) // batch_size)
-    optimiser = torch.optim.AdamW(
-        parameter_groups(network, recipe), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    warmup = max(1, round(recipe.warmup * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warmup, steps))
-    averaged = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=_ema(recipe.ema)) if recipe.ema else None
-    tracker = Tracker(stage, steps * batch_size, report)
-    for _ in range(recipe.epochs):
-        order = torch.randperm(len(images), generator=generator)
-        # An incomplete last batch is left out (another one each epoch): batch norm cannot learn from one image.
-        rows = order[: len(order) // batch_size * batch_size].view(-1, batch_size).numpy()
-        for pixels, labels in images.batches(rows):
-            inputs = normalise(network, augment(to_floats(pixels, where), recipe, generator))
-            with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
-                outputs = module(inputs)
-            answers = torch.from_numpy(labels).to(where)
-            loss = functional.cross_entropy(outputs.float(), answers, label_smoothing=recipe.label_smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            if averaged is not None:
-                averaged.update_parameters(module)
-            tracker.advance(len(labels))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RequestError(f"training: the loss is {value} after {tracker.done} images. Lower the learning rate")
-    if averaged is not None:
-        module.load_state_dict(averaged.module.state_dict())
-    module.eval()
-
-
-def parameter_groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
-    """The head at the recipe's rate; a body that was trained before at `body_rate` of it, one that was not, alike."""
-    module: Any = network.module
-    if not network.trained:
-        return [{"params": list(module.parameters())}]
-    head = {id(parameter) for parameter in module.get_classifier().parameters()}
-    body = [parameter for parameter in module.parameters() if id(parameter) not in head]
-    return [
-        {"params": list(module.get_classifier().parameters())},
-        {"params": body, "lr": recipe.learning_rate * recipe.body_rate},
-    ]
+    if not state.batch:
+        state.epoch_start = state.generator.get_state()
+        return torch.randperm(images, generator=state.generator)
+    return torch.randperm(images, generator=torch.Generator().set_state(state.epoch_start))
 
 
 def predict(
@@ -105,24 +114,3 @@ def predict(
             batch = normalise(network, to_floats(pixels[start : start + batch_size], where))
             parts.append(np.asarray(module(batch).float().cpu()))
     return np.concatenate(parts)
-
-
-def freeze_batch_norm(module: "torch.nn.Module") -> None:
-    """Keep the statistics of a trained body: a few hundred images of another kind would only spoil them."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    for part in module.modules():
-        if isinstance(part, _BatchNorm):
-            part.eval()
-
-
-def _rate(step: int, warmup: int, steps: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def _ema(decay: float) -> Any:
-    import torch
-
-    return torch.optim.swa_utils.get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]

@@ -20,6 +20,8 @@ class Recipe:
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
     warmup: float = 0.1  # share of the steps
+    mixup: float = 0.0  # both parameters of the Beta distribution that shares of blended pairs are drawn from; 0: off
+    cutmix: float = 0.0  # the same for pairs that are patched together
     ema: float = 0.0  # decay per step of averaged weights, which then are the result
     mirror: bool = True  # left-right, for half of the images
     rotate: float = 10.0  # degrees either way
@@ -39,6 +41,8 @@ class Recipe:
             0 <= self.label_smoothing < 1,
             0 <= self.warmup < 1,
             0 <= self.ema < 1,
+            0 <= self.mixup <= 10,
+            0 <= self.cutmix <= 10,
             0 <= self.rotate <= 180,
             1 <= self.scale <= 4,
             0 <= self.stretch <= 2,

@@ -1,0 +1,106 @@
+"""One pass of a linear teacher over 14.2 million synthetic embeddings with 1 000 classes.
+
+    python benchmarks/selection_scan.py [--images 14197122] [--dimension 64] [--classes 1000] [--folder TMP] [--json]
+
+Compared with reading the same file alone, and with the matrix product alone (the same blocks, nothing done with the
+logits). The file, 1.8 GB of float16, is made in a temporary folder and deleted.
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.document import machine, write_section
+from plada.labeler.scan import scan_linear
+from plada.labeler.teachers import Head
+
+BLOCK = 16_384
+
+
+def blocks(path: Path, images: int, dimension: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
+    """(positions, vectors) of the file, block by block, read as a file is, not mapped."""
+    with path.open("rb") as file:
+        for start in range(0, images, BLOCK):
+            count = min(BLOCK, images - start)
+            yield (
+                np.arange(start, start + count),
+                np.fromfile(file, np.float16, count * dimension).reshape(-1, dimension),
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=14_197_122)
+    parser.add_argument("--dimension", type=int, default=64)
+    parser.add_argument("--classes", type=int, default=1000)
+    parser.add_argument("--depth", type=int, default=200)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    head = Head(
+        np.zeros(options.dimension, np.float32),
+        rng.normal(size=(options.dimension, options.classes)).astype(np.float32) * 10,
+        np.zeros(options.classes, np.float32),
+    )
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        path = Path(folder) / "vectors.f16"
+        with path.open("wb") as file:
+            base = rng.normal(size=(BLOCK * 16, options.dimension)).astype(np.float32)
+            base /= np.linalg.norm(base, axis=1, keepdims=True)
+            for start in range(0, options.images, len(base)):
+                # The same noise, turned: new vectors at the speed of a disk.
+                turned = np.roll(base[: options.images - start], start // len(base), axis=1)
+                turned.astype(np.float16).tofile(file)
+        began = time.perf_counter()
+        for _ in blocks(path, options.images, options.dimension):
+            pass
+        read = time.perf_counter() - began
+        inputs, out = np.empty((4096, options.dimension), np.float32), np.empty((4096, options.classes), np.float32)
+        began = time.perf_counter()
+        for _, vectors in blocks(path, options.images, options.dimension):
+            for start in range(0, len(vectors), 4096):
+                some = vectors[start : start + 4096]
+                inputs[: len(some)] = some
+                np.matmul(inputs[: len(some)], head.weight, out=out[: len(some)])
+        product = time.perf_counter() - began
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.perf_counter()
+        found = scan_linear(blocks(path, options.images, options.dimension), head, depth=options.depth)
+        spent = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = {
+        "images": options.images,
+        "read_s": round(read, 2),
+        "product_s": round(product, 2),
+        "scan_s": round(spent, 2),
+        "share_of_read": round(read / spent, 3),
+        "share_of_product": round(product / spent, 3),
+        "kept": len(found),
+        "peak_mb": round(peak / 1024),
+        "before_mb": round(before / 1024),
+    }
+    lines = [
+        "## One pass of a linear teacher",
+        "",
+        f"`python benchmarks/selection_scan.py`, {machine()}. {options.images} vectors of {options.dimension} float16, {options.classes} "
+        f"classes, {options.depth} images of each kept.",
+        "",
+        "| reading alone, s | reading and matrix product, s | the pass, s | share of the product | peak, MB |",
+        "| --- | --- | --- | --- | --- |",
+        f"| {read:.1f} | {product:.1f} | {spent:.1f} | {product / spent:.2f} | {result['peak_mb']} |",
+    ]
+    write_section(options.out, "selection-scan", "\n".join(lines))
+    print(json.dumps(result) if options.json else "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Teachers that plada did not train: a function of the user's, or a table of logits."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import DataError, RequestError
+from plada.labeler.teacher import PICTURES, POSITIONS, Teacher, checked_logits
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+
+def function_teacher(name: str, classes: int) -> Teacher:
+    """`module:function`: called with a list of n PIL images (RGB), it gives logits [n, classes], classes in the order of
+    the target's. The module is looked for in the working directory, too.
+
+    Raises:
+        RequestError: it cannot be imported, or is no function.
+    """
+    module, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError as err:
+        raise RequestError(f"teacher {name}: module '{module}' cannot be imported ({err}). Is it in {here}?") from err
+    finally:
+        sys.path.remove(here)
+    function = getattr(found, attribute, None)
+    if not callable(function):
+        raise RequestError(f"teacher {name}: module '{module}' has no function '{attribute}'")
+    return Teacher(kind=name, classes=classes, needs=PICTURES, logits=function)
+
+
+def table_teacher(path: Path, classes: tuple[str, ...], images: int, keys: Callable[[], Any]) -> Teacher:
+    """Logits for every image of the reference, made elsewhere: a .npy file [N, classes] in order of position, or a Parquet
+    file with a column `position` or `key` and a column for each class, by its name. `keys` gives the reference's keys.
+
+    Raises:
+        RequestError: no such file, another kind of file.
+        DataError: another number of images, a class without a column, an image twice or not at all, bad logits.
+    """
+    if not path.is_file():
+        raise RequestError(f"teacher {path}: no such table of logits")
+    if path.suffix == ".npy":
+        try:
+            logits = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError as err:
+            raise DataError(f"teacher {path}: not an array of numbers ({err})") from err
+        if logits.ndim != 2 or logits.shape[0] != images:
+            raise DataError(
+                f"teacher {path}: an array of shape {logits.shape}, expected ({images}, {len(classes)}): one row for each "
+                "image of the reference, by position"
+            )
+    elif path.suffix == ".parquet":
+        logits = _from_parquet(path, classes, images, keys)
+    else:
+        raise RequestError(f"teacher {path}: a table of logits is a .npy or a .parquet file")
+    name = f"table:{path.name}"
+    if logits.shape[1] != len(classes):
+        checked_logits(name, np.zeros((1, logits.shape[1]), np.float32), 1, len(classes))
+    return Teacher(
+        kind=name, classes=len(classes), needs=POSITIONS, logits=lambda rows: np.asarray(logits[rows], np.float32)
+    )
+
+
+def _from_parquet(path: Path, classes: tuple[str, ...], images: int, keys: Callable[[], Any]) -> F32:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as err:
+        raise DataError(f"teacher {path}: not a Parquet file ({str(err).splitlines()[0]})") from err
+    missing = [name for name in classes if name not in table.column_names]
+    if missing:
+        raise DataError(f"teacher {path}: has no column '{missing[0]}'; expected one for each class of the target")
+    if "position" in table.column_names:
+        rows = np.asarray(table["position"]).astype(np.int64)
+    elif "key" in table.column_names:
+        found = pc.index_in(table["key"], value_set=pa.array(keys()) if not hasattr(keys(), "type") else keys())
+        if found.null_count:
+            first = table["key"].filter(pc.is_null(found))[0].as_py()
+            raise DataError(f"teacher {path}: the reference has no image '{first}'")
+        rows = np.asarray(found).astype(np.int64)
+    else:
+        raise DataError(f"teacher {path}: has neither a column 'position' nor 'key'")
+    if len(rows) != images or len(np.unique(rows)) != images or rows.min() < 0 or rows.max() >= images:
+        raise DataError(f"teacher {path}: {len(rows)} rows, expected each of the reference's {images} images once")
+    logits = np.empty((images, len(classes)), np.float32)
+    for column, name in enumerate(classes):
+        logits[rows, column] = np.asarray(table[name]).astype(np.float32)
+    return logits

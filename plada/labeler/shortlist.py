@@ -1,0 +1,93 @@
+"""Candidates: the images that an expensive teacher is shown, found by a linear one in a single pass over the index.
+
+For each class the pass keeps the images that a linear teacher thinks likeliest to be of it: by the class's logit less the
+largest other one, whatever the label. The expensive teacher then names these, and among those of one name the order is
+still the pass's. So a rule that goes down that order chooses from the shortlist what it would choose from everything, as
+long as the shortlist of a class does not run out.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import DataError
+from plada.labeler.scores import PseudoLabels
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+SHARE = 0.05  # of the reference that an expensive teacher is shown
+LEAST = 50  # images of each class that it is shown at least
+
+
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """positions int64 [n] (rising) with the pass's logits float32 [n, c]; `counts` int64 [c] of its labels over the whole
+    reference, `images` of which there were."""
+
+    positions: I64
+    logits: F32
+    counts: I64
+    images: int
+
+
+def leads(logits: F32) -> F32:
+    """For each image and class the class's logit less the largest other one, float32 [n, c]: positive for the label alone."""
+    if logits.shape[1] == 1:
+        return logits
+    top = np.partition(logits, -2, axis=1)
+    best, second = top[:, -1:], top[:, -2:-1]
+    return np.where(logits == best, logits - second, logits - best).astype(np.float32)
+
+
+def find_shortlist(
+    blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]],
+    logits_of: Callable[[npt.NDArray[np.floating]], F32],
+    *,
+    classes: int,
+    images: int,
+    share: float = SHARE,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Shortlist:
+    """The `share` of `images` in equal parts for the classes, each its largest leads, out of one pass; `blocks` gives
+    (positions [m], embeddings [m, d]). Memory holds the shortlist and one block, whatever the number of images.
+
+    Raises:
+        DataError: no image has an embedding.
+    """
+    depth = max(LEAST, int(share * images / classes))
+    positions, logits = np.zeros(0, np.int64), np.zeros((0, classes), np.float32)
+    counts, seen = np.zeros(classes, np.int64), 0
+    for found, vectors in blocks:
+        if not len(found):
+            continue
+        made = logits_of(vectors)
+        counts += np.bincount(made.argmax(axis=1), minlength=classes)
+        seen += len(found)
+        positions, logits = np.concatenate([positions, found]), np.concatenate([logits, made])
+        keep = _deepest(leads(logits), depth)
+        positions, logits = positions[keep], logits[keep]
+        advance(len(found))
+    if not seen:
+        raise DataError("teacher: the reference has no readable image")
+    order = np.argsort(positions)
+    return Shortlist(positions[order], logits[order], counts, seen)
+
+
+def _deepest(lead: F32, depth: int) -> I64:
+    """Rows that are among the `depth` largest of any class, rising; ties to the lower row."""
+    keep = np.zeros(len(lead), np.bool_)
+    for label in range(lead.shape[1]):
+        keep[np.argsort(-lead[:, label], kind="stable")[:depth]] = True
+    return np.flatnonzero(keep)
+
+
+def named(shortlist: Shortlist, positions: I64, labels: PseudoLabels) -> PseudoLabels:
+    """What an expensive teacher says of the shortlist (`labels` of `positions`, those that it could read), in the order of
+    the pass: the score `margin` is the pass's lead for the class that the teacher names, the other scores are the
+    teacher's own. `whole` estimates the teacher's counts over the reference from the pass's."""
+    rows = np.searchsorted(shortlist.positions, positions)
+    lead = leads(shortlist.logits)[rows, labels.labels]
+    whole = np.maximum(labels.counts(), np.where(labels.counts() > 0, shortlist.counts, 0))
+    return PseudoLabels(labels.positions, labels.labels, {**labels.scores, "margin": lead}, labels.classes, whole)

@@ -1,0 +1,17 @@
+"""Images dealt out into parts, for everything that is judged by cross-validation."""
+
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+
+
+def stratified(labels: I64, parts: int, *, seed: int) -> I64:
+    """The part 0 .. parts-1 of each image, int64 [n]: every class is dealt out evenly, at random, each going on where the
+    last one stopped."""
+    rng, place, at = np.random.default_rng([seed, 5]), np.zeros(len(labels), np.int64), 0
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        place[rows] = (at + np.arange(len(rows))) % parts
+        at += len(rows)
+    return place

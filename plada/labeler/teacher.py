@@ -1,0 +1,153 @@
+"""A teacher, whatever it is made of: something that gives logits for images of the target and of the reference."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import DataError, Unreadable
+from plada.labeler.teachers import probabilities
+from plada.progress import Report, Tracker
+from plada.retrieval.index import Index
+from plada.sources.decode import View, decode, load_pixels
+from plada.sources.targets import Split
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+VECTORS, PIXELS, PICTURES, POSITIONS = "vectors", "pixels", "pictures", "positions"
+_BLOCK = 1024  # images that are decoded at a time
+_READ = 16_384  # embeddings that are read at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """`logits` gives float32 [n, classes] for what `needs` says: embeddings of the index (vectors float32 [n, d]), pixels
+    uint8 [n, size, size, 3] as `view` makes them, a list of n PIL images (pictures), or positions int64 [n] of the
+    reference, in which case it knows nothing of the target's images.
+
+    `temperature` is what logits are divided by before teachers vote. `cheap` says that it may see the whole reference.
+    """
+
+    kind: str
+    classes: int
+    needs: str
+    logits: Callable[[Any], F32]
+    view: View | None = None
+    temperature: float = 1.0
+
+    @property
+    def cheap(self) -> bool:
+        return self.needs in (VECTORS, POSITIONS)
+
+    def asked(self, inputs: Any, count: int) -> F32:
+        """Logits, checked.
+
+        Raises:
+            DataError: they are of another shape, or not finite.
+        """
+        return checked_logits(self.kind, self.logits(inputs), count, self.classes)
+
+    def calibrated(self, temperature: float) -> "Teacher":
+        return replace(self, temperature=temperature)
+
+
+def checked_logits(kind: str, logits: Any, images: int, classes: int) -> F32:
+    """Logits float32 [images, classes].
+
+    Raises:
+        DataError: another shape, no numbers, or not finite; names the first image and class.
+    """
+    try:
+        found = np.asarray(logits, np.float32)
+    except (TypeError, ValueError) as err:
+        raise DataError(f"teacher {kind}: gave {type(logits).__name__}, expected numbers [images, classes]") from err
+    if found.shape != (images, classes):
+        raise DataError(
+            f"teacher {kind}: logits of shape {found.shape}, expected ({images}, {classes}): one row an image, one column "
+            "a class, in the order of the target's classes"
+        )
+    if not np.isfinite(found).all():
+        row, column = np.argwhere(~np.isfinite(found))[0]
+        raise DataError(
+            f"teacher {kind}: logits that are not finite (the first is {found[row, column]}, of class {column}). Train "
+            "it again, or with a smaller learning rate"
+        )
+    return found
+
+
+def target_logits(
+    teacher: Teacher, split: Split, vectors: F32, readable: npt.NDArray[np.bool_], stage: str
+) -> F32 | None:
+    """Logits of the readable images of a split, float32 [readable, classes]; None where the teacher cannot say. `vectors`
+    [readable, d] are their embeddings.
+
+    Raises:
+        DataError: bad logits.
+    """
+    if teacher.needs == POSITIONS:
+        return None
+    if teacher.needs == VECTORS:
+        return teacher.asked(vectors, len(vectors))
+    positions = split.positions[readable]
+    parts = [np.zeros((0, teacher.classes), np.float32)]
+    for start in range(0, len(positions), _BLOCK):
+        wanted = positions[start : start + _BLOCK]
+        seen, logits = _look(teacher, split.collection.read, wanted, stage)
+        if not seen.all():
+            raise DataError(f"{split.collection.location}: image {wanted[~seen][0]} can no longer be read")
+        parts.append(logits)
+    return np.concatenate(parts)
+
+
+def reference_logits(
+    teacher: Teacher, index: Index, positions: I64, vectors: Callable[[I64], npt.NDArray[np.floating]], report: Report
+) -> Iterator[tuple[I64, F32]]:
+    """(positions int64 [m], logits float32 [m, classes]) of readable images of the reference, block by block, in order.
+
+    Raises:
+        DataError: bad logits. ReferenceMismatch: an image has changed since it was indexed.
+    """
+    tracker = Tracker("label", len(positions), report)
+    if teacher.cheap:
+        for start in range(0, len(positions), _READ):
+            wanted = positions[start : start + _READ]
+            yield wanted, teacher.asked(vectors(wanted) if teacher.needs == VECTORS else wanted, len(wanted))
+            tracker.advance(len(wanted))
+        return
+    reference = index.reference()
+    for start in range(0, len(positions), _BLOCK):
+        wanted = positions[start : start + _BLOCK]
+        seen, logits = _look(teacher, reference.read, wanted, "label")
+        yield wanted[seen], logits
+        tracker.advance(len(wanted))
+
+
+def _look(
+    teacher: Teacher, read: Callable[[int], bytes], positions: I64, stage: str
+) -> tuple[npt.NDArray[np.bool_], F32]:
+    """(readable bool [m], logits of the readable ones)."""
+    if teacher.needs == PIXELS:
+        assert teacher.view is not None
+        pixels, readable = load_pixels(read, positions, teacher.view, stage=stage)
+        inputs: Any = pixels[readable]
+    else:
+        pictures, flags = [], []
+        for position in positions.tolist():
+            try:
+                pictures.append(decode(read(position)))
+                flags.append(True)
+            except Unreadable:
+                flags.append(False)
+        readable, inputs = np.array(flags, np.bool_), pictures
+    if not readable.any():
+        return readable, np.zeros((0, teacher.classes), np.float32)
+    return readable, teacher.asked(inputs, int(readable.sum()))
+
+
+def vote(logits: Sequence[F32], temperatures: Sequence[float]) -> F32:
+    """What several teachers say together: log of the mean of their calibrated odds, float32 [n, classes]. Each weighs the
+    same; who is unsure has less to say because its odds are flat."""
+    odds = np.mean([probabilities(one, heat) for one, heat in zip(logits, temperatures, strict=True)], axis=0)
+    return np.asarray(np.log(np.maximum(odds, np.finfo(np.float32).tiny)), np.float32)

@@ -1,0 +1,497 @@
+"""`plada select` as a Python call: it reads like the method, one call a step."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import DataError, RequestError, UnknownName
+from plada.files import home_directory, whole_file, write_bytes
+from plada.payload.container import Header
+from plada.payload.payload import Payload
+from plada.progress import Clock, Report, Tracker, silent
+from plada.report.sheets import contact_sheet
+from plada.sending import Sender, sender_for
+from plada.sources.reference import Reference
+from plada.sources.registry import open_target
+from plada.sources.targets import Nothing, Split, Target
+from plada.units import parse_size
+
+if TYPE_CHECKING:
+    from plada.labeler.linear import TeacherReport, Views
+    from plada.labeler.scores import PseudoLabels
+    from plada.retrieval.index import Index
+    from plada.selection.auto import Auto
+    from plada.selection.rules import Chosen
+    from plada.selection.selection import Selection
+    from plada.teaching import Taught
+
+I64 = npt.NDArray[np.int64]
+SHEET_COLUMNS = 16
+_NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
+SHARE = 0.05  # of the reference that a teacher which looks at pictures is shown, unless exhaustive
+CLASSES = "classes:"
+BLIND = "spread"  # the rule where no image of the target can be looked at
+EMBEDDINGS, TEACHERS = "embeddings", "teachers"  # folders of the home's cache
+
+
+def select(
+    index: "Index | str | Path | None" = None,
+    *,
+    target: str | Path,
+    budget: str | int = "1MB",
+    keep: str | float | None = None,
+    rule: str = "auto",
+    teacher: str | Sequence[str] = "linear",
+    teacher_weights: str | Path | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+    weights: str | Path | None = None,
+    exhaustive: bool = False,
+    client_has: str = "manifest",
+    pack: str | Path | None = None,
+    progressive: str | None = None,
+    segments: int | None = None,
+    sign: str | Path | None = None,
+    serial: int = 0,
+    recipe: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    sheet: str | Path | None = None,
+    percentiles: str | Path | None = None,
+    histogram: str | Path | None = None,
+    table: str | Path | None = None,
+    exclude: str | Path | None = None,
+    relabel: str | Path | None = None,
+    drop_leaks: bool = False,
+    force: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+    home: str | Path | None = None,
+    report: Report = silent,
+) -> "Selection":
+    """Choose and label reference images for a target, as many as fit into the budget, or the share `keep` ("1%", 0.01).
+
+    `index` is an opened index, its name, or None for the only one there is. A target `classes:cat,dog` (or `classes:FILE`) has
+    no images, for teachers that need none. `rule` is `auto`, which tries some and takes
+    the one that teaches best, judged on the target's own training and validation images, or a rule's name.
+
+    `teacher` is `linear` (on the index's embeddings), `finetune:ARCH` (a network trained on the target; `teacher_weights`,
+    `model_args`, `image_size` say how it starts), `zeroshot` (class names through the encoder's text tower), `table:FILE`
+    (logits), `MODULE:FUNCTION`, or several of them, which vote. One that must look at pictures sees the candidates that
+    a linear teacher finds, or with `exhaustive` every image. One at chance is refused unless `force`.
+
+    `client_has` (nothing, manifest, pack), `pack`, `progressive` (blocks, layers), `segments` and `sign` say how the file is
+    written (plada.sending); `serial` is its serial number. `recipe` are training options to recommend to clients. The file goes to `out` if given; `sheet` shows the best images of each class,
+    `percentiles` images by their score, `histogram` the classes before and after, `table` the rows (Parquet). Keys
+    listed in `exclude` are left out; `relabel` is a table of keys and labels that are right. Chosen images that are near
+    copies of test images are named in the report; `drop_leaks` takes others instead.
+
+    Raises:
+        UnknownName: no such index, target, rule, teacher. BudgetTooSmall: not one label a class.
+        DataError: a class without images, nothing readable, a teacher at chance, bad logits or corrections.
+        RequestError: an impossible keep rate. ReferenceMismatch: the encoder or images have changed.
+    """
+    from plada.selection.rules import AUTO, RULES
+
+    if rule != AUTO and rule not in RULES:
+        raise UnknownName("rule", rule, [AUTO, *RULES])
+    limit, clock, root = parse_size(budget), Clock(), home_directory(home)
+    with clock("load"):
+        opened = _opened(index, home)
+        task = _named_only(target) or open_target(target, root)
+        encoder = opened.encoder(weights, device)
+        sender = sender_for(
+            _header_of(opened), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
+            home=root,
+        )  # fmt: skip
+        # A pack's coder learns while it codes, a second for each size that is asked: a plain one leads the way.
+        cheap = sender_for(_header_of(opened), home=root) if client_has == "pack" and progressive is None else None
+        wanted = _kept(keep, opened.readable)
+    with clock("embed"):
+        views = _embed(encoder, task, root, report)
+    with clock("teacher"):
+        from plada.teaching import TeacherOptions, teach
+
+        options = TeacherOptions(
+            weights=Path(teacher_weights) if teacher_weights else None,
+            model_args=tuple((model_args or {}).items()),
+            image_size=image_size,
+            force=force,
+            cache=root / "cache" / TEACHERS,
+            seed=seed,
+            device=device,
+        )
+        taught = teach(opened, task, teacher, views, options, report)
+    with clock("label"):
+        labelled = _label(opened, task, taught, views, exhaustive, seed, report)
+        labels = _corrected(opened, task, labelled.labels, exclude, relabel)
+    ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, _notes(task, taught, recipe, limit), seed,
+               sender, cheap, serial)  # fmt: skip
+    with clock("choose"):
+        made = _choose(ask, labels, report)
+    with clock("leaks"):
+        from plada.leaking import SelectionCheck, without
+        from plada.sources.leaks import Leak
+
+        leaks_in = SelectionCheck(task.test, opened.reference, must=drop_leaks, report=report)
+        leaks = leaks_in(made.payload.positions)
+        dropped: tuple[Leak, ...] = ()
+        while leaks and drop_leaks:
+            dropped = (*dropped, *leaks)
+            labels = without(labels, [leak.position for leak in leaks])
+            made = _choose(ask, labels, report)
+            leaks = leaks_in(made.payload.positions)
+    with clock("write"):
+        from plada.selection.selection import SelectionReport, make_table
+
+        rows = make_table(labels, made.chosen, opened.keys(labels.positions[made.chosen.rows]))
+        if out is not None:
+            write_bytes(Path(out), sender.encode(made.payload))
+        if table is not None:
+            _write_table(rows, Path(table))
+        title = f"{task.name} from {opened.name}: {made.auto.rule}"
+        if sheet is not None:
+            write_sheet(rows, task.classes, opened.reference(), Path(sheet), title=title)
+        if percentiles is not None:
+            write_percentiles(rows, task.classes, opened.reference(), Path(percentiles), title=title)
+        if histogram is not None:
+            from plada.report.plots import class_histogram
+
+            class_histogram(
+                labels.population().tolist(), made.payload.class_counts(), task.classes, Path(histogram), title
+            )
+    before = labels.population().tolist()
+    summary = SelectionReport(
+        payload=str(out) if out is not None else None,
+        bytes=made.auto.trial.bytes,
+        budget=limit,
+        images=len(made.payload),
+        classes=len(task.classes),
+        class_counts=dict(zip(task.classes, made.payload.class_counts(), strict=True)),
+        reference_counts=dict(zip(task.classes, before, strict=True)),
+        empty_classes=tuple(name for name, count in zip(task.classes, before, strict=True) if not count),
+        keep_rate=len(made.payload) / len(opened),
+        rule=made.auto.rule,
+        rule_note=made.auto.note,
+        coder=sender.coder(made.payload),
+        client_has=client_has,
+        progressive=progressive,
+        signed_by=sender.signer.fingerprint.hex() if sender.signer is not None else None,
+        serial=serial,
+        teacher=taught.report,
+        looked_at=labelled.looked_at,
+        tried=made.auto.tried,
+        forecast=made.auto.forecast,
+        left_out=views.train.left_out + views.validation.left_out,
+        target_note="; ".join(part for part in (task.note, _thin(task, views)) if part),
+        leaks=leaks,
+        leaks_dropped=dropped,
+        leaks_note=leaks_in.note,
+        seconds=clock.seconds,
+    )
+    from plada.selection.selection import Selection
+
+    return Selection(rows, made.payload, summary)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """Pseudo-labels of what can be chosen, how to get their embeddings, and images that the last teacher looked at."""
+
+    labels: "PseudoLabels"
+    vectors: Callable[[I64], npt.NDArray[np.floating]]
+    looked_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    index: "Index"
+    task: Target
+    taught: "Taught"
+    views: "Views"
+    labelled: _Labelled
+    rule: str
+    budget: int
+    keep: int | None
+    notes: Mapping[str, Any]
+    seed: int
+    sender: Sender
+    cheap: Sender | None
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    auto: "Auto"
+    chosen: "Chosen"
+    payload: Payload
+
+
+def _named_only(target: str | Path) -> Target | None:
+    """`classes:cat,dog` or `classes:FILE` (a name a line): a target of which nothing but the names is known; else None.
+
+    Raises:
+        RequestError: fewer than two different names, a file that cannot be read.
+    """
+    text = str(target)
+    if not text.startswith(CLASSES):
+        return None
+    place = Path(text.removeprefix(CLASSES)).expanduser()
+    if place.is_file():
+        from plada.selection.corrections import read_keys
+
+        names, title = read_keys(place), place.stem
+    else:
+        names, title = [name.strip() for name in text.removeprefix(CLASSES).split(",") if name.strip()], "classes"
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise RequestError(
+            f"target {text}: expected two or more different class names, commas between, or a file of them"
+        )
+    nothing = Split(Nothing(text), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    return Target(title, tuple(names), nothing, nothing, None, note="class names alone, no images")
+
+
+def _embed(encoder: Any, task: Target, root: Path, report: Report) -> "Views":
+    from plada.labeler.linear import Views, embed_split
+
+    cache = root / "cache" / EMBEDDINGS
+    train, validation = (
+        embed_split(encoder, split, stage=stage, report=report, cache=cache)
+        for split, stage in ((task.train, "train images"), (task.validation, "validation images"))
+    )
+    test = embed_split(encoder, task.test, stage="test images", report=report, cache=cache) if task.test else None
+    return Views(train, validation, test)
+
+
+def _label(
+    index: "Index", task: Target, taught: "Taught", views: "Views", exhaustive: bool, seed: int, report: Report
+) -> _Labelled:
+    """The pseudo-labels: cheap teachers see every embedding; those that look at pictures see the candidates that a linear
+    teacher finds in one pass, or everything if there is none, or if it is asked for."""
+    from plada.labeler.linear import train_linear
+    from plada.labeler.shortlist import find_shortlist, named
+    from plada.labeler.teacher import VECTORS, reference_logits
+    from plada.labeler.teachers import pseudo_label
+    from plada.selection.prepare import hold
+
+    classes, tracker = len(task.classes), Tracker("scan", index.readable, report)
+    first = taught.teachers[0]
+    if len(taught.teachers) == 1 and first.needs == VECTORS:
+        labels = pseudo_label(
+            index.scan(), lambda vectors: first.asked(vectors, len(vectors)), classes=classes, advance=tracker.advance
+        )
+        return _Labelled(labels, hold(labels.positions, index.dimension, index.scan, index.vectors), len(labels))
+    shortlist = None
+    if all(teacher.cheap for teacher in taught.teachers):
+        positions = np.concatenate([found for found, _ in index.scan()])
+    else:
+        scout = next((teacher for teacher in taught.teachers if teacher.needs == VECTORS), None)
+        if scout is None:
+            scout, _, _ = train_linear(index, task, views.train, views.validation, seed)
+        shortlist = find_shortlist(
+            index.scan(), scout.logits, classes=classes, images=index.readable, share=1.0 if exhaustive else SHARE,
+            advance=tracker.advance,
+        )  # fmt: skip
+        positions = shortlist.positions
+    read = hold(positions, index.dimension, index.scan, index.vectors)
+    readable, joint = _asked([reference_logits(teacher, index, positions, read, report) for teacher in taught.teachers],
+                             [teacher.temperature for teacher in taught.teachers])  # fmt: skip
+    labels = pseudo_label([(readable, joint)], lambda logits: logits, classes=classes)
+    if shortlist is not None:
+        labels = named(shortlist, readable, labels)
+    return _Labelled(labels, read, len(readable))
+
+
+def _asked(
+    answers: "Sequence[Iterator[tuple[I64, npt.NDArray[np.float32]]]]", heats: Sequence[float]
+) -> tuple[I64, npt.NDArray[np.float32]]:
+    """(positions int64 [n], logits float32 [n, c]) of the images that every teacher could answer for, put to the vote."""
+    from plada.labeler.teacher import vote
+
+    parts = [list(zip(*answer, strict=True)) for answer in answers]
+    places = [np.concatenate(part[0]) if part else np.zeros(0, np.int64) for part in parts]
+    common = places[0]
+    for more in places[1:]:
+        common = np.intersect1d(common, more)
+    if not len(common):
+        raise DataError("teacher: none of the candidates could be read")
+    logits = [
+        np.concatenate(part[1])[np.searchsorted(place, common)] for part, place in zip(parts, places, strict=True)
+    ]
+    return common, logits[0] if len(logits) == 1 else vote(logits, heats)
+
+
+def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
+    from plada.selection.auto import choose_rule
+    from plada.selection.prepare import prepare
+    from plada.selection.rules import AUTO
+
+    prepared = prepare(
+        labels, ask.labelled.vectors, ask.index.mean, ask.views.train, ask.views.validation,
+        relabel=ask.taught.linear, penalty=ask.taught.penalty, judge=True, seed=ask.seed,
+    )  # fmt: skip
+    tracker, cheap = Tracker("choose", None, report), ask.cheap
+
+    def payload(chosen: "Chosen") -> Payload:
+        return _payload_of(ask.index, ask.task, labels, chosen.rows, ask.notes, ask.serial)
+
+    found = choose_rule(
+        labels, prepared.context, prepared.folds, lambda chosen: ask.sender.size(payload(chosen)),
+        budget=ask.budget, least=int((labels.counts() > 0).sum()), keep=ask.keep,
+        rough=None if cheap is None else lambda chosen: cheap.size(payload(chosen)),
+        only=None if ask.rule == AUTO and len(ask.views.train.labels) else BLIND if ask.rule == AUTO else ask.rule, advance=lambda name: tracker.say(f"trying {name}"),
+    )  # fmt: skip
+    return _Made(found, found.trial.made, payload(found.trial.made))
+
+
+def _corrected(
+    index: "Index", task: Target, labels: "PseudoLabels", exclude: str | Path | None, relabel: str | Path | None
+) -> "PseudoLabels":
+    """The pseudo-labels after what a person says.
+
+    Raises:
+        DataError: a key that the reference does not have.
+    """
+    from plada.selection.corrections import left_out, read_keys, read_labels, relabelled
+
+    if relabel is not None:
+        keys, given = read_labels(Path(relabel), task.classes)
+        labels = relabelled(labels, _positions_of(index, keys, Path(relabel)), given)
+    if exclude is not None:
+        labels = left_out(labels, _positions_of(index, read_keys(Path(exclude)), Path(exclude)))
+    return labels
+
+
+def _positions_of(index: "Index", keys: list[str], path: Path) -> I64:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found: list[I64] = []
+    names: list[str] = []
+    at = 0
+    wanted = pa.array(keys, pa.string())
+    for batch in index.keys_in_order():
+        rows = np.flatnonzero(np.asarray(pc.is_in(batch, value_set=wanted)))
+        found.append(rows + at)
+        names += batch.take(pa.array(rows)).to_pylist()
+        at += len(batch)
+    places = dict(zip(names, np.concatenate(found).tolist() if found else [], strict=True))
+    for key in keys:
+        if key not in places:
+            raise DataError(f"{path}: the reference of index '{index.name}' has no image '{key}'")
+    return np.array([places[key] for key in keys], np.int64)
+
+
+def _kept(keep: str | float | None, images: int) -> int | None:
+    """Images that a keep rate stands for: floor(rate x images), as the paper counts them.
+
+    Raises:
+        RequestError: not a share above 0 and up to 1.
+    """
+    if keep is None:
+        return None
+    text = str(keep).strip()
+    try:
+        rate = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        rate = -1.0
+    if not 0 < rate <= 1:
+        raise RequestError(f"keep rate '{keep}': expected a share such as 1% or 0.01, above 0 and up to 1")
+    return max(1, int(rate * images + 1e-9))
+
+
+def _thin(task: Target, views: "Views") -> str:
+    """What is said of classes with a single image."""
+    counts = np.bincount(np.concatenate([views.train.labels, views.validation.labels]), minlength=len(task.classes))
+    single = [name for name, count in zip(task.classes, counts, strict=True) if count == 1]
+    if not single:
+        return ""
+    return (
+        f"a single image of {', '.join(single[:3])}{', ...' if len(single) > 3 else ''}: it trains, nothing judges it"
+    )
+
+
+def write_sheet(table: Any, classes: tuple[str, ...], images: Reference, path: Path, *, title: str = "") -> Path:
+    """A contact sheet of a selection's table: the best images of each class, best first."""
+    best = table.filter(np.asarray(table["class_rank"]) < SHEET_COLUMNS).sort_by("class_rank")
+    labels, positions = np.asarray(best["label"]), np.asarray(best["position"])
+    totals = np.bincount(np.asarray(table["label"]), minlength=len(classes))
+    rows = [
+        (f"{name} ({totals[label]})", [images.image(int(p)) for p in positions[labels == label]])
+        for label, name in enumerate(classes)
+    ]
+    return contact_sheet(rows, path, title=title)
+
+
+def write_percentiles(table: Any, classes: tuple[str, ...], images: Reference, path: Path, *, title: str = "") -> Path:
+    """A contact sheet by score percentile, as the paper's figure 3: from the first images to the last, whatever the class,
+    each with its label below."""
+    order = np.argsort(-np.asarray(table["score"]), kind="stable")
+    positions, labels = np.asarray(table["position"])[order], np.asarray(table["label"])[order]
+    rows, notes = [], []
+    for low, high in itertools.pairwise(PERCENTILES):
+        first, last = int(low * len(order)), max(int(high * len(order)), int(low * len(order)) + 1)
+        some = np.unique(np.linspace(first, min(last, len(order)) - 1, SHEET_COLUMNS // 2).round().astype(int))
+        rows.append((f"{low:.0%} to {high:.0%}", [images.image(int(positions[row])) for row in some]))
+        notes.append([classes[int(labels[row])][:10] for row in some])
+    return contact_sheet(rows, path, title=title, notes=notes)
+
+
+PERCENTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+def _opened(index: "Index | str | Path | None", home: str | Path | None) -> "Index":
+    from plada.retrieval.index import Index, open_index
+
+    return index if isinstance(index, Index) else open_index(index, home=home)
+
+
+def _header_of(index: "Index") -> Header:
+    """What the payloads of an index have in common."""
+    return Header(len(index), 1, bytes.fromhex(index.info["key_id"])[:8], bytes.fromhex(index.info["content_id"])[:8])
+
+
+def _payload_of(
+    index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any], serial: int
+) -> Payload:
+    """The payload of the images at `rows`, best first."""
+    from plada.selection.selection import shares_of_class
+
+    order, header = np.argsort(rows), _header_of(index)
+    return Payload(
+        positions=labels.positions[rows[order]],
+        labels=labels.labels[rows[order]],
+        classes=task.classes,
+        reference=header.reference,
+        key_id=header.key_id,
+        content_id=header.content_id,
+        notes=notes,
+        serial=serial,
+        rank=np.argsort(np.argsort(shares_of_class(labels.labels[rows]), kind="stable"))[order],
+    )
+
+
+def _notes(task: Target, taught: "Taught", recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
+    """What rides along: the recipe always (a few bytes, and the student needs it), the rest where it costs nothing."""
+    from plada.trainer.recipe import Recipe
+
+    advice = {**task.recipe, **(recipe or {})}
+    Recipe().changed(advice)  # refuse nonsense here, not on every client
+    notes: dict[str, Any] = {"recipe": advice} if advice else {}
+    known: TeacherReport = taught.report
+    if budget >= _NOTED:
+        notes["target"] = task.name
+        if known.accuracy is not None:
+            notes["teacher_accuracy"] = round(known.accuracy, 4)
+    return notes
+
+
+def _write_table(table: Any, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with whole_file(path) as part:
+        pq.write_table(table, part, compression="zstd")

@@ -1,0 +1,35 @@
+"""Herding: images whose mean, as they are added one by one, stays as near as it can to the mean of a class.
+
+A student that stands on embeddings learns mostly where a class lies. The images that are single-handedly nearest to the
+target (plada.selection.nearest) lie all on one side of it, that of the reference; herding balances them out.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+
+def herd_order(candidates: F32, goal: F32, count: int, *, turns: int | None = None) -> I64:
+    """The first `count` rows of `candidates` [n, d] in herding order (Welling 2009), int64 [count].
+
+    Each row taken is the one that brings the mean of all taken so far nearest to `goal` [d]; ties go to the lower row.
+    Nothing is taken twice. Costs count x n x d multiplications; with `turns` below `count`, each turn takes as many of
+    the best rows as needed for that number of turns.
+    """
+    count = min(count, len(candidates))
+    step = 1 if turns is None else max(1, -(-count // turns))
+    rows = np.zeros(count, np.int64)
+    lengths = np.einsum("nd,nd->n", candidates, candidates).astype(np.float64)
+    wanted = (candidates @ goal).astype(np.float64)
+    drawn = np.zeros(len(candidates), np.float64)  # inner products with the sum of what was taken
+    for at in range(0, count, step):
+        # |sum + z - n goal|^2 for n images taken, without what is the same for every z
+        cost = lengths + 2 * drawn - 2 * (at + 1) * wanted
+        many = min(step, count - at)
+        best = np.array([cost.argmin()]) if many == 1 else np.argsort(cost, kind="stable")[:many]
+        rows[at : at + many] = best
+        lengths[best] = np.inf
+        drawn += candidates @ (candidates[best[0]] if many == 1 else candidates[best].sum(axis=0))
+    return rows

@@ -1,0 +1,62 @@
+"""The embeddings of all that can be chosen, in small: on their main axes and in memory, for the many rules and students
+that a selection tries."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+# Axes of the reference, and as many of the target: on the reference's alone, what tells far-off targets apart (X-rays) is
+# lost, and rules were judged wrong by up to 35 points (docs/log.md).
+AXES = 128
+SAMPLE = 5000  # images that the axes are taken from
+_BLOCK = 16_384
+_PARALLEL = 1e-6  # length of what is left of an axis that the others contain already
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """`points` float32 [n, axes]: the embeddings of `positions` int64 [n] (rising), less `mean`, on `axes` [d, axes]."""
+
+    positions: I64
+    points: F32
+    mean: F32
+    axes: F32
+
+    def at(self, positions: I64) -> F32:
+        """Points of some of the positions, [m, axes], in the order asked for."""
+        return self.points[np.searchsorted(self.positions, positions)]
+
+    def of(self, vectors: F32) -> F32:
+        """Any embeddings [n, d] on the same axes."""
+        return np.asarray((vectors - self.mean) @ self.axes, np.float32)
+
+
+def main_axes(vectors: F32, count: int) -> F32:
+    """The directions [d, m] of largest variance of vectors [n, d], at most `count` of them, largest first. The sign of
+    each is the one that makes its largest number positive, so that no library's habit shows."""
+    _, axes = np.linalg.eigh(np.cov(vectors.astype(np.float64), rowvar=False))
+    axes = axes[:, ::-1][:, :count]
+    peaks = np.abs(axes).argmax(axis=0)
+    return np.ascontiguousarray(axes * np.sign(axes[peaks, np.arange(axes.shape[1])]), np.float32)
+
+
+def make_space(vectors: Callable[[I64], F32], positions: I64, mean: F32, target: F32, *, axes: int = AXES) -> Space:
+    """The space of the images at `positions`, whose embeddings [m, d] `vectors` gives, and of `target` [t, d]; read in
+    blocks. Its axes are up to `axes` main ones of each, made orthogonal; the reference's come first."""
+    sample = positions[:: max(1, len(positions) // SAMPLE)]
+    directions = main_axes(vectors(sample), axes)
+    if len(target) > 1:
+        _, _, more = np.linalg.svd(target.astype(np.float64) - mean, full_matrices=False)
+        both = np.hstack([directions.astype(np.float64), more[:axes].T])
+        joint, triangle = np.linalg.qr(both)
+        kept = np.abs(np.diag(triangle)) > _PARALLEL
+        directions = np.ascontiguousarray(joint[:, kept] * np.sign(np.diag(triangle))[kept], np.float32)
+    points = np.empty((len(positions), directions.shape[1]), np.float32)
+    for start in range(0, len(positions), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        points[rows] = (vectors(positions[rows]) - mean) @ directions
+    return Space(positions, points, mean, directions)

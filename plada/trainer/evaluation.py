@@ -1,0 +1,181 @@
+"""What a trained model is worth on labelled images: accuracy with its interval, each class, what is taken for what, and
+whether its confidence can be believed."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import DataError
+from plada.progress import Report, Tracker, silent
+from plada.sources.decode import View, load_pixels
+from plada.sources.targets import Split
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+BINS = 15  # of the reliability table, as Guo et al. have it (arXiv 1706.04599)
+_Z = 1.959963984540054  # 95 % of a normal distribution lie within this many deviations
+_BLOCK = 1024  # images in memory at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassResult:
+    """One class: its images, how many of them were named right, and the 95 % interval of that share (0 to 1 of none)."""
+
+    name: str
+    images: int
+    right: int
+    accuracy: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """Images whose confidence lies in (low, high]: their mean confidence, and the share that was named right."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """`low` and `high` are the 95 % interval of the accuracy (Wilson's). `confusion[i][j]` counts images of class i that were
+    called j. `ece` is the expected calibration error: the mean distance of confidence and accuracy over the filled
+    `reliability` bins, weighted by their images. `unreadable` images do not count."""
+
+    images: int
+    unreadable: int
+    right: int
+    accuracy: float
+    low: float
+    high: float
+    ece: float
+    classes: tuple[ClassResult, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    reliability: tuple[Bin, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def confused(self, most: int = 5) -> list[tuple[str, str, int]]:
+        """The pairs (class, called) that are confused most often, with their count."""
+        names = [result.name for result in self.classes]
+        pairs = [
+            (-count, names[true], names[called])
+            for true, row in enumerate(self.confusion)
+            for called, count in enumerate(row)
+            if count and true != called
+        ]
+        return [(true, called, -count) for count, true, called in sorted(pairs)[:most]]
+
+
+def wilson(right: int, images: int) -> tuple[float, float]:
+    """The 95 % interval of a share by Wilson's score; (0, 1) of no image."""
+    if not images:
+        return 0.0, 1.0
+    share, z2 = right / images, _Z * _Z
+    centre = (share + z2 / (2 * images)) / (1 + z2 / images)
+    half = _Z / (1 + z2 / images) * math.sqrt(share * (1 - share) / images + z2 / (4 * images * images))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unreadable: int = 0) -> Evaluation:
+    """The evaluation of logits float32 [n, c] of images with labels [n].
+
+    Raises:
+        DataError: no image, or logits that are not finite.
+    """
+    if not len(labels) or not np.isfinite(logits).all():
+        what = "logits that are not finite" if len(labels) else "no readable image"
+        raise DataError(f"evaluation: {what}. Check the model and the images")
+    called = logits.argmax(axis=1)
+    confusion = np.bincount(labels * len(classes) + called, minlength=len(classes) ** 2).reshape(len(classes), -1)
+    right, totals = confusion.diagonal(), confusion.sum(axis=1)
+    bins = _reliability(logits, called == labels)
+    low, high = wilson(int(right.sum()), len(labels))
+    return Evaluation(
+        images=len(labels),
+        unreadable=unreadable,
+        right=int(right.sum()),
+        accuracy=float(right.sum() / len(labels)),
+        low=low,
+        high=high,
+        ece=sum(b.images * abs(b.confidence - b.accuracy) for b in bins) / len(labels),
+        classes=tuple(_class_result(name, int(n), int(r)) for name, n, r in zip(classes, totals, right, strict=True)),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        reliability=bins,
+    )
+
+
+def evaluate_split(
+    logits_of: Callable[[npt.NDArray[np.uint8]], F32],
+    view: View,
+    split: Split,
+    classes: tuple[str, ...] | None = None,
+    *,
+    stage: str = "test",
+    report: Report = silent,
+) -> Evaluation:
+    """The evaluation of a model, pixels uint8 [n, size, size, 3] to logits, on a split whose classes are the model's, in its
+    order (by default they are called 0, 1, ...).
+
+    Raises:
+        DataError: none of the images can be read.
+    """
+    tracker = Tracker(stage, len(split), report)
+    logits: list[F32] = []
+    labels: list[I64] = []
+    unreadable = 0
+    for start in range(0, len(split), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        pixels, readable = load_pixels(split.collection.read, split.positions[rows], view, stage=stage)
+        if readable.any():
+            logits.append(logits_of(pixels[readable]))
+            labels.append(split.labels[rows][readable])
+        unreadable += int((~readable).sum())
+        tracker.advance(len(readable))
+    if unreadable == len(split):
+        raise DataError(f"{split.collection.location}: none of {len(split)} images can be read")
+    answers = np.concatenate(logits)
+    names = classes or tuple(map(str, range(answers.shape[1])))
+    return evaluate_logits(answers, np.concatenate(labels), names, unreadable=unreadable)
+
+
+def probabilities(logits: F32) -> npt.NDArray[np.float64]:
+    """Softmax of logits [n, c], float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    powers = np.exp(shifted)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _class_result(name: str, images: int, right: int) -> ClassResult:
+    low, high = wilson(right, images)
+    accuracy = right / images if images else None
+    return ClassResult(name=name, images=images, right=right, accuracy=accuracy, low=low, high=high)
+
+
+def _reliability(logits: F32, right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+    confidence = probabilities(logits).max(axis=1)
+    places = np.minimum(np.ceil(confidence * BINS).astype(np.int64) - 1, BINS - 1)
+    found = []
+    for place in range(BINS):
+        inside = places == place
+        count = int(inside.sum())
+        found.append(
+            Bin(
+                low=place / BINS,
+                high=(place + 1) / BINS,
+                images=count,
+                confidence=float(confidence[inside].mean()) if count else 0.0,
+                accuracy=float(right[inside].mean()) if count else 0.0,
+            )
+        )
+    return tuple(found)

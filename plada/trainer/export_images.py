@@ -1,0 +1,220 @@
+"""Exports that hold the images: a folder a class, WebDataset shards, TFRecords, and Parquet as Hugging Face lays it out.
+
+Every image is hashed again on its way. A folder is made under another name and takes its own when it is whole.
+"""
+
+import csv
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from plada.errors import RequestError, Unreadable
+from plada.payload.payload import Payload
+from plada.progress import Report, Tracker
+from plada.sources.folder import FolderCollection
+from plada.sources.storage import LocalFiles
+from plada.trainer.chosen import Chosen
+from plada.trainer.records import example, frame
+
+_SHARD = 4096  # images of one file
+_ROWS = 128  # images of a Parquet row group: a reader holds one in memory
+_MAGIC = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"P5\n": ".pgm", b"P6\n": ".ppm", b"BM": ".bmp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One labelled image: its stored bytes, and the extension that these ask for."""
+
+    position: int
+    key: str
+    label: int
+    name: str
+    data: bytes
+    suffix: str
+
+
+def export_folder(payload: Payload, chosen: Chosen, out: Path, report: Report, link: bool) -> None:
+    """out/CLASS/KEY.EXT, the stored bytes or links to them; every `/` of a key becomes `__`. metadata.csv tells position,
+    key, label and class of each file; Hugging Face's imagefolder reads it as well.
+
+    Raises:
+        RequestError: `out` is there already; a class name that cannot be a folder's; links to images that are no files.
+    """
+    for name in payload.classes:
+        if not name or "/" in name or "\\" in name or name.startswith("."):
+            raise RequestError(f"class '{name}' cannot be a folder's name. Export to csv, parquet, hf or webdataset")
+    if link:
+        _check_linkable(chosen)
+    with _whole_folder(out) as part, (part / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file_name", "position", "key", "label", "class"])
+        for item in _items(payload, chosen, report):
+            path = part / item.name / (item.key.replace("/", "__") + item.suffix)
+            path.parent.mkdir(exist_ok=True)
+            if path.exists():  # a__b and a/b
+                path = path.with_name(f"{item.key.replace('/', '__')}-{item.position}{item.suffix}")
+            if link:
+                path.symlink_to(_file_of(chosen, item.position))
+            else:
+                path.write_bytes(item.data)
+            table.writerow([f"{item.name}/{path.name}", item.position, item.key, item.label, item.name])
+
+
+def export_webdataset(payload: Payload, chosen: Chosen, out: Path, report: Report, _: bool) -> None:
+    """Shards out/000000.tar, ...: each sample is POSITION.EXT, POSITION.cls (the label) and POSITION.json (all four).
+
+    The position is the sample's key, since WebDataset cuts names at their first dot. Times and owners are zero: the same
+    payload gives the same bytes.
+    """
+    with _whole_folder(out) as part:
+        for number, items in enumerate(_shards(payload, chosen, report)):
+            with tarfile.open(part / f"{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+                for item in items:
+                    about = {"position": item.position, "key": item.key, "label": item.label, "class": item.name}
+                    files = {
+                        item.suffix: item.data,
+                        ".cls": str(item.label).encode(),
+                        ".json": json.dumps(about, ensure_ascii=False, sort_keys=True).encode(),
+                    }
+                    for suffix, data in files.items():
+                        entry = tarfile.TarInfo(f"{item.position:09d}{suffix}")
+                        entry.size = len(data)
+                        tar.addfile(entry, io.BytesIO(data))
+
+
+def export_tfrecord(payload: Payload, chosen: Chosen, out: Path, report: Report, _: bool) -> None:
+    """Files out/000000.tfrecord, ... of tf.train.Example: image (stored bytes), label, class, position, key."""
+    with _whole_folder(out) as part:
+        for number, items in enumerate(_shards(payload, chosen, report)):
+            with (part / f"{number:06d}.tfrecord").open("wb") as file:
+                for item in items:
+                    features: dict[str, bytes | int] = {
+                        "image": item.data,
+                        "label": item.label,
+                        "class": item.name.encode(),
+                        "position": item.position,
+                        "key": item.key.encode(),
+                    }
+                    file.write(frame(example(features)))
+
+
+def export_hf(payload: Payload, chosen: Chosen, out: Path, report: Report, _: bool) -> None:
+    """out/data/train-00000-of-0000N.parquet as `datasets` writes it: image {bytes, path}, label (a ClassLabel), position, key.
+
+    The name of a class is in the features that the files carry.
+    """
+    schema = _hf_schema(payload.classes)
+    with _whole_folder(out) as part:
+        (part / "data").mkdir()
+        written: list[Path] = []
+        for number, items in enumerate(_shards(payload, chosen, report)):
+            written.append(part / "data" / f"{number}.parquet")
+            with pq.ParquetWriter(written[-1], schema, compression="none") as writer:  # images are compressed already
+                for rows in _batched(items, _ROWS):
+                    columns = {
+                        "image": [{"bytes": item.data, "path": f"{item.key}{item.suffix}"} for item in rows],
+                        "label": [item.label for item in rows],
+                        "position": [item.position for item in rows],
+                        "key": [item.key for item in rows],
+                    }
+                    writer.write_table(pa.table(columns, schema=schema))
+        for number, path in enumerate(written):
+            path.rename(path.with_name(f"train-{number:05d}-of-{len(written):05d}.parquet"))
+
+
+def _hf_schema(classes: tuple[str, ...]) -> Any:
+    value = {"_type": "Value"}
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": list(classes), "_type": "ClassLabel"},
+        "position": {"dtype": "int64", **value},
+        "key": {"dtype": "string", **value},
+    }
+    about = json.dumps({"info": {"features": features}}, ensure_ascii=False)
+    picture = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+    fields = {"image": picture, "label": pa.int64(), "position": pa.int64(), "key": pa.string()}
+    return pa.schema([pa.field(name, kind) for name, kind in fields.items()], {"huggingface": about})
+
+
+def _items(payload: Payload, chosen: Chosen, report: Report) -> Iterator[Item]:
+    """The images in order of position. Those that are lost are left out or, when all were read, refused.
+
+    Raises:
+        ReferenceMismatch: some are missing or changed, and may not be skipped.
+    """
+    tracker = Tracker("export", len(payload), report)
+    keys = chosen.manifest.keys_at(payload.positions)
+    for position, key, label in zip(payload.positions.tolist(), keys, payload.labels.tolist(), strict=True):
+        try:
+            data = chosen.read(position)
+        except Unreadable:
+            data = None
+        tracker.advance()
+        if data is not None:
+            yield Item(position, key, label, payload.classes[label], data, extension(data))
+    chosen.settle()
+
+
+def _shards(payload: Payload, chosen: Chosen, report: Report) -> Iterator[Iterator[Item]]:
+    """The same, _SHARD at a time; each must be consumed before the next is asked for."""
+    items = _items(payload, chosen, report)
+    for first in items:
+
+        def shard(first: Item = first) -> Iterator[Item]:
+            yield first
+            yield from (item for _, item in zip(range(_SHARD - 1), items, strict=False))
+
+        yield shard()
+
+
+def _batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    for first in items:
+        yield [first, *(item for _, item in zip(range(size - 1), items, strict=False))]
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name `out` at the end, and is removed where something fails."""
+    if out.exists():
+        raise RequestError(f"{out}: already there. Name a folder that does not exist yet")
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_linkable(chosen: Chosen) -> None:
+    if not isinstance(chosen.collection, FolderCollection) or not isinstance(chosen.collection.files, LocalFiles):
+        raise RequestError(
+            f"{chosen.location}: its images are no files of their own here, so none can be linked to. Leave out --link"
+        )
+
+
+def _file_of(chosen: Chosen, position: int) -> Path:
+    """The file of an image in a folder on this machine."""
+    collection = chosen.collection
+    assert isinstance(collection, FolderCollection)
+    assert isinstance(collection.files, LocalFiles)
+    place = position if chosen.places is None else chosen.places[position]
+    suffix = collection.listing.parts[collection.listing.part_of[place]]
+    return collection.files.root / f"{collection.listing.keys[place]}{suffix}"
+
+
+def extension(data: bytes) -> str:
+    """By content: names lie, and a framework's loader goes by the extension."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ".webp"
+    return next((suffix for magic, suffix in _MAGIC.items() if data.startswith(magic)), ".tif")

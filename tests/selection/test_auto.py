@@ -1,0 +1,234 @@
+"""`auto` finds the better rule where there is one, keeps the default where there is not, and repeats itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from plada.errors import BudgetTooSmall, RequestError
+from plada.labeler.linear import Embedded
+from plada.labeler.scores import SCORES, PseudoLabels
+from plada.labeler.teachers import fit_head, pseudo_label
+from plada.selection.auto import choose_rule
+from plada.selection.folds import ENOUGH, cross_folds, held_images
+from plada.selection.herding import herd_order
+from plada.selection.prepare import Prepared, hold, prepare
+from plada.selection.quotas import prior_shares, reliable_counts, weighted_quotas
+from plada.selection.rule import Chosen
+from plada.selection.rules import DEFAULT, RULES
+from plada.selection.space import make_space
+
+I64 = np.ndarray
+
+
+def world(
+    images: int = 900, seed: int = 0, noise: float = 0.6
+) -> tuple[PseudoLabels, np.ndarray, Embedded, np.ndarray]:
+    """A reference of three uneven classes, labelled by a linear teacher, and a target of 20 images a class."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(3, 24))
+
+    def draw(labels: np.ndarray) -> np.ndarray:
+        made = centres[labels] + noise * rng.normal(size=(len(labels), 24))
+        return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+
+    vectors = draw(rng.choice(3, images, p=[0.7, 0.2, 0.1]))
+    target_labels = np.repeat(np.arange(3), 20)
+    target = Embedded(draw(target_labels), target_labels, 0)
+    mean = vectors.mean(axis=0)
+    head = fit_head(target.vectors, target_labels, classes=3, mean=mean, penalty=1e-3)
+    labels = pseudo_label([(np.arange(images), vectors)], head.logits, classes=3)
+    return labels, vectors, target, mean
+
+
+def prepared(seed: int = 0, noise: float = 0.6) -> Prepared:
+    labels, vectors, target, mean = world(seed=seed, noise=noise)
+    nothing = Embedded(target.vectors[:0], target.labels[:0], 0)
+    return prepare(labels, lambda p: vectors[p], mean, target, nothing, relabel=True, penalty=1e-3, seed=seed)
+
+
+def size(chosen: Chosen) -> int:
+    return 20 + 2 * len(chosen.rows)
+
+
+def test_auto_fills_the_budget_and_reports_what_it_tried() -> None:
+    made = prepared()
+    found = choose_rule(made.labels, made.context, made.folds, size, budget=200, least=3)
+    assert found.trial.bytes == size(found.trial.made) <= 200
+    assert found.trial.bytes >= 0.99 * 200
+    assert found.tried[0].rule == DEFAULT
+    assert all(0 <= (one.validation_accuracy or 0) <= 1 for one in found.tried)
+    assert found.forecast is not None
+    low, high = found.forecast.interval
+    assert low <= found.forecast.accuracy <= high
+    assert [bytes_ for bytes_, _ in found.forecast.points] == sorted(bytes_ for bytes_, _ in found.forecast.points)
+    again = choose_rule(made.labels, made.context, made.folds, size, budget=200, least=3)
+    assert np.array_equal(found.trial.made.rows, again.trial.made.rows)
+    assert found.rule == again.rule
+
+
+def test_auto_leaves_a_default_that_is_bad() -> None:
+    """With plain energy as the default, class balance leads it by far more than its noise."""
+    made = prepared(noise=1.2)
+    found = choose_rule(
+        made.labels, made.context, made.folds, size, budget=32, least=3, default="energy", candidates=("herd",)
+    )
+    assert found.rule == "herd"
+    assert "led energy" in found.note
+
+
+def test_auto_keeps_the_default_among_equals() -> None:
+    made = prepared()
+    found = choose_rule(
+        made.labels, made.context, made.folds, size, budget=400, least=3, default="herd", candidates=("herd-even",)
+    )
+    assert found.rule == "herd"
+    assert found.note == ""
+
+
+def test_a_rough_measure_changes_no_budget() -> None:
+    made = prepared()
+    rough = choose_rule(
+        made.labels, made.context, made.folds, size, rough=lambda c: 3 * len(c.rows) + 7, budget=200, least=3
+    )
+    assert rough.trial.bytes == size(rough.trial.made) <= 200
+    assert rough.trial.bytes >= 0.99 * 200
+
+
+def test_one_rule_alone_is_judged_but_not_compared() -> None:
+    made = prepared()
+    found = choose_rule(made.labels, made.context, made.folds, size, budget=200, least=3, only="random")
+    assert [one.rule for one in found.tried] == ["random"]
+    assert found.forecast is not None
+
+
+def test_a_keep_rate_counts_images_and_holds_the_budget() -> None:
+    made = prepared()
+    found = choose_rule(made.labels, made.context, made.folds, size, budget=200, least=3, keep=37, only="energy")
+    assert found.trial.k == len(found.trial.made.rows) == 37
+    with pytest.raises(RequestError, match=r"150 images need a file of 320 bytes.*--budget 320"):
+        choose_rule(made.labels, made.context, made.folds, size, budget=200, least=3, keep=150, only="energy")
+
+
+def test_without_folds_the_default_is_taken_and_said() -> None:
+    made = prepared()
+    found = choose_rule(made.labels, made.context, [], size, budget=200, least=3)
+    assert found.rule == DEFAULT
+    assert "nothing to judge by" in found.note
+    assert found.forecast is None
+
+
+def test_a_budget_for_not_even_one_a_class() -> None:
+    made = prepared()
+    with pytest.raises(BudgetTooSmall):
+        choose_rule(made.labels, made.context, made.folds, size, budget=21, least=3)
+
+
+def test_folds_never_show_what_they_hold() -> None:
+    made = prepared()
+    assert held_images(made.folds) == 60
+    for fold in made.folds:
+        seen = {row.tobytes() for row in fold.context.target}
+        held = {row.tobytes() for row in made.context.target} - seen
+        assert len(held) == len(fold.held_labels)
+        assert len(fold.context.target) + len(fold.held_labels) == 60
+
+
+def test_many_validation_images_are_one_fold() -> None:
+    labels, vectors, target, mean = world()
+    more = Embedded(np.repeat(target.vectors, 10, axis=0)[:ENOUGH], np.repeat(target.labels, 10)[:ENOUGH], 0)
+    made = prepare(labels, lambda p: vectors[p], mean, target, more, relabel=False)
+    assert [len(fold.held_labels) for fold in made.folds] == [ENOUGH]
+    assert made.folds[0].labels is labels
+
+
+def test_a_class_of_one_image_is_never_held() -> None:
+    made = prepared()
+    single = replace(made.context, target=made.context.target[:41], target_labels=made.context.target_labels[:41])
+    for fold in cross_folds(made.labels, single, validation=0, relabel=False):
+        assert np.bincount(fold.context.target_labels, minlength=3).min() >= 1
+
+
+@pytest.mark.parametrize("name", ["herd-even", "spread-even", "nearest-sure-even"])
+def test_corrected_quotas_answer_no_worse_on_what_they_look_at(name: str) -> None:
+    made = prepared()
+    plain = name.removesuffix("-even")
+
+    def right(rule: str) -> float:
+        from plada.selection.auto import small_student
+
+        rows = RULES[rule].prepare(made.labels, made.context)(30).rows
+        head = small_student(made.labels, made.context, rows)
+        return float((head.logits(made.context.goals()).argmax(axis=1) == made.context.target_labels).mean())
+
+    assert right(name) >= right(plain) - 0.05
+
+
+def test_herding_brings_the_mean_to_the_goal() -> None:
+    rng = np.random.default_rng(0)
+    candidates = rng.normal(size=(400, 12)).astype(np.float32)
+    goal = (0.3 * rng.normal(size=12)).astype(np.float32)
+    order = herd_order(candidates, goal, 40)
+    assert len(set(order.tolist())) == 40
+    nearest = np.argsort(np.linalg.norm(candidates - goal, axis=1))[:40]
+    far = [float(np.linalg.norm(candidates[rows].mean(axis=0) - goal)) for rows in (order, nearest, np.arange(40))]
+    assert far[0] < 0.3 * min(far[1:])
+    assert sorted(herd_order(candidates, goal, 500).tolist()) == list(range(400))
+    quick = herd_order(candidates, goal, 40, turns=8)
+    assert len(set(quick.tolist())) == 40
+    assert np.linalg.norm(candidates[quick].mean(axis=0) - goal) < min(far[1:])
+    assert herd_order(candidates[:0], goal, 3).tolist() == []
+
+
+def test_weighted_quotas() -> None:
+    counts = np.array([100, 100, 3, 0])
+    even = weighted_quotas(counts, 60, np.array([0.25, 0.25, 0.25, 0.25]))
+    assert even.sum() == 60
+    assert even[3] == 0
+    assert even[2] == 3
+    skewed = weighted_quotas(counts, 60, np.array([0.9, 0.1, 0.0, 0.0]))
+    assert skewed[0] > 4 * skewed[1] > 0
+    assert skewed[2] >= 1
+    assert weighted_quotas(counts, 1000, np.ones(4) / 4).tolist() == counts.tolist()
+
+
+def test_priors_and_reliability() -> None:
+    np.testing.assert_allclose(prior_shares(np.array([0, 0, 1]), 3), [3 / 6, 2 / 6, 1 / 6])
+    assert reliable_counts(np.array([10, 10, 0]), np.array([0.55, 0.0, 1.0])).tolist() == [5, 1, 0]
+
+
+def test_a_space_keeps_what_tells_the_target_apart() -> None:
+    """A direction in which the reference hardly varies, and the target does, is an axis all the same."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(300, 10)).astype(np.float32)
+    vectors[:, 9] *= 1e-3
+    target = rng.normal(size=(20, 10)).astype(np.float32) * 1e-2
+    target[:, 9] = np.where(np.arange(20) % 2, 5.0, -5.0)
+    space = make_space(lambda p: vectors[p], np.arange(300), vectors.mean(axis=0), target, axes=4)
+    np.testing.assert_allclose(space.axes.T @ space.axes, np.eye(space.axes.shape[1]), atol=1e-5)
+    apart = space.of(target)
+    assert np.linalg.norm(apart[0] - apart[1]) == pytest.approx(10, rel=1e-2)
+    np.testing.assert_allclose(space.at(np.array([7, 3])), space.of(vectors[[7, 3]]), atol=1e-5)
+
+
+def test_embeddings_are_held_where_they_fit() -> None:
+    vectors = np.arange(40, dtype=np.float16).reshape(20, 2)
+    positions = np.array([1, 4, 5, 19])
+    asked: list[int] = []
+
+    def read(wanted: np.ndarray) -> np.ndarray:
+        asked.extend(wanted.tolist())
+        return vectors[wanted]
+
+    def blocks() -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(np.arange(0, 5), vectors[:5]), (np.arange(5, 5), vectors[:0]), (np.arange(5, 20), vectors[5:])]
+
+    held = hold(positions, 2, blocks, read)
+    assert held(np.array([5, 1, 19])).tolist() == vectors[[5, 1, 19]].tolist()
+    assert not asked
+    assert hold(positions, 2, blocks, read, limit=8)(np.array([4])).tolist() == vectors[[4]].tolist()
+    assert asked == [4]
+
+
+def test_scores_that_rules_name_are_kept() -> None:
+    assert {"energy", "entropy", "margin", "max-logit"} == set(SCORES)

@@ -1,0 +1,248 @@
+"""`plada.select` as people use it: corrections, keep rates, pictures, other teachers, and everything bad that can come in."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import plada
+from plada.errors import BudgetTooSmall, DataError, RequestError, UnknownName
+from plada.retrieval.index import Index
+from plada.selection.selection import Selection
+
+
+def select(index: Index, target: str | Path = "digits", **options: Any) -> Selection:
+    options.setdefault("budget", 400)
+    options.setdefault("rule", "balanced")
+    return plada.select(index, target=target, home=index.home, **options)
+
+
+def test_auto_is_the_default_and_repeats_itself(glyphs: Index) -> None:
+    made = plada.select(glyphs, target="digits", budget=400, home=glyphs.home)
+    again = plada.select(glyphs, target="digits", budget=400, home=glyphs.home)
+    report = made.report
+    assert len({one.rule for one in report.tried}) > 3
+    assert report.tried[0].rule == "herd-even"
+    assert report.forecast is not None
+    assert np.array_equal(made.payload.positions, again.payload.positions)
+    assert report.bytes <= 400
+    assert report.teacher.interval is not None
+    assert report.teacher.accuracy is not None
+    assert report.teacher.interval[0] < report.teacher.accuracy < report.teacher.interval[1]
+
+
+def test_a_keep_rate(glyphs: Index) -> None:
+    made = select(glyphs, keep="2%", budget="10kB", rule="paper")
+    assert len(made.payload) == 30 == made.table.num_rows
+    assert (
+        select(glyphs, keep=0.02, budget="10kB", rule="paper").payload.positions.tolist()
+        == made.payload.positions.tolist()
+    )
+
+
+@pytest.mark.parametrize("keep", ["0%", "101%", "-1%", "much", 0.0, 2.0])
+def test_impossible_keep_rates(glyphs: Index, keep: str | float) -> None:
+    with pytest.raises(RequestError, match="expected a share such as 1%"):
+        select(glyphs, keep=keep)
+
+
+def test_a_person_may_leave_images_out(glyphs: Index, tmp_path: Path) -> None:
+    first = select(glyphs)
+    out = [str(key) for key in first.table["key"].to_pylist()[:7]]
+    (tmp_path / "out.txt").write_text("# not these\n\n" + "\n".join(out) + "\n")
+    second = select(glyphs, exclude=tmp_path / "out.txt")
+    assert not set(second.table["key"].to_pylist()) & set(out)
+    (tmp_path / "wrong.txt").write_text("no/such/key\n")
+    with pytest.raises(DataError, match="no image 'no/such/key'"):
+        select(glyphs, exclude=tmp_path / "wrong.txt")
+    with pytest.raises(RequestError, match="cannot be read"):
+        select(glyphs, exclude=tmp_path / "absent.txt")
+
+
+def test_a_person_may_relabel(glyphs: Index, tmp_path: Path) -> None:
+    first = select(glyphs, table=tmp_path / "t.parquet")
+    table = pq.read_table(tmp_path / "t.parquet")
+    key, was = table["key"][0].as_py(), table["label"][0].as_py()
+    other = (was + 3) % 10
+    (tmp_path / "fix.csv").write_text(f"key,label\n{key},{other}\n")
+    second = select(glyphs, relabel=tmp_path / "fix.csv")
+    rows = dict(zip(second.table["key"].to_pylist(), second.table["label"].to_pylist(), strict=True))
+    assert rows[key] == other
+    assert first.report.class_counts != {} != second.report.class_counts
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("key,label\nK,eleven\n", "label 'eleven'; expected a class"),
+        ("key,label\nK,10\n", "label '10'; expected a class"),
+        ("key,label\nK,1\nK,2\n", "there twice"),
+        ("key,name\nK,1\n", "no column 'label'"),
+        ("key,label\nnone,1\n", "no image 'none'"),
+    ],
+)
+def test_corrections_that_make_no_sense(glyphs: Index, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "fix.csv").write_text(text.replace("K", glyphs.keys([0])[0]))
+    with pytest.raises(DataError, match=said):
+        select(glyphs, relabel=tmp_path / "fix.csv")
+
+
+def test_pictures_of_a_selection(glyphs: Index, tmp_path: Path) -> None:
+    select(glyphs, sheet=tmp_path / "s.png", percentiles=tmp_path / "p.png", histogram=tmp_path / "h.png")
+    for name in ("s", "p", "h"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.width > 300
+            assert len(set(np.asarray(image.convert("L")).ravel().tolist())) > 20
+
+
+def test_the_histogram_before(glyphs: Index) -> None:
+    report = select(glyphs).report
+    assert sum(report.reference_counts.values()) == 1500
+    assert sum(report.class_counts.values()) == report.images
+
+
+def test_a_table_of_logits_as_teacher(glyphs: Index, tmp_path: Path) -> None:
+    logits = np.random.default_rng(0).normal(size=(1500, 10)).astype(np.float32)
+    np.save(tmp_path / "t.npy", logits)
+    made = select(glyphs, teacher=f"table:{tmp_path / 't.npy'}")
+    assert made.payload.labels.tolist() == logits[made.payload.positions].argmax(axis=1).tolist()
+    assert made.report.teacher.accuracy is None
+
+
+def test_a_function_as_teacher_and_a_vote(glyphs: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_teacher.py").write_text(
+        "import numpy as np\ndef say(images):\n    return [[float(np.asarray(i).mean() > 9 * c) for c in range(10)] for i in images]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    made = select(glyphs, teacher="linear,own_teacher:say")
+    assert made.report.teacher.kind == "linear+own_teacher:say"
+    assert [member.kind for member in made.report.teacher.members] == ["linear", "own_teacher:say"]
+
+
+def test_nan_logits_of_a_users_teacher(glyphs: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nan_teacher.py").write_text("def say(images):\n    return [[float('nan')] * 10 for _ in images]\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="not finite"):
+        select(glyphs, teacher="nan_teacher:say")
+
+
+def noisy_target(root: Path, counts: dict[str, int]) -> Path:
+    """A target whose images have nothing to do with their classes."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name, count in counts.items():
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(
+                    root / part / name / f"{number}.png"
+                )
+    return root
+
+
+def test_a_teacher_at_chance_is_refused_unless_forced(glyphs: Index, tmp_path: Path) -> None:
+    target = noisy_target(tmp_path / "noise", {"a": 20, "b": 20})
+    with pytest.raises(DataError, match=r"chance is 50.0%.*--force"):
+        select(glyphs, target)
+    assert select(glyphs, target, force=True).report.images > 0
+
+
+def test_broken_target_images_are_left_out_and_counted(glyphs: Index, target_folder: Path) -> None:
+    (target_folder / "train" / "dim" / "0.png").write_bytes(b"broken")
+    assert select(glyphs, target_folder).report.left_out == 1
+
+
+def test_a_class_whose_images_are_all_broken(glyphs: Index, target_folder: Path) -> None:
+    for path in (target_folder / "train" / "dim").iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(DataError, match="class 'dim' has no readable training image"):
+        select(glyphs, target_folder)
+
+
+def test_a_class_without_training_image(glyphs: Index, target_folder: Path) -> None:
+    shutil.rmtree(target_folder / "train" / "dim")
+    (target_folder / "train" / "dim").mkdir()
+    with pytest.raises(DataError, match="dim"):
+        select(glyphs, target_folder)
+
+
+def test_a_class_of_one_image_is_said(glyphs: Index, target_folder: Path) -> None:
+    Image.fromarray(np.tile(np.arange(24, dtype=np.uint8) * 10, (24, 1))).save(target_folder / "train" / "x.png")
+    (target_folder / "train" / "ramp").mkdir()
+    (target_folder / "train" / "x.png").rename(target_folder / "train" / "ramp" / "0.png")
+    report = select(glyphs, target_folder).report
+    assert "a single image of ramp" in report.target_note
+
+
+def test_class_names_that_differ_between_splits(glyphs: Index, target_folder: Path) -> None:
+    (target_folder / "test" / "dim").rename(target_folder / "test" / "dark")
+    with pytest.raises(DataError, match="dark"):
+        select(glyphs, target_folder)
+
+
+def test_a_class_that_no_image_is_given(glyphs: Index, tmp_path: Path) -> None:
+    logits = np.zeros((1500, 10), np.float32)
+    logits[np.arange(1500), np.arange(1500) % 9] = 5
+    np.save(tmp_path / "t.npy", logits)
+    report = select(glyphs, teacher=f"table:{tmp_path / 't.npy'}").report
+    assert report.empty_classes == ("9",)
+    assert report.class_counts["9"] == 0
+    assert report.bytes <= 400
+
+
+def test_a_budget_below_the_minimum_says_what_is_needed(glyphs: Index) -> None:
+    with pytest.raises(BudgetTooSmall) as caught:
+        select(glyphs, budget=30)
+    assert select(glyphs, budget=caught.value.least).report.images >= 10
+
+
+def test_unknown_rules_name_the_nearest(glyphs: Index) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'herd-even'"):
+        select(glyphs, rule="herd-evn")
+
+
+def test_embeddings_of_a_target_are_kept_by_content(glyphs: Index, target_folder: Path) -> None:
+    select(glyphs, target_folder)
+    kept = sorted((glyphs.home / "cache" / "embeddings").glob("*.npz"))
+    stamps = {path: path.stat().st_mtime_ns for path in kept}
+    first = select(glyphs, target_folder)
+    assert {path: path.stat().st_mtime_ns for path in kept} == stamps
+    for path in kept:  # a cut file is made again
+        path.write_bytes(path.read_bytes()[:100])
+    again = select(glyphs, target_folder)
+    assert np.array_equal(first.payload.positions, again.payload.positions)
+
+
+def test_the_table_can_be_read_and_given_back(glyphs: Index, tmp_path: Path) -> None:
+    made = select(glyphs, table=tmp_path / "t.parquet")
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert table.column_names == ["position", "key", "label", "score", "class_rank"]
+    pq.write_table(table.set_column(2, "label", pa.array([3] * len(table))), tmp_path / "all3.parquet")
+    changed = select(glyphs, relabel=tmp_path / "all3.parquet")
+    assert changed.report.reference_counts["3"] >= len(table)
+    assert made.report.reference_counts["3"] < len(table)
+
+
+def test_a_target_of_names_alone(glyphs: Index, tmp_path: Path) -> None:
+    logits = np.zeros((1500, 2), np.float32)
+    logits[np.arange(1500), np.arange(1500) % 2] = 3 + np.arange(1500) / 1500
+    np.save(tmp_path / "t.npy", logits)
+    made = plada.select(
+        glyphs, target="classes:cat,dog", teacher=f"table:{tmp_path / 't.npy'}", budget=300, home=glyphs.home
+    )
+    assert made.report.rule == "spread"
+    assert made.payload.classes == ("cat", "dog")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    again = plada.select(
+        glyphs, target=f"classes:{tmp_path / 'names.txt'}", teacher=f"table:{tmp_path / 't.npy'}", budget=300,
+        home=glyphs.home,
+    )  # fmt: skip
+    assert np.array_equal(made.payload.positions, again.payload.positions)
+    with pytest.raises(DataError, match="has no training images"):
+        plada.select(glyphs, target="classes:cat,dog", budget=300, home=glyphs.home)
+    with pytest.raises(RequestError, match="two or more different class names"):
+        plada.select(glyphs, target="classes:cat,cat", budget=300, home=glyphs.home)

@@ -1,0 +1,94 @@
+"""What a model is worth: intervals against published values, counts against a loop, calibration against its definition."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from plada.errors import DataError
+from plada.report.confusion import confusion_picture
+from plada.trainer.evaluation import evaluate_logits, probabilities, wilson
+
+NAMES = ("a", "b", "c")
+
+
+def drawn(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    logits = rng.normal(size=(n, 3)) * 2
+    logits[np.arange(n), labels] += 1.5
+    return logits.astype(np.float32), labels
+
+
+@pytest.mark.parametrize(
+    ("right", "images", "low", "high"),
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3, to four places
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_the_interval_is_wilsons(right: int, images: int, low: float, high: float) -> None:
+    assert list(wilson(right, images)) == pytest.approx([low, high], abs=5e-5)
+    assert list(wilson(images - right, images)) == pytest.approx([1 - high, 1 - low], abs=5e-5)
+
+
+def test_an_interval_of_nothing_says_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_counts_are_those_of_a_loop() -> None:
+    logits, labels = drawn(200)
+    found = evaluate_logits(logits, labels, NAMES, unreadable=7)
+    counted = [[0] * 3 for _ in range(3)]
+    for row, label in zip(logits, labels, strict=True):
+        counted[label][int(row.argmax())] += 1
+    assert [list(row) for row in found.confusion] == counted
+    assert (found.images, found.unreadable, found.right) == (200, 7, sum(counted[c][c] for c in range(3)))
+    assert found.accuracy == found.right / 200
+    for number, result in enumerate(found.classes):
+        assert (result.name, result.images) == (NAMES[number], sum(counted[number]))
+        assert result.accuracy == counted[number][number] / result.images
+        assert result.low < result.accuracy < result.high
+    worst = max((counted[i][j], NAMES[i], NAMES[j]) for i in range(3) for j in range(3) if i != j)
+    assert found.confused(1)[0][2] == worst[0]
+    assert len(found.confused(100)) == sum(1 for i in range(3) for j in range(3) if i != j and counted[i][j])
+
+
+def test_calibration_is_the_mean_gap_of_confidence_and_accuracy() -> None:
+    logits, labels = drawn(500)
+    found = evaluate_logits(logits, labels, NAMES)
+    confidence, right = probabilities(logits).max(1), logits.argmax(1) == labels
+    gaps = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            gaps += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
+    assert found.ece == pytest.approx(gaps / 500)
+    assert sum(b.images for b in found.reliability) == 500
+    sure = evaluate_logits(np.array([[50, 0, 0]] * 4, np.float32), np.array([0, 0, 0, 1]), NAMES)
+    assert sure.ece == pytest.approx(0.25)
+    assert sure.reliability[-1].images == 4
+
+
+def test_a_class_without_images_has_no_accuracy() -> None:
+    found = evaluate_logits(np.eye(3, dtype=np.float32)[:2], np.array([0, 1]), NAMES)
+    assert (found.classes[2].images, found.classes[2].accuracy) == (0, None)
+
+
+def test_nothing_and_what_is_not_finite_are_refused() -> None:
+    with pytest.raises(DataError, match="no readable image"):
+        evaluate_logits(np.zeros((0, 3), np.float32), np.zeros(0, np.int64), NAMES)
+    with pytest.raises(DataError, match="not finite"):
+        evaluate_logits(np.full((1, 3), np.nan, np.float32), np.array([0]), NAMES)
+
+
+@pytest.mark.parametrize("classes", [1, 3, 41, 300])
+def test_the_picture_of_the_confusions(tmp_path: Path, classes: int) -> None:
+    names = [f"class number {number}" for number in range(classes)]
+    counts = np.eye(classes, dtype=int) * 5
+    counts[0, -1] += 5
+    path = confusion_picture(names, counts.tolist(), tmp_path / "c.png", title="t")
+    with Image.open(path) as picture:
+        colours = {tuple(colour) for colour in np.unique(np.asarray(picture).reshape(-1, 3), axis=0).tolist()}
+        assert max(picture.size) < 1600
+    assert (0, 104, 55) in colours, "all right is the full green"
+    assert classes == 1 or any(red > green + 40 for red, green, _ in colours), "the wrong is red"
