@@ -5,9 +5,7 @@ the product. So two passes are made over a block of logits while it is in the ca
 other score is computed again, from the embedding, for the images that stay in the shortlist when it is cut.
 """
 
-import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +17,11 @@ from plada.labeler.teachers import Head
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 KEEP_ALL = 1 << 18  # images up to which nothing need be left out
-_ROWS = 4096  # of a block that is multiplied at a time
+_ROWS = 512  # that are multiplied at a time: their logits stay in the cache while the two largest are found
 _SLACK = 3  # times the shortlist that is gathered before it is cut down again
 
 
-def scan_linear(
-    blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: Head, *, depth: int, workers: int | None = None
-) -> PseudoLabels:
+def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: Head, *, depth: int) -> PseudoLabels:
     """Pseudo-labels of the `depth` images of each class with the largest margins; `blocks` gives (positions [m], embeddings
     [m, d]). `whole` of the result counts all labels. Ties go to the lower position.
 
@@ -40,18 +36,13 @@ def scan_linear(
     inputs = np.ones((_ROWS, len(weights)), np.float32)
     logits = np.empty((_ROWS, classes), np.float32)
     kept = _Kept(head, classes, depth)
-    threads = workers or os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        for positions, vectors in blocks:
-            for start in range(0, len(positions), _ROWS):
-                some = positions[start : start + _ROWS]
-                count = len(some)
-                inputs[:count, :-1] = vectors[start : start + _ROWS]
-                out = np.matmul(inputs[:count], weights, out=logits[:count])
-                edges = np.linspace(0, count, threads + 1).astype(int)
-                parts = pool.map(lambda low, high: _two_largest(out[low:high]), edges[:-1], edges[1:])  # noqa: B023
-                label, best, second = (np.concatenate(part) for part in zip(*parts, strict=True))
-                kept.add(some, vectors[start : start + _ROWS], label, best - second)
+    for positions, vectors in blocks:
+        for start in range(0, len(positions), _ROWS):
+            some = positions[start : start + _ROWS]
+            inputs[: len(some), :-1] = vectors[start : start + _ROWS]
+            out = np.matmul(inputs[: len(some)], weights, out=logits[: len(some)])
+            label, best, second = _two_largest(out)
+            kept.add(some, vectors[start : start + _ROWS], label, best - second)
     return kept.finish()
 
 
