@@ -5,6 +5,7 @@ that hash inside, too; one that was renamed, or cut, is made again.
 """
 
 import json
+import zipfile
 from pathlib import Path
 
 import blake3
@@ -43,7 +44,7 @@ def load_embeddings(
     try:
         with np.load(path, allow_pickle=False) as held:
             kept, vectors, readable = str(held["digest"]), held["vectors"], held["readable"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     right = (kept == digest, readable.shape == (images,), vectors.shape == (int(readable.sum()), dimension))
     return (vectors.astype(np.float32), readable.astype(np.bool_)) if all(right) else None
