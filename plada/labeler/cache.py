@@ -42,7 +42,7 @@ def load_embeddings(
 ) -> tuple[F32, npt.NDArray[np.bool_]] | None:
     """(vectors float32 [readable, d], readable bool [images]) of a file, or None where it is not there or not right."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             kept, vectors, readable = str(held["digest"]), held["vectors"], held["readable"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
