@@ -261,7 +261,7 @@ def table(
             cells.append(
                 statistics.fmean([how([p for p in here if p.seed == s]) for s in seeds]) if here else float("nan")
             )
-        lines.append(f"| {budget} | " + " | ".join(f"{c:.1f}" for c in cells) + f" | {statistics.fmean(cells):.1f} |")
+        lines.append(f"| {budget} | " + " | ".join(f"{c:.1f}" for c in cells) + f" | {np.nanmean(cells):.1f} |")
     return lines
 
 
@@ -271,7 +271,7 @@ def document(points: list[Point], named: dict[str, dict[str, float]], seeds: int
     head = ["| bytes | " + " | ".join(targets) + " | mean |", "| --- " * (len(targets) + 2) + "|"]
 
     def of(name: str) -> Callable[[list[Point]], float]:
-        return lambda here: next(p.test for p in here if p.how == name)
+        return lambda here: next((p.test for p in here if p.how == name), float("nan"))
 
     def oracle(here: list[Point]) -> float:
         return max(p.test for p in here if p.how in ORACLE)

@@ -22,6 +22,7 @@ from plada.labeler.scan import scan_linear
 from plada.labeler.teachers import Head
 
 BLOCK = 16_384
+ROWS = 512  # as plada.labeler.scan multiplies them, and faster than larger blocks
 
 
 def blocks(path: Path, images: int, dimension: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
@@ -64,11 +65,11 @@ def main() -> None:
         for _ in blocks(path, options.images, options.dimension):
             pass
         read = time.perf_counter() - began
-        inputs, out = np.empty((4096, options.dimension), np.float32), np.empty((4096, options.classes), np.float32)
+        inputs, out = np.empty((ROWS, options.dimension), np.float32), np.empty((ROWS, options.classes), np.float32)
         began = time.perf_counter()
         for _, vectors in blocks(path, options.images, options.dimension):
-            for start in range(0, len(vectors), 4096):
-                some = vectors[start : start + 4096]
+            for start in range(0, len(vectors), ROWS):
+                some = vectors[start : start + ROWS]
                 inputs[: len(some)] = some
                 np.matmul(inputs[: len(some)], head.weight, out=out[: len(some)])
         product = time.perf_counter() - began

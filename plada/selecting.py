@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 I64 = npt.NDArray[np.int64]
 SHEET_COLUMNS = 16
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
+MOST = 2_000_000  # images of a shortlist
 SHARE = 0.05  # of the reference that a teacher which looks at pictures is shown, unless exhaustive
 CLASSES = "classes:"
 BLIND = "spread"  # the rule where no image of the target can be looked at
@@ -127,7 +128,7 @@ def select(
         )
         taught = teach(opened, task, teacher, views, options, report)
     with clock("label"):
-        labelled = _label(opened, task, taught, views, exhaustive, seed, report)
+        labelled = _label(opened, task, taught, views, exhaustive, limit, seed, report)
         labels = _corrected(opened, task, labelled.labels, exclude, relabel)
     ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, _notes(task, taught, recipe, limit), seed,
                sender, cheap, serial)  # fmt: skip
@@ -268,18 +269,31 @@ def _embed(encoder: Any, task: Target, root: Path, report: Report) -> "Views":
 
 
 def _label(
-    index: "Index", task: Target, taught: "Taught", views: "Views", exhaustive: bool, seed: int, report: Report
+    index: "Index",
+    task: Target,
+    taught: "Taught",
+    views: "Views",
+    exhaustive: bool,
+    budget: int,
+    seed: int,
+    report: Report,
 ) -> _Labelled:
     """The pseudo-labels: cheap teachers see every embedding; those that look at pictures see the candidates that a linear
     teacher finds in one pass, or everything if there is none, or if it is asked for."""
     from plada.labeler.linear import train_linear
-    from plada.labeler.shortlist import find_shortlist, named
+    from plada.labeler.scan import KEEP_ALL, scan_linear
+    from plada.labeler.shortlist import LEAST, find_shortlist, named
     from plada.labeler.teacher import VECTORS, reference_logits
     from plada.labeler.teachers import pseudo_label
     from plada.selection.prepare import hold
 
     classes, tracker = len(task.classes), Tracker("scan", index.readable, report)
     first = taught.teachers[0]
+    if len(taught.teachers) == 1 and first.head is not None and index.readable > KEEP_ALL:
+        # A rule looks at some twenty images for each that it keeps; more labels than bytes hardly ever fit.
+        depth = max(LEAST, min(20 * budget, MOST) // classes)
+        labels = scan_linear(index.scan(), first.head, depth=depth)
+        return _Labelled(labels, hold(labels.positions, index.dimension, index.scan, index.vectors), index.readable)
     if len(taught.teachers) == 1 and first.needs == VECTORS:
         labels = pseudo_label(
             index.scan(), lambda vectors: first.asked(vectors, len(vectors)), classes=classes, advance=tracker.advance

@@ -5,6 +5,7 @@ that hash inside, too; one that was renamed, or cut, is made again.
 """
 
 import json
+import zipfile
 from pathlib import Path
 
 import blake3
@@ -41,9 +42,9 @@ def load_embeddings(
 ) -> tuple[F32, npt.NDArray[np.bool_]] | None:
     """(vectors float32 [readable, d], readable bool [images]) of a file, or None where it is not there or not right."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             kept, vectors, readable = str(held["digest"]), held["vectors"], held["readable"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     right = (kept == digest, readable.shape == (images,), vectors.shape == (int(readable.sum()), dimension))
     return (vectors.astype(np.float32), readable.astype(np.bool_)) if all(right) else None

@@ -164,4 +164,4 @@ def train_linear(
             best, held = found, logits
     assert best is not None
     head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=best[2])
-    return Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits), best[2], held
+    return Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits, head=head), best[2], held

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import DataError, Unreadable
-from plada.labeler.teachers import probabilities
+from plada.labeler.teachers import Head, probabilities
 from plada.progress import Report, Tracker
 from plada.retrieval.index import Index
 from plada.sources.decode import View, decode, load_pixels
@@ -27,7 +27,8 @@ class Teacher:
     uint8 [n, size, size, 3] as `view` makes them, a list of n PIL images (pictures), or positions int64 [n] of the
     reference, in which case it knows nothing of the target's images.
 
-    `temperature` is what logits are divided by before teachers vote. `cheap` says that it may see the whole reference.
+    `temperature` is what logits are divided by before teachers vote. `cheap` says that it may see the whole reference; `head` is
+    there where `logits` is no more than that.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Teacher:
     logits: Callable[[Any], F32]
     view: View | None = None
     temperature: float = 1.0
+    head: Head | None = None
 
     @property
     def cheap(self) -> bool:

@@ -32,7 +32,7 @@ def zeroshot_teacher(encoder: Encoder, classes: tuple[str, ...]) -> Teacher:
         rows.append(found / max(float(np.linalg.norm(found)), 1e-9))
     weight = np.ascontiguousarray(SCALE * np.stack(rows).T, np.float32)
     head = Head(np.zeros(len(weight), np.float32), weight, np.zeros(len(classes), np.float32))
-    return Teacher(kind="zeroshot", classes=len(classes), needs=VECTORS, logits=head.logits)
+    return Teacher(kind="zeroshot", classes=len(classes), needs=VECTORS, logits=head.logits, head=head)
 
 
 def spoken(name: str) -> str:
