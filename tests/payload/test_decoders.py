@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -299,3 +300,108 @@ def test_the_command_line_with_keys_and_a_pack(tmp_path: Path) -> None:
     (tmp_path / "keys.txt").write_text("".join(key + "x\n" for key in keys))
     done = subprocess.run([*command, "--keys", str(tmp_path / "keys.txt")], capture_output=True, text=True)
     assert done.returncode == 1 and "reference" in done.stderr
+
+
+# ---- the decoder in C -----------------------------------------------------------------------------------------------
+
+IN_C = [name for name in GOOD if name.startswith("v2") and "zstd" not in name and "changes" not in name]
+
+
+@pytest.fixture(scope="module")
+def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int, str, str]]:
+    """Runs the decoder in C, compiled with checks of addresses and undefined behaviour where the compiler has them."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler (cc)")
+    folder = tmp_path_factory.mktemp("c")
+    program = folder / "plada_decode"
+    command = [compiler, "-std=c99", "-O1", "-o", str(program), str(ROOT / "decoders" / "plada_decode.c")]
+    checked = [*command, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    if subprocess.run(checked, capture_output=True).returncode:
+        subprocess.run(command, check=True, capture_output=True)
+
+    def run(data: bytes, side: Side | None = None, *more: str) -> tuple[int, str, str]:
+        (folder / "x.plada").write_bytes(data)
+        if side is not None and side.blocks is not None:
+            (folder / "blocks.json").write_text(json.dumps(side.blocks.tolist()))
+            more += ("--blocks", str(folder / "blocks.json"))
+        if side is not None and side.features is not None:
+            images, d = side.features.shape
+            key_id = D.read_header(data).key_id
+            head = b"\x89PLP" + struct.pack("<BBHIHH", 1, 1, 64, images, d, 32) + key_id + bytes(8)
+            head += side.pack_id + bytes(12)
+            (folder / "x.pack").write_bytes(head + struct.pack("<I", zlib.crc32(head)) + side.features.tobytes())
+            more += ("--pack", str(folder / "x.pack"))
+        done = subprocess.run([str(program), str(folder / "x.plada"), *more], capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def lines(pairs: list[tuple[int, int]]) -> str:
+    return "position,label\n" + "".join(f"{position},{label}\n" for position, label in pairs)
+
+
+@pytest.mark.parametrize("name", IN_C)
+def test_c_reads_golden_files(name: str, in_c: Callable[..., tuple[int, str, str]]) -> None:
+    data, want = (GOLDEN / f"{name}.plada").read_bytes(), expected(name)
+    code, out, error = in_c(data, golden_side())
+    if "coders 1 and 2 need" in error:
+        pytest.skip("made with a coder that needs Zstandard")
+    assert (code, error.replace("signed, not verified\n", "")) == (0, "")
+    assert out == lines(list(zip(want["positions"], want["labels"], strict=True)))
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_c_refuses_bad_golden_files(name: str, in_c: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, error = in_c((GOLDEN / "bad" / name).read_bytes())
+    assert code == 1 and not out and error.count("\n") == 1, error
+    assert error.split(":")[0] in (BAD[name], "unsupported")  # what needs Zstandard is not looked into
+
+
+@pytest.mark.parametrize("coder", CODERS[2:])
+@pytest.mark.parametrize("seed", range(12))
+def test_c_reads_random_contents(coder: str, seed: int, in_c: Callable[..., tuple[int, str, str]]) -> None:
+    payload, side = drawn(seed)
+    want = lines(list(zip(payload.positions.tolist(), payload.labels.tolist(), strict=True)))
+    assert in_c(payload.encode(coder, side=side), side) == (0, want, "")
+    for progressive in ("blocks", "layers"):
+        data = payload.encode(coder, side=side, progressive=progressive)
+        assert in_c(data, side) == (0, want, "")
+        other = other_side(side)
+        for cut in (len(data) // 2, len(data) - 1):
+            try:
+                got = lines(D.decode(data[:cut], other, partial=True).pairs)
+            except D.Refused:
+                assert in_c(data[:cut], side, "--partial")[0] == 1
+            else:
+                assert in_c(data[:cut], side, "--partial")[:2] == (0, got)
+
+
+def test_c_bears_lies_behind_right_checksums(in_c: Callable[..., tuple[int, str, str]]) -> None:
+    payload, side = drawn(7)
+    rng = np.random.default_rng(0)
+    assert side.blocks is not None
+    for coder in CODERS[2:]:
+        data = payload.encode(coder, side=side)
+        header = D.read_header(data)
+        body = D.read_sections(data, header, False)[0][1]
+        for _ in range(3 if "pack" in coder else 20):
+            lie = bytearray(body)
+            for at in rng.integers(0, len(lie), 3):
+                lie[at] = rng.integers(0, 256)
+            section = b"\x01" + D.varint_bytes(len(lie)) + lie
+            raw, size = header.raw, 0
+            while size != len(raw) + len(section) + 4:
+                size = len(raw) + len(section) + 4
+                old = len(D.varint_bytes(D.Cursor(header.raw, 6).varint()))
+                raw = header.raw[:6] + D.varint_bytes(size) + header.raw[6 + old :]
+            file = raw + section + struct.pack("<I", zlib.crc32(raw + section))
+            code, out, error = in_c(file, side)
+            assert "Sanitizer" not in error and "runtime error" not in error, error
+            try:
+                want = lines(D.decode(file, other_side(side)).pairs)
+            except D.Refused as refused:
+                assert code == 1 and error.split(":")[0] == refused.kind
+            else:
+                assert (code, out) == (0, want)
