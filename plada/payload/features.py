@@ -200,7 +200,7 @@ class Learner:
         return scores
 
     def learn(self, features: I8, positions: I64, labels: I64, stands: I64) -> None:
-        """Four times over these images, in batches of 32: each weight a step towards what would have fitted better."""
+        """Four times over these images, in batches of 128: each weight a step towards what would have fitted better."""
         all_rows = rows_of(features, positions)
         for begin in [*range(0, len(positions), _BATCH)] * _EPOCHS:
             batch = slice(begin, begin + _BATCH)
