@@ -130,7 +130,8 @@ class Reader:
     @staticmethod
     def encode_text(lines: list[str]) -> np.ndarray:
         made = np.stack([np.random.default_rng(sum(map(ord, line))).normal(size=8) for line in lines])
-        return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+        unit: np.ndarray = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+        return unit
 
 
 def test_zeroshot_answers_with_the_class_whose_sentences_are_nearest() -> None:

@@ -29,8 +29,9 @@ def world(
     centres = rng.normal(size=(3, 24))
 
     def draw(labels: np.ndarray) -> np.ndarray:
-        made = centres[labels] + noise * rng.normal(size=(len(labels), 24))
-        return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+        made: np.ndarray = centres[labels] + noise * rng.normal(size=(len(labels), 24))
+        unit: np.ndarray = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+        return unit
 
     vectors = draw(rng.choice(3, images, p=[0.7, 0.2, 0.1]))
     target_labels = np.repeat(np.arange(3), 20)
@@ -218,7 +219,8 @@ def test_embeddings_are_held_where_they_fit() -> None:
 
     def read(wanted: np.ndarray) -> np.ndarray:
         asked.extend(wanted.tolist())
-        return vectors[wanted]
+        found: np.ndarray = vectors[wanted]
+        return found
 
     def blocks() -> list[tuple[np.ndarray, np.ndarray]]:
         return [(np.arange(0, 5), vectors[:5]), (np.arange(5, 5), vectors[:0]), (np.arange(5, 20), vectors[5:])]
