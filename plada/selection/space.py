@@ -10,7 +10,7 @@ import numpy.typing as npt
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 # Axes of the reference, and as many of the target: on the reference's alone, what tells far-off targets apart (X-rays) is
-# lost, and rules were judged wrong by up to 35 points (docs/log.md).
+# lost, and rules were judged wrong by up to 34 points (docs/log.md).
 AXES = 128
 SAMPLE = 5000  # images that the axes are taken from
 _BLOCK = 16_384
