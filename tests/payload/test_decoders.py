@@ -32,8 +32,8 @@ GOLDEN = ROOT / "tests" / "golden"
 CODERS = ("gaps-zstd", "bitmap-zstd", "blocks", "even-blocks", "pack", "pack-even")
 GOOD = sorted(path.stem for path in GOLDEN.glob("*.plada"))
 BAD: dict[str, str] = json.loads((GOLDEN / "bad" / "bad.json").read_text())
-# 300 classes under a pack take whole numbers in plain Python a minute each.
-SLOW = {"v2-pack-many", "v2-pack-even-many"}
+# Under a pack plain Python is slow: 700 classes take it minutes. The decoder in C reads these.
+SLOW = {"v2-pack-many", "v2-pack-even-many", "v2-pack-all", "v2-pack-even-all"}
 
 
 def load() -> ModuleType:
@@ -143,7 +143,7 @@ def agree(payload: Payload, got: Any) -> None:
 
 
 @pytest.mark.parametrize("coder", CODERS)
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_contents_say_the_same(coder: str, seed: int) -> None:
     payload, side = drawn(seed)
     agree(payload, D.decode(payload.encode(coder, side=side), other_side(side)))
@@ -315,7 +315,7 @@ def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int, s
         pytest.skip("no C compiler (cc)")
     folder = tmp_path_factory.mktemp("c")
     program = folder / "plada_decode"
-    command = [compiler, "-std=c99", "-O1", "-o", str(program), str(ROOT / "decoders" / "plada_decode.c")]
+    command = [compiler, "-std=c99", "-O2", "-o", str(program), str(ROOT / "decoders" / "plada_decode.c")]
     checked = [*command, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     if subprocess.run(checked, capture_output=True).returncode:
         subprocess.run(command, check=True, capture_output=True)
@@ -360,7 +360,7 @@ def test_c_refuses_bad_golden_files(name: str, in_c: Callable[..., tuple[int, st
 
 
 @pytest.mark.parametrize("coder", CODERS[2:])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_c_reads_random_contents(coder: str, seed: int, in_c: Callable[..., tuple[int, str, str]]) -> None:
     payload, side = drawn(seed)
     want = lines(list(zip(payload.positions.tolist(), payload.labels.tolist(), strict=True)))
