@@ -35,7 +35,7 @@ def test_the_demo_in_small(folder: Path, glyph_home: Path) -> None:
     assert len(found["student_accuracies"]) == 3
     with Image.open(found["sheet"]) as sheet:
         assert sheet.size[1] > 10 * 64
-    assert plada.read_payload(found["payload"]).classes == tuple("0123456789")
+    assert plada.read_payload(found["payload"], home=folder / "home").classes == tuple("0123456789")
 
 
 def test_the_table_says_what_is_reused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,13 +52,15 @@ def index(places: tuple[Path, Path]) -> Index:
 def test_select_names_copies_of_test_images_and_drops_them(
     places: tuple[Path, Path], index: Index, tmp_path: Path
 ) -> None:
-    kept = plada.select(index, target=places[1], budget=10_000)
+    kept = plada.select(index, target=places[1], force=True, budget=10_000)
     assert kept.report.images == 68
     assert [leak.key for leak in kept.report.leaks] == sorted(
         f"own/leak-{name}-{number}" for name in ("bright", "dim") for number in range(COPIED)
     )
     assert all(leak.key.removeprefix("own/leak-").replace("-", "/") == leak.test_key for leak in kept.report.leaks)
-    clean = plada.select(index, target=places[1], budget=10_000, drop_leaks=True, out=tmp_path / "clean.plada")
+    clean = plada.select(
+        index, target=places[1], force=True, budget=10_000, drop_leaks=True, out=tmp_path / "clean.plada"
+    )
     assert (clean.report.images, clean.report.leaks, len(clean.report.leaks_dropped)) == (60, (), 2 * COPIED)
     names = index.keys(plada.read_payload(tmp_path / "clean.plada").positions)
     assert not [name for name in names if "leak" in name]
@@ -69,7 +71,7 @@ def test_replacements_are_checked_as_well(places: tuple[Path, Path], index: Inde
     again = 0
     for seed in range(3):
         before, after = (
-            plada.select(index, target=places[1], rule="random", budget=88, seed=seed, drop_leaks=drop)
+            plada.select(index, target=places[1], force=True, rule="random", budget=56, seed=seed, drop_leaks=drop)
             for drop in (False, True)
         )
         assert before.report.leaks and not after.report.leaks
@@ -79,7 +81,7 @@ def test_replacements_are_checked_as_well(places: tuple[Path, Path], index: Inde
         assert first <= dropped
         again += len(dropped - first)
         assert not [key for key in after.table["key"].to_pylist() if "leak" in key]
-        assert after.report.bytes <= 88 and after.report.images > before.report.images - 6  # the budget is filled again
+        assert after.report.bytes <= 56 and after.report.images > before.report.images - 6  # the budget is filled again
     assert again
 
 
@@ -87,7 +89,7 @@ def test_a_test_image_with_many_copies_loses_all_of_them(places: tuple[Path, Pat
     for quality in range(50, 90, 2):
         shade(scene(205), True).save(places[0] / "own" / f"leak-many-{quality}.jpg", quality=quality)
     plada.index(places[0], name="many", encoder="gradients")
-    made = plada.select("many", target=places[1], budget=10_000, drop_leaks=True)
+    made = plada.select("many", target=places[1], force=True, budget=10_000, drop_leaks=True)
     assert made.report.images == 60 and len(made.report.leaks_dropped) == 2 * COPIED + 20
     assert not [key for key in made.table["key"].to_pylist() if "leak" in key]
 
@@ -96,14 +98,16 @@ def test_select_goes_on_where_the_reference_is_not_here(
     places: tuple[Path, Path], index: Index, tmp_path: Path
 ) -> None:
     shutil.move(places[0], tmp_path / "elsewhere")
-    made = plada.select(index, target=places[1], budget=10_000).report
+    made = plada.select(index, target=places[1], force=True, budget=10_000).report
     assert made.leaks == () and str(places[0]) in made.leaks_note
     with pytest.raises(RequestError, match="pool"):
-        plada.select(index, target=places[1], budget=10_000, drop_leaks=True)
+        plada.select(index, target=places[1], force=True, budget=10_000, drop_leaks=True)
 
 
 def test_the_command_line_warns_in_one_line(places: tuple[Path, Path], index: Index, tmp_path: Path) -> None:
-    arguments = ["select", "--target", str(places[1]), "--budget", "10kB", "-o", str(tmp_path / "p.plada"), "-q"]
+    arguments = [
+        "select", "--target", str(places[1]), "--force", "--budget", "10kB", "-o", str(tmp_path / "p.plada"), "-q",
+    ]  # fmt: skip
     warned = CliRunner().invoke(app, arguments)
     assert warned.exit_code == 0 and "warning: 8 chosen image(s) are copies of test images" in warned.stderr
     assert [line for line in warned.stderr.splitlines() if "copies" in line] == [warned.stderr.splitlines()[-1]]
