@@ -67,6 +67,7 @@ def select(
     table: str | Path | None = None,
     exclude: str | Path | None = None,
     relabel: str | Path | None = None,
+    distinct: float | None = None,
     drop_leaks: bool = False,
     force: bool = False,
     seed: int = 0,
@@ -88,7 +89,8 @@ def select(
     `client_has` (nothing, manifest, pack), `pack`, `progressive` (blocks, layers), `segments` and `sign` say how the file is
     written (plada.sending); `serial` is its serial number. `recipe` are training options to recommend to clients. The file goes to `out` if given; `sheet` shows the best images of each class,
     `percentiles` images by their score, `histogram` the classes before and after, `table` the rows (Parquet). Keys
-    listed in `exclude` are left out; `relabel` is a table of keys and labels that are right. Chosen images that are near
+    listed in `exclude` are left out; `relabel` is a table of keys and labels that are right. Of images of a class whose embeddings have a cosine
+    above `distinct` only the surest can be chosen. Chosen images that are near
     copies of test images are named in the report; `drop_leaks` takes others instead.
 
     Raises:
@@ -130,6 +132,10 @@ def select(
     with clock("label"):
         labelled = _label(opened, task, taught, views, exhaustive, limit, seed, report)
         labels = _corrected(opened, task, labelled.labels, exclude, relabel)
+        candidates = len(labels)
+        if distinct is not None:
+            labels = _distinct(labels, labelled, distinct)
+        copies = candidates - len(labels)
     ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, _notes(task, taught, recipe, limit), seed,
                sender, cheap, serial)  # fmt: skip
     with clock("choose"):
@@ -185,6 +191,7 @@ def select(
         serial=serial,
         teacher=taught.report,
         looked_at=labelled.looked_at,
+        copies=copies,
         tried=made.auto.tried,
         forecast=made.auto.forecast,
         left_out=views.train.left_out + views.validation.left_out,
@@ -378,6 +385,14 @@ def _corrected(
     if exclude is not None:
         labels = left_out(labels, _positions_of(index, read_keys(Path(exclude)), Path(exclude)))
     return labels
+
+
+def _distinct(labels: "PseudoLabels", labelled: _Labelled, threshold: float) -> "PseudoLabels":
+    """The pseudo-labels without near-duplicates within a class."""
+    from plada.selection.duplicates import near_duplicates, without_copies
+
+    copies = near_duplicates(labels, lambda positions: labelled.vectors(positions).astype(np.float32), threshold)
+    return without_copies(labels, copies)
 
 
 def _positions_of(index: "Index", keys: list[str], path: Path) -> I64:

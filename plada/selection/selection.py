@@ -36,6 +36,7 @@ class SelectionReport:
     coder: str
     teacher: TeacherReport
     looked_at: int
+    copies: int  # candidates that were left out as near-duplicates of better ones
     tried: tuple[Tried, ...]
     forecast: Forecast | None
     left_out: int  # target images that could not be read
