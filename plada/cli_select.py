@@ -48,6 +48,10 @@ def select(
         str,
         typer.Option(help="auto (tries some, judged on the target's own images), paper, or another; unknown: a list."),
     ] = "auto",
+    labels: Annotated[
+        str,
+        typer.Option(help="hard, or soft, dirichlet: the paper's variants, sent as odds of each class in the notes."),
+    ] = "hard",
     teacher: Annotated[
         str,
         typer.Option(
@@ -111,7 +115,7 @@ def select(
 
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.select(
-            index, target=target, budget=budget, keep=keep, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
+            index, target=target, budget=budget, keep=keep, rule=rule, labels=labels, teacher=teacher, teacher_weights=teacher_weights,
             model_args=pairs(model_arg), image_size=image_size, weights=weights, exhaustive=exhaustive, client_has=client_has, pack=pack,
             progressive=progressive, segments=segments, sign=sign, serial=serial, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
             percentiles=percentiles, histogram=histogram, table=table, exclude=exclude, relabel=relabel,
@@ -181,6 +185,8 @@ def _remarks(made: "SelectionReport", target: str) -> list[str]:
         lines.append(f"not checked for copies of test images: {made.leaks_note}")
     if made.leaks_dropped:
         lines.append(f"left out: {in_words(made.leaks_dropped)}")
+    if made.label_bytes:
+        lines.append(f"labels {made.labels}: {made.label_bytes} of the {made.bytes} bytes are what classes are like")
     if made.copies:
         lines.append(
             f"{made.copies} images of the reference were left out as near-duplicates of surer ones of their class"
