@@ -401,6 +401,8 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
     prepared = prepare(
         labels, ask.labelled.vectors, ask.index.mean, ask.views.train, ask.views.validation,
         relabel=ask.taught.linear, penalty=ask.taught.penalty, judge=True, seed=ask.seed,
+        # What a pack's coder finds cheap are images that herding likes, not open folders.
+        blocks=None if ask.sender.side.features is not None else ask.sender.side.blocks,
     )  # fmt: skip
     tracker, cheap = Tracker("choose", None, report), ask.cheap
 

@@ -35,7 +35,7 @@ def soft_labels(odds: F32, labels: I64, classes: int, kind: str) -> SoftLabels:
 def whole_parts(shares: F64) -> I64:
     """Shares [c] as whole numbers that add up to PARTS, by largest remainder, ties to the lower class."""
     ideal = shares / shares.sum() * PARTS
-    parts = np.floor(ideal + 1e-9).astype(np.int64)
+    parts: I64 = np.floor(ideal + 1e-9).astype(np.int64)
     first = np.argsort(-(ideal - parts), kind="stable")
     parts[first[: PARTS - int(parts.sum())]] += 1
     return parts

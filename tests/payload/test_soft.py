@@ -22,7 +22,7 @@ def test_a_payload_carries_them(precision: np.ndarray | None) -> None:
     assert read is not None
     assert np.array_equal(read.shares, SHARES)
     assert (read.precision is None) == (precision is None)
-    if precision is not None:
+    if precision is not None and read.precision is not None:
         assert np.array_equal(read.precision, precision)
     assert soft_labels_of({"target": "x"}, 3) is None
 
