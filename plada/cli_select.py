@@ -48,6 +48,10 @@ def select(
         str,
         typer.Option(help="auto (tries some, judged on the target's own images), paper, or another; unknown: a list."),
     ] = "auto",
+    labels: Annotated[
+        str,
+        typer.Option(help="hard, or soft, dirichlet: the paper's variants, sent as odds of each class in the notes."),
+    ] = "hard",
     teacher: Annotated[
         str,
         typer.Option(
@@ -84,6 +88,12 @@ def select(
     relabel: Annotated[
         Path | None, typer.Option(help="A table (csv, parquet) of key and label: what a person says images show.")
     ] = None,
+    distinct: Annotated[
+        float | None,
+        typer.Option(
+            help="Of images of a class with a cosine above this, such as 0.9, the surest alone can be chosen."
+        ),
+    ] = None,
     drop_leaks: Annotated[
         bool, typer.Option("--drop-leaks", help="Leave out near copies of the target's test images.")
     ] = False,
@@ -105,11 +115,11 @@ def select(
 
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.select(
-            index, target=target, budget=budget, keep=keep, rule=rule, teacher=teacher, teacher_weights=teacher_weights,
+            index, target=target, budget=budget, keep=keep, rule=rule, labels=labels, teacher=teacher, teacher_weights=teacher_weights,
             model_args=pairs(model_arg), image_size=image_size, weights=weights, exhaustive=exhaustive, client_has=client_has, pack=pack,
             progressive=progressive, segments=segments, sign=sign, serial=serial, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
             percentiles=percentiles, histogram=histogram, table=table, exclude=exclude, relabel=relabel,
-            drop_leaks=drop_leaks, force=force, seed=seed, device=device, home=home, report=report,
+            distinct=distinct, drop_leaks=drop_leaks, force=force, seed=seed, device=device, home=home, report=report,
         ).report  # fmt: skip
     if as_json:
         return print_json("summary", made.to_dict())
@@ -175,6 +185,12 @@ def _remarks(made: "SelectionReport", target: str) -> list[str]:
         lines.append(f"not checked for copies of test images: {made.leaks_note}")
     if made.leaks_dropped:
         lines.append(f"left out: {in_words(made.leaks_dropped)}")
+    if made.label_bytes:
+        lines.append(f"labels {made.labels}: {made.label_bytes} of the {made.bytes} bytes are what classes are like")
+    if made.copies:
+        lines.append(
+            f"{made.copies} images of the reference were left out as near-duplicates of surer ones of their class"
+        )
     if made.left_out:
         lines.append(f"{made.left_out} images of the target could not be read and were left out")
     if made.empty_classes:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from plada.errors import DataError, RequestError, UnknownName, Unreadable
 from plada.payload.payload import Payload
+from plada.payload.soft import SoftLabels
 from plada.progress import Report, Tracker
 from plada.sources.decode import decode
 from plada.trainer.chosen import Chosen
@@ -132,11 +133,19 @@ def embed_chosen(
     return Embeddings(vectors, labels, vectors.mean(axis=0), loaded, encoder)
 
 
-def fit_linear(found: Embeddings, classes: tuple[str, ...], run: Mapping[str, Any]) -> LinearStudent:
-    """A multinomial logistic regression on the embeddings; no random choice is made."""
+def fit_linear(
+    found: Embeddings,
+    classes: tuple[str, ...],
+    run: Mapping[str, Any],
+    soft: SoftLabels | None = None,
+    seed: int = 0,
+) -> LinearStudent:
+    """A multinomial logistic regression on the embeddings. No random choice is made, but for `soft` labels that are drawn:
+    once for each image, by `seed`."""
     from plada.labeler.teachers import STUDENT_PENALTY, fit_head
 
-    head = fit_head(found.vectors, found.labels, classes=len(classes), mean=found.mean, penalty=STUDENT_PENALTY)
+    wanted = found.labels if soft is None else soft.targets(found.labels, seed)
+    head = fit_head(found.vectors, wanted, classes=len(classes), mean=found.mean, penalty=STUDENT_PENALTY)
     return LinearStudent(found.encoder, head, classes, run)
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ def select(
     budget: str | int = "1MB",
     keep: str | float | None = None,
     rule: str = "auto",
+    labels: str = "hard",
     teacher: str | Sequence[str] = "linear",
     teacher_weights: str | Path | None = None,
     model_args: Mapping[str, Any] | None = None,
@@ -67,6 +68,7 @@ def select(
     table: str | Path | None = None,
     exclude: str | Path | None = None,
     relabel: str | Path | None = None,
+    distinct: float | None = None,
     drop_leaks: bool = False,
     force: bool = False,
     seed: int = 0,
@@ -78,7 +80,8 @@ def select(
 
     `index` is an opened index, its name, or None for the only one there is. A target `classes:cat,dog` (or `classes:FILE`) has
     no images, for teachers that need none. `rule` is `auto`, which tries some and takes
-    the one that teaches best, judged on the target's own training and validation images, or a rule's name.
+    the one that teaches best, judged on the target's own training and validation images, or a rule's name. `labels` are `hard`,
+    or the paper's variants `soft` and `dirichlet`: what each class is like, by the teacher's odds, rides along in the notes.
 
     `teacher` is `linear` (on the index's embeddings), `finetune:ARCH` (a network trained on the target; `teacher_weights`,
     `model_args`, `image_size` say how it starts), `zeroshot` (class names through the encoder's text tower), `table:FILE`
@@ -88,7 +91,8 @@ def select(
     `client_has` (nothing, manifest, pack), `pack`, `progressive` (blocks, layers), `segments` and `sign` say how the file is
     written (plada.sending); `serial` is its serial number. `recipe` are training options to recommend to clients. The file goes to `out` if given; `sheet` shows the best images of each class,
     `percentiles` images by their score, `histogram` the classes before and after, `table` the rows (Parquet). Keys
-    listed in `exclude` are left out; `relabel` is a table of keys and labels that are right. Chosen images that are near
+    listed in `exclude` are left out; `relabel` is a table of keys and labels that are right. Of images of a class whose embeddings have a cosine
+    above `distinct` only the surest can be chosen. Chosen images that are near
     copies of test images are named in the report; `drop_leaks` takes others instead.
 
     Raises:
@@ -97,9 +101,12 @@ def select(
         RequestError: an impossible keep rate. ReferenceMismatch: the encoder or images have changed.
     """
     from plada.selection.rules import AUTO, RULES
+    from plada.selection.soft import LABELS
 
     if rule != AUTO and rule not in RULES:
         raise UnknownName("rule", rule, [AUTO, *RULES])
+    if labels not in LABELS:
+        raise UnknownName("kind of labels", labels, list(LABELS))
     limit, clock, root = parse_size(budget), Clock(), home_directory(home)
     with clock("load"):
         opened = _opened(index, home)
@@ -129,11 +136,15 @@ def select(
         taught = teach(opened, task, teacher, views, options, report)
     with clock("label"):
         labelled = _label(opened, task, taught, views, exhaustive, limit, seed, report)
-        labels = _corrected(opened, task, labelled.labels, exclude, relabel)
+        pseudo = _corrected(opened, task, labelled.labels, exclude, relabel)
+        candidates = len(pseudo)
+        if distinct is not None:
+            pseudo = _distinct(pseudo, labelled, distinct)
+        copies = candidates - len(pseudo)
     ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, _notes(task, taught, recipe, limit), seed,
-               sender, cheap, serial)  # fmt: skip
+               sender, cheap, serial, _Softener(opened, taught, labelled, labels, report))  # fmt: skip
     with clock("choose"):
-        made = _choose(ask, labels, report)
+        made = _choose(ask, pseudo, report)
     with clock("leaks"):
         from plada.leaking import SelectionCheck, without
         from plada.sources.leaks import Leak
@@ -143,13 +154,13 @@ def select(
         dropped: tuple[Leak, ...] = ()
         while leaks and drop_leaks:
             dropped = (*dropped, *leaks)
-            labels = without(labels, [leak.position for leak in leaks])
-            made = _choose(ask, labels, report)
+            pseudo = without(pseudo, [leak.position for leak in leaks])
+            made = _choose(ask, pseudo, report)
             leaks = leaks_in(made.payload.positions)
     with clock("write"):
         from plada.selection.selection import SelectionReport, make_table
 
-        rows = make_table(labels, made.chosen, opened.keys(labels.positions[made.chosen.rows]))
+        rows = make_table(pseudo, made.chosen, opened.keys(pseudo.positions[made.chosen.rows]))
         if out is not None:
             write_bytes(Path(out), sender.encode(made.payload))
         if table is not None:
@@ -163,9 +174,9 @@ def select(
             from plada.report.plots import class_histogram
 
             class_histogram(
-                labels.population().tolist(), made.payload.class_counts(), task.classes, Path(histogram), title
+                pseudo.population().tolist(), made.payload.class_counts(), task.classes, Path(histogram), title
             )
-    before = labels.population().tolist()
+    before = pseudo.population().tolist()
     summary = SelectionReport(
         payload=str(out) if out is not None else None,
         bytes=made.auto.trial.bytes,
@@ -185,6 +196,9 @@ def select(
         serial=serial,
         teacher=taught.report,
         looked_at=labelled.looked_at,
+        copies=copies,
+        labels=labels,
+        label_bytes=_label_bytes(made.payload, sender),
         tried=made.auto.tried,
         forecast=made.auto.forecast,
         left_out=views.train.left_out + views.validation.left_out,
@@ -223,6 +237,46 @@ class _Ask:
     sender: Sender
     cheap: Sender | None
     serial: int
+    soften: "_Softener"
+
+
+class _Softener:
+    """Notes on what classes are like, for a choice of images; a teacher is asked once about each image."""
+
+    def __init__(self, index: "Index", taught: "Taught", labelled: _Labelled, kind: str, report: Report) -> None:
+        self.index, self.taught, self.labelled, self.kind, self.report = index, taught, labelled, kind, report
+        self._known: dict[int, npt.NDArray[np.float32]] = {}  # odds by position
+
+    def note(self, positions: I64, labels: I64) -> dict[str, Any]:
+        """The member of the notes; nothing for hard labels.
+
+        Raises:
+            DataError: an image can no longer be read.
+        """
+        from plada.selection.soft import HARD, soft_labels
+
+        if self.kind == HARD:
+            return {}
+        fresh = np.array(sorted(set(positions.tolist()) - self._known.keys()), np.int64)
+        if len(fresh):
+            self._known.update(zip(fresh.tolist(), self._odds(fresh), strict=True))
+        odds = np.stack([self._known[position] for position in positions.tolist()])
+        return soft_labels(odds, labels, odds.shape[1], self.kind).note()
+
+    def _odds(self, positions: I64) -> npt.NDArray[np.float32]:
+        """Calibrated odds [n, classes] at rising positions [n]."""
+        from plada.labeler.teacher import reference_logits
+        from plada.labeler.teachers import probabilities
+
+        teachers = self.taught.teachers
+        readable, logits = _asked(
+            [reference_logits(one, self.index, positions, self.labelled.vectors, self.report) for one in teachers],
+            [one.temperature for one in teachers],
+        )
+        if len(readable) != len(positions):
+            gone = int(np.setdiff1d(positions, readable)[0])
+            raise DataError(f"index '{self.index.name}': image {gone} can no longer be read. Look at the reference")
+        return probabilities(logits, teachers[0].temperature if len(teachers) == 1 else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,11 +401,14 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
     prepared = prepare(
         labels, ask.labelled.vectors, ask.index.mean, ask.views.train, ask.views.validation,
         relabel=ask.taught.linear, penalty=ask.taught.penalty, judge=True, seed=ask.seed,
+        # What a pack's coder finds cheap are images that herding likes, not open folders.
+        blocks=None if ask.sender.side.features is not None else ask.sender.side.blocks,
     )  # fmt: skip
     tracker, cheap = Tracker("choose", None, report), ask.cheap
 
     def payload(chosen: "Chosen") -> Payload:
-        return _payload_of(ask.index, ask.task, labels, chosen.rows, ask.notes, ask.serial)
+        note = ask.soften.note(labels.positions[chosen.rows], labels.labels[chosen.rows])
+        return _payload_of(ask.index, ask.task, labels, chosen.rows, {**ask.notes, **note}, ask.serial)
 
     found = choose_rule(
         labels, prepared.context, prepared.folds, lambda chosen: ask.sender.size(payload(chosen)),
@@ -378,6 +435,14 @@ def _corrected(
     if exclude is not None:
         labels = left_out(labels, _positions_of(index, read_keys(Path(exclude)), Path(exclude)))
     return labels
+
+
+def _distinct(labels: "PseudoLabels", labelled: _Labelled, threshold: float) -> "PseudoLabels":
+    """The pseudo-labels without near-duplicates within a class."""
+    from plada.selection.duplicates import near_duplicates, without_copies
+
+    copies = near_duplicates(labels, lambda positions: labelled.vectors(positions).astype(np.float32), threshold)
+    return without_copies(labels, copies)
 
 
 def _positions_of(index: "Index", keys: list[str], path: Path) -> I64:
@@ -502,6 +567,16 @@ def _notes(task: Target, taught: "Taught", recipe: Mapping[str, Any] | None, bud
         if known.accuracy is not None:
             notes["teacher_accuracy"] = round(known.accuracy, 4)
     return notes
+
+
+def _label_bytes(payload: Payload, sender: Sender) -> int:
+    """What the note on soft labels costs, in the file as it is written."""
+    from plada.payload.soft import NOTE
+
+    if NOTE not in payload.notes:
+        return 0
+    hard = replace(payload, notes={name: value for name, value in payload.notes.items() if name != NOTE})
+    return sender.size(payload) - sender.size(hard)
 
 
 def _write_table(table: Any, path: Path) -> None:

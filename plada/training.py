@@ -11,6 +11,7 @@ from plada.errors import DataError, RequestError, UnknownName
 from plada.extras import require
 from plada.files import home_directory
 from plada.payload.payload import Payload
+from plada.payload.soft import soft_labels_of
 from plada.progress import Clock, Report, silent
 from plada.reading import Around, open_payload
 from plada.signing import check_serial
@@ -238,6 +239,7 @@ def _train_network(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report,
             keeper=keeper,
             log=open_log(asked.log) if asked.log is not None and ranks.first else no_log,
             ranks=ranks,
+            soft=soft_labels_of(payload.notes, len(payload.classes)),
         )
     student = Student(network, payload.classes, recipe, run, asked.model_args)
     return Made(student, labelled.used(), recipe.epochs, before=False, keeper=keeper)
@@ -263,13 +265,14 @@ def _train_linear(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report, 
             home=asked.home,
             report=report,
         )
+    soft = soft_labels_of(asked.payload.notes, len(asked.payload.classes))
     run = {**_run_of(asked, chosen), "encoder": found.encoder.config.identity(), "embeddings": found.name}
     if _finished(asked, run) is not None and asked.out is not None:
         trained = load_linear(asked.out, read_card(asked.out), asked.weights, ranks.device)
         return Made(trained, len(found.labels), 1, before=True)
     with clock("train"):
         return Made(
-            fit_linear(found, asked.payload.classes, {**run, "images": len(found.labels)}),
+            fit_linear(found, asked.payload.classes, {**run, "images": len(found.labels)}, soft, asked.seed),
             len(found.labels),
             1,
             before=False,

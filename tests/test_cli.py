@@ -365,3 +365,112 @@ def test_what_nobody_planned_is_not_hidden(monkeypatch: pytest.MonkeyPatch, erro
     done = call("datasets")
     assert done.exit_code == 1
     assert done.exception is error
+
+
+def selecting(home: Path, out: Path, *more: str | Path) -> tuple[str | Path, ...]:
+    return ("select", "--target", "digits", "--home", home, "-o", out, *more)
+
+
+def test_select_auto_says_what_it_tried(glyph_home: Path, tmp_path: Path) -> None:
+    found = summary(*selecting(glyph_home, tmp_path / "x", "--budget", "400", "--rule", "auto"))
+    assert len(found["tried"]) > 3
+    for one in found["tried"]:
+        assert set(one) >= {"rule", "keep", "bytes", "validation_accuracy"}
+        assert isinstance(one["rule"], str)
+        assert one["keep"] >= 10
+        assert one["bytes"] > 0
+        assert 0 <= one["validation_accuracy"] <= 1
+    won = next(one for one in found["tried"] if one["rule"] == found["rule"] and one["bytes"] == found["bytes"])
+    assert (won["keep"], found["bytes"]) == (found["images"], (tmp_path / "x").stat().st_size)
+    assert found["forecast"]["interval"][0] <= found["forecast"]["accuracy"] <= found["forecast"]["interval"][1]
+
+
+def test_select_the_papers_way(glyph_home: Path, tmp_path: Path) -> None:
+    found = summary(*selecting(glyph_home, tmp_path / "x", "--rule", "paper", "--keep", "2%", "--budget", "10kB"))
+    assert (found["rule"], found["images"], found["keep_rate"]) == ("paper", 30, 0.02)
+    assert len(found["tried"]) == 1
+    message = refused(2, "RequestError", *selecting(glyph_home, tmp_path / "x", "--keep", "120%"))
+    assert "expected a share such as 1%" in message
+    message = refused(
+        2, "RequestError", *selecting(glyph_home, tmp_path / "x", "--rule", "paper", "--keep", "50%", "--budget", "300")
+    )
+    assert "750 images need a file of" in message
+
+
+def test_select_pictures(glyph_home: Path, tmp_path: Path) -> None:
+    summary(
+        *selecting(
+            glyph_home, tmp_path / "x", "--budget", "400", "--rule", "balanced",
+            "--percentiles", tmp_path / "p.png", "--histogram", tmp_path / "h.png",
+        )
+    )  # fmt: skip
+    for name in ("p.png", "h.png"):
+        with Image.open(tmp_path / name) as image:
+            assert image.width > 300
+
+
+def test_select_with_a_persons_corrections(glyph_home: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    table = tmp_path / "t.parquet"
+    plain = selecting(glyph_home, tmp_path / "x", "--budget", "400", "--rule", "balanced", "--table", table)
+    summary(*plain)
+    rows = pq.read_table(table).to_pylist()
+    (tmp_path / "out.txt").write_text(f"# not this one\n{rows[0]['key']}\n")
+    (tmp_path / "fix.csv").write_text(f"key,label\n{rows[1]['key']},{(rows[1]['label'] + 1) % 10}\n")
+    summary(*plain, "--exclude", tmp_path / "out.txt", "--relabel", tmp_path / "fix.csv")
+    after = {row["key"]: row["label"] for row in pq.read_table(table).to_pylist()}
+    assert rows[0]["key"] not in after
+    assert after[rows[1]["key"]] == (rows[1]["label"] + 1) % 10
+    (tmp_path / "fix.csv").write_text(f"key,label\n{rows[1]['key']},eleven\n")
+    assert "eleven" in refused(5, "DataError", *plain, "--relabel", tmp_path / "fix.csv")
+    (tmp_path / "out.txt").write_text("no/such/key\n")
+    assert "no/such/key" in refused(5, "DataError", *plain, "--exclude", tmp_path / "out.txt")
+
+
+def test_select_exhaustive(glyph_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "looking.py").write_text(
+        "import numpy as np\n"
+        "def say(images):\n"
+        "    return [[float(np.asarray(image).mean()) * (c + 1) % 7 for c in range(10)] for image in images]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    some = selecting(
+        glyph_home, tmp_path / "x", "--teacher", "looking:say", "--force", "--budget", "400", "--rule", "balanced"
+    )
+    shortlist = summary(*some)["looked_at"]
+    assert 0 < shortlist < 1500 == summary(*some, "--exhaustive")["looked_at"]
+
+
+def test_select_with_a_teacher_at_chance(glyph_home: Path, tmp_path: Path) -> None:
+    root = tmp_path / "noise"
+    for part in ("train", "test"):
+        for number in range(40):
+            place = root / part / "ab"[number % 2] / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            picture(1000 + number + 100 * (part == "test"), (16, 16)).save(place)
+    some = (
+        "select",
+        "--target",
+        root,
+        "--home",
+        glyph_home,
+        "-o",
+        tmp_path / "x",
+        "--budget",
+        "400",
+        "--rule",
+        "balanced",
+    )
+    assert "--force" in refused(5, "DataError", *some)
+    assert summary(*some, "--force")["images"] > 0
+
+
+def test_select_without_copies_and_with_soft_labels(glyph_home: Path, tmp_path: Path) -> None:
+    some = selecting(glyph_home, tmp_path / "x", "--budget", "600", "--rule", "balanced")
+    assert summary(*some, "--distinct", "0.9")["copies"] > 0
+    assert "cosine of 3" in refused(2, "RequestError", *some, "--distinct", "3")
+    found = summary(*some, "--labels", "soft")
+    assert found["labels"] == "soft"
+    assert 0 < found["label_bytes"] < found["bytes"] == (tmp_path / "x").stat().st_size
+    assert "kind of labels" in refused(2, "UnknownName", *some, "--labels", "mushy")

@@ -246,3 +246,14 @@ def test_a_target_of_names_alone(glyphs: Index, tmp_path: Path) -> None:
         plada.select(glyphs, target="classes:cat,dog", budget=300, home=glyphs.home)
     with pytest.raises(RequestError, match="two or more different class names"):
         plada.select(glyphs, target="classes:cat,cat", budget=300, home=glyphs.home)
+
+
+def test_near_duplicates_can_be_left_out(glyphs: Index) -> None:
+    made = select(glyphs, distinct=0.9)
+    vectors = glyphs.vectors(made.payload.positions).astype(np.float32)
+    near = vectors @ vectors.T - 2 * np.eye(len(vectors))
+    same = made.payload.labels[:, None] == made.payload.labels
+    assert near[same].max() <= 0.9 + 1e-3
+    assert made.report.copies > 0 == select(glyphs).report.copies
+    with pytest.raises(RequestError, match="cosine of 2"):
+        select(glyphs, distinct=2.0)

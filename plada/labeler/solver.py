@@ -14,16 +14,19 @@ _FLAT = 1e-7  # largest gradient at which the search ends
 
 
 def softmax_regression(
-    points: F64, labels: I64, classes: int, *, penalty: float, steps: int, start: F64 | None = None
+    points: F64, labels: I64 | F64, classes: int, *, penalty: float, steps: int, start: F64 | None = None
 ) -> F64:
     """Weights float64 [d + 1, classes] (bias last) that minimise mean cross-entropy + penalty x |weights|^2, bias free.
 
-    points [n, d], labels [n]; at most `steps` iterations from `start`, by default zero. Convex, so the start decides
+    points [n, d], labels int64 [n], or soft ones float64 [n, classes] whose rows add up to 1; at most `steps` iterations from `start`, by default zero. Convex, so the start decides
     only how long it takes.
     """
     inputs = np.hstack([points, np.ones((len(points), 1))])
-    wanted = np.zeros((len(points), classes))
-    wanted[np.arange(len(points)), labels] = 1
+    if labels.ndim == 2:
+        wanted = np.asarray(labels, np.float64)
+    else:
+        wanted = np.zeros((len(points), classes))
+        wanted[np.arange(len(points)), labels] = 1
 
     def value(weights: F64) -> tuple[float, F64]:
         logits = inputs @ weights

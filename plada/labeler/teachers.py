@@ -38,13 +38,19 @@ class Head:
 
 
 def fit_head(
-    vectors: F32, labels: npt.NDArray[np.int64], *, classes: int, mean: F32, penalty: float, steps: int = 300
+    vectors: F32,
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float64],
+    *,
+    classes: int,
+    mean: F32,
+    penalty: float,
+    steps: int = 300,
 ) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
     In float64: with another number of threads sums round otherwise, and in float32 that reached the labels.
 
-    vectors float32 [n, d] of length one, labels int64 [n], mean float32 [d] (the reference's). The centred vectors are
+    vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the reference's). The centred vectors are
     scaled to a mean length of one, so that a penalty means the same for every encoder.
     """
     centred = vectors.astype(np.float64) - mean

@@ -14,6 +14,7 @@ from plada.selection.rule import F32, I64, Choose, Chosen, Context, Prepare, cla
 SURE_POOL = 8  # candidates for each image that is kept by `nearest-sure`
 LEAST_POOL = 64  # candidates of a class that herding chooses from at least
 MOST_POOL = 16_384  # and at most: bounds the time of large budgets
+NEAR_EQUAL = 1.0  # slack of herding by blocks: of 0.1, 0.3, 1 and 3 the best at 500 and 1 000 bytes (docs/log.md)
 MOST_TURNS = 512  # of herding in a class; where more images are wanted, each turn takes several
 
 Within = Callable[[int, int], Chosen]  # (class, quota) -> rows of that class, best first
@@ -70,12 +71,13 @@ def herd(pool: int) -> Prepare:
     return prepare
 
 
-def herd_within(pool: int) -> Callable[[PseudoLabels, Context], Within]:
-    """Herding within a class, for any quota, of `pool` times as many candidates."""
-    return lambda labels, context: _herd_within(labels, context, pool)
+def herd_within(pool: int, slack: float = 0.0) -> Callable[[PseudoLabels, Context], Within]:
+    """Herding within a class, for any quota, of `pool` times as many candidates. With `slack` images of blocks that the class
+    has images of already go before others that are as good, nearly: they cost fewer bytes (herding.herd_order)."""
+    return lambda labels, context: _herd_within(labels, context, pool, slack)
 
 
-def _herd_within(labels: PseudoLabels, context: Context, pool: int) -> Within:
+def _herd_within(labels: PseudoLabels, context: Context, pool: int, slack: float = 0.0) -> Within:
     """Pools grow in powers of two, so that one order serves many quotas; the score of an image is its cosine to the mean
     that is aimed at."""
     pools = class_pools(labels)
@@ -90,7 +92,9 @@ def _herd_within(labels: PseudoLabels, context: Context, pool: int) -> Within:
             candidates = pools[label][:size]
             # Every quota that shares this pool is at most its size / pool, unless the pool is the largest there is.
             count = max(quota, min(size // pool, len(candidates)))
-            orders[key] = _herded(candidates, context.centred(labels.positions[candidates]), goals[label], count)
+            places = labels.positions[candidates]
+            groups = context.block_of(places) if slack else None
+            orders[key] = _herded(candidates, context.centred(places), goals[label], count, groups, slack)
         rows, scores = orders[key]
         if quota > len(rows):  # more than the largest pool: the rest by margin
             more = np.setdiff1d(pools[label], rows, assume_unique=True)
@@ -125,8 +129,8 @@ def joined(within: Within, quotas: I64) -> Chosen:
     return Chosen(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
 
 
-def _herded(candidates: I64, vectors: F32, goal: F32, count: int) -> tuple[I64, F32]:
-    order = herd_order(vectors, goal, count, turns=MOST_TURNS)
+def _herded(candidates: I64, vectors: F32, goal: F32, count: int, groups: I64 | None, slack: float) -> tuple[I64, F32]:
+    order = herd_order(vectors, goal, count, turns=MOST_TURNS, groups=groups, slack=slack)
     lengths = np.linalg.norm(vectors, axis=1) * max(float(np.linalg.norm(goal)), 1e-12)
     cosines = np.asarray(vectors @ goal / np.maximum(lengths, 1e-12), np.float32)
     return candidates[order], cosines[order]

@@ -23,7 +23,8 @@ class Context:
 
     `vectors` gives the embeddings float32 [m, d] of positions [m]; `target` and `target_labels` are the embeddings
     float32 [t, d] and labels int64 [t] of the target's training images; `mean` float32 [d] is the reference's mean
-    embedding (None: the origin); `seed` is for what is random.
+    embedding (None: the origin); `seed` is for what is random. `blocks` int64 [B+1] are the bounds of runs of positions that
+    the coder knows (plada.payload.side), None where it knows none, or something better.
     """
 
     vectors: Callable[[I64], F32]
@@ -32,6 +33,7 @@ class Context:
     seed: int = 0
     mean: F32 | None = None
     space: Space | None = None
+    blocks: I64 | None = None
 
     def centred(self, positions: I64) -> F32:
         """Embeddings less the reference's mean, on the axes of `space` where there is one, [m, axes]: what a linear
@@ -40,6 +42,12 @@ class Context:
             return self.space.at(positions)
         vectors = self.vectors(positions)
         return vectors if self.mean is None else vectors - self.mean
+
+    def block_of(self, positions: I64) -> I64 | None:
+        """Number of the block that each position is in, int64 [m]; None where there are no blocks."""
+        if self.blocks is None:
+            return None
+        return np.asarray(np.searchsorted(self.blocks, positions, side="right") - 1, np.int64)
 
     def goals(self) -> F32:
         """The target's training images [t, axes], centred likewise."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from plada.selection.basic import agreed, balanced, balanced_random, highest, lowest, prior, random, safety_net
-from plada.selection.near import herd, herd_within, nearest, nearest_sure, nearest_within
+from plada.selection.duplicates import copies_last
+from plada.selection.near import NEAR_EQUAL, herd, herd_within, nearest, nearest_sure, nearest_within
 from plada.selection.rule import Chosen, Context, Rule
 from plada.selection.shares import evened
 from plada.selection.spread import spread, spread_within
@@ -17,8 +18,10 @@ DEFAULT = "herd-even"  # where nothing can be tried
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "herd-even": Rule(evened(herd_within(20)), "as herd, with more of the classes that a small student answers too seldom", True),
-        "herd-sure-even": Rule(evened(herd_within(8)), "the same of the images that the teacher is surest of", True),
+        "herd-even": Rule(evened(herd_within(20, NEAR_EQUAL)), "as herd-plain-even, with images of folders that are open already first among near-equals, where the coder knows folders alone", True),
+        "herd-plain-even": Rule(evened(herd_within(20)), "as herd, with more of the classes that a small student answers too seldom", True),
+        "herd-sure-even": Rule(evened(herd_within(8)), "as herd-plain-even, of the images that the teacher is surest of", True),
+        "herd-distinct-even": Rule(copies_last(evened(herd_within(20))), "as herd-plain-even, with near-duplicates left for last", True),
         "nearest-sure-even": Rule(evened(nearest_within), "as nearest-sure, with such quotas", True),
         "spread-even": Rule(evened(spread_within), "as spread, with such quotas", True),
         "herd": Rule(herd(20), "class-balanced, with the target's class means as their own", True),

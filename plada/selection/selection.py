@@ -36,6 +36,9 @@ class SelectionReport:
     coder: str
     teacher: TeacherReport
     looked_at: int
+    copies: int  # candidates that were left out as near-duplicates of better ones
+    labels: str  # hard, soft or dirichlet
+    label_bytes: int  # what is not hard costs in the file
     tried: tuple[Tried, ...]
     forecast: Forecast | None
     left_out: int  # target images that could not be read

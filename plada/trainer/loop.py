@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.networks import Network, normalise, pick_device, to_device, to_floats
+from plada.payload.soft import SoftLabels
 from plada.progress import Report, Tracker, silent
 from plada.trainer.checkpoint import Keeper, LoopState, stop_requests
 from plada.trainer.data import Images
@@ -35,6 +36,7 @@ def fit(
     log: Log = no_log,
     ranks: Ranks = ALONE,
     enough: "Callable[[torch.nn.Module], bool] | None" = None,
+    soft: SoftLabels | None = None,
 ) -> None:
     """Train `network.module` in place; it ends in eval mode.
 
@@ -42,7 +44,8 @@ def fit(
     weights; `seed` decides order and augmentation, so that on a CPU the same inputs give the same weights, however often
     the run was stopped and gone on with from the checkpoints of `keeper`. Of several `ranks` each takes its share of
     every batch. Loss and learning rate go to `log`. `enough` is shown what the network would be, after each epoch, in eval
-    mode, and ends the training by answering True.
+    mode, and ends the training by answering True. With `soft` labels the loss is the paper's KL(target || student) (eq. 15) up to
+    a constant; what is drawn of them is drawn anew for each batch.
 
     Raises:
         RequestError: the loss is no longer finite; the checkpoint is of another run. ResourceError: not even one image
@@ -56,7 +59,7 @@ def fit(
     if keeper is not None and keeper.restore(state):
         tracker = Tracker(stage, (recipe.epochs * batches - state.step) * size, report)
         tracker.say(f"goes on after step {state.step} of {recipe.epochs * batches}")
-    step = Step(network, state, recipe, where, ranks, tracker)
+    step = Step(network, state, recipe, where, ranks, tracker, soft)
     watch = Watch(state, keeper, log, images_a_step=size)
     with stop_requests(keeper is not None) as stop:
         while state.epoch < recipe.epochs:

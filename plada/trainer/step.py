@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from plada.errors import ResourceError
 from plada.networks import Network, normalise, to_device, to_floats
+from plada.payload.soft import SoftLabels
 from plada.progress import Tracker
 from plada.trainer.augment import augment
 from plada.trainer.checkpoint import LoopState
@@ -42,10 +43,17 @@ class Step:
     """One step of the optimiser on a batch, as a whole or, where memory is short, in parts whose gradients add up."""
 
     def __init__(
-        self, network: Network, state: LoopState, recipe: Recipe, where: "torch.device", ranks: Ranks, tracker: Tracker
+        self,
+        network: Network,
+        state: LoopState,
+        recipe: Recipe,
+        where: "torch.device",
+        ranks: Ranks,
+        tracker: Tracker,
+        soft: SoftLabels | None = None,
     ) -> None:
         self.network, self.state, self.recipe, self.where = network, state, recipe, where
-        self.ranks, self.tracker = ranks, tracker
+        self.ranks, self.tracker, self.soft = ranks, tracker, soft
         self.model = ranks.together(state.module, where)
 
     def __call__(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> "torch.Tensor":
@@ -82,7 +90,7 @@ class Step:
             weight: Any = 0.0
         else:
             weight = self.ranks.size / count
-        answers = torch.from_numpy(labels).to(self.where)
+        answers = self._answers(labels).to(self.where)
         seen = augment(to_floats(pixels, self.where), self.recipe, self.state.generator)
         mixed, others, share = mix(seen, answers, self.recipe, self.state.generator)
         inputs = normalise(self.network, mixed)
@@ -103,6 +111,18 @@ class Step:
             loss.backward()
             total = total + loss.detach()
         return torch.as_tensor(total)
+
+    def _answers(self, labels: npt.NDArray[np.int64]) -> "torch.Tensor":
+        """Labels int64 [n], or soft ones float32 [n, classes]; draws come of the run's generator, so that a checkpoint goes on
+        with them."""
+        import torch
+
+        if self.soft is None:
+            return torch.from_numpy(labels)
+        seed = 0
+        if self.soft.precision is not None:
+            seed = int(torch.randint(1 << 62, (1,), generator=self.state.generator))
+        return torch.from_numpy(self.soft.targets(labels, seed).astype(np.float32))
 
     def _halve(self, images: int, err: Exception) -> None:
         limit = min(self.state.limit, images)

@@ -9,7 +9,7 @@ from plada.errors import BudgetTooSmall, RequestError
 from plada.labeler.linear import Embedded
 from plada.labeler.scores import SCORES, PseudoLabels
 from plada.labeler.teachers import fit_head, pseudo_label
-from plada.selection.auto import choose_rule
+from plada.selection.auto import FEWER, choose_rule
 from plada.selection.folds import ENOUGH, cross_folds, held_images
 from plada.selection.herding import herd_order
 from plada.selection.prepare import Prepared, hold, prepare
@@ -234,3 +234,66 @@ def test_embeddings_are_held_where_they_fit() -> None:
 
 def test_scores_that_rules_name_are_kept() -> None:
     assert {"energy", "entropy", "margin", "max-logit"} == set(SCORES)
+
+
+def test_fewer_images_are_sent_where_they_surely_teach_better() -> None:
+    """Labels below the median margin are wrong: half of the images beat all of them. Right labels keep all."""
+    labels, vectors, target, mean = world()
+    nothing = Embedded(target.vectors[:0], target.labels[:0], 0)
+    margin = labels.scores["margin"]
+    wrong = replace(labels, labels=np.where(margin < np.median(margin), (labels.labels + 1) % 3, labels.labels))
+    found = {}
+    for name, given in (("right", labels), ("wrong", wrong)):
+        made = prepare(given, lambda p: vectors[p], mean, target, nothing, relabel=False, seed=0)
+        found[name] = choose_rule(
+            made.labels, made.context, made.folds, size, budget=100_000, least=3, default="margin", candidates=()
+        )
+    assert found["right"].trial.k == 900
+    assert found["wrong"].trial.k == 450
+    assert found["wrong"].trial.bytes == size(found["wrong"].trial.made) == 20 + 2 * 450
+    assert "450 images led 900" in found["wrong"].note
+    assert found["wrong"].forecast is not None
+    half = next(one for one in found["wrong"].tried if one.keep == 450)
+    assert half.validation_accuracy == found["wrong"].forecast.accuracy
+    assert half.lead > 0.1
+    for auto in found.values():
+        assert [one.keep for one in auto.tried[1:3]] == [round(900 * share) for share in FEWER]
+
+
+@pytest.mark.parametrize("slack", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("turns", [None, 20])
+def test_herding_prefers_open_groups_among_near_equals(slack: float, turns: int | None) -> None:
+    rng = np.random.default_rng(0)
+    candidates = rng.normal(size=(400, 10)).astype(np.float32)
+    goal, groups = rng.normal(size=10).astype(np.float32), rng.integers(0, 100, 400)
+    order = herd_order(candidates, goal, 60, turns=turns, groups=groups, slack=slack)
+    plain = herd_order(candidates, goal, 60, turns=turns)
+    assert len(np.unique(order)) == 60
+    if not slack:
+        assert np.array_equal(order, plain)
+        return
+    assert len(np.unique(groups[order])) < len(np.unique(groups[plain]))
+    if turns is not None:
+        return
+    lengths = (candidates.astype(np.float64) ** 2).sum(axis=1)
+    room = slack * lengths.mean()
+    for at, row in enumerate(order):
+        taken = order[:at]
+        cost = lengths + 2 * candidates @ candidates[taken].sum(axis=0) - 2 * (at + 1) * candidates @ goal
+        free = np.setdiff1d(np.arange(400), taken)
+        is_open = np.isin(groups[free], groups[taken])
+        near = is_open & (cost[free] <= cost[free].min() + room + 1e-3)
+        best = cost[free][near].min() if near.any() else cost[free].min()
+        assert cost[row] == pytest.approx(best, abs=2e-3)
+
+
+def test_blocks_make_the_default_open_fewer_of_them() -> None:
+    made = prepared()
+    blocks = np.arange(0, 901, 10)
+    context = replace(made.context, blocks=blocks)
+    assert context.block_of(np.array([0, 9, 10, 899])).tolist() == [0, 0, 1, 89]  # type: ignore[union-attr]
+    opened = {}
+    for rule, given in (("herd-even", context), ("herd-plain-even", context), ("herd-even", made.context)):
+        rows = RULES[rule].prepare(made.labels, given)(40).rows
+        opened[rule, given.blocks is not None] = len(np.unique(made.labels.positions[rows] // 10))
+    assert opened["herd-even", True] < opened["herd-plain-even", True] == opened["herd-even", False]

@@ -19,10 +19,11 @@ import torch
 import plada
 from plada.errors import DataError, RequestError, ResourceError
 from plada.networks import Network, build_network
+from plada.payload.soft import SoftLabels
 from plada.trainer.checkpoint import Keeper, differences, read_checkpoint
 from plada.trainer.data import Held
 from plada.trainer.logs import open_log
-from plada.trainer.loop import fit
+from plada.trainer.loop import fit, predict
 from plada.trainer.mixing import mix
 from plada.trainer.recipe import Recipe
 from tests.trainer.test_trainer import shades
@@ -79,6 +80,29 @@ def test_stopped_and_gone_on_with_it_ends_in_the_same_weights(tmp_path: Path, st
     fit(rest, images, recipe=RECIPE, seed=3, keeper=Keeper(path, RUN), report=lambda event: notes.append(event.note))
     assert same(weights_of(whole), weights_of(rest))
     assert [note for note in notes if note] == [f"goes on after step {stop} of 24"]
+
+
+def test_soft_labels_are_what_is_learned(tmp_path: Path) -> None:
+    """Answers come out as sure as the labels are; draws of a Dirichlet go on with a checkpoint."""
+    pixels, labels = shades(IMAGES, 8)
+    plain = Recipe(epochs=30, learning_rate=3e-3, batch_size=16, ema=0.0, label_smoothing=0.0)
+    shares = np.array([[204, 51], [77, 178]], np.int64)  # 0.8 and 0.2, 0.3 and 0.7
+    made = network(dropout=False)
+    fit(made, Held(pixels, labels), recipe=plain, seed=3, soft=SoftLabels(shares))
+    logits = predict(made, pixels)
+    answers = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for label in range(2):
+        assert np.abs(answers[labels == label].mean(axis=0) - shares[label] / 255).max() < 0.08
+    drawn = SoftLabels(shares, np.array([2.0, 5.0]))
+    whole, path = network(), tmp_path / "c"
+    fit(whole, Held(pixels, labels), recipe=RECIPE, seed=3, soft=drawn)
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), stopping(9), recipe=RECIPE, seed=3, soft=drawn, keeper=Keeper(path, RUN))
+    rest, hard = network(), network()
+    fit(rest, Held(pixels, labels), recipe=RECIPE, seed=3, soft=drawn, keeper=Keeper(path, RUN))
+    fit(hard, Held(pixels, labels), recipe=RECIPE, seed=3)
+    assert same(weights_of(whole), weights_of(rest))
+    assert not same(weights_of(whole), weights_of(hard))
 
 
 def test_a_checkpoint_of_every_part_matters(tmp_path: Path) -> None:
