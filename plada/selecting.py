@@ -1,28 +1,26 @@
 """`plada select` as a Python call: it reads like the method, one call a step."""
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from plada.composing import header_of, label_bytes, notes_of, payload_of
 from plada.errors import DataError, RequestError, UnknownName
-from plada.files import home_directory, whole_file, write_bytes
-from plada.payload.container import Header
+from plada.files import home_directory, write_bytes
 from plada.payload.payload import Payload
 from plada.progress import Clock, Report, Tracker, silent
-from plada.report.sheets import contact_sheet
 from plada.sending import Sender, sender_for
-from plada.sources.reference import Reference
+from plada.showing import write_percentiles, write_sheet, write_table
 from plada.sources.registry import open_target
 from plada.sources.targets import Nothing, Split, Target
 from plada.units import parse_size
 
 if TYPE_CHECKING:
-    from plada.labeler.linear import TeacherReport, Views
+    from plada.labeler.linear import Views
     from plada.labeler.scores import PseudoLabels
     from plada.retrieval.index import Index
     from plada.selection.auto import Auto
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from plada.teaching import Taught
 
 I64 = npt.NDArray[np.int64]
-SHEET_COLUMNS = 16
-_NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
 MOST = 2_000_000  # images of a shortlist
 SHARE = 0.05  # of the reference that a teacher which looks at pictures is shown, unless exhaustive
 CLASSES = "classes:"
@@ -113,11 +109,11 @@ def select(
         task = _named_only(target) or open_target(target, root)
         encoder = opened.encoder(weights, device)
         sender = sender_for(
-            _header_of(opened), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
+            header_of(opened), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
             home=root,
         )  # fmt: skip
         # A pack's coder learns while it codes, a second for each size that is asked: a plain one leads the way.
-        cheap = sender_for(_header_of(opened), home=root) if client_has == "pack" and progressive is None else None
+        cheap = sender_for(header_of(opened), home=root) if client_has == "pack" and progressive is None else None
         wanted = _kept(keep, opened.readable)
     with clock("embed"):
         views = _embed(encoder, task, root, report)
@@ -141,7 +137,7 @@ def select(
         if distinct is not None:
             pseudo = _distinct(pseudo, labelled, distinct)
         copies = candidates - len(pseudo)
-    ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, _notes(task, taught, recipe, limit), seed,
+    ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, notes_of(task, taught, recipe, limit), seed,
                sender, cheap, serial, _Softener(opened, taught, labelled, labels, report))  # fmt: skip
     with clock("choose"):
         made = _choose(ask, pseudo, report)
@@ -164,7 +160,7 @@ def select(
         if out is not None:
             write_bytes(Path(out), sender.encode(made.payload))
         if table is not None:
-            _write_table(rows, Path(table))
+            write_table(rows, Path(table))
         title = f"{task.name} from {opened.name}: {made.auto.rule}"
         if sheet is not None:
             write_sheet(rows, task.classes, opened.reference(), Path(sheet), title=title)
@@ -198,7 +194,7 @@ def select(
         looked_at=labelled.looked_at,
         copies=copies,
         labels=labels,
-        label_bytes=_label_bytes(made.payload, sender),
+        label_bytes=label_bytes(made.payload, sender),
         tried=made.auto.tried,
         forecast=made.auto.forecast,
         left_out=views.train.left_out + views.validation.left_out,
@@ -408,7 +404,7 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
 
     def payload(chosen: "Chosen") -> Payload:
         note = ask.soften.note(labels.positions[chosen.rows], labels.labels[chosen.rows])
-        return _payload_of(ask.index, ask.task, labels, chosen.rows, {**ask.notes, **note}, ask.serial)
+        return payload_of(ask.index, ask.task, labels, chosen.rows, {**ask.notes, **note}, ask.serial)
 
     found = choose_rule(
         labels, prepared.context, prepared.folds, lambda chosen: ask.sender.size(payload(chosen)),
@@ -494,93 +490,7 @@ def _thin(task: Target, views: "Views") -> str:
     )
 
 
-def write_sheet(table: Any, classes: tuple[str, ...], images: Reference, path: Path, *, title: str = "") -> Path:
-    """A contact sheet of a selection's table: the best images of each class, best first."""
-    best = table.filter(np.asarray(table["class_rank"]) < SHEET_COLUMNS).sort_by("class_rank")
-    labels, positions = np.asarray(best["label"]), np.asarray(best["position"])
-    totals = np.bincount(np.asarray(table["label"]), minlength=len(classes))
-    rows = [
-        (f"{name} ({totals[label]})", [images.image(int(p)) for p in positions[labels == label]])
-        for label, name in enumerate(classes)
-    ]
-    return contact_sheet(rows, path, title=title)
-
-
-def write_percentiles(table: Any, classes: tuple[str, ...], images: Reference, path: Path, *, title: str = "") -> Path:
-    """A contact sheet by score percentile, as the paper's figure 3: from the first images to the last, whatever the class,
-    each with its label below."""
-    order = np.argsort(-np.asarray(table["score"]), kind="stable")
-    positions, labels = np.asarray(table["position"])[order], np.asarray(table["label"])[order]
-    rows, notes = [], []
-    for low, high in itertools.pairwise(PERCENTILES):
-        first, last = int(low * len(order)), max(int(high * len(order)), int(low * len(order)) + 1)
-        some = np.unique(np.linspace(first, min(last, len(order)) - 1, SHEET_COLUMNS // 2).round().astype(int))
-        rows.append((f"{low:.0%} to {high:.0%}", [images.image(int(positions[row])) for row in some]))
-        notes.append([classes[int(labels[row])][:10] for row in some])
-    return contact_sheet(rows, path, title=title, notes=notes)
-
-
-PERCENTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-
-
 def _opened(index: "Index | str | Path | None", home: str | Path | None) -> "Index":
     from plada.retrieval.index import Index, open_index
 
     return index if isinstance(index, Index) else open_index(index, home=home)
-
-
-def _header_of(index: "Index") -> Header:
-    """What the payloads of an index have in common."""
-    return Header(len(index), 1, bytes.fromhex(index.info["key_id"])[:8], bytes.fromhex(index.info["content_id"])[:8])
-
-
-def _payload_of(
-    index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any], serial: int
-) -> Payload:
-    """The payload of the images at `rows`, best first."""
-    from plada.selection.selection import shares_of_class
-
-    order, header = np.argsort(rows), _header_of(index)
-    return Payload(
-        positions=labels.positions[rows[order]],
-        labels=labels.labels[rows[order]],
-        classes=task.classes,
-        reference=header.reference,
-        key_id=header.key_id,
-        content_id=header.content_id,
-        notes=notes,
-        serial=serial,
-        rank=np.argsort(np.argsort(shares_of_class(labels.labels[rows]), kind="stable"))[order],
-    )
-
-
-def _notes(task: Target, taught: "Taught", recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
-    """What rides along: the recipe always (a few bytes, and the student needs it), the rest where it costs nothing."""
-    from plada.trainer.recipe import Recipe
-
-    advice = {**task.recipe, **(recipe or {})}
-    Recipe().changed(advice)  # refuse nonsense here, not on every client
-    notes: dict[str, Any] = {"recipe": advice} if advice else {}
-    known: TeacherReport = taught.report
-    if budget >= _NOTED:
-        notes["target"] = task.name
-        if known.accuracy is not None:
-            notes["teacher_accuracy"] = round(known.accuracy, 4)
-    return notes
-
-
-def _label_bytes(payload: Payload, sender: Sender) -> int:
-    """What the note on soft labels costs, in the file as it is written."""
-    from plada.payload.soft import NOTE
-
-    if NOTE not in payload.notes:
-        return 0
-    hard = replace(payload, notes={name: value for name, value in payload.notes.items() if name != NOTE})
-    return sender.size(payload) - sender.size(hard)
-
-
-def _write_table(table: Any, path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    with whole_file(path) as part:
-        pq.write_table(table, part, compression="zstd")

@@ -1,0 +1,70 @@
+"""From a selection to the payload that is sent: its identity, its order, its notes."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from plada.payload.container import Header
+from plada.payload.payload import Payload
+from plada.sending import Sender
+from plada.sources.targets import Target
+
+if TYPE_CHECKING:
+    from plada.labeler.linear import TeacherReport
+    from plada.labeler.scores import PseudoLabels
+    from plada.retrieval.index import Index
+    from plada.teaching import Taught
+
+_NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
+
+
+def header_of(index: "Index") -> Header:
+    """What the payloads of an index have in common."""
+    return Header(len(index), 1, bytes.fromhex(index.info["key_id"])[:8], bytes.fromhex(index.info["content_id"])[:8])
+
+
+def payload_of(
+    index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any], serial: int
+) -> Payload:
+    """The payload of the images at `rows`, best first."""
+    from plada.selection.selection import shares_of_class
+
+    order, header = np.argsort(rows), header_of(index)
+    return Payload(
+        positions=labels.positions[rows[order]],
+        labels=labels.labels[rows[order]],
+        classes=task.classes,
+        reference=header.reference,
+        key_id=header.key_id,
+        content_id=header.content_id,
+        notes=notes,
+        serial=serial,
+        rank=np.argsort(np.argsort(shares_of_class(labels.labels[rows]), kind="stable"))[order],
+    )
+
+
+def notes_of(task: Target, taught: "Taught", recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
+    """What rides along: the recipe always (a few bytes, and the student needs it), the rest where it costs nothing."""
+    from plada.trainer.recipe import Recipe
+
+    advice = {**task.recipe, **(recipe or {})}
+    Recipe().changed(advice)  # refuse nonsense here, not on every client
+    notes: dict[str, Any] = {"recipe": advice} if advice else {}
+    known: TeacherReport = taught.report
+    if budget >= _NOTED:
+        notes["target"] = task.name
+        if known.accuracy is not None:
+            notes["teacher_accuracy"] = round(known.accuracy, 4)
+    return notes
+
+
+def label_bytes(payload: Payload, sender: Sender) -> int:
+    """What the note on soft labels costs, in the file as it is written."""
+    from plada.payload.soft import NOTE
+
+    if NOTE not in payload.notes:
+        return 0
+    hard = replace(payload, notes={name: value for name, value in payload.notes.items() if name != NOTE})
+    return sender.size(payload) - sender.size(hard)
