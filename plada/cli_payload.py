@@ -123,8 +123,8 @@ def _rows(made: "PayloadSummary") -> list[list[str]]:
         ["images", f"{made.images if made.images is not None else 'unknown'} of a reference of {made.reference}"],
         ["bytes", f"{made.bytes} ({', '.join(f'{name} {size}' for name, size in made.sections.items())}){each}"],
     ]
-    if made.coders is not None:
-        rows.append(["coder", f"{made.coder} ({_sizes(made.coders)})"])
+    if made.coder is not None:
+        rows.append(["coder", made.coder + (f" ({_sizes(made.coders)})" if made.coders is not None else "")])
     if made.positions is not None and made.labels is not None:
         rows += [
             [
@@ -148,8 +148,8 @@ def _rows(made: "PayloadSummary") -> list[list[str]]:
     rows.append(["notes", json.dumps(dict(made.notes))])
     counts = made.class_counts or dict.fromkeys(made.names)
     shown = [name if count is None else f"{name} {count}" for name, count in list(counts.items())[:_NAMED]]
-    more = f" and {made.classes - len(shown)} more" if len(shown) < made.classes else ""
-    rows.append(["classes", f"{made.classes}: {', '.join(shown)}{more}"])
+    more = [f"and {made.classes - len(shown)} more"] if shown and len(shown) < made.classes else []
+    rows.append(["classes", f"{made.classes}" + (f": {', '.join(shown)} {' '.join(more)}".rstrip() if shown else "")])
     if made.missing:
         rows.append(["not said", made.missing])
     return rows

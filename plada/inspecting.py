@@ -6,7 +6,7 @@ from pathlib import Path
 from plada.errors import SideMissing
 from plada.files import home_directory
 from plada.payload.about import numbered, read_about
-from plada.payload.container import ABOUT, DIFF, read_container
+from plada.payload.container import ABOUT, DIFF, LABELS, read_container
 from plada.payload.diff import parse_changes
 from plada.payload.inspect import RATES, PayloadSummary, summarise, summarise_closed
 from plada.reading import Around, check_sender, fetch, named, parse_beside, side_for
@@ -58,9 +58,11 @@ def inspect(
             assert file is not None  # version 1 needs nothing
             about = file.sections.get(ABOUT)
             names, notes = read_about(about, file.header.classes) if about is not None else (None, {})
+            bodies = [body for body in (file.sections.get(LABELS), *file.segments) if body is not None]
             return summarise_closed(
                 file.header, len(data), file.parts, file.signature, names or numbered(file.header.classes), notes,
-                missing=str(missing), rates=rates,
+                missing=str(missing), bodies=bodies, segments=(len(file.segments),) * 2 if file.segments else None,
+                rates=rates,
             )  # fmt: skip
         side = side_for(opened.header, around, "pack" if opened.header.pack_id else "manifest")
         return summarise(opened, side, rates=rates)

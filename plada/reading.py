@@ -30,6 +30,7 @@ from plada.sources.storage import open_files
 
 CLIENT_HAS = ("nothing", "manifest", "pack")
 _HEAD = 64  # bytes that hold any header
+_TIMEOUT = 60  # seconds without an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,10 @@ def apply_file(
     data = fetch(change)
     with named(change):
         check_sender(data, require_signature, change)
-        parsed = parse_changes(data)
+        try:
+            parsed = parse_changes(data)
+        except RequestError as err:
+            raise RequestError(f"{change}: {err}") from err
         side = Side()
         while True:
             try:
@@ -264,6 +268,8 @@ def fetch(path: str | Path) -> bytes:
     """
     text = str(path)
     with named(path):
+        if text.startswith(("http://", "https://")):
+            return _download(text)
         if "://" in text:
             files, name = open_files(text)
             if not name:
@@ -279,6 +285,20 @@ def fetch(path: str | Path) -> bytes:
             raise RequestError(f"{path}: cannot be read ({err.strerror})") from err
 
 
+def _download(url: str) -> bytes:
+    """With the standard library: fsspec would want two more packages of a client for one small file."""
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(url, timeout=_TIMEOUT) as response:
+            return _whole(lambda offset, size: bytes(response.read(size)))
+    except (OSError, HTTPException, ValueError) as err:
+        raise RequestError(
+            f"{url}: cannot be fetched ({err}). Look at the address, or fetch the file yourself"
+        ) from err
+
+
 def _whole(read: Callable[[int, int], bytes]) -> bytes:
     head = read(0, _HEAD)
     return head + read(_HEAD, max(_claimed(head) + 1 - _HEAD, 0)) if len(head) == _HEAD else head
@@ -289,7 +309,7 @@ def named(path: str | Path) -> Iterator[None]:
     """Failures of a payload say which file it is."""
     try:
         yield
-    except PayloadError as err:
+    except (PayloadError, ReferenceMismatch) as err:
         if not str(err).startswith(str(path)):
             err.args = (f"{path}: {err}",)
         raise

@@ -41,7 +41,13 @@ def test_without_the_reference_less_is_said(pictures: Path, tmp_path: Path) -> N
     assert (whole.images, whole.coder, whole.missing) == (8, "blocks", "")
     assert plada.inspect(tmp_path / "x.plada", home=tmp_path / "away", reference=pictures).images == 8
     less = plada.inspect(tmp_path / "x.plada", home=tmp_path / "away")
-    assert (less.images, less.coder, less.class_counts, less.names) == (None, None, None, ("a", "b"))
+    assert (less.images, less.coder, less.coders, less.class_counts, less.names) == (
+        8,
+        "blocks",
+        None,
+        None,
+        ("a", "b"),
+    )
     assert (less.notes, less.bytes, less.sections, less.key_id) == (
         whole.notes, whole.bytes, whole.sections, whole.key_id,
     )  # fmt: skip
@@ -50,6 +56,15 @@ def test_without_the_reference_less_is_said(pictures: Path, tmp_path: Path) -> N
         tmp_path / "y.plada", "blocks", side=Side(np.array([0, 8, 16, 24]))
     )
     assert plada.inspect(tmp_path / "y.plada", home=tmp_path / "away").names == ("0",)
+
+
+def test_without_the_reference_segments_are_counted_too(pictures: Path, tmp_path: Path) -> None:
+    ids = plada.open_images(pictures).manifest.key_id, bytes(16)
+    payload = Payload(np.arange(8, 16), np.zeros(8, np.int64), ("a", "b"), 24, *ids)
+    payload.save(tmp_path / "x.plada", "blocks", side=Side(np.array([0, 8, 16, 24])), progressive="blocks", segments=3)
+    less = plada.inspect(tmp_path / "x.plada", home=tmp_path / "away")
+    assert (less.images, less.coder, less.segments) == (8, "blocks", (3, 3))
+    assert "needs the names" in less.missing
 
 
 def test_changes(tmp_path: Path) -> None:

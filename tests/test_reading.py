@@ -2,7 +2,10 @@
 
 import shutil
 import tracemalloc
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import fsspec
 import numpy as np
@@ -147,6 +150,28 @@ def test_a_pack_that_is_not_here_is_named(sent: Payload, home: Path, tmp_path: P
     ) as caught:
         add_side(Side(), header, "pack", Around(home=home))
     assert caught.value.needs == "pack"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_web_address_needs_no_other_package(path: Path, sent: Payload) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=path.parent)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}"
+        (path.parent / "short.plada").write_bytes(path.read_bytes()[:-1])
+        assert same(read_payload(f"{place}/{path.name}"), sent)
+        with pytest.raises(PayloadTruncated, match=r"http://.*/short\.plada: payload is"):
+            read_payload(f"{place}/short.plada")
+        with pytest.raises(RequestError, match=r"none\.plada: cannot be fetched \(.*404"):
+            read_payload(f"{place}/none.plada")
+        server.shutdown()
+    with pytest.raises(RequestError, match="cannot be fetched"):
+        read_payload(f"{place}/{path.name}")
+    with pytest.raises(RequestError, match="cannot be fetched"):
+        read_payload("http://")
 
 
 def test_a_url_is_as_good_as_a_path(path: Path, sent: Payload) -> None:

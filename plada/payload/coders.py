@@ -156,6 +156,22 @@ def decode_body(body: bytes, *, images: int, classes: int, side: Side) -> tuple[
         SideMissing: `side` lacks the folders or the pack that it was made with.
         PayloadCorrupt: anything that contradicts the format, before memory for it is taken.
     """
+    name, kept, at = read_start(body, images)
+    if not kept:
+        if body[at:] not in (b"", b"\0"):  # coders 1 and 2 have had a length of positions here
+            raise PayloadCorrupt("bytes follow an empty content")
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), name
+    _check_side(name, side)
+    positions, labels = CODERS[name].decode(body[at:], kept, Shape(images, classes, side))
+    return positions, labels, name
+
+
+def read_start(body: bytes, images: int) -> tuple[str, int, int]:
+    """(name of the coder, images named, bytes that say so) of a body; nothing beside it is needed.
+
+    Raises:
+        PayloadUnsupported: a coder of a newer plada. PayloadCorrupt: empty, or more images than there are.
+    """
     if not body:
         raise PayloadCorrupt("a body is empty")
     name = _BY_CODE.get(body[0])
@@ -164,13 +180,7 @@ def decode_body(body: bytes, *, images: int, classes: int, side: Side) -> tuple[
     kept, at = read_varint(body, 1)
     if kept > min(images, MAX_IMAGES):
         raise PayloadCorrupt(f"a body claims {kept} of {images} images")
-    if not kept:
-        if body[at:] not in (b"", b"\0"):  # coders 1 and 2 have had a length of positions here
-            raise PayloadCorrupt("bytes follow an empty content")
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), name
-    _check_side(name, side)
-    positions, labels = CODERS[name].decode(body[at:], kept, Shape(images, classes, side))
-    return positions, labels, name
+    return name, kept, at
 
 
 def encoded_size(

@@ -138,7 +138,10 @@ def read_container(data: bytes, *, partial: bool = False) -> Container:
     if len(data) > header.total:
         raise PayloadCorrupt(f"{len(data) - header.total} stray bytes after the end of the payload")
     if len(data) < header.total and not partial:
-        raise PayloadTruncated(f"payload is {len(data)} of {header.total} bytes. Fetch it again")
+        raise PayloadTruncated(
+            f"payload is {len(data)} of {header.total} bytes. Fetch it again; of a progressive file, training and export "
+            "take what is whole: --partial"
+        )
     head = data[:at]
     sections: dict[int, bytes] = {}
     segments: tuple[bytes | None, ...] = ()

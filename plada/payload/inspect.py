@@ -1,17 +1,16 @@
 """What a payload file is made of, for people who decide whether to send it."""
 
-import importlib
-import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.payload.coders import encoded_size
+from plada.payload.coders import allowed, encoded_size, read_start
 from plada.payload.container import Header, Part, Signature, by_kind
+from plada.payload.paper import paper_sizes
 from plada.payload.payload import Payload, PayloadFile
 from plada.payload.side import Side
 
@@ -32,7 +31,8 @@ class PayloadSummary:
     """The fields of `plada inspect --json`. `sections` are all bytes of the file by kind, `parts` one by one in order.
 
     `coders` are bytes of the labels under each coder, `paper` under those of the paper's; `air` are seconds at bits a
-    second. What needs the reference's manifest or a pack that is not here is None, and `missing` says so.
+    second. What needs the reference's manifest or a pack that is not here is None, and `missing` says so. `images` and
+    `coder` are None of a file of changes alone.
     """
 
     version: int
@@ -101,17 +101,24 @@ def summarise_closed(
     notes: Mapping[str, Any],
     *,
     missing: str,
+    bodies: Sequence[bytes] = (),
+    segments: tuple[int, int] | None = None,
     changes: Mapping[str, Any] | None = None,
     rates: tuple[int, ...] = RATES,
 ) -> PayloadSummary:
-    """The summary of a file whose labels cannot be read here; `missing` says what for."""
+    """The summary of a file whose labels cannot be read here; `missing` says what for. `bodies` of its labels say how many.
+
+    Raises:
+        PayloadCorrupt, PayloadUnsupported: what the bodies begin with is of no payload.
+    """
+    starts = [read_start(body, header.reference) for body in bodies]
     return PayloadSummary(
         version=header.version,
-        images=None,
+        images=sum(kept for _, kept, _ in starts) if starts else None,
         classes=header.classes,
         bytes=size,
         sections=by_kind(parts),
-        coder=None,
+        coder="+".join(sorted({name for name, _, _ in starts})) or None,
         coders=None,
         **_identity(header, signature),
         class_counts=None,
@@ -122,7 +129,7 @@ def summarise_closed(
         labels=None,
         paper=None,
         air=time_on_air(size, rates),
-        segments=None,
+        segments=segments,
         missing=missing,
         changes=changes,
     )
@@ -152,6 +159,8 @@ def _bits(payload: Payload, coder: str, side: Side) -> tuple[Bits | None, Bits |
     if not kept:
         return None, None
     name = coder.partition("+")[0]  # segments may have several; the first stands for all
+    if not allowed(name, side):  # segments bring blocks of their own, the whole has none
+        name = "even-blocks" if side.features is None else "pack-even"
     images, classes = payload.reference, len(payload.classes)
     zeros = np.zeros(kept, np.int64)
     alone = encoded_size(payload.positions, zeros, images=images, classes=1, coder=name, side=side)
@@ -163,13 +172,10 @@ def _bits(payload: Payload, coder: str, side: Side) -> tuple[Bits | None, Bits |
 
 
 def _paper(payload: Payload) -> dict[str, int] | None:
-    """Bytes under each of the paper's coders."""
-    if importlib.util.find_spec("plada.payload.paper") is None or not len(payload):
+    """Bytes under each of the paper's coders; None for an empty payload."""
+    if not len(payload):
         return None
-    sizes: dict[str, int] = importlib.import_module("plada.payload.paper").paper_sizes(
-        payload.positions, payload.labels, payload.reference, len(payload.classes)
-    )
-    return sizes
+    return paper_sizes(payload.positions, payload.labels, payload.reference, len(payload.classes))
 
 
 def _identity(header: Header, signature: Signature | None) -> dict[str, Any]:

@@ -247,7 +247,9 @@ def find_pack(home: Path, key_id: bytes, pack_id: bytes | None = None) -> Pack |
         return None
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise RequestError(f"{packs_folder(home)}: {len(found)} packs fit: {names}. Remove those that are not used")
+        raise RequestError(
+            f"{packs_folder(home)}: {len(found)} packs fit: {names}. Name one (--pack FILE), or remove those that are not used"
+        )
     pack = read_pack(found[0])
     wanted = pack_id or b""
     if not pack.key_id.startswith(key_id) or not pack.pack_id.startswith(wanted):

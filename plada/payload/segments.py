@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing
 from plada.payload.content import read_content, write_content
+from plada.payload.runs import cut_bounds
 from plada.payload.side import Side
 
 I64 = npt.NDArray[np.int64]
@@ -102,7 +103,7 @@ def write_segments(
             for rows in _layers(rank, count)
         ]
         return LAYERS, bodies
-    bounds = run_bounds(images) if side.blocks is None else side.blocks
+    kind, bounds = _dealt(side, images, count)
     dealt = scatter(bounds, min(count, len(bounds) - 1))
     block = np.searchsorted(bounds, positions, "right") - 1
     bodies = []
@@ -113,7 +114,7 @@ def write_segments(
         starts = virtual.blocks[np.searchsorted(own, block[rows])]
         moved = positions[rows] - bounds[block[rows]] + starts
         bodies.append(write_content(moved, labels[rows], images=inside, classes=classes, coder=coder, side=virtual))
-    return RUNS if side.blocks is None else FOLDERS, bodies
+    return kind, bodies
 
 
 def read_segments(
@@ -132,7 +133,7 @@ def read_segments(
     elif kind in (RUNS, FOLDERS):
         if kind == FOLDERS and side.blocks is None:
             raise SideMissing("the segments follow the folders of the reference", needs="manifest")
-        bounds = run_bounds(images) if kind == RUNS or side.blocks is None else side.blocks
+        bounds = run_bounds(images) if kind == RUNS or side.blocks is None else cut_bounds(side.blocks)
         if len(bodies) > min(len(bounds) - 1, MOST["blocks"]):
             raise PayloadCorrupt(
                 f"{len(bodies)} segments of {len(bounds) - 1} blocks; expected at most {MOST['blocks']}"
@@ -154,6 +155,15 @@ def read_segments(
     if (np.diff(positions) == 0).any():
         raise PayloadCorrupt("two segments name the same image")
     return positions, labels, "+".join(sorted({part[2] for part in read}))
+
+
+def _dealt(side: Side, images: int, count: int) -> tuple[int, I64]:
+    """(kind of the plan, bounds) of the blocks to deal to `count` segments: folders, unless these are too few."""
+    runs = run_bounds(images)
+    folders = None if side.blocks is None else cut_bounds(side.blocks)
+    if folders is None or len(folders) < min(count + 1, len(runs)):
+        return RUNS, runs
+    return FOLDERS, folders
 
 
 def _layers(rank: I64, count: int) -> list[I64]:

@@ -26,6 +26,7 @@ from plada.payload.container import Signer
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
 from plada.payload.side import Side
+from tests.payload.payloads import made
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -158,6 +159,14 @@ def test_segments_say_the_same(coder: str, progressive: str, seed: int) -> None:
     got = D.decode(data, other_side(side))
     agree(payload, got)
     assert got.segments[0] == got.segments[1]
+
+
+def test_long_folders_are_cut_before_they_are_dealt_to_segments() -> None:
+    payload, bounds = made(900, 9000, seed=3), np.array([0, 5000, 9000])
+    data = payload.encode("blocks", side=Side(bounds), progressive="blocks", segments=4)
+    agree(payload, D.decode(data, D.Side(bounds.tolist())))
+    with pytest.raises(D.Refused, match="missing"):
+        D.decode(data)
 
 
 def test_even_segments_need_no_blocks() -> None:

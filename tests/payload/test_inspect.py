@@ -29,6 +29,15 @@ def test_every_byte_is_accounted_for(progressive: str | None) -> None:
     assert not found.missing
 
 
+@pytest.mark.parametrize("features", [None, np.zeros((1000, 2), np.int8)])
+def test_segments_that_need_no_manifest_are_summarised_without(features: np.ndarray | None) -> None:
+    side = Side(None, features, bytes(16))
+    coder = "blocks" if features is None else "pack"
+    found = summarise(parse_payload(made().encode(coder, side=side, progressive="blocks"), side=side), side)
+    assert (found.images, found.coder, found.segments) == (60, coder, (2, 2))
+    assert found.positions is not None and found.positions.bits > 0
+
+
 def test_bits_of_positions_and_labels_are_those_of_the_body() -> None:
     payload = made(400, 4000)
     data = payload.encode("bitmap-zstd")

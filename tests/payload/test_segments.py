@@ -158,3 +158,16 @@ def test_liars_are_refused() -> None:
     data = write_container(Header(1000, 3, KEY, CONTENT), {PLAN: write_plan(LAYERS, [len(image)] * 2)}, [image] * 2)
     with pytest.raises(PayloadCorrupt, match="same image"):
         parse_payload(data, partial=True)
+
+
+def test_where_folders_are_fewer_than_segments_even_blocks_are_dealt() -> None:
+    payload, one_folder = made(400, 3000), Side(np.array([0, 3000]))
+    for side, segments, needs in ((one_folder, 5, False), (one_folder, 2, True), (folders(3000), 5, True)):
+        data = payload.encode("blocks", side=side, progressive="blocks", segments=segments)
+        assert parse_payload(data, side=side).payload.segments == (segments, segments)
+        assert 0 < len(parse_payload(data[:-9], side=side, partial=True).payload) < 400
+        if needs:
+            with pytest.raises(SideMissing, match="folders"):
+                parse_payload(data)
+        else:
+            assert parse_payload(data).payload.digest() == payload.digest()
