@@ -56,7 +56,7 @@ def find_shortlist(
     Raises:
         DataError: no image has an embedding.
     """
-    depth = max(LEAST, int(share * images / classes))
+    depth = images if share >= 1 else max(LEAST, int(share * images / classes))  # a class may have all images
     positions, logits = np.zeros(0, np.int64), np.zeros((0, classes), np.float32)
     counts, seen = np.zeros(classes, np.int64), 0
     for found, vectors in blocks:

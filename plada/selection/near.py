@@ -14,7 +14,7 @@ from plada.selection.rule import F32, I64, Choose, Chosen, Context, Prepare, cla
 SURE_POOL = 8  # candidates for each image that is kept by `nearest-sure`
 LEAST_POOL = 64  # candidates of a class that herding chooses from at least
 MOST_POOL = 16_384  # and at most: bounds the time of large budgets
-NEAR_EQUAL = 1.0  # slack of herding by blocks: of 0.1, 0.3, 1 and 3 the best at 500 and 1 000 bytes (docs/log.md)
+NEAR_EQUAL = 1.0  # slack of herding by blocks: measured beside 0.1, 0.3 and 3 (docs/log.md)
 MOST_TURNS = 512  # of herding in a class; where more images are wanted, each turn takes several
 
 Within = Callable[[int, int], Chosen]  # (class, quota) -> rows of that class, best first

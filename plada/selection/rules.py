@@ -18,10 +18,10 @@ DEFAULT = "herd-even"  # where nothing can be tried
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "herd-even": Rule(evened(herd_within(20, NEAR_EQUAL)), "as herd-plain-even, with images of folders that are open already first among near-equals, where the coder knows folders alone", True),
-        "herd-plain-even": Rule(evened(herd_within(20)), "as herd, with more of the classes that a small student answers too seldom", True),
-        "herd-sure-even": Rule(evened(herd_within(8)), "as herd-plain-even, of the images that the teacher is surest of", True),
-        "herd-distinct-even": Rule(copies_last(evened(herd_within(20))), "as herd-plain-even, with near-duplicates left for last", True),
+        "herd-even": Rule(evened(herd_within(20)), "as herd, with more of the classes that a small student answers too seldom", True),
+        "herd-open-even": Rule(evened(herd_within(20, NEAR_EQUAL)), "as herd-even, with images of folders that are open already first among near-equals", True),
+        "herd-sure-even": Rule(evened(herd_within(8)), "as herd-even, of the images that the teacher is surest of", True),
+        "herd-distinct-even": Rule(copies_last(evened(herd_within(20))), "as herd-even, with near-duplicates left for last", True),
         "nearest-sure-even": Rule(evened(nearest_within), "as nearest-sure, with such quotas", True),
         "spread-even": Rule(evened(spread_within), "as spread, with such quotas", True),
         "herd": Rule(herd(20), "class-balanced, with the target's class means as their own", True),

@@ -287,13 +287,13 @@ def test_herding_prefers_open_groups_among_near_equals(slack: float, turns: int 
         assert cost[row] == pytest.approx(best, abs=2e-3)
 
 
-def test_blocks_make_the_default_open_fewer_of_them() -> None:
+def test_a_rule_that_knows_blocks_opens_fewer_of_them() -> None:
     made = prepared()
     blocks = np.arange(0, 901, 10)
     context = replace(made.context, blocks=blocks)
     assert context.block_of(np.array([0, 9, 10, 899])).tolist() == [0, 0, 1, 89]  # type: ignore[union-attr]
     opened = {}
-    for rule, given in (("herd-even", context), ("herd-plain-even", context), ("herd-even", made.context)):
+    for rule, given in (("herd-open-even", context), ("herd-even", context), ("herd-open-even", made.context)):
         rows = RULES[rule].prepare(made.labels, given)(40).rows
         opened[rule, given.blocks is not None] = len(np.unique(made.labels.positions[rows] // 10))
-    assert opened["herd-even", True] < opened["herd-plain-even", True] == opened["herd-even", False]
+    assert opened["herd-open-even", True] < opened["herd-even", True] == opened["herd-open-even", False]
