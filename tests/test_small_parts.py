@@ -94,6 +94,7 @@ def test_exit_statuses_are_those_of_the_design() -> None:
     assert {name: value.exit_code for name, value in known.items()} == {
         "PladaError": 1, "RequestError": 2, "UnknownName": 2, "BudgetTooSmall": 2, "MissingExtra": 2,
         "PayloadError": 3, "PayloadTruncated": 3, "PayloadCorrupt": 3, "PayloadUnsupported": 3,
+        "SideMissing": 3, "SignatureError": 3,
         "ReferenceMismatch": 4, "DataError": 5, "Unreadable": 5, "Interrupted": 6, "ResourceError": 7,
     }  # fmt: skip
     assert errors.__doc__ is not None
