@@ -279,10 +279,7 @@ def test_unknown_names_list_what_exists(glyph_home: Path, made: Path, pictures: 
 
 
 def test_a_budget_too_small_says_the_least(glyph_home: Path, tmp_path: Path) -> None:
-    # With one rule: auto names what the rule needs that it tried last, and another may need a byte less.
-    arguments = (
-        "select", "--target", "digits", "--rule", "nearest-sure", "--home", glyph_home, "-o", tmp_path / "x.plada",
-    )  # fmt: skip
+    arguments = ("select", "--target", "digits", "--home", glyph_home, "-o", tmp_path / "x.plada")
     message = refused(2, "BudgetTooSmall", *arguments, "--budget", "50")
     assert "one label for each of 10 classes needs a file of" in message
     least = message.rpartition("--budget ")[2].split()[0]

@@ -17,7 +17,6 @@ from plada.indexer.encoders import Encoder
 from plada.sources.targets import Split
 
 F32 = npt.NDArray[np.float32]
-FOLDER = "embeddings"
 
 
 def split_digest(split: Split, *more: str) -> str:

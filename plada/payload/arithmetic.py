@@ -93,11 +93,6 @@ def logarithm(ln: Ints, value: int) -> int:
     return ln[top - 1024] + (bits * 45426 >> 8)
 
 
-def stretched(st: Ints, a: int, b: int) -> int:
-    """Logit of a / (a + b), both at least 0 and their sum from 1 to 2^46."""
-    return st[(a << 16) // (a + b)] if b else st[65535]
-
-
 def slot(values: Ints, counts: Ints, at: int, p: int, n: int) -> int:
     """Probability (1/65536) of an adaptive slot; one that was never used starts at p with the weight of n uses."""
     if counts[at] == 0:

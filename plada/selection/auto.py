@@ -132,7 +132,7 @@ def choose_rule(
         try:
             trials[name] = fill.nearly(name)
         except BudgetTooSmall as err:
-            refused = err
+            refused = err if refused is None or err.least < refused.least else refused
             continue
         judged[name] = bench.judge(name, trials[name].k)
         lead, error = _lead(judged[name], judged[next(iter(judged))])
