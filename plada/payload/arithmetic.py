@@ -122,3 +122,19 @@ def learn_mix(weights: Ints, at: int, inputs: Ints, count: int, bit: int, p: int
     error = ((bit << 16) - p) * rate
     for i in range(count):
         weights[at + i] += (inputs[i] * error + 131072) >> 18
+
+
+def learn_experts(weights: Ints, shares: Ints, count: int, floor: int) -> None:
+    """Move the weights (1/2^20, summing to about 1) of a linear mixture towards the experts whose `shares` of what happened
+    were large; each keeps `floor`."""
+    whole = 0
+    for e in range(count):
+        whole += weights[e] * shares[e]
+    whole = (whole >> 20) + 1
+    after = 0
+    for e in range(count):
+        w = weights[e] * shares[e] // whole
+        weights[e] = w - (w >> 7) + floor
+        after += weights[e]
+    for e in range(count):
+        weights[e] = (weights[e] << 20) // after

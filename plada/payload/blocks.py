@@ -5,7 +5,7 @@ docs/payload-coders.md section 4 is the authority; arithmetic.py says how these 
 ST, LN and NB.
 """
 
-from plada.payload.arithmetic import DECODING, Ints, Tables, code, learn_slot, logarithm, slot
+from plada.payload.arithmetic import DECODING, Ints, Tables, code, learn_experts, learn_slot, logarithm, slot
 from plada.payload.tables import LEVELS, MEANS
 
 LARGEST = 2048  # longer blocks are cut into pieces of this
@@ -150,17 +150,7 @@ def code_label(
     for e in range(EXPERTS - 3):
         mass = 16 << 2 * e
         shares[3 + e] = ((here[node] << 38) + mass * qp) // (256 * inside + mass)
-    total = 0
-    for e in range(EXPERTS):
-        total += weights[e] * shares[e]
-    total = (total >> 20) + 1
-    sum_ = 0
-    for e in range(EXPERTS):
-        w = weights[e] * shares[e] // total
-        weights[e] = w - (w >> 7) + 1024
-        sum_ += weights[e]
-    for e in range(EXPERTS):
-        weights[e] = (weights[e] << 20) // sum_
+    learn_experts(weights, shares, EXPERTS, 1024)
     add(rest, node, -1)
     add(here, node, 1)
     if rest[node] == 0:

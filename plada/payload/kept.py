@@ -4,7 +4,7 @@ docs/payload-coders.md section 5 is the authority; arithmetic.py says how these 
 the weights that were learned so far (`features.py`) comes in as scores. `t` are the tables SQ, ST, LN, NB and EXP.
 """
 
-from plada.payload.arithmetic import Ints, Tables, code, learn_mix, learn_slot, logarithm, mix, slot
+from plada.payload.arithmetic import Ints, Tables, code, learn_experts, learn_mix, learn_slot, logarithm, mix, slot
 
 INPUTS = 3
 BUCKETS = 120  # of 48 units of logit each
@@ -67,17 +67,7 @@ def code_kept_label(
     shares[1] = t[4][score + 2839] * times // local
     shares[2] = t[4][(score >> 1) + 2839] // soft
     shares[3] = t[4][max(2 * (score - best), -2839) + 2839] * times // sharp
-    whole = 0
-    for expert in range(EXPERTS):
-        whole += weights[expert] * shares[expert]
-    whole = (whole >> 20) + 1
-    after = 0
-    for expert in range(EXPERTS):
-        w = weights[expert] * shares[expert] // whole
-        weights[expert] = w - (w >> 7) + 2048
-        after += weights[expert]
-    for expert in range(EXPERTS):
-        weights[expert] = (weights[expert] << 20) // after
+    learn_experts(weights, shares, EXPERTS, 2048)
     here[base + label] += 1
     return label
 

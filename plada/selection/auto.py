@@ -18,11 +18,11 @@ import numpy.typing as npt
 from plada.errors import BudgetTooSmall, RequestError
 from plada.labeler.calibration import interval
 from plada.labeler.scores import PseudoLabels
-from plada.labeler.teachers import STUDENT_PENALTY, Head, fit_head
 from plada.selection.budget import Trial, fill_budget
 from plada.selection.folds import Fold
 from plada.selection.rule import F32, I64, Choose, Chosen, Context
 from plada.selection.rules import DEFAULT, RULES
+from plada.selection.student import small_student
 
 # Promising on eight real targets by validation (docs/selecting.md), the default first.
 CANDIDATES = (DEFAULT, "herd", "paper", "high-energy", "random")
@@ -32,7 +32,6 @@ FEWER = (0.5, 0.75)  # of the images that fit: fewer, surer ones may teach bette
 # Standard errors by which fewer images must lead. Stricter than between rules: what is small here gains from few images
 # sooner than a network that is trained whole, and budget that is left over is of no use to anyone.
 FEWER_DOUBT = 2.33
-_STUDENT_STEPS = 40
 _PLATEAU = 0.005  # accuracy that a doubled budget must bring to be worth it
 
 Measure = Callable[[Chosen], int]
@@ -196,19 +195,6 @@ class _Bench:
             head = small_student(fold.labels, fold.context, chosen.rows)
             parts.append(_rightness(head.logits(fold.held), fold.held_labels))
         return Judged(np.concatenate(parts))
-
-
-def small_student(labels: PseudoLabels, context: Context, rows: I64) -> Head:
-    """The client's recipe in small: a linear student of some rows of the pseudo-labels, on centred embeddings."""
-    vectors = context.centred(labels.positions[rows])
-    return fit_head(
-        vectors,
-        labels.labels[rows],
-        classes=labels.classes,
-        mean=np.zeros(vectors.shape[1], np.float32),
-        penalty=STUDENT_PENALTY,
-        steps=_STUDENT_STEPS,
-    )
 
 
 def _rightness(logits: F32, labels: I64) -> npt.NDArray[np.float64]:

@@ -41,10 +41,7 @@ def safety_net_quotas(counts: I64, reserved: int, alpha: float, *, most: I64 | N
         room = (most - quotas) * (weights > 0)
         ideal = np.where(room > 0, weights, 0.0)
         ideal = left * ideal / ideal.sum()
-        given = np.floor(ideal).astype(np.int64)
-        remainder_first = np.argsort(-(ideal - given), kind="stable")
-        given[remainder_first[: left - int(given.sum())]] += 1
-        given = np.minimum(given, room)
+        given = _rounded(ideal, left, room)
         quotas += given
         left -= int(given.sum())
     return quotas
@@ -67,10 +64,7 @@ def weighted_quotas(counts: I64, k: int, shares: npt.NDArray[np.float64]) -> I64
         # What every class has already counts towards its share.
         ideal = np.maximum(ideal / ideal.sum() * (left + int(quotas[room > 0].sum())) - quotas, 0.0) * (room > 0)
         ideal = left * ideal / ideal.sum() if ideal.sum() > 0 else left * (room > 0) / (room > 0).sum()
-        given = np.floor(ideal).astype(np.int64)
-        first = np.argsort(-(ideal - given), kind="stable")
-        given[first[: left - int(given.sum())]] += 1
-        given = np.minimum(given, room)
+        given = _rounded(ideal, left, room)
         quotas += given
         left -= int(given.sum())
     return quotas
@@ -88,3 +82,12 @@ def reliable_counts(counts: I64, correct: npt.NDArray[np.float64]) -> I64:
     image of each class that has any stays."""
     kept = np.floor(counts * np.clip(correct, 0.0, 1.0)).astype(np.int64)
     return np.where(counts > 0, np.maximum(kept, 1), 0).astype(np.int64)
+
+
+def _rounded(ideal: npt.NDArray[np.float64], left: int, room: I64) -> I64:
+    """`left` images in whole numbers near `ideal` [c], which adds up to it: by largest remainder, ties to the lower class, and
+    never more than `room` [c]."""
+    given = np.floor(ideal).astype(np.int64)
+    first = np.argsort(-(ideal - given), kind="stable")
+    given[first[: left - int(given.sum())]] += 1
+    return np.minimum(given, room)

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.labeler.scores import PseudoLabels
-from plada.labeler.teachers import STUDENT_PENALTY, fit_head, probabilities
+from plada.labeler.teachers import probabilities
 from plada.selection.near import Within, joined
 from plada.selection.quotas import balanced_quotas, weighted_quotas
 from plada.selection.rule import F32, I64, Choose, Chosen, Context, Prepare
+from plada.selection.student import small_student
 
 ROUNDS = 3  # of correction after the balanced start
 RATE = 0.7  # exponent by which a class's share follows its lack of answers
@@ -65,16 +66,7 @@ def _choose_evened(labels: PseudoLabels, context: Context, within: Within) -> Ch
 
 def _answers(labels: PseudoLabels, context: Context, rows: I64, goals: F32) -> F32:
     """Odds [t, classes] that a student of `rows` gives the target's training images."""
-    vectors = context.centred(labels.positions[rows])
-    head = fit_head(
-        vectors,
-        labels.labels[rows],
-        classes=labels.classes,
-        mean=np.zeros(vectors.shape[1], np.float32),
-        penalty=STUDENT_PENALTY,
-        steps=_STEPS,
-    )
-    return probabilities(head.logits(goals))
+    return probabilities(small_student(labels, context, rows, steps=_STEPS).logits(goals))
 
 
 def _corrected(shares: npt.NDArray[np.float64], prior: npt.NDArray[np.float64], given: F32) -> npt.NDArray[np.float64]:

@@ -156,7 +156,7 @@ def test_corrected_quotas_answer_no_worse_on_what_they_look_at(name: str) -> Non
     plain = name.removesuffix("-even")
 
     def right(rule: str) -> float:
-        from plada.selection.auto import small_student
+        from plada.selection.student import small_student
 
         rows = RULES[rule].prepare(made.labels, made.context)(30).rows
         head = small_student(made.labels, made.context, rows)

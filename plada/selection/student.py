@@ -1,0 +1,20 @@
+"""The client's recipe in small: how a rule finds out what students make of its choice."""
+
+import numpy as np
+
+from plada.labeler.scores import PseudoLabels
+from plada.labeler.teachers import STUDENT_PENALTY, Head, fit_head
+from plada.selection.rule import I64, Context
+
+
+def small_student(labels: PseudoLabels, context: Context, rows: I64, *, steps: int = 40) -> Head:
+    """A linear student of some rows of the pseudo-labels, on centred embeddings, after at most so many steps."""
+    vectors = context.centred(labels.positions[rows])
+    return fit_head(
+        vectors,
+        labels.labels[rows],
+        classes=labels.classes,
+        mean=np.zeros(vectors.shape[1], np.float32),
+        penalty=STUDENT_PENALTY,
+        steps=steps,
+    )
