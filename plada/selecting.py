@@ -107,7 +107,7 @@ def select(
     with clock("load"):
         opened = _opened(index, home)
         task = _named_only(target) or open_target(target, root)
-        encoder = opened.encoder(weights, device)
+        encoder = opened.encoder(weights, device) if weights else opened.waiting_encoder(device)
         sender = sender_for(
             header_of(opened), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
             home=root,

@@ -86,7 +86,7 @@ def _other(
     if name == ZEROSHOT:
         from plada.labeler.zeroshot import zeroshot_teacher
 
-        return zeroshot_teacher(index.encoder(), task.classes)
+        return zeroshot_teacher(index.encoder(device=options.device), task.classes)
     if name.startswith(FINETUNE):
         from plada.labeler.linear import check_every_class
 

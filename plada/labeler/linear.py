@@ -13,14 +13,15 @@ from plada.labeler.calibration import fit_temperature, log_likelihood
 from plada.labeler.scores import PseudoLabels
 from plada.labeler.splits import stratified
 from plada.labeler.teacher import VECTORS, Teacher
-from plada.labeler.teachers import F32, accuracy, fit_head, fit_linear_teacher, pseudo_label
+from plada.labeler.teachers import F32, Fitting, accuracy, fit_head, fit_linear_teacher, pseudo_label
 from plada.progress import Report, Tracker
 from plada.retrieval.index import Index
 from plada.sources.decode import load_pixels
 from plada.sources.targets import Split, Target
 
 CROSS_PARTS = 5
-CROSS_PENALTIES = (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+CROSS_PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)  # falling: each search begins where the last one ended
+_WORSE = 2  # penalties in a row below the best, after which smaller ones, the slowest, are not looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,21 +148,25 @@ def train_linear(
     """
     known, classes = train.and_more(validation), len(target.classes)
     place = stratified(known.labels, CROSS_PARTS, seed=seed)
+    parts = [
+        (out, Fitting(known.vectors[~out], known.labels[~out], classes=classes, mean=index.mean))
+        for out in (place == part for part in range(CROSS_PARTS))
+        if out.any() and not out.all()
+    ]
     best: tuple[float, float, float] | None = None
     held = np.zeros((len(known.labels), classes), np.float32)
+    worse = 0
     for penalty in CROSS_PENALTIES:
         logits = np.zeros_like(held)
-        for part in range(CROSS_PARTS):
-            out = place == part
-            if out.any() and not out.all():
-                head = fit_head(
-                    known.vectors[~out], known.labels[~out], classes=classes, mean=index.mean, penalty=penalty
-                )
-                logits[out] = head.logits(known.vectors[out])
+        for out, fitting in parts:
+            logits[out] = fitting.head(penalty, steps=80).logits(known.vectors[out])
         likely = log_likelihood(logits, known.labels, fit_temperature(logits, known.labels))
         found = accuracy(logits, known.labels), likely, penalty
+        worse = worse + 1 if best is not None and found[0] < best[0] else 0
         if best is None or found > best:
             best, held = found, logits
+        if worse == _WORSE:
+            break
     assert best is not None
     head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=best[2])
     return Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits, head=head), best[2], held

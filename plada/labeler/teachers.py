@@ -53,16 +53,36 @@ def fit_head(
     vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the reference's). The centred vectors are
     scaled to a mean length of one, so that a penalty means the same for every encoder.
     """
-    centred = vectors.astype(np.float64) - mean
-    scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
-    points, axes = centred * scale, None
-    if 0 < len(points) < points.shape[1]:
-        # The best weights lie in the span of the examples: fewer numbers to find, and the same ones.
-        axes, triangle = np.linalg.qr(points.T)
-        points = np.ascontiguousarray(triangle.T)
-    found = softmax_regression(points, labels, classes, penalty=penalty, steps=steps)
-    weight = found[:-1] if axes is None else axes @ found[:-1]
-    return Head(mean.astype(np.float32), (weight * scale).astype(np.float32), found[-1].astype(np.float32))
+    return Fitting(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps)
+
+
+class Fitting:
+    """Heads of the same examples under several penalties, each search begun where the last one ended: from large
+    penalties to small ones that takes a quarter of the time. Arguments as for `fit_head`."""
+
+    def __init__(
+        self, vectors: F32, labels: npt.NDArray[np.int64] | npt.NDArray[np.float64], *, classes: int, mean: F32
+    ) -> None:
+        centred = vectors.astype(np.float64) - mean
+        self._scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
+        self._points, self._axes = centred * self._scale, None
+        if 0 < len(centred) < centred.shape[1]:
+            # The best weights lie in the span of the examples: fewer numbers to find, and the same ones.
+            self._axes, triangle = np.linalg.qr(self._points.T)
+            self._points = np.ascontiguousarray(triangle.T)
+        self._labels, self._classes, self._mean = labels, classes, mean
+        self._found: npt.NDArray[np.float64] | None = None
+
+    def head(self, penalty: float, *, steps: int = 300) -> Head:
+        """The head under `penalty`, after at most `steps` steps."""
+        found = softmax_regression(
+            self._points, self._labels, self._classes, penalty=penalty, steps=steps, start=self._found
+        )
+        self._found = found
+        weight = found[:-1] if self._axes is None else self._axes @ found[:-1]
+        return Head(
+            self._mean.astype(np.float32), (weight * self._scale).astype(np.float32), found[-1].astype(np.float32)
+        )
 
 
 def fit_linear_teacher(

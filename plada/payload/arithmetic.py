@@ -70,13 +70,13 @@ def code(io: Ints, buffer: Ints, bit: int, p: int) -> int:
 def finish(io: Ints, buffer: Ints) -> int:
     """Write the shortest tail that names a number in the interval; gives the length without zeros at the end."""
     low, high = io[LOW], io[HIGH]
-    for count in range(5):
-        unit = 1 << (32 - 8 * count)
+    count, unit = 0, 1 << 32
+    value = (low + unit - 1) // unit * unit
+    while value > high:
+        count, unit = count + 1, unit >> 8
         value = (low + unit - 1) // unit * unit
-        if value <= high:
-            for place in range(count):
-                put(io, buffer, value >> (24 - 8 * place) & 0xFF)
-            break
+    for place in range(count):
+        put(io, buffer, value >> (24 - 8 * place) & 0xFF)
     return io[AT] - io[ZEROS]
 
 

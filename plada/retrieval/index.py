@@ -16,10 +16,11 @@ from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.extras import require
 from plada.files import home_directory
 from plada.indexer.ann import Ann, made_of, read_ann
-from plada.indexer.encoders import Encoder, reload_encoder
+from plada.indexer.encoders import Encoder, config_from_json, reload_encoder
 from plada.indexer.store import TABLE, Store, connect, readable_rows
 from plada.retrieval import queries as asking
 from plada.retrieval.knn import exact_search
+from plada.sources.decode import View
 from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, open_reference
 from plada.sources.registry import open_source
@@ -74,6 +75,12 @@ class Index:
         if not self._encoder:
             self._encoder.append(reload_encoder(self.info["encoder"], weights=weights, device=device))
         return self._encoder[0]
+
+    def waiting_encoder(self, device: str | None = None) -> Encoder:
+        """The same encoder, loaded and checked when it first sees an image: whoever finds all that it would make in a cache
+        need not wait for torch. Errors are those of `encoder`, and come then."""
+        config = config_from_json(self.info["encoder"])
+        return Encoder(config, View(**config.view), lambda pixels: self.encoder(device=device).encode(pixels))
 
     def table(self) -> Any:
         """The LanceDB table, for queries of your own (columns position, key, vector, width, height, size, status)."""

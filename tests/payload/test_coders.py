@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError, SideMissing, UnknownName
 from plada.payload import features, runs
 from plada.payload.coders import CODERS, allowed, body_sizes, decode_body, encode_body, encoded_size
+from plada.payload.frames import compress
 from plada.payload.paper import paper_bytes
 from plada.payload.side import Side
 from plada.payload.varints import varint
@@ -175,6 +176,7 @@ def test_references_too_large_for_a_model_are_left_to_other_coders() -> None:
     images, positions = (1 << 32) - 1, np.array([7, (1 << 32) - 2])
     body = encode_body(positions, positions * 0, images=images, classes=2, coder="gaps-zstd", side=NOTHING)
     assert decode_body(body, images=images, classes=2, side=NOTHING)[0].tolist() == positions.tolist()
+    assert encode_body(positions, positions * 0, images=images, classes=2, side=NOTHING)[0] == CODERS["gaps-zstd"].code
     with pytest.raises(PayloadCorrupt, match="at most 268435456"):
         decode_body(b"\5\1", images=images, classes=2, side=NOTHING)
 
@@ -276,5 +278,23 @@ def test_where_the_bytes_made_ready_do_not_do_it_is_done_again(monkeypatch: pyte
     ],
 )
 def test_bytes_of_no_content_are_refused(body: bytes, message: str) -> None:
+    with pytest.raises(PayloadCorrupt, match=message):
+        decode_body(body, images=IMAGES, classes=CLASSES, side=SIDE)
+
+
+def _plain(name: str, where: bytes, names: bytes, kept: int = 3) -> bytes:
+    return bytes([CODERS[name].code]) + varint(kept) + varint(len(where)) + where + names
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (_plain("gaps-zstd", compress(bytes(5)), compress(bytes(3))), "5 bytes of gaps for 3 images"),
+        (_plain("bitmap-zstd", compress(b"\xe0"), compress(bytes(3))), "a bitmap of 1 bytes for 1500 images"),
+        (_plain("bitmap-zstd", compress(b"\xff" + bytes(187)), compress(bytes(3))), "more than the 3 images"),
+        (_plain("bitmap-zstd", compress(bytes(187) + b"\x0f"), compress(bytes(4)), 4), "behind the last image"),
+    ],
+)
+def test_plain_bodies_that_contradict_themselves_are_refused(body: bytes, message: str) -> None:
     with pytest.raises(PayloadCorrupt, match=message):
         decode_body(body, images=IMAGES, classes=CLASSES, side=SIDE)

@@ -19,7 +19,7 @@ from plada.errors import (
     RequestError,
     ResourceError,
 )
-from plada.payload.pack import HEADER, copy_pack, find_pack, installed_path, read_pack, write_pack
+from plada.payload.pack import HEADER, copy_pack, find_pack, installed_path, read_pack, summarise, write_pack
 
 KEY = bytes(range(16))
 
@@ -142,7 +142,7 @@ def test_a_pack_of_another_reference_is_refused_with_both_ids(pack: Path) -> Non
         opened.check(key=KEY, images=51)
 
 
-def test_installing_twice_changes_nothing_and_mends_what_was_damaged(pack: Path, home: Path) -> None:
+def test_installing_twice_changes_nothing_and_mends_what_was_damaged(tmp_path: Path, pack: Path, home: Path) -> None:
     first = copy_pack(read_pack(pack), home)
     assert first.path == installed_path(home, KEY, first.pack_id) == home / "packs" / first.path.name
     assert first.path.name == f"{KEY.hex()}-{first.pack_id[:8].hex()}.pack"
@@ -152,6 +152,9 @@ def test_installing_twice_changes_nothing_and_mends_what_was_damaged(pack: Path,
     damaged = bytearray(pack.read_bytes())
     damaged[70] ^= 1
     first.path.write_bytes(damaged)
+    copy_pack(read_pack(pack), home)
+    assert first.path.read_bytes() == pack.read_bytes()
+    first.path.write_bytes(written(tmp_path / "other", rows(seed=1)).read_bytes())  # whole, but another one
     copy_pack(read_pack(pack), home)
     assert first.path.read_bytes() == pack.read_bytes()
     assert [path.name for path in (home / "packs").iterdir()] == [first.path.name]
@@ -199,6 +202,14 @@ def test_a_pack_under_a_wrong_name_is_not_taken(tmp_path: Path, home: Path) -> N
     with pytest.raises(ReferenceMismatch, match="not what its name says") as caught:
         find_pack(home, b"\xff" * 8)
     assert caught.value.found == f"{KEY.hex()} {one.pack_id.hex()}"
+
+
+def test_a_summary_is_plain_values(pack: Path) -> None:
+    opened = read_pack(pack)
+    assert summarise(opened, reference="here", variance=0.5).to_dict() == {
+        "path": str(pack), "bytes": pack.stat().st_size, "images": 50, "dimensions": 3, "key_id": KEY.hex(),
+        "pack_id": opened.pack_id.hex(), "reference": "here", "variance": 0.5,
+    }  # fmt: skip
 
 
 def test_opening_reads_no_features(tmp_path: Path) -> None:
