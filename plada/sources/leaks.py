@@ -153,7 +153,7 @@ def find_leaks(
 
 def candidates_of(images: int) -> int:
     """Candidates a test image among so many: a copy is the first nearly always among 40 000, a crop not among millions."""
-    return min(max(4, images // 2500), 16) + min(images // 100_000, 112)
+    return min(max(2, images // 2500), 16) + min(images // 100_000, 112)
 
 
 def _match(
