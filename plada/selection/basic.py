@@ -1,9 +1,13 @@
 """The paper's rules, and class balance by a score or by chance."""
 
 import numpy as np
+import numpy.typing as npt
 
 from plada.labeler.scores import PseudoLabels, consensus
-from plada.selection.quotas import balanced_quotas, prior_shares, safety_net_quotas, weighted_quotas
+from plada.labeler.splits import stratified
+from plada.labeler.teachers import PENALTY, fit_head
+from plada.selection.folds import PARTS
+from plada.selection.quotas import balanced_quotas, prior_shares, reliable_counts, safety_net_quotas, weighted_quotas
 from plada.selection.rule import Choose, Chosen, Context, Prepare, best_first, first_of_each_class, in_order_of
 
 SAFETY_SHARE = 0.5  # s: share of the kept images that quotas reserve; the paper gives no number (design.md section 6)
@@ -88,6 +92,42 @@ def prior(name: str) -> Prepare:
         return choose
 
     return prepare
+
+
+def reliable(name: str) -> Prepare:
+    """As `balanced`, but of each class no more than as many as the teacher's labels of it are thought right; what that
+    leaves unused the other classes get, and what is doubtful comes when all that is not is taken."""
+
+    def prepare(labels: PseudoLabels, context: Context) -> Choose:
+        order, counts = best_first(labels.scores[name]), labels.counts()
+        caps = reliable_counts(counts, _reliability(labels.classes, context))
+
+        def choose(k: int) -> Chosen:
+            quotas = balanced_quotas(caps, k)
+            quotas = quotas + balanced_quotas(counts - quotas, k - int(quotas.sum()))
+            return in_order_of(labels.scores[name], first_of_each_class(labels, order, quotas))
+
+        return choose
+
+    return prepare
+
+
+def _reliability(classes: int, context: Context) -> npt.NDArray[np.float64]:
+    """How often a linear teacher that calls an image of the target by a class is right, [classes]: heads of four fifths asked
+    about the last one. A class that none is called by counts as half right."""
+    images, wanted = context.goals(), context.target_labels
+    place = stratified(wanted, PARTS, seed=context.seed)
+    called, right = np.ones(classes), np.full(classes, 0.5)
+    for part in range(PARTS):
+        held = place == part
+        if not held.any() or held.all():
+            continue
+        zero = np.zeros(images.shape[1], np.float32)
+        head = fit_head(images[~held], wanted[~held], classes=classes, mean=zero, penalty=PENALTY)
+        answers = head.logits(images[held]).argmax(axis=1)
+        called += np.bincount(answers, minlength=classes)
+        right += np.bincount(answers[answers == wanted[held]], minlength=classes)
+    return np.asarray(right / called, np.float64)
 
 
 def random(labels: PseudoLabels, context: Context) -> Choose:

@@ -5,16 +5,27 @@ from collections.abc import Callable
 
 import numpy as np
 
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.scores import PseudoLabels, density
 from plada.selection.herding import herd_order
 from plada.selection.nearest import nearest_order
 from plada.selection.quotas import balanced_quotas
-from plada.selection.rule import F32, I64, Choose, Chosen, Context, Prepare, class_pools, first_of_each_class
+from plada.selection.rule import (
+    F32,
+    I64,
+    Choose,
+    Chosen,
+    Context,
+    Prepare,
+    best_first,
+    class_pools,
+    first_of_each_class,
+)
 
 SURE_POOL = 8  # candidates for each image that is kept by `nearest-sure`
 LEAST_POOL = 64  # candidates of a class that herding chooses from at least
 MOST_POOL = 16_384  # and at most: bounds the time of large budgets
 NEAR_EQUAL = 1.0  # slack of herding by blocks: measured beside 0.1, 0.3 and 3 (docs/log.md)
+_BLOCK = 16_384  # embeddings that are compared with the target's at a time
 MOST_TURNS = 512  # of herding in a class; where more images are wanted, each turn takes several
 
 Within = Callable[[int, int], Chosen]  # (class, quota) -> rows of that class, best first
@@ -40,6 +51,16 @@ def nearest(labels: PseudoLabels, context: Context) -> Choose:
         return Chosen(rows, similarity[rows])
 
     return choose
+
+
+def densest(labels: PseudoLabels, context: Context) -> Choose:
+    """The k images that lie nearest to any training image of the target, whatever the class."""
+    score = np.zeros(len(labels), np.float32)
+    for start in range(0, len(labels), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        score[rows] = density(context.vectors(labels.positions[rows]), context.target)
+    order = best_first(score)
+    return lambda k: Chosen(order[:k], score[order[:k]])
 
 
 def nearest_sure(labels: PseudoLabels, context: Context) -> Choose:

@@ -3,9 +3,19 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from plada.selection.basic import agreed, balanced, balanced_random, highest, lowest, prior, random, safety_net
+from plada.selection.basic import (
+    agreed,
+    balanced,
+    balanced_random,
+    highest,
+    lowest,
+    prior,
+    random,
+    reliable,
+    safety_net,
+)
 from plada.selection.duplicates import copies_last
-from plada.selection.near import NEAR_EQUAL, herd, herd_within, nearest, nearest_sure, nearest_within
+from plada.selection.near import NEAR_EQUAL, densest, herd, herd_within, nearest, nearest_sure, nearest_within
 from plada.selection.rule import Chosen, Context, Rule
 from plada.selection.shares import evened
 from plada.selection.spread import spread, spread_within
@@ -33,6 +43,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "balanced-energy": Rule(balanced("energy"), "class-balanced, lowest energy"),
         "balanced-random": Rule(balanced_random, "class-balanced, otherwise any"),
         "prior": Rule(prior("margin"), "classes as often as in the target, largest margins", True),
+        "reliable": Rule(reliable("margin"), "as balanced, of no class more than the teacher is thought right about", True),
+        "density": Rule(densest, "nearest to any training image of the target, whatever the class", True),
         "paper": Rule(safety_net(0.5), "the paper's safety net with alpha 0.5"),
         "paper-0.2": Rule(safety_net(-0.2), "the paper's safety net with alpha -0.2"),
         "energy": Rule(highest("energy"), "the paper's plain rule: lowest energy"),

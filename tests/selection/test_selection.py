@@ -96,6 +96,30 @@ def test_energy_keeps_the_highest_logsumexp() -> None:
     assert labels.scores["energy"][rows].min() >= labels.scores["energy"][rest].max()
 
 
+def test_density_keeps_what_is_nearest_to_the_target() -> None:
+    labels = labelled()
+    near = (vectors(labels.positions) @ CONTEXT.target.T).max(axis=1)
+    assert set(chosen("density", labels, 30).tolist()) == set(np.argsort(-near, kind="stable")[:30].tolist())
+
+
+def test_a_class_that_the_teacher_mixes_up_gets_no_more_than_is_right_of_it() -> None:
+    """Classes 0 and 1 of the target look alike, 2 and 3 do not: of the first two about half of the labels are right."""
+    rng = np.random.default_rng(0)
+    goals = np.repeat([[5, 0, 0], [5, 0, 0], [0, 5, 0], [0, 0, 5]], 40, axis=0) + rng.normal(size=(160, 3)) * 0.1
+    labels = labelled()
+    context = Context(vectors, goals.astype(np.float32), np.repeat(np.arange(4), 40), seed=0)
+
+    def kept(rule: str, k: int) -> list[int]:
+        return np.bincount(labels.labels[chosen(rule, labels, k, context)], minlength=4).tolist()
+
+    even, capped = kept("balanced", 240), kept("reliable", 240)
+    assert sum(capped) == 240
+    assert capped[1] <= 0.65 * labels.counts()[1] < even[1] + 2  # 102 images of class 1, half of them right
+    assert capped[0] > even[0]  # takes what class 1 leaves
+    assert capped[2] >= even[2] - 2
+    assert kept("reliable", 400) == labels.counts().tolist()
+
+
 def test_the_paper_rule_fills_quotas_first_then_by_energy() -> None:
     labels = labelled()
     rows = chosen("paper", labels, 100)
