@@ -110,7 +110,8 @@ def test_a_class_that_the_teacher_mixes_up_gets_no_more_than_is_right_of_it() ->
     context = Context(vectors, goals.astype(np.float32), np.repeat(np.arange(4), 40), seed=0)
 
     def kept(rule: str, k: int) -> list[int]:
-        return np.bincount(labels.labels[chosen(rule, labels, k, context)], minlength=4).tolist()
+        counts: list[int] = np.bincount(labels.labels[chosen(rule, labels, k, context)], minlength=4).tolist()
+        return counts
 
     even, capped = kept("balanced", 240), kept("reliable", 240)
     assert sum(capped) == 240
