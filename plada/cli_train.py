@@ -58,13 +58,23 @@ def train(
     ] = "resnet18",
     encoder: Annotated[
         str | None,
-        typer.Option(help="For a linear student: an index here, or an encoder. [default: an index of these images]"),
+        typer.Option(
+            help="For a linear student: an index here, or an encoder; for --widen: an index. [default: one of these images]"
+        ),
     ] = None,
     weights: Weights = None,
     pretrained: Pretrained = False,
     model_arg: ModelArg = None,
     image_size: ImageSize = None,
     recipe: RecipeOption = None,
+    widen: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Train a network on so many more images of each class, named by a linear student on an index here "
+            "(--encoder NAME).",
+        ),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="Test the student on this target's test images.")] = None,
     confusion: Confusion = None,
     out: Annotated[
@@ -100,7 +110,8 @@ def train(
     with reporter(as_json=as_json and not follows, quiet=quiet or follows) as report:
         made = plada.train(
             payload, reference=reference, student=student, encoder=encoder, weights=weights, pretrained=pretrained,
-            model_args=pairs(model_arg), image_size=image_size, recipe=pairs(recipe), target=target, confusion=confusion,
+            model_args=pairs(model_arg), image_size=image_size, recipe=pairs(recipe), widen=widen, target=target,
+            confusion=confusion,
             out=out or Path(f"{_stem(payload)}-{student.replace('/', '_').replace(':', '_')}.safetensors"),
             restart=restart, checkpoint_seconds=checkpoint_seconds, log=log, seed=seed, same_keys=same_keys,
             skip_changed=skip_changed, pack=pack, partial=partial, update=update or (), require_signature=require_signature,
@@ -112,7 +123,10 @@ def train(
         return print_json("summary", made.to_dict())
     rows = [
         ["student", f"{made.student}, {made.epochs} epochs, seed {made.seed}"],
-        ["images", f"{made.images} of {made.reference}, {made.classes} classes"],
+        [
+            "images",
+            f"{made.images} of {made.reference}, {made.classes} classes{f', {made.added} of them not sent' if made.added else ''}",
+        ],
         *(_shown(made.evaluation) if made.evaluation else [["test accuracy", "not tested; name a --target"]]),
         ["model", f"{made.model}{' (it was there already)' if made.finished_before else ''}"],
         ["seconds", seconds(made.seconds)],

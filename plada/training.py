@@ -39,6 +39,7 @@ def train(
     model_args: Mapping[str, Any] | None = None,
     image_size: int | None = None,
     recipe: Mapping[str, Any] | None = None,
+    widen: int | None = None,
     target: str | Path | None = None,
     confusion: str | Path | None = None,
     out: str | Path | None = None,
@@ -62,7 +63,8 @@ def train(
     `reference` is the client's own copy (a name or a path); without one, a collection known here that fits. `student` is
     `small_cnn` or any timm network, from nothing unless `weights` (safetensors) or `pretrained` is given; or `linear`, a
     head on the client's index or on what `encoder` names. Options in `recipe` win over the payload's, which win over the
-    network's defaults.
+    network's defaults. `widen` is for networks: so many more images of each class, which a linear student of the payload
+    names on an index of the reference (`encoder`, or the first that fits), are trained on besides (plada.widening).
 
     The model goes to `out` if given, and every `checkpoint_seconds` a checkpoint beside it: the same call goes on from
     there, and one that was finished is not trained again. `restart` begins anew, whatever is there. `log` is a .csv file,
@@ -82,6 +84,7 @@ def train(
     from plada.trainer.evaluation import evaluate_split
     from plada.trainer.ranks import joined
     from plada.trainer.student import TrainingSummary, check_classes, payload_digest
+    from plada.widening import widen as widened
 
     clock, root = Clock(), home_directory(home)
     around = Around(home=root, reference=reference, pack=pack)
@@ -91,10 +94,13 @@ def train(
     require("torch", extra="client", purpose="training")  # said before a million images are hashed
     if confusion is not None and target is None:
         raise RequestError("--confusion shows what a target's classes are taken for: name a --target, too")
-    if encoder is not None and student != LINEAR:
-        raise RequestError(f"--encoder is for --student {LINEAR}; {student} sees the images themselves")
+    if encoder is not None and student != LINEAR and widen is None:
+        raise RequestError(f"--encoder is for --student {LINEAR}, or --widen; {student} sees the images themselves")
+    if widen is not None and student == LINEAR:
+        raise RequestError(f"--widen: a student {LINEAR} learns nothing from what one like it has named; leave it out")
+    more = None if widen is None else widened(read, widen, home=root, index=encoder, same_keys=same_keys)
     asked = Asked(
-        read, student, encoder, _path(weights), pretrained, dict(model_args or {}), image_size, dict(recipe or {}),
+        read, more, student, encoder, _path(weights), pretrained, dict(model_args or {}), image_size, dict(recipe or {}),
         seed, _path(out), restart, checkpoint_seconds, _path(log), root,
     )  # fmt: skip
     with joined(device) as ranks:
@@ -119,9 +125,10 @@ def train(
     return TrainingSummary(
         student=student,
         images=made.images,
-        left_out=len(read) - made.images - len(chosen.lost),
+        added=len(asked.labelled) - len(read),
+        left_out=len(asked.labelled) - made.images - len(chosen.lost),
         changed=chosen.lost_keys(),
-        emptied=_emptied(read, chosen),
+        emptied=_emptied(asked.labelled, chosen),
         classes=len(read.classes),
         epochs=made.epochs,
         seed=seed,
@@ -143,9 +150,10 @@ def train(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What `train` was asked for."""
+    """What `train` was asked for. `widened`: the payload with more images than were sent, None where it is left as it is."""
 
     payload: Payload
+    widened: Payload | None
     student: str
     encoder: str | None
     weights: Path | None
@@ -159,6 +167,11 @@ class Asked:
     checkpoint_seconds: float
     log: Path | None
     home: Path
+
+    @property
+    def labelled(self) -> Payload:
+        """All that is trained on."""
+        return self.widened or self.payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +221,8 @@ def _train_network(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report,
         try:
             labelled = labelled_images(
                 chosen.read,
-                payload.positions,
-                payload.labels,
+                asked.labelled.positions,
+                asked.labelled.labels,
                 view,
                 where=chosen.location,
                 report=report,
@@ -289,9 +302,11 @@ def _run_of(asked: Asked, chosen: Chosen) -> dict[str, Any]:
     """What makes two runs the same one; plain values."""
     from plada.trainer.student import payload_digest
 
+    more = {"widened": payload_digest(asked.widened)} if asked.widened is not None else {}
     return {
         "student": asked.student,
         "payload": payload_digest(asked.payload),
+        **more,
         "key_id": chosen.manifest.key_id.hex(),
         "content_id": chosen.manifest.content_id.hex(),
     }
@@ -329,7 +344,7 @@ def _opened_in_turn(
 
     def opened() -> Chosen:
         return open_chosen(
-            asked.payload, reference, home=asked.home, same_keys=same_keys, skip_changed=skip_changed, report=report
+            asked.labelled, reference, home=asked.home, same_keys=same_keys, skip_changed=skip_changed, report=report
         )
 
     mine = opened() if ranks.first else None

@@ -133,11 +133,12 @@ def payload_digest(payload: Payload) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSummary:
     """What `plada train` did; the fields of its --json summary. `accuracy` is on the target's test images, `evaluation`
-    says more of it. `left_out` images could not be decoded; `changed` are the keys of those missing or changed that were
+    says more of it. `added` images were not in the payload (`widen`). `left_out` images could not be decoded; `changed` are the keys of those missing or changed that were
     skipped; `emptied` classes had images and have none left. `finished_before`: the model was there already."""
 
     student: str
     images: int
+    added: int
     left_out: int
     changed: tuple[str, ...]
     emptied: tuple[str, ...]

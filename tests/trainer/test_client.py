@@ -17,8 +17,11 @@ from typer.testing import CliRunner
 import plada
 from plada.cli import app
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
+from plada.labeler.scores import margin
+from plada.labeler.teachers import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.trainer.student import TrainingSummary, payload_digest, read_card
+from plada.widening import widen
 
 QUICK = {"epochs": 2, "batch_size": 8}
 
@@ -223,8 +226,52 @@ def test_a_linear_student_without_an_index(sent: Payload, pictures: Path) -> Non
     with pytest.raises(RequestError, match="index 'other' is of other images"):
         plada.train(sent, reference=pictures, student="linear", encoder="other")
     assert plada.train(sent, reference=pictures, student="linear", encoder="gradients").images == 12
-    with pytest.raises(RequestError, match="--encoder is for --student linear"):
+    with pytest.raises(RequestError, match="--encoder is for --student linear, or --widen"):
         plada.train(sent, reference=pictures, student="small_cnn", encoder="gradients")
+
+
+def test_more_images_than_were_sent(glyph_home: Path, tmp_path: Path) -> None:
+    """The surest of each class by a linear student, none twice, and those that were sent as they were sent."""
+    sent = plada.select("glyphs", target="digits", budget=400, home=glyph_home).payload
+    wide = widen(sent, 7, home=glyph_home)
+    same = np.isin(wide.positions, sent.positions)
+    assert np.array_equal(wide.positions[same], sent.positions)
+    assert np.array_equal(wide.labels[same], sent.labels)
+    added = np.bincount(wide.labels[~same], minlength=10)
+    assert added.max() == 7
+    index = plada.open_index("glyphs", home=glyph_home)
+    vectors = index.vectors(np.arange(len(index))).astype(np.float32)
+    head = fit_head(vectors[sent.positions], sent.labels, classes=10, mean=index.mean, penalty=STUDENT_PENALTY)
+    logits = head.logits(vectors)
+    named, margins = logits.argmax(axis=1), margin(logits)
+    rest = np.setdiff1d(np.arange(len(index)), sent.positions)
+    for label in range(10):
+        mine = rest[named[rest] == label]
+        best = mine[np.argsort(-margins[mine], kind="stable")[:7]]
+        assert set(best.tolist()) == set(wide.positions[~same & (wide.labels == label)].tolist())
+    made = plada.train(
+        sent, reference="glyphs:count=1500", student="small_cnn", recipe=QUICK, widen=7, home=glyph_home,
+        out=tmp_path / "w.safetensors",
+    )  # fmt: skip
+    assert (made.images, made.added) == (len(wide), added.sum())
+    run = read_card(tmp_path / "w.safetensors")["run"]
+    assert (run["payload"], run["widened"]) == (payload_digest(sent), payload_digest(wide))
+    with pytest.raises(RequestError, match="holds another run"):
+        plada.train(
+            sent, reference="glyphs:count=1500", student="small_cnn", recipe=QUICK, home=glyph_home,
+            out=tmp_path / "w.safetensors",
+        )  # fmt: skip
+
+
+def test_more_images_need_an_index_of_the_reference(sent: Payload, pictures: Path, glyph_home: Path) -> None:
+    with pytest.raises(RequestError, match="there is none here"):
+        widen(sent, 3, home=glyph_home)
+    with pytest.raises(ReferenceMismatch, match="index 'glyphs' is of other images"):
+        widen(sent, 3, home=glyph_home, index="glyphs")
+    with pytest.raises(RequestError, match="expected 1 or more"):
+        widen(sent, 0, home=glyph_home)
+    with pytest.raises(RequestError, match="learns nothing"):
+        plada.train(sent, reference=pictures, student="linear", widen=3)
 
 
 def test_an_index_that_could_not_read_some(pictures: Path) -> None:

@@ -1,0 +1,77 @@
+"""More labelled images for no byte: `plada train --widen N`.
+
+A client that has an index of the reference can fit a linear student to the payload's images in a second, let it name
+the whole reference, and train its network on the N surest images of each class besides those that were sent. A network learns
+from pictures, and some hundred are few; a linear student gains nothing by it (docs/log.md).
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from plada.errors import ReferenceMismatch, RequestError
+from plada.payload.payload import Payload
+
+
+def widen(
+    payload: Payload, per_class: int, *, home: Path, index: str | None = None, same_keys: bool = False
+) -> Payload:
+    """`payload` with up to `per_class` more images of each class: those that a linear student of its images, on the
+    embeddings of an index here, names with the largest margins. `index` is its name; by default the first that has these
+    images. `same_keys` accepts one of a re-encoded or resized copy.
+
+    No random choice is made. Memory is that of `per_class` images of each class.
+
+    Raises:
+        RequestError: `per_class` below 1; no index here is of the payload's reference.
+        ReferenceMismatch: `index` is of other images. UnknownName: there is no such index.
+    """
+    from plada.labeler.scan import scan_linear
+    from plada.labeler.teachers import STUDENT_PENALTY, fit_head
+    from plada.retrieval.index import Index, indexes, open_index
+
+    if per_class < 1:
+        raise RequestError(f"--widen {per_class}: expected 1 or more images of each class")
+
+    def fits(opened: Index) -> bool:
+        keys, content = opened.info["key_id"], opened.info["content_id"]
+        same = same_keys or content.startswith(payload.content_id.hex())
+        return keys.startswith(payload.key_id.hex()) and len(opened) == payload.reference and same
+
+    if index is not None:
+        opened = open_index(index, home=home)
+        if not fits(opened):
+            raise ReferenceMismatch(
+                f"--widen: index '{index}' is of other images than the payload's reference. Name one of these images, or make it "
+                "with plada index",
+                wanted=payload.content_id.hex(),
+                found=opened.info["content_id"][:16],
+            )
+    else:
+        found = next((one for name in indexes(home) if fits(one := open_index(name, home=home))), None)
+        if found is None:
+            raise RequestError(
+                "--widen needs an index of the payload's reference, and there is none here. Run plada index"
+            )
+        opened = found
+    known = np.isin(payload.positions, np.concatenate([positions for positions, _ in opened.scan()]))
+    head = fit_head(
+        opened.vectors(payload.positions[known]).astype(np.float32),
+        payload.labels[known],
+        classes=len(payload.classes),
+        mean=opened.mean,
+        penalty=STUDENT_PENALTY,
+    )
+    # As many as were sent of a class may be among its surest ones.
+    depth = per_class + max(payload.class_counts())
+    surest = scan_linear(opened.scan(), head, depth=depth)
+    fresh = np.flatnonzero(~np.isin(surest.positions, payload.positions))
+    order = fresh[np.lexsort((surest.positions[fresh], -surest.scores["margin"][fresh], surest.labels[fresh]))]
+    labels = surest.labels[order]
+    rank = np.arange(len(order)) - np.searchsorted(labels, labels)
+    kept = order[rank < per_class]
+    positions = np.concatenate([payload.positions, surest.positions[kept]])
+    place = np.argsort(positions)
+    both = np.concatenate([payload.labels, surest.labels[kept]])
+    return replace(payload, positions=positions[place], labels=both[place], rank=None)
