@@ -8,15 +8,17 @@ import pytest
 from plada.errors import BudgetTooSmall, RequestError
 from plada.labeler.linear import Embedded
 from plada.labeler.scores import SCORES, PseudoLabels
-from plada.labeler.teachers import fit_head, pseudo_label
+from plada.labeler.teachers import fit_head, probabilities, pseudo_label
 from plada.selection.auto import FEWER, choose_rule
 from plada.selection.folds import ENOUGH, cross_folds, held_images
 from plada.selection.herding import herd_order
 from plada.selection.prepare import Prepared, hold, prepare
 from plada.selection.quotas import prior_shares, reliable_counts, weighted_quotas
-from plada.selection.rule import Chosen
+from plada.selection.rule import Chosen, Context
 from plada.selection.rules import DEFAULT, RULES
+from plada.selection.shares import LEAST, _pairs
 from plada.selection.space import make_space
+from plada.selection.student import small_student
 
 I64 = np.ndarray
 
@@ -156,13 +158,49 @@ def test_corrected_quotas_answer_no_worse_on_what_they_look_at(name: str) -> Non
     plain = name.removesuffix("-even")
 
     def right(rule: str) -> float:
-        from plada.selection.student import small_student
-
         rows = RULES[rule].prepare(made.labels, made.context)(30).rows
         head = small_student(made.labels, made.context, rows)
         return float((head.logits(made.context.goals()).argmax(axis=1) == made.context.target_labels).mean())
 
     assert right(name) >= right(plain) - 0.05
+
+
+@pytest.mark.parametrize(("peak", "expected"), [(0.2, 0.2), (0.87, 0.85), (0.5, 0.5), (0.0, 0.15)])
+def test_with_two_classes_the_likeliest_share_is_found(peak: float, expected: float) -> None:
+    """Of 70 images: a share of 0.1 would leave 7 of a class."""
+    tried: list[float] = []
+
+    def of_shares(shares: np.ndarray) -> Chosen:
+        tried.append(float(shares[0]))
+        first = round(70 * float(shares[0]))
+        return Chosen(np.arange(70), (np.arange(70) < first).astype(np.float32))
+
+    def answers(chosen: Chosen) -> tuple[np.ndarray, float, float]:
+        return np.zeros((1, 2), np.float32), 0.0, 1 - abs(float(chosen.scores.mean()) - peak)
+
+    best, shares = _pairs(of_shares(np.full(2, 0.5)), np.full(2, 0.5), of_shares=of_shares, answers=answers)
+    assert shares.tolist() == pytest.approx([expected, 1 - expected])
+    assert float(best.scores.mean()) == pytest.approx(expected, abs=0.02)
+    assert min(tried) >= LEAST / 70 <= 1 - max(tried)
+
+
+def test_two_classes_of_which_a_student_answers_one_too_often() -> None:
+    """The target lies nearer to the one class's images: its quota is cut until the other is answered as well."""
+    rng = np.random.default_rng(0)
+    wanted, labels = np.repeat([0, 1], 60), np.repeat([0, 1], 400)
+    target = rng.normal(size=(120, 6)).astype(np.float32) + np.where(wanted, 0.7, -0.1)[:, None]
+    vectors = rng.normal(size=(800, 6)).astype(np.float32) * np.where(labels, 1.0, 2.5)[:, None]
+    vectors += np.where(labels, 1.2, -0.6)[:, None].astype(np.float32)
+    scores = {"margin": rng.normal(size=800).astype(np.float32)}
+    pseudo = PseudoLabels(np.arange(800), labels, scores, 2)
+    context = Context(lambda p: vectors[p], target.astype(np.float32), wanted)
+
+    def likely(rule: str) -> float:
+        rows = RULES[rule].prepare(pseudo, context)(100).rows
+        odds = probabilities(small_student(pseudo, context, rows, steps=30).logits(context.goals()))
+        return float(odds[np.arange(120), wanted].mean())
+
+    assert likely("herd-even") > likely("herd")
 
 
 def test_herding_brings_the_mean_to_the_goal() -> None:
