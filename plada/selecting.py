@@ -167,7 +167,7 @@ def select(
         if percentiles is not None:
             write_percentiles(rows, task.classes, opened.reference(), Path(percentiles), title=title)
         if histogram is not None:
-            from plada.report.plots import class_histogram
+            from plada.reports.plots import class_histogram
 
             class_histogram(
                 pseudo.population().tolist(), made.payload.class_counts(), task.classes, Path(histogram), title

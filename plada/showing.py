@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from plada.files import whole_file
-from plada.report.sheets import contact_sheet
+from plada.reports.sheets import contact_sheet
 from plada.sources.reference import Reference
 
 SHEET_COLUMNS = 16

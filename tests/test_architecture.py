@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "selection": LEAVES | {"labeler", "payload"},
     "payload": {"errors", "files"},
     "trainer": LEAVES | {"sources", "payload"},
-    "report": {"errors", "files"},
+    "reports": {"errors", "files", "units"},
     **dict.fromkeys(LEAVES, LEAVES),
 }
 UNBOUND = {
@@ -30,6 +30,7 @@ UNBOUND = {
     "cli",
     "cli_index",
     "cli_payload",
+    "cli_report",
     "cli_search",
     "cli_select",
     "cli_train",
@@ -45,6 +46,7 @@ UNBOUND = {
     "packing",
     "predicting",
     "reading",
+    "reporting",
     "searching",
     "selecting",
     "sending",
