@@ -10,6 +10,7 @@ import typer
 import plada
 from plada.cli_index import index
 from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
+from plada.cli_report import report
 from plada.cli_search import search
 from plada.cli_select import select
 from plada.cli_train import evaluate, export, predict, train
@@ -65,6 +66,7 @@ app.command(cls=PladaCommand)(predict)
 app.command(cls=PladaCommand)(evaluate)
 app.command(cls=PladaCommand)(export)
 app.command(cls=PladaCommand)(inspect)
+app.command(cls=PladaCommand)(report)
 app.command(cls=PladaCommand)(diff)
 app.command("apply", cls=PladaCommand)(apply_diff)
 app.command(cls=PladaCommand)(keygen)
