@@ -73,6 +73,7 @@ def collect(wanted: Wanted, report: Report) -> Findings:
     classes = _classes(summary, payload, selected, said)
     if payload is not None and chosen is not None:
         classes = _with_pictures(classes, payload, selected, chosen, wanted.pictures, report)
+    earlier = _earlier(selected, summary.names)
     forecast = said.get("forecast") or {}
     bits = [(name, each) for name, each in (("positions", summary.positions), ("labels", summary.labels)) if each]
     return Findings(
@@ -98,8 +99,10 @@ def collect(wanted: Wanted, report: Report) -> Findings:
         air=summary.air,
         identity=_identity(wanted, summary, payload, chosen, said),
         commands=_commands(wanted, selected),
-        remarks=_remarks(wanted, said, summary, payload, chosen),
+        remarks=(*_remarks(wanted, said, summary, payload, chosen), *earlier.problems),
         unknown=_unknown(wanted, summary, selected, no_pictures),
+        excluded=earlier.excluded,
+        relabelled=earlier.relabelled,
     )
 
 
@@ -293,12 +296,46 @@ def _identity(
     return tuple((name, str(value)) for name, value in rows if value)
 
 
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """Corrections that the selection was already made with: the next lists must hold them too."""
+
+    excluded: tuple[str, ...] = ()
+    relabelled: tuple[tuple[str, str], ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def _earlier(selected: Selected | None, classes: tuple[str, ...]) -> _Earlier:
+    from plada.selection.corrections import read_keys, read_labels
+
+    asked = selected.asked if selected is not None else {}
+    excluded: list[str] = []
+    relabelled: list[tuple[str, str]] = []
+    problems = []
+    try:
+        if path := asked.get("exclude"):
+            excluded = read_keys(Path(str(path)))
+        if path := asked.get("relabel"):
+            keys, labels = read_labels(Path(str(path)), classes)
+            relabelled = [(key, classes[label]) for key, label in zip(keys, labels.tolist(), strict=True)]
+    except (RequestError, DataError) as err:
+        problems.append(f"Corrections of before are not in the lists that this page writes ({err}). Add them by hand.")
+    return _Earlier(tuple(excluded), tuple(relabelled), tuple(problems))
+
+
 def _commands(wanted: Wanted, selected: Selected | None) -> tuple[tuple[str, str], ...]:
     asked = {name: value for name, value in wanted.asked.items() if name != "payload"}
     file = str(wanted.payload)
     lines = [("write this report again", command_line("report", [file], asked))]
     if selected is not None and selected.asked:
-        lines.insert(0, ("choose these images again", command_line("select", [], selected.asked)))
+        corrected = {**selected.asked, "exclude": "exclude.txt", "relabel": "relabel.csv"}
+        lines[:0] = [
+            ("choose these images again", command_line("select", [], selected.asked)),
+            (
+                "choose with your corrections (leave out a list that you do not have)",
+                command_line("select", [], corrected),
+            ),
+        ]
     reference = wanted.around.reference
     lines.append(
         ("train on them", command_line("train", [file], {"reference": str(reference)} if reference is not None else {}))

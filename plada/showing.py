@@ -47,6 +47,6 @@ def write_table(table: Any, path: Path, about: Mapping[str, Any] | None = None) 
     """A selection's table as Parquet; `about` (plain values) goes into its metadata, for `plada report`."""
     import pyarrow.parquet as pq
 
-    kept = {ABOUT: json.dumps(about, sort_keys=True)} if about is not None else None
+    kept = {ABOUT: json.dumps(about)} if about is not None else None
     with whole_file(path) as part:
         pq.write_table(table.replace_schema_metadata(kept), part, compression="zstd")

@@ -80,7 +80,6 @@ def page(found: Findings) -> bytes:
 {_notes(found)}
 {body}</main>
 <footer><p>Written by plada. This file asks for nothing from the network.</p></footer>
-{_BAR}
 <script type="application/json" id="data">{_data(found)}</script>
 <script>{script}</script>
 </body>
@@ -88,16 +87,16 @@ def page(found: Findings) -> bytes:
 """.encode()
 
 
-_BAR = """<section id="corrections" aria-label="Corrections" hidden>
-<fieldset><legend>A click on a picture</legend>
+_BAR = """<div id="corrections" role="region" aria-label="Corrections" hidden>
+<fieldset><legend>A click</legend>
 <label><input type="radio" name="act" value="reject" id="act-reject" checked> rejects it</label>
 <label><input type="radio" name="act" value="relabel" id="act-relabel"> calls it</label>
 <select id="class" aria-label="the right class"></select></fieldset>
 <output id="count"></output>
 <button type="button" id="get-exclude" disabled>Download exclude.txt</button>
 <button type="button" id="get-relabel" disabled>Download relabel.csv</button>
-<button type="button" id="clear" disabled>Clear all</button>
-</section>"""
+<button type="button" id="clear" disabled>Clear</button>
+</div>"""
 
 
 def _hash(text: str) -> str:
@@ -108,7 +107,7 @@ def _head(found: Findings) -> str:
     for_what = f" for the target {name(found.target)}" if found.target else ""
     images = "An unknown number of" if found.images is None else group_digits(found.images)
     lead = (
-        f"{images} images of a reference of {group_digits(found.reference)}, called by {_many(len(found.classes), 'class')}"
+        f"{images} images of a reference of {group_digits(found.reference)}, labelled with {_many(len(found.classes), 'class')}"
         f"{for_what}{f', chosen by rule {name(found.rule)}' if found.rule else ''}. Who holds the reference can train on them."
     )
     cards = [_budget_card(found)]
@@ -184,9 +183,9 @@ def _images(found: Findings) -> str:
         f"<p>{group_digits(found.pictures)} of {group_digits(found.images or 0)} images, {order}. Where a class has more than are shown, "
         "they are taken evenly from its first to its last. Each is labelled with the class it stands under"
         f"{', and has its score above its key' if found.ranked else ''}.</p>"
-        "<p>Is one wrong? A click rejects it, or gives it the class named at the foot of the page; arrow keys go from picture "
-        "to picture. Download what you found, and choose again with "
-        "<code>plada select --exclude exclude.txt --relabel relabel.csv</code>.</p>"
+        "<p>Is one wrong? A click rejects it, or gives it the class named at the foot of the window; arrow keys go from picture "
+        'to picture. Download what you found, and <a href="#identity">choose again</a> with '
+        "<code>--exclude exclude.txt</code>, <code>--relabel relabel.csv</code>.</p>"
         "<noscript><p>Corrections need JavaScript; all else is here without it.</p></noscript>"
     )
     number = 0
@@ -194,7 +193,7 @@ def _images(found: Findings) -> str:
         if each.pictures:
             text += _class_section(label, number, each)
             number += len(each.pictures)
-    return text
+    return text + _BAR
 
 
 def _class_section(label: int, number: int, each: ClassFacts) -> str:
