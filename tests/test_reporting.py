@@ -247,18 +247,18 @@ def test_tables_that_do_not_fit(chosen: Path, glyph_home: Path, tmp_path: Path) 
         assert read_selected(path, payload).report == {}
 
 
-def test_a_selection_with_corrections_keeps_them_in_the_lists(glyph_home: Path, tmp_path: Path) -> None:
-    keys = plada.open_index("glyphs", home=glyph_home).keys(np.arange(3))
-    (tmp_path / "no.txt").write_text(f"{keys[0]}\n")
-    (tmp_path / "fix.csv").write_text(f"key,label\n{keys[1]},7\n")
-    plada.select(
-        "glyphs", target="digits", budget=300, rule="balanced", out=tmp_path / "x.plada", table=tmp_path / "t.parquet",
-        exclude=tmp_path / "no.txt", relabel=tmp_path / "fix.csv", home=glyph_home,
-    )  # fmt: skip
-    found = found_in(tmp_path / "x.plada", glyph_home, selection=tmp_path / "t.parquet", pictures=0)
-    assert (found.excluded, found.relabelled) == ((keys[0],), ((keys[1], "7"),))
+def test_a_selection_with_corrections_keeps_them_in_the_lists(chosen: Path, glyph_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.txt").write_text("v1/0000001\n")
+    (tmp_path / "fix.csv").write_text("key,label\nv1/0000002,7\n")
+    about = json.loads(pq.read_schema(chosen / "x.parquet").metadata[b"plada"])
+    about["asked"] |= {"exclude": str(tmp_path / "no.txt"), "relabel": str(tmp_path / "fix.csv")}
+    table = altered(
+        chosen / "x.parquet", tmp_path / "t.parquet", lambda t: t.replace_schema_metadata({"plada": json.dumps(about)})
+    )
+    found = found_in(chosen / "x.plada", glyph_home, selection=table, pictures=0)
+    assert (found.excluded, found.relabelled) == (("v1/0000001",), (("v1/0000002", "7"),))
     (tmp_path / "no.txt").unlink()
-    found = found_in(tmp_path / "x.plada", glyph_home, selection=tmp_path / "t.parquet", pictures=0)
+    found = found_in(chosen / "x.plada", glyph_home, selection=table, pictures=0)
     assert any("Corrections of before" in line for line in found.remarks)
 
 
