@@ -43,6 +43,7 @@ FORECAST = "students, forecast"
 _TABLE = 30  # classes up to which a confusion matrix is a table of numbers
 _DRAWN = 1000  # classes up to which it is a picture
 _WORKERS = 4  # threads that decode
+_AT_ONCE = 128  # pictures, after which the manifest's rows are let go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,9 +199,12 @@ def _with_pictures(
 
     found: list[list[Picture]] = [[] for _ in classes]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for at, picture in enumerate(pool.map(one, range(len(wanted)))):
-            found[int(payload.labels[wanted[at][0]])].append(picture)
-            tracker.advance()
+        for first in range(0, len(wanted), _AT_ONCE):
+            some = range(first, min(first + _AT_ONCE, len(wanted)))
+            for at, picture in zip(some, pool.map(one, some), strict=True):
+                found[int(payload.labels[wanted[at][0]])].append(picture)
+                tracker.advance()
+            chosen.manifest.forget()
     return tuple(replace(each, pictures=tuple(shown)) for each, shown in zip(classes, found, strict=True))
 
 
