@@ -11,6 +11,7 @@ is written by a process of its own. Writes the section "Report" of docs/benchmar
 import argparse
 import itertools
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -193,7 +194,7 @@ def main() -> None:
         scratch = args.scratch or Path(fresh)
         photos = args.photos or make_photos(scratch / "photos")
         lines = [
-            f"Report, `python benchmarks/report.py`, {machine()}. A payload of 1 % of a simulated reference of {args.images:,} "
+            f"Report, `python benchmarks/report.py`, {machine()}, load {os.getloadavg()[0]:.0f} when it began. A payload of 1 % of a simulated reference of {args.images:,} "
             "images, whose pictures are JPEG files of 500 x 375 pixels; with the selection's table:",
             "",
             "| classes | images | pictures | page MB | seconds | of them CPU | peak MB | at the end, without pages of files |",
