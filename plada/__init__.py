@@ -39,6 +39,7 @@ _WHERE = {
     "open_images": "plada.api",
     "predict": "plada.predicting",
     "read_payload": "plada.reading",
+    "report": "plada.reporting",
     "search": "plada.searching",
     "select": "plada.selecting",
     "sign": "plada.signing",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from plada.payload.payload import Payload
     from plada.predicting import evaluate, predict
     from plada.reading import read_payload
+    from plada.reporting import report
     from plada.retrieval.index import Index, open_index
     from plada.searching import make_ann, search
     from plada.selecting import select
@@ -92,6 +94,7 @@ __all__ = [
     "open_index",
     "predict",
     "read_payload",
+    "report",
     "search",
     "select",
     "sign",

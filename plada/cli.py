@@ -10,6 +10,7 @@ import typer
 import plada
 from plada.cli_index import index
 from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
+from plada.cli_report import report
 from plada.cli_search import search
 from plada.cli_select import select
 from plada.cli_train import evaluate, export, predict, train
@@ -65,6 +66,7 @@ app.command(cls=PladaCommand)(predict)
 app.command(cls=PladaCommand)(evaluate)
 app.command(cls=PladaCommand)(export)
 app.command(cls=PladaCommand)(inspect)
+app.command(cls=PladaCommand)(report)
 app.command(cls=PladaCommand)(diff)
 app.command("apply", cls=PladaCommand)(apply_diff)
 app.command(cls=PladaCommand)(keygen)
@@ -164,7 +166,7 @@ def datasets(
 
 @app.command(cls=PladaCommand)
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the payload and the contact sheet.")] = Path("plada-demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the payload and the report.")] = Path("plada-demo"),
     source: Annotated[str, typer.Option(help="glyphs, or another draw of it such as glyphs:count=5000.")] = "glyphs",
     home: Home = None,
     quiet: Quiet = False,
@@ -186,7 +188,7 @@ def demo(
         ["student accuracy", f"{made.student_accuracy:.1%} +- {made.student_spread:.1%} (test split; {students}), trained on drawn characters only"],
         ["seconds", f"{seconds(made.seconds)}, {sum(made.seconds.values()):.1f} in all"],
         ["reused", ", ".join(made.reused) + " of an earlier run" if made.reused else "nothing; a second run reuses the index"],
-        ["files", f"{made.payload}, {made.sheet} (the chosen images of each class)"],
+        ["files", f"{made.payload}, {made.report} (what it holds, for a browser), {made.sheet} (the best images of each class)"],
     ]  # fmt: skip
     print_table(rows, title="plada demo")
     return None

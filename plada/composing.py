@@ -1,7 +1,9 @@
 """From a selection to the payload that is sent: its identity, its order, its notes."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from plada.labeler.linear import TeacherReport
     from plada.labeler.scores import PseudoLabels
     from plada.retrieval.index import Index
+    from plada.selection.selection import SelectionReport
     from plada.teaching import Taught
 
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
@@ -68,3 +71,32 @@ def label_bytes(payload: Payload, sender: Sender) -> int:
         return 0
     hard = replace(payload, notes={name: value for name, value in payload.notes.items() if name != NOTE})
     return sender.size(payload) - sender.size(hard)
+
+
+def asked_of(call: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a call was asked for beyond its defaults, as plain values by parameter: enough to repeat it."""
+    asked = {}
+    for name, parameter in inspect.signature(call).parameters.items():
+        value = given[name]
+        if name != "report" and value is not None and value != parameter.default:
+            asked[name] = _plain(value)
+    return asked
+
+
+def about_table(made: "SelectionReport", asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a selection's table says of its selection. Without seconds: the same call writes the same bytes."""
+    said = made.to_dict()
+    said.pop("seconds")
+    for one in said["tried"]:
+        one.pop("seconds")
+    return {"report": said, "asked": dict(asked)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(getattr(value, "name", value)) if not isinstance(value, (str, Path)) else str(value)

@@ -13,6 +13,7 @@ from plada.files import home_directory
 from plada.indexing import index
 from plada.progress import Clock, Report, silent
 from plada.reading import read_payload
+from plada.reporting import report as write_report
 from plada.retrieval.index import open_index
 from plada.selecting import select
 from plada.sources.builtin import open_digits
@@ -25,6 +26,7 @@ BUDGET = 2000
 RULE = "nearest"
 TEACHER = "linear"
 SEEDS = (0, 1, 2)
+MODEL = "student.safetensors"  # of the first seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class DemoSummary:
     seconds: Mapping[str, float]
     payload: str
     sheet: str
+    report: str
     reused: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,8 +58,8 @@ def demo(
 ) -> DemoSummary:
     """Index the drawn characters, choose and label some for handwritten digits, and train students on these alone.
 
-    `source` is `glyphs` or a smaller or other draw of it, such as glyphs:count=5000. The payload and the contact sheet
-    go to `out`. Students are tested on the digits' test split, once each.
+    `source` is `glyphs` or a smaller or other draw of it, such as glyphs:count=5000. The payload, the contact
+    sheet, the first student and a page that shows all of it go to `out`. Students are tested on the digits' test split, once each.
     """
     folder, clock, root = Path(out), Clock(), home_directory(home)
     with clock("index"):
@@ -71,6 +74,7 @@ def demo(
             teacher=TEACHER,
             out=folder / "digits.plada",
             sheet=folder / "digits.png",
+            table=folder / "digits.parquet",
             home=root,
             report=report,
         )
@@ -79,10 +83,27 @@ def demo(
     with clock("train and test"):
         accuracies = [
             train(
-                payload, reference=source, student="small_cnn", target="digits", seed=seed, home=root, report=report
+                payload,
+                reference=source,
+                student="small_cnn",
+                target="digits",
+                seed=seed,
+                home=root,
+                report=report,
+                out=folder / MODEL if number == 0 else None,
+                restart=number == 0,
             ).accuracy
-            for seed in SEEDS
+            for number, seed in enumerate(SEEDS)
         ]
+    with clock("report"):
+        page = write_report(
+            folder / "digits.plada",
+            out=folder / "digits.html",
+            selection=folder / "digits.parquet",
+            model=folder / MODEL,
+            home=root,
+            report=report,
+        )
     teacher = selection.report.teacher
     tested = tuple(value for value in accuracies if value is not None)
     return DemoSummary(
@@ -98,6 +119,7 @@ def demo(
         seconds=clock.seconds,
         payload=str(folder / "digits.plada"),
         sheet=str(folder / "digits.png"),
+        report=page.report,
         reused=("index",) if built.reused == built.images else (),
     )
 

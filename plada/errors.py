@@ -23,13 +23,16 @@ an attribute, so nobody parses text.
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 
 class PladaError(Exception):
-    """Root of the tree. `exit_code` is the command line's exit status."""
+    """Root of the tree. `exit_code` is the command line's exit status, `remedy` what helps against errors of a class."""
 
-    exit_code = 1
+    exit_code: ClassVar[int] = 1
+    remedy: ClassVar[str] = (
+        "Look at the message. Where it is not one line that says what to do, it is a mistake of plada's: report it."
+    )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes hand their errors over; the default would call __init__ with the message alone.
@@ -46,10 +49,13 @@ class RequestError(PladaError):
     """The request cannot be met as it was put."""
 
     exit_code = 2
+    remedy = "Change the option or the file that the message names; `plada COMMAND --help` lists what there is."
 
 
 class UnknownName(RequestError):
     """A name that nothing is registered under; lists what exists and the nearest name."""
+
+    remedy = "Take one of the names that the message lists; it says which is nearest."
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
@@ -64,6 +70,8 @@ class UnknownName(RequestError):
 class BudgetTooSmall(RequestError):
     """Not even one label for each class fits into the budget."""
 
+    remedy = "Give the budget that the message names, or a target of fewer classes."
+
     def __init__(self, *, budget: int, least: int, classes: int) -> None:
         self.budget, self.least, self.classes = budget, least, classes
         super().__init__(
@@ -74,6 +82,8 @@ class BudgetTooSmall(RequestError):
 
 class MissingExtra(RequestError):
     """A package that this task needs and a bare installation does not have."""
+
+    remedy = "Install the extra that the message names; `plada doctor` shows what is there."
 
     def __init__(self, *, package: str, extra: str, purpose: str, reason: str = "is not installed") -> None:
         self.package, self.extra = package, extra
@@ -87,22 +97,31 @@ class PayloadError(PladaError):
     """The payload cannot be used."""
 
     exit_code = 3
+    remedy = "Fetch the file again. If it stays so, ask the sender for a new one."
 
 
 class PayloadTruncated(PayloadError):
     """The file ends before its header says it should."""
 
+    remedy = "Fetch the file again; of a progressive one take what is whole with --partial."
+
 
 class PayloadCorrupt(PayloadError):
     """The bytes contradict their checksum or the format."""
+
+    remedy = "Fetch the file again and compare its size with the sender's; of a progressive one --partial takes what is whole."
 
 
 class PayloadUnsupported(PayloadError):
     """Made by a newer plada, or with a part that this one does not know."""
 
+    remedy = "Install the newest plada, or ask the sender for a file of an older version."
+
 
 class SideMissing(PayloadError):
     """The bytes can be read only beside the manifest of their reference, or a pack; `needs` is "manifest" or "pack"."""
+
+    remedy = "Say where the images are (--reference), or install the pack (`plada install-pack`); or ask for a file that needs neither."
 
     def __init__(self, message: str, *, needs: str) -> None:
         super().__init__(message)
@@ -112,11 +131,14 @@ class SideMissing(PayloadError):
 class SignatureError(PayloadError):
     """Not signed, not by the key that was asked for, or older than what was asked for."""
 
+    remedy = "Get a signed file from the sender, and the public key by another way than the file."
+
 
 class ReferenceMismatch(PladaError):
     """What lies here is not what was meant: other images, or an index of another encoder."""
 
     exit_code = 4
+    remedy = "Point --reference at the right collection (`plada verify` says what differs); --same-keys accepts a resized copy."
 
     def __init__(self, message: str, *, wanted: str = "", found: str = "") -> None:
         super().__init__(message)
@@ -127,16 +149,20 @@ class DataError(PladaError):
     """The data cannot serve: nothing readable, a class without images, two files with one key."""
 
     exit_code = 5
+    remedy = "Mend or remove what the message names."
 
 
 class Unreadable(DataError):
     """One image that cannot be decoded; the message is the reason alone."""
+
+    remedy = "Restore the image from its source; or leave it out, its position stays."
 
 
 class Interrupted(PladaError):
     """Stopped half-way with everything finished so far kept."""
 
     exit_code = 6
+    remedy = "Run the command that the message names: it goes on where it was stopped."
 
     def __init__(self, message: str, *, resume: str) -> None:
         super().__init__(f"{message}. Resume with: {resume}")
@@ -147,3 +173,4 @@ class ResourceError(PladaError):
     """Disk full, out of memory, or another process holds what is needed."""
 
     exit_code = 7
+    remedy = "Free disk or memory, lower the batch size, or wait for the other process; then run again."

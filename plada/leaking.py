@@ -14,7 +14,7 @@ import numpy.typing as npt
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
 from plada.files import home_directory, whole_file
 from plada.progress import Clock, Report, silent
-from plada.report.sheets import contact_sheet
+from plada.reports.sheets import contact_sheet
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests

@@ -149,7 +149,7 @@ def evaluate(
     Raises:
         RequestError: a target without test images. DataError: of other classes. Others as `load_model` raises.
     """
-    from plada.report.confusion import confusion_picture
+    from plada.reports.confusion import confusion_picture
     from plada.trainer.evaluation import evaluate_split
     from plada.trainer.student import check_classes
 

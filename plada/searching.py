@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from plada.errors import RequestError
 from plada.progress import Report, silent
-from plada.report.sheets import contact_sheet
+from plada.reports.sheets import contact_sheet
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.composing import header_of, label_bytes, notes_of, payload_of
+from plada.composing import about_table, asked_of, header_of, label_bytes, notes_of, payload_of
 from plada.errors import DataError, RequestError, UnknownName
 from plada.files import home_directory, write_bytes
 from plada.payload.payload import Payload
@@ -86,7 +86,7 @@ def select(
 
     `client_has` (nothing, manifest, pack), `pack`, `progressive` (blocks, layers), `segments` and `sign` say how the file is
     written (plada.sending); `serial` is its serial number. `recipe` are training options to recommend to clients. The file goes to `out` if given; `sheet` shows the best images of each class,
-    `percentiles` images by their score, `histogram` the classes before and after, `table` the rows (Parquet). Keys
+    `percentiles` images by their score, `histogram` the classes before and after, `table` the rows and this call's report (Parquet, for `plada.report`). Keys
     listed in `exclude` are left out; `relabel` is a table of keys and labels that are right. Of images of a class whose embeddings have a cosine
     above `distinct` only the surest can be chosen. Chosen images that are near
     copies of test images are named in the report; `drop_leaks` takes others instead.
@@ -103,6 +103,7 @@ def select(
         raise UnknownName("rule", rule, [AUTO, *RULES])
     if labels not in LABELS:
         raise UnknownName("kind of labels", labels, list(LABELS))
+    asked = asked_of(select, locals())
     limit, clock, root = parse_size(budget), Clock(), home_directory(home)
     with clock("load"):
         opened = _opened(index, home)
@@ -159,15 +160,13 @@ def select(
         rows = make_table(pseudo, made.chosen, opened.keys(pseudo.positions[made.chosen.rows]))
         if out is not None:
             write_bytes(Path(out), sender.encode(made.payload))
-        if table is not None:
-            write_table(rows, Path(table))
         title = f"{task.name} from {opened.name}: {made.auto.rule}"
         if sheet is not None:
             write_sheet(rows, task.classes, opened.reference(), Path(sheet), title=title)
         if percentiles is not None:
             write_percentiles(rows, task.classes, opened.reference(), Path(percentiles), title=title)
         if histogram is not None:
-            from plada.report.plots import class_histogram
+            from plada.reports.plots import class_histogram
 
             class_histogram(
                 pseudo.population().tolist(), made.payload.class_counts(), task.classes, Path(histogram), title
@@ -204,6 +203,8 @@ def select(
         leaks_note=leaks_in.note,
         seconds=clock.seconds,
     )
+    if table is not None:
+        write_table(rows, Path(table), about_table(summary, asked))
     from plada.selection.selection import Selection
 
     return Selection(rows, made.payload, summary)

@@ -1,15 +1,18 @@
 """What a person sees of a selection before it is sent: contact sheets, and the table itself."""
 
 import itertools
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from plada.files import whole_file
-from plada.report.sheets import contact_sheet
+from plada.reports.sheets import contact_sheet
 from plada.sources.reference import Reference
 
+ABOUT = "plada"  # name of what a table says of its selection, among its metadata
 SHEET_COLUMNS = 16
 PERCENTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
@@ -40,9 +43,10 @@ def write_percentiles(table: Any, classes: tuple[str, ...], images: Reference, p
     return contact_sheet(rows, path, title=title, notes=notes)
 
 
-def write_table(table: Any, path: Path) -> None:
-    """A selection's table as Parquet."""
+def write_table(table: Any, path: Path, about: Mapping[str, Any] | None = None) -> None:
+    """A selection's table as Parquet; `about` (plain values) goes into its metadata, for `plada report`."""
     import pyarrow.parquet as pq
 
+    kept = {ABOUT: json.dumps(about)} if about is not None else None
     with whole_file(path) as part:
-        pq.write_table(table, part, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(kept), part, compression="zstd")

@@ -80,7 +80,7 @@ def train(
         KeyboardInterrupt: stopped; with `out`, after a checkpoint.
     """
     from plada.predicting import model_of
-    from plada.report.confusion import confusion_picture
+    from plada.reports.confusion import confusion_picture
     from plada.trainer.evaluation import evaluate_split
     from plada.trainer.ranks import joined
     from plada.trainer.student import TrainingSummary, check_classes, payload_digest

@@ -182,6 +182,18 @@ def test_inspect(made: Path) -> None:
     assert "payload version 2" in call("inspect", made).stdout
 
 
+def test_report(made: Path, glyph_home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.html"
+    found = summary("report", made, "--budget", "1kB", "--pictures", "20", "--home", glyph_home, "-o", out)
+    assert set(found) >= {"report", "bytes", "payload_bytes", "budget", "images", "classes", "pictures", "unknown"}
+    assert (found["bytes"], found["budget"], found["pictures"]) == (out.stat().st_size, 1000, 20)
+    plain = call("report", made, "--home", glyph_home, "-o", out, "--quiet")
+    assert f"{out}: " in plain.stdout
+    assert "not in it: Scores" in plain.stderr
+    assert "name the --model" in refused(2, "RequestError", "report", made, "--target", "digits", "-o", out)
+    assert "no such" in refused(2, "RequestError", "report", tmp_path / "none.plada", "-o", out).lower()
+
+
 def test_search(glyph_home: Path, tmp_path: Path) -> None:
     found = summary("search", "position:5", "-k", "3", "--home", glyph_home)
     assert [set(hit) for hit in found["hits"]] == [{"position", "key", "score"}] * 3
@@ -226,7 +238,7 @@ def test_version_and_help() -> None:
     assert call("--version").stdout == f"plada {plada.__version__}\n"
     shown = call("--help").stdout
     for command in (
-        "index", "select", "train", "predict", "evaluate", "export", "inspect", "diff", "apply", "keygen", "sign", "search", "datasets", "demo", "doctor",
+        "index", "select", "train", "predict", "evaluate", "export", "inspect", "report", "diff", "apply", "keygen", "sign", "search", "datasets", "demo", "doctor",
     ):  # fmt: skip
         assert command in shown
         assert call(command, "--help").exit_code == 0

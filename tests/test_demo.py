@@ -33,6 +33,10 @@ def test_the_demo_in_small(folder: Path, glyph_home: Path) -> None:
     # Even from a thirteenth of the demo's reference, the students are far above chance.
     assert found["student_accuracy"] > 0.75
     assert len(found["student_accuracies"]) == 3
+    text = Path(found["report"]).read_text()
+    assert Path(found["report"]).stat().st_size < 5_000_000
+    assert "fits the budget of 2&nbsp;000" in text
+    assert f"{found['student_accuracies'][0]:.1%}" in text
     with Image.open(found["sheet"]) as sheet:
         assert sheet.size[1] > 10 * 64
     assert plada.read_payload(found["payload"], home=folder / "home").classes == tuple("0123456789")

@@ -1,6 +1,8 @@
 """What a person says against a selection: keys to leave out, and other labels for some."""
 
 import csv
+import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,8 @@ I64 = npt.NDArray[np.int64]
 
 
 def read_keys(path: Path) -> list[str]:
-    """Keys of a text file, one a line; empty lines and those that begin with # do not count.
+    """Keys of a text file, one a line; empty lines and those that begin with # do not count. A line that is a JSON string
+    ("...") stands for its text: that is how a report writes keys with line breaks, or spaces at their ends.
 
     Raises:
         RequestError: it cannot be read.
@@ -23,7 +26,15 @@ def read_keys(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise RequestError(f"{path}: cannot be read as text ({err}). Give one key a line") from err
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [_key(line.strip()) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _key(line: str) -> str:
+    if line.startswith('"'):
+        with suppress(ValueError):
+            if isinstance(key := json.loads(line), str):
+                return key
+    return line
 
 
 def read_labels(path: Path, classes: tuple[str, ...]) -> tuple[list[str], I64]:
@@ -63,7 +74,7 @@ def _columns(path: Path) -> tuple[list[str], list[object]]:
                 listed = list(csv.DictReader(file))
             names = list(listed[0]) if listed else ["key", "label"]
             rows = {name: [line[name] for line in listed] for name in names}
-    except (OSError, ValueError, UnicodeDecodeError) as err:
+    except (OSError, ValueError, csv.Error) as err:
         raise RequestError(f"{path}: cannot be read as a table ({str(err).splitlines()[0]})") from err
     missing = [name for name in ("key", "label") if name not in names]
     if missing:

@@ -159,6 +159,12 @@ class Manifest:
         found: bytes = self._hashes[group][position % _GROUP].tobytes()
         return found
 
+    def forget(self) -> None:
+        """Let go of the hashes and rows that were read: for whoever looks at a few images all over millions."""
+        with self._lock:
+            self._hashes.clear()
+            self._groups.clear()
+
     def blocks(self, columns: Sequence[str] = tuple(_SCHEMA.names), groups: int = 16) -> Iterator[Any]:
         """All rows in order, as pyarrow tables of 65 536 rows with the named columns."""
         for first in range(0, self._file.num_row_groups, groups):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from plada.errors import DataError
-from plada.report.confusion import confusion_picture
+from plada.reports.confusion import confusion_picture
 from plada.trainer.evaluation import evaluate_logits, probabilities, wilson
 
 NAMES = ("a", "b", "c")

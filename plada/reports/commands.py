@@ -1,0 +1,33 @@
+"""A Python call as the line of the shell that does the same."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_OPTION = {"model_args": "model-arg"}
+_JOINED = {"teacher"}  # several in one option, commas between; others are repeated
+
+
+def command_line(command: str, arguments: Sequence[str], options: Mapping[str, Any]) -> str:
+    """`plada COMMAND ARGUMENTS OPTIONS`, quoted for a POSIX shell; `options` by the call's parameters, plain values.
+
+    >>> command_line("select", [], {"target": "my food", "budget": 2000, "force": True, "recipe": {"epochs": 3}})
+    "plada select --target 'my food' --budget 2000 --force --recipe epochs=3"
+    """
+    words = ["plada", command, *arguments]
+    for name, value in options.items():
+        option = f"--{_OPTION.get(name, name).replace('_', '-')}"
+        if isinstance(value, bool):
+            words += [option] if value else []
+        elif isinstance(value, Mapping):
+            words += [word for key, item in value.items() for word in (option, f"{key}={_text(item)}")]
+        elif isinstance(value, (list, tuple)) and name not in _JOINED:
+            words += [word for item in value for word in (option, _text(item))]
+        else:
+            words += [option, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else _text(value)]
+    return shlex.join(words)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (bool, float, list, dict)) else str(value)

@@ -1,0 +1,391 @@
+"""The report as one HTML file: a reader of findings, a writer of text. Nothing in it asks for anything from elsewhere.
+
+Style and script are inlined, and allowed by their hashes alone (a Content-Security-Policy that names no source but data:
+URLs of pictures): whatever a class or key is called, it cannot run or fetch anything.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+
+from plada.reports import charts
+from plada.reports.findings import Accuracy, ClassFacts, Confusion, Findings, Picture, Spread, thinned
+from plada.reports.text import data_block, esc, name
+from plada.units import format_rate, format_seconds, format_size, group_digits
+
+LIMIT = 5_000_000  # bytes of a page
+_FIRST = 24  # pictures of a class that are shown at once; the others are behind a click
+_NAMES = 600_000  # bytes of class names that a picture can be given
+_ROWS = 1_300_000  # bytes of the table of classes
+_BARS = 500  # classes up to which each has bars
+_BOXES = 60  # classes up to which each has a box of its scores
+_SHORT = 40  # pixels below which a thumbnail is shown enlarged, with its pixels sharp
+
+
+def fitting(found: Findings, limit: int = LIMIT) -> tuple[Findings, bytes]:
+    """The page as UTF-8, of at most `limit` bytes, and what it shows: fewer pictures where all would be too many."""
+    text = page(found)
+    while len(text) > limit and (shown := sum(len(each.pictures) for each in found.classes)):
+        bare = len(page(thinned(found, 0)))
+        share = (limit - bare) / max(len(text) - bare, 1)
+        found = thinned(found, max(0, min(int(shown * share * 0.98), shown - 1)))
+        text = page(found)
+    return found, text
+
+
+def page(found: Findings) -> bytes:
+    """The whole page, UTF-8."""
+    style, script = (files("plada.reports").joinpath(file).read_text("utf-8") for file in ("report.css", "report.js"))
+    sections = [
+        (anchor, title, body)
+        for anchor, title, body in (
+            ("accuracy", "How well it teaches", _accuracy(found)),
+            ("images", "The images", _images(found)),
+            ("classes", "Classes before and after", _classes(found)),
+            ("scores", "Scores", _scores(found)),
+            ("confusion", "What is taken for what", _confusion(found.confusion) if found.confusion is not None else ""),
+            ("bytes", "Where every byte goes", _bytes(found)),
+            ("air", "Time on air", _air(found)),
+            ("identity", "Identities and commands", _identity(found)),
+        )
+        if body
+    ]
+    policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    toc = "".join(f'<li><a href="#{anchor}">{title}</a></li>' for anchor, title, _ in sections)
+    body = "".join(
+        f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{title}</h2>{text}</section>\n'
+        for anchor, title, text in sections
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<link rel="icon" href="data:,">
+<title>{esc(found.title)}: plada report</title>
+<style>{style}</style>
+</head>
+<body>
+<a class="skip" href="#main">To the report</a>
+<header>
+<h1>{name(found.title)}</h1>
+{_head(found)}
+</header>
+<nav aria-label="Sections"><ul>{toc}</ul></nav>
+<main id="main" tabindex="-1">
+{_notes(found)}
+{body}</main>
+<footer><p>Written by plada. This file asks for nothing from the network.</p></footer>
+<script type="application/json" id="data">{_data(found)}</script>
+<script>{script}</script>
+</body>
+</html>
+""".encode()
+
+
+_BAR = """<div id="corrections" role="region" aria-label="Corrections" hidden>
+<fieldset><legend>A click</legend>
+<label><input type="radio" name="act" value="reject" id="act-reject" checked> rejects it</label>
+<label><input type="radio" name="act" value="relabel" id="act-relabel"> calls it</label>
+<select id="class" aria-label="the right class"></select></fieldset>
+<output id="count"></output>
+<button type="button" id="get-exclude" disabled>Download exclude.txt</button>
+<button type="button" id="get-relabel" disabled>Download relabel.csv</button>
+<button type="button" id="clear" disabled>Clear</button>
+</div>"""
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _head(found: Findings) -> str:
+    for_what = f" for the target {name(found.target)}" if found.target else ""
+    images = "An unknown number of" if found.images is None else _digits(found.images)
+    lead = (
+        f"{images} images of a reference of {_digits(found.reference)}, labelled with {_many(len(found.classes), 'class')}"
+        f"{for_what}{f', chosen by rule {name(found.rule)}' if found.rule else ''}. Who holds the reference can train on them."
+    )
+    cards = [_budget_card(found)]
+    if found.images:
+        cards.append(_card(_digits(found.images), f"images, {8 * found.bytes / found.images:.1f} bits each"))
+    cards.append(_card(_digits(len(found.classes)), "classes"))
+    cards += [_card(f"{one.value:.1%}", f"{one.who}{_around(one)}") for one in _best_known(found.accuracies)]
+    return f'<p>{lead}</p>\n<ul class="cards">{"".join(cards)}</ul>'
+
+
+def _budget_card(found: Findings) -> str:
+    size = _digits(found.bytes)
+    if found.budget is None:
+        return _card(f"{size} bytes", "budget not known")
+    budget = _digits(found.budget)
+    if found.bytes <= found.budget:
+        return _card(f"{size} bytes", f"fits the budget of {budget} ({found.bytes / found.budget:.1%})", "good")
+    return _card(f"{size} bytes", f"{_digits(found.bytes - found.budget)} over the budget of {budget}", "bad")
+
+
+def _best_known(accuracies: Sequence[Accuracy]) -> list[Accuracy]:
+    """The first of each: the teacher is tested on test images where there are some."""
+    first: dict[str, Accuracy] = {}
+    for one in accuracies:
+        first.setdefault(one.who, one)
+    return list(first.values())
+
+
+def _card(figure: str, words: str, kind: str = "") -> str:
+    return f"<li{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}><b>{figure}</b><span>{words}</span></li>"
+
+
+def _around(one: Accuracy) -> str:
+    return f" ({one.low:.1%} to {one.high:.1%})" if one.low is not None and one.high is not None else ""
+
+
+def _notes(found: Findings) -> str:
+    parts = []
+    for title, lines in (("Before you send it", found.remarks), ("Not in this report", found.unknown)):
+        if lines:
+            items = "".join(f"<li>{esc(line, 600)}</li>" for line in lines)
+            parts.append(f'<div class="note"><strong>{title}</strong><ul>{items}</ul></div>')
+    return "".join(parts)
+
+
+def _accuracy(found: Findings) -> str:
+    if not found.accuracies:
+        return ""
+    rows = (
+        f'<tr><th scope="row">{esc(one.who)}</th><td>{esc(one.on, 200)}</td><td class="n">{one.value:.1%}</td>'
+        f'<td class="n">{_interval(one)}</td><td>{charts.interval(one.value, one.low, one.high)}</td></tr>'
+        for one in found.accuracies
+    )
+    text = _table(("Who", "On", "#Accuracy", "#95 % interval", "0 to 100 %"), rows)
+    if len(found.points) > 1:
+        more = (
+            f'<tr><td class="n">{_digits(size)}</td><td class="n">{value:.1%}</td></tr>'
+            for size, value in found.points
+        )
+        text += "<h3>Forecast at other budgets</h3>" + _table(("#Bytes", "#Accuracy"), more)
+    return text
+
+
+def _interval(one: Accuracy) -> str:
+    return f"{one.low:.1%} to {one.high:.1%}" if one.low is not None and one.high is not None else "not known"
+
+
+def _images(found: Findings) -> str:
+    if not any(each.pictures for each in found.classes):
+        return ""
+    order = "best first" if found.ranked else "by position: without the selection's table no score is known"
+    text = (
+        f"<p>{_digits(found.pictures)} of {_digits(found.images or 0)} images, {order}. Where a class has more than are shown, "
+        "they are taken evenly from its first to its last. Each is labelled with the class it stands under"
+        f"{', and has its score above its key' if found.ranked else ''}.</p>"
+        "<p>Is one wrong? A click rejects it, or gives it the class named at the foot of the window; arrow keys go from picture "
+        'to picture. Download what you found, and <a href="#identity">choose again</a> with '
+        "<code>--exclude exclude.txt</code>, <code>--relabel relabel.csv</code>.</p>"
+        "<noscript><p>Corrections need JavaScript; all else is here without it.</p></noscript>"
+    )
+    number = 0
+    for label, each in enumerate(found.classes):
+        if each.pictures:
+            text += _class_section(label, number, each)
+            number += len(each.pictures)
+    return text + _BAR
+
+
+def _class_section(label: int, number: int, each: ClassFacts) -> str:
+    shown = f", {len(each.pictures)} shown" if len(each.pictures) < (each.after or 0) else ""
+    title = f"{name(each.name)} <small>{_many(each.after or 0, 'image')}{shown}</small>"
+    items = [_shot(number + place, picture) for place, picture in enumerate(each.pictures)]
+    first = f'<ul class="shots">{"".join(items[:_FIRST])}</ul>'
+    rest = items[_FIRST:]
+    more = f'<details><summary>{len(rest)} more of {name(each.name)}</summary><ul class="shots">{"".join(rest)}</ul></details>'
+    return f'<section class="class" aria-labelledby="c{label}"><h3 id="c{label}">{title}</h3>{first}{more if rest else ""}</section>\n'
+
+
+def _shot(number: int, picture: Picture) -> str:
+    key = esc(picture.key)
+    if picture.url:
+        small = ' class="small"' if max(picture.width, picture.height) < _SHORT else ""
+        inside = f'<img{small} src="{picture.url}" width="{picture.width}" height="{picture.height}" alt="{key}">'
+    else:
+        inside = f'<span class="gone">{key}: {esc(picture.problem, 60)}</span>'
+    score = f'<span class="score">{picture.score:.3g}</span>' if picture.score is not None else ""
+    return (
+        f'<li><button type="button" data-i="{number}" aria-pressed="false" title="{key}"><span class="frame">{inside}</span>'
+        f'{score}<span class="key" aria-hidden="true">{name(picture.key)}</span></button></li>'
+    )
+
+
+def _classes(found: Findings) -> str:
+    was, now = (sum(count or 0 for count in counts) or 1 for counts in _counts(found.classes))
+    most = max((max((c.before or 0) / was, (c.after or 0) / now) for c in found.classes), default=0) or 1
+    scored = any(each.scores for each in found.classes)
+    bars = len(found.classes) <= _BARS and found.images is not None
+    head = ("Class", "#In the reference", "#Chosen", *(("Share of each",) if bars else ()),
+            *(("#Best score", "#Median", "#Last") if scored else ()))  # fmt: skip
+    rows, size = [], 0
+    for each in found.classes:
+        row = f'<tr><th scope="row">{name(each.name)}</th>{_number(each.before)}{_number(each.after)}'
+        if bars:
+            row += f"<td>{charts.two_bars((each.before or 0) / was / most, (each.after or 0) / now / most)}</td>"
+        row += (_scores_of(each.scores) if scored else "") + "</tr>"
+        size += len(row)
+        if size > _ROWS:
+            break
+        rows.append(row)
+    left = len(found.classes) - len(rows)
+    text = (
+        "<p>How many images of the reference the teacher calls so, and how many were chosen."
+        f"{' Bars are shares of all, grey before and coloured after.' if bars else ''}</p>"
+    )
+    more = f"<p>And {_digits(left)} more classes, which would make this file too large.</p>" if left else ""
+    return text + _table(head, rows, tall=len(found.classes) > 24, label="Classes") + more
+
+
+def _counts(classes: Sequence[ClassFacts]) -> tuple[list[int | None], list[int | None]]:
+    return [each.before for each in classes], [each.after for each in classes]
+
+
+def _scores_of(spread: Spread | None) -> str:
+    if spread is None:
+        return '<td class="n">-</td>' * 3
+    return "".join(f'<td class="n">{score:.4g}</td>' for score in (spread.best, spread.median, spread.last))
+
+
+def _scores(found: Findings) -> str:
+    if found.histogram is None:
+        return ""
+    rule = f" of rule {name(found.rule)}" if found.rule else ""
+    text = f"<p>Scores{rule}; higher is better. All chosen images:</p>{charts.histogram(found.histogram)}"
+    rows = [(each.name, each.scores) for each in found.classes if each.scores is not None]
+    if 1 < len(rows) <= _BOXES:
+        text += f"<p>And class by class, from the last to the best, with quartiles and median:</p>{charts.boxes(rows)}"
+    return text
+
+
+def _confusion(found: Confusion) -> str:
+    text = (
+        f"<p>{_digits(found.images)} test images: rows are what they are, columns what the model called them.</p>"
+    )
+    if found.counts:
+        head = "".join(f'<th scope="col">{name(each, 16)}</th>' for each in found.names)
+        rows = "".join(
+            _matrix_row(each, row, at) for at, (each, row) in enumerate(zip(found.names, found.counts, strict=True))
+        )
+        text += _scrolling(
+            f'<table class="matrix"><thead><tr><th scope="col">is</th>{head}</tr></thead><tbody>{rows}</tbody></table>',
+            "Confusion matrix",
+        )
+    if found.url:
+        text += f'<img class="matrix-picture" src="{found.url}" alt="Confusion matrix: a dark diagonal is right; the pairs below are the worst of the rest">'
+    if found.pairs:
+        worst = (
+            f'<tr><th scope="row">{name(true)}</th><td>{name(called)}</td><td class="n">{_digits(times)}</td></tr>'
+            for true, called, times in found.pairs
+        )
+        text += "<h3>Confused most often</h3>" + _table(("Is", "Called", "#Times"), worst)
+    return text
+
+
+def _matrix_row(each: str, row: Sequence[int], at: int) -> str:
+    total = sum(row) or 1
+    cells = ""
+    for column, count in enumerate(row):
+        kind = "hit" if column == at and count else "miss" if count else ""
+        kind += " many" if count / total >= 0.1 and column != at else ""
+        cells += f"<td{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}>{count or ''}</td>"
+    return f'<tr><th scope="row">{name(each, 24)}</th>{cells}</tr>'
+
+
+def _bytes(found: Findings) -> str:
+    rows = (
+        f'<tr><th scope="row">{esc(part)}</th><td class="n">{_digits(size)}</td><td class="n">{size / found.bytes:.1%}</td>'
+        f"<td>{charts.bar(size / found.bytes)}</td></tr>"
+        for part, size in found.sections.items()
+    )
+    text = f"<p>{_digits(found.bytes)} bytes in all.</p>" + _table(("Part", "#Bytes", "#Share", ""), rows)
+    if found.bits:
+        bits = (
+            f'<tr><th scope="row">{esc(what)}</th><td class="n">{bits:.2f}</td><td class="n">{free:.2f}</td></tr>'
+            for what, bits, free in found.bits
+        )
+        text += "<h3>Bits an image</h3>" + _table(("Of", "#Sent", "#If every choice were equally likely"), bits)
+    coders = [
+        (f"{coder}{' (sent)' if coder == found.coder else ''}", size, coder == found.coder)
+        for coder, size in sorted(found.coders.items(), key=lambda item: item[1])
+    ]
+    coders += [(f"paper: {form}", size, False) for form, size in sorted(found.paper.items(), key=lambda item: item[1])]
+    if coders:
+        most = max(size for _, size, _ in coders)
+        more = (
+            f'<tr{" class=" + chr(34) + "sent" + chr(34) if sent else ""}><th scope="row">{esc(coder)}</th><td class="n">{_digits(size)}</td>'
+            f"<td>{charts.bar(size / most, kind='bar' if not coder.startswith('paper') else 'was')}</td></tr>"
+            for coder, size, sent in coders
+        )
+        text += (
+            "<h3>The labels under other coders</h3><p>Images and their labels alone. The paper's forms (arXiv 2602.23358) count no header, "
+            "names or identity.</p>" + _table(("Coder", "#Bytes", ""), more)
+        )
+    return text
+
+
+def _air(found: Findings) -> str:
+    rows = (
+        f'<tr><th scope="row">{format_rate(rate)}</th><td class="n">{format_seconds(seconds)}</td></tr>'
+        for rate, seconds in found.air.items()
+    )
+    return f"<p>{format_size(found.bytes)}, nothing lost on the way.</p>" + _table(("Rate", "#Time"), rows)
+
+
+def _identity(found: Findings) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{esc(what)}</th><td>{name(text, 200)}</td></tr>' for what, text in found.identity
+    )
+    text = _scrolling(f'<table class="facts"><tbody>{rows}</tbody></table>', "Identities")
+    return text + "".join(f"<h3>To {esc(what)}</h3><pre>{esc(line, 4000)}</pre>" for what, line in found.commands)
+
+
+def _data(found: Findings) -> str:
+    """Keys and labels of the pictures in their order on the page, and the names that a label can be."""
+    shown = [label for label, each in enumerate(found.classes) for _ in each.pictures]
+    keys = [picture.key for each in found.classes for picture in each.pictures]
+    offered = list(range(len(found.classes)))
+    if sum(len(found.classes[label].name) + 3 for label in offered) > _NAMES:
+        offered = sorted(set(shown))
+    places = {label: place for place, label in enumerate(offered)}
+    names = [found.classes[label].name for label in offered] if keys else []
+    return data_block(
+        {"keys": keys, "labels": [places[label] for label in shown], "classes": names,
+         "excluded": found.excluded, "relabelled": found.relabelled}
+    )  # fmt: skip
+
+
+def _digits(count: int) -> str:
+    return group_digits(count).replace(" ", "&nbsp;")
+
+
+def _number(count: int | None) -> str:
+    return f'<td class="n">{"-" if count is None else _digits(count)}</td>'
+
+
+def _table(head: Sequence[str], rows: Iterable[str], *, tall: bool = False, label: str = "") -> str:
+    """A table; a heading that begins with # is over numbers."""
+    cells = "".join(
+        f'<th scope="col" class="n">{esc(each[1:])}</th>' if each.startswith("#") else f'<th scope="col">{esc(each)}</th>'
+        if each else "<td></td>" for each in head
+    )  # fmt: skip
+    table = f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return _scrolling(table, label or head[0].lstrip("#"), tall=tall)
+
+
+def _scrolling(table: str, label: str, *, tall: bool = False) -> str:
+    return f'<div class="scroll{" tall" if tall else ""}" role="region" tabindex="0" aria-label="{esc(label)}">{table}</div>'
+
+
+def _many(count: int, what: str) -> str:
+    plural = what + ("es" if what.endswith("s") else "s")
+    return f"{_digits(count)} {what if count == 1 else plural}"

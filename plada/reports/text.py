@@ -1,0 +1,44 @@
+"""Names and keys are data: whatever they hold, a page shows it and nothing of it acts."""
+
+import html
+import json
+from typing import Any
+
+_JOINERS = "\u200c\u200d"  # letters of Persian and families of emoji hang on them
+
+
+def visible(text: str) -> str:
+    """The text with everything that has no look of its own (controls, line breaks, marks that turn the direction of
+    writing) as a backslash sequence.
+
+    >>> visible("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(
+        letter if letter.isprintable() or letter in _JOINERS else json.dumps(letter)[1:-1] if ord(letter) < 0x7F
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )  # fmt: skip
+
+
+def shortened(text: str, most: int = 72) -> str:
+    """At most so many characters, the middle left out."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+
+
+def esc(text: str, most: int = 72) -> str:
+    """Safe between tags and within a quoted attribute: visible, shortened, escaped."""
+    return html.escape(visible(shortened(text, most)), quote=True)
+
+
+def name(text: str, most: int = 72) -> str:
+    """A name on the page, whatever direction it is written in."""
+    return f"<bdi>{esc(text, most)}</bdi>"
+
+
+def data_block(value: Any) -> str:
+    """JSON for a script element: ASCII, and nothing in it can end the element."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,40 @@
+"""Small pictures that a page carries within itself, as data: URLs."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+from PIL import Image, features
+
+SIDE = 72  # pixels of the longer side
+_QUALITY = 55  # of lossy WebP; a photograph takes about 1.2 kB
+_DRAWN = 40  # a picture no larger than this is kept as it is, without loss: its pixels are what it shows
+
+
+def thumbnail(image: Image.Image) -> tuple[str, int, int]:
+    """(data: URL, width, height) of an RGB picture made to fit a square of SIDE pixels; small ones are not enlarged."""
+    small = image if max(image.size) <= SIDE else image.copy()
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return _url(small, lossless=max(small.size) <= _DRAWN), small.width, small.height
+
+
+def matrix_picture(counts: Sequence[Sequence[int]]) -> str:
+    """A data: URL of a square of shares of each row, dark for many: what is right on the diagonal, else off it."""
+    pixels = bytearray()
+    for row in counts:
+        total = sum(row) or 1
+        pixels += bytes(255 - round(255 * (count / total) ** 0.5) for count in row)
+    square = Image.frombytes("L", (len(counts), len(counts)), bytes(pixels))
+    side = len(counts) * max(1, 480 // len(counts))
+    return _url(square.resize((side, side), Image.Resampling.NEAREST).convert("RGB"), lossless=True)
+
+
+def _url(image: Image.Image, *, lossless: bool) -> str:
+    buffer = io.BytesIO()
+    if features.check("webp"):
+        image.save(buffer, format="WEBP", quality=_QUALITY, method=4, lossless=lossless)
+        kind = "webp"
+    else:  # Pillow can be built without it
+        image.save(buffer, format="PNG" if lossless else "JPEG", **({} if lossless else {"quality": _QUALITY}))
+        kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
