@@ -44,6 +44,7 @@ _WHERE = {
     "sign": "plada.signing",
     "train": "plada.training",
     "verify": "plada.verifying",
+    "write_logits": "plada.teaching",
     "write_payload": "plada.sending",
 }
 
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from plada.selecting import select
     from plada.sending import encoded_size, write_payload
     from plada.signing import keygen, sign
+    from plada.teaching import write_logits
     from plada.training import export, train
     from plada.updating import apply_diff, diff
     from plada.verifying import verify
@@ -97,6 +99,7 @@ __all__ = [
     "sign",
     "train",
     "verify",
+    "write_logits",
     "write_payload",
 ]
 
