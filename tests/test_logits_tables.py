@@ -113,20 +113,20 @@ def test_a_kept_teacher_that_is_another_one_is_trained_again(
 ) -> None:
     """A kept network lies under the hash of all that made it and says it inside: renamed, it is not taken."""
     from plada.sources.registry import open_target
-    from plada.trainer import finetune as module
+    from plada.trainer.finetune import finetune
+    from plada.trainer.loop import fit
 
     trained: list[str] = []
-    fit = module.fit
 
     def counted(*arguments: object, **options: object) -> None:
         trained.append("once")
         fit(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "fit", counted)
+    monkeypatch.setattr("plada.trainer.finetune.fit", counted)
     task = open_target(target_folder, tmp_path / "home")
 
     def train(seed: int) -> None:
-        module.finetune("small_cnn", task, recipe={"epochs": 1}, cache=tmp_path / "kept", seed=seed)
+        finetune("small_cnn", task, recipe={"epochs": 1}, cache=tmp_path / "kept", seed=seed)
 
     train(0)
     train(0)
