@@ -331,7 +331,7 @@ def _label(
     """The pseudo-labels: cheap teachers see every embedding; those that look at pictures see the candidates that a linear
     teacher finds in one pass, or everything if there is none, or if it is asked for."""
     from plada.labeler.linear import train_linear
-    from plada.labeler.scan import KEEP_ALL, scan_linear
+    from plada.labeler.scan import KEEP_ALL, scan_linear, scored
     from plada.labeler.shortlist import LEAST, find_shortlist, named
     from plada.labeler.teacher import VECTORS, reference_logits
     from plada.labeler.teachers import pseudo_label
@@ -342,8 +342,9 @@ def _label(
     if len(taught.teachers) == 1 and first.head is not None and index.readable > KEEP_ALL:
         # A rule looks at some twenty images for each that it keeps; more labels than bytes hardly ever fit.
         depth = max(LEAST, min(20 * budget, MOST) // classes)
-        labels = scan_linear(index.scan(), first.head, depth=depth)
-        return _Labelled(labels, hold(labels.positions, index.dimension, index.scan, index.vectors), index.readable)
+        found = scan_linear(index.scan(), first.head, depth=depth)
+        read = hold(found.positions, index.dimension, index.scan, index.vectors)
+        return _Labelled(scored(found, first.head, read), read, index.readable)
     if len(taught.teachers) == 1 and first.needs == VECTORS:
         labels = pseudo_label(
             index.scan(), lambda vectors: first.asked(vectors, len(vectors)), classes=classes, advance=tracker.advance
