@@ -39,6 +39,7 @@ UNBOUND = {
     "diagnosis",
     "indexing",
     "inspecting",
+    "labelling",
     "leaking",
     "linear_student",
     "options",
