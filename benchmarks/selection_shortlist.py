@@ -26,7 +26,7 @@ from plada.files import home_directory
 from plada.labeler.linear import embed_split, train_linear
 from plada.labeler.rounds import ask_in_rounds
 from plada.labeler.scores import PseudoLabels
-from plada.labeler.shortlist import find_shortlist, named
+from plada.labeler.shortlist import Shortlist, find_shortlist, named
 from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head, pseudo_label
 from plada.labelling import SHARE
 from plada.payload.payload import Payload
@@ -63,7 +63,7 @@ class Course:
         self.vectors = np.concatenate([vectors for _, vectors in index.scan()])
         self.everything = np.arange(len(self.vectors))
         self.first = self.scout.logits(self.vectors.astype(np.float32))
-        self.prepared = self._prepare(self.labels(self._by_leads(1.0), self.everything))
+        self.prepared = self._prepare(self.labels(self.by_leads(1.0), self.everything))
 
     def _prepare(self, labels: PseudoLabels) -> Prepared:
         return prepare(
@@ -71,13 +71,14 @@ class Course:
             relabel=False, judge=False, around=self.everything,
         )  # fmt: skip
 
-    def _by_leads(self, share: float) -> Any:
+    def by_leads(self, share: float) -> Shortlist:
+        """The largest leads of the linear teacher."""
         return find_shortlist(
             [(self.everything, self.first)], lambda logits: logits, classes=len(self.task.classes),
             images=len(self.everything), share=share,
         )  # fmt: skip
 
-    def labels(self, shortlist: Any, positions: I64) -> PseudoLabels:
+    def labels(self, shortlist: Shortlist, positions: I64) -> PseudoLabels:
         """Pseudo-labels of what the fine-tuned teacher was shown."""
         said = pseudo_label([(positions, self.said[positions])], lambda x: x, classes=len(self.task.classes))
         return named(shortlist, positions, said)
@@ -114,7 +115,7 @@ class Course:
 
     def shown(self, rule: str, k: int, share: float, *, rounds: bool) -> PseudoLabels:
         """What is known after the teacher has been shown its share."""
-        shortlist = self._by_leads(share / 2 if rounds else share)
+        shortlist = self.by_leads(share / 2 if rounds else share)
         positions = shortlist.positions
         if rounds:
             context = self.prepared.context

@@ -65,7 +65,7 @@ def test_an_option_does_what_it_says(
         name: float(value) if name == "distinct" else int(value) if name == "serial" else value
         for name, value in names.items()
     }
-    plada.select(target=target_folder, home=glyph_home, out=tmp_path / "y", **names)  # type: ignore[arg-type]
+    plada.select(target=target_folder, home=glyph_home, out=tmp_path / "y", **names)
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
 
 

@@ -25,7 +25,7 @@ def blocks(sizes: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def at(positions: np.ndarray) -> np.ndarray:
-    return VECTORS[positions // 3]
+    return np.asarray(VECTORS[positions // 3])
 
 
 @pytest.mark.parametrize("sizes", [[6000], [5, 0, 4090, 1905], [1000] * 6])
