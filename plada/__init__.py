@@ -45,6 +45,7 @@ _WHERE = {
     "sign": "plada.signing",
     "train": "plada.training",
     "verify": "plada.verifying",
+    "write_logits": "plada.teaching",
     "write_payload": "plada.sending",
 }
 
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from plada.selecting import select
     from plada.sending import encoded_size, write_payload
     from plada.signing import keygen, sign
+    from plada.teaching import write_logits
     from plada.training import export, train
     from plada.updating import apply_diff, diff
     from plada.verifying import verify
@@ -100,6 +102,7 @@ __all__ = [
     "sign",
     "train",
     "verify",
+    "write_logits",
     "write_payload",
 ]
 

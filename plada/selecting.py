@@ -1,6 +1,6 @@
 """`plada select` as a Python call: it reads like the method, one call a step."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from plada.units import parse_size
 if TYPE_CHECKING:
     from plada.labeler.linear import Views
     from plada.labeler.scores import PseudoLabels
+    from plada.labelling import Labelled, Picks, Vectors
     from plada.retrieval.index import Index
     from plada.selection.auto import Auto
     from plada.selection.rules import Chosen
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from plada.teaching import Taught
 
 I64 = npt.NDArray[np.int64]
-MOST = 2_000_000  # images of a shortlist
-SHARE = 0.05  # of the reference that a teacher which looks at pictures is shown, unless exhaustive
+_PACK_GAIN = 1.7  # times the images that fit at most where the client has the pack (docs/log.md: 0.6 of the bytes)
 CLASSES = "classes:"
 BLIND = "spread"  # the rule where no image of the target can be looked at
 EMBEDDINGS, TEACHERS = "embeddings", "teachers"  # folders of the home's cache
@@ -132,13 +132,19 @@ def select(
         )
         taught = teach(opened, task, teacher, views, options, report)
     with clock("label"):
-        labelled = _label(opened, task, taught, views, exhaustive, limit, seed, report)
+        from plada.labelling import label
+
+        notes = notes_of(task, taught, recipe, limit)
+        labelled = label(
+            opened, task, taught, views, exhaustive=exhaustive, budget=limit, seed=seed, report=report,
+            picks=_picks(opened, task, views, cheap or sender, rule, int(limit * _PACK_GAIN) if cheap else limit, wanted, notes, seed),
+        )  # fmt: skip
         pseudo = _corrected(opened, task, labelled.labels, exclude, relabel)
         candidates = len(pseudo)
         if distinct is not None:
             pseudo = _distinct(pseudo, labelled, distinct)
         copies = candidates - len(pseudo)
-    ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, notes_of(task, taught, recipe, limit), seed,
+    ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, notes, seed,
                sender, cheap, serial, _Softener(opened, taught, labelled, labels, report))  # fmt: skip
     with clock("choose"):
         made = _choose(ask, pseudo, report)
@@ -211,21 +217,12 @@ def select(
 
 
 @dataclass(frozen=True, slots=True)
-class _Labelled:
-    """Pseudo-labels of what can be chosen, how to get their embeddings, and images that the last teacher looked at."""
-
-    labels: "PseudoLabels"
-    vectors: Callable[[I64], npt.NDArray[np.floating]]
-    looked_at: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Ask:
     index: "Index"
     task: Target
     taught: "Taught"
     views: "Views"
-    labelled: _Labelled
+    labelled: "Labelled"
     rule: str
     budget: int
     keep: int | None
@@ -240,7 +237,7 @@ class _Ask:
 class _Softener:
     """Notes on what classes are like, for a choice of images; a teacher is asked once about each image."""
 
-    def __init__(self, index: "Index", taught: "Taught", labelled: _Labelled, kind: str, report: Report) -> None:
+    def __init__(self, index: "Index", taught: "Taught", labelled: "Labelled", kind: str, report: Report) -> None:
         self.index, self.taught, self.labelled, self.kind, self.report = index, taught, labelled, kind, report
         self._known: dict[int, npt.NDArray[np.float32]] = {}  # odds by position
 
@@ -262,14 +259,11 @@ class _Softener:
 
     def _odds(self, positions: I64) -> npt.NDArray[np.float32]:
         """Calibrated odds [n, classes] at rising positions [n]."""
-        from plada.labeler.teacher import reference_logits
         from plada.labeler.teachers import probabilities
+        from plada.labelling import joint_logits
 
         teachers = self.taught.teachers
-        readable, logits = _asked(
-            [reference_logits(one, self.index, positions, self.labelled.vectors, self.report) for one in teachers],
-            [one.temperature for one in teachers],
-        )
+        readable, logits = joint_logits(self.index, teachers, positions, self.labelled.vectors, self.report)
         if len(readable) != len(positions):
             gone = int(np.setdiff1d(positions, readable)[0])
             raise DataError(f"index '{self.index.name}': image {gone} can no longer be read. Look at the reference")
@@ -319,77 +313,6 @@ def _embed(encoder: Any, task: Target, root: Path, report: Report) -> "Views":
     return Views(train, validation, test)
 
 
-def _label(
-    index: "Index",
-    task: Target,
-    taught: "Taught",
-    views: "Views",
-    exhaustive: bool,
-    budget: int,
-    seed: int,
-    report: Report,
-) -> _Labelled:
-    """The pseudo-labels: cheap teachers see every embedding; those that look at pictures see the candidates that a linear
-    teacher finds in one pass, or everything if there is none, or if it is asked for."""
-    from plada.labeler.linear import train_linear
-    from plada.labeler.scan import KEEP_ALL, scan_linear
-    from plada.labeler.shortlist import LEAST, find_shortlist, named
-    from plada.labeler.teacher import VECTORS, reference_logits
-    from plada.labeler.teachers import pseudo_label
-    from plada.selection.prepare import hold
-
-    classes, tracker = len(task.classes), Tracker("scan", index.readable, report)
-    first = taught.teachers[0]
-    if len(taught.teachers) == 1 and first.head is not None and index.readable > KEEP_ALL:
-        # A rule looks at some twenty images for each that it keeps; more labels than bytes hardly ever fit.
-        depth = max(LEAST, min(20 * budget, MOST) // classes)
-        labels = scan_linear(index.scan(), first.head, depth=depth)
-        return _Labelled(labels, hold(labels.positions, index.dimension, index.scan, index.vectors), index.readable)
-    if len(taught.teachers) == 1 and first.needs == VECTORS:
-        labels = pseudo_label(
-            index.scan(), lambda vectors: first.asked(vectors, len(vectors)), classes=classes, advance=tracker.advance
-        )
-        return _Labelled(labels, hold(labels.positions, index.dimension, index.scan, index.vectors), len(labels))
-    shortlist = None
-    if all(teacher.cheap for teacher in taught.teachers):
-        positions = np.concatenate([found for found, _ in index.scan()])
-    else:
-        scout = next((teacher for teacher in taught.teachers if teacher.needs == VECTORS), None)
-        if scout is None:
-            scout, _, _ = train_linear(index, task, views.train, views.validation, seed)
-        shortlist = find_shortlist(
-            index.scan(), scout.logits, classes=classes, images=index.readable, share=1.0 if exhaustive else SHARE,
-            advance=tracker.advance,
-        )  # fmt: skip
-        positions = shortlist.positions
-    read = hold(positions, index.dimension, index.scan, index.vectors)
-    readable, joint = _asked([reference_logits(teacher, index, positions, read, report) for teacher in taught.teachers],
-                             [teacher.temperature for teacher in taught.teachers])  # fmt: skip
-    labels = pseudo_label([(readable, joint)], lambda logits: logits, classes=classes)
-    if shortlist is not None:
-        labels = named(shortlist, readable, labels)
-    return _Labelled(labels, read, len(readable))
-
-
-def _asked(
-    answers: "Sequence[Iterator[tuple[I64, npt.NDArray[np.float32]]]]", heats: Sequence[float]
-) -> tuple[I64, npt.NDArray[np.float32]]:
-    """(positions int64 [n], logits float32 [n, c]) of the images that every teacher could answer for, put to the vote."""
-    from plada.labeler.teacher import vote
-
-    parts = [list(zip(*answer, strict=True)) for answer in answers]
-    places = [np.concatenate(part[0]) if part else np.zeros(0, np.int64) for part in parts]
-    common = places[0]
-    for more in places[1:]:
-        common = np.intersect1d(common, more)
-    if not len(common):
-        raise DataError("teacher: none of the candidates could be read")
-    logits = [
-        np.concatenate(part[1])[np.searchsorted(place, common)] for part, place in zip(parts, places, strict=True)
-    ]
-    return common, logits[0] if len(logits) == 1 else vote(logits, heats)
-
-
 def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
     from plada.selection.auto import choose_rule
     from plada.selection.prepare import prepare
@@ -397,7 +320,7 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
 
     prepared = prepare(
         labels, ask.labelled.vectors, ask.index.mean, ask.views.train, ask.views.validation,
-        relabel=ask.taught.linear, penalty=ask.taught.penalty, judge=True, seed=ask.seed,
+        relabel=ask.taught.linear, penalty=ask.taught.penalty, judge=True, seed=ask.seed, around=ask.labelled.around,
         # What a pack's coder finds cheap are images that herding likes, not open folders.
         blocks=None if ask.sender.side.features is not None else ask.sender.side.blocks,
     )  # fmt: skip
@@ -414,6 +337,44 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
         only=None if ask.rule == AUTO and len(ask.views.train.labels) else BLIND if ask.rule == AUTO else ask.rule, advance=lambda name: tracker.say(f"trying {name}"),
     )  # fmt: skip
     return _Made(found, found.trial.made, payload(found.trial.made))
+
+
+def _picks(
+    index: "Index",
+    task: Target,
+    views: "Views",
+    sender: Sender,
+    rule: str,
+    budget: int,
+    keep: int | None,
+    notes: Mapping[str, Any],
+    seed: int,
+) -> "Picks | None":
+    """What the rule (of `auto` the default) would choose of some pseudo-labels, unjudged; None for rules that do not look at the
+    target: the candidates of one pass hold what these choose."""
+    from plada.selection.auto import choose_rule
+    from plada.selection.prepare import Prepared, prepare
+    from plada.selection.rules import AUTO, DEFAULT, RULES
+
+    name = DEFAULT if rule == AUTO else rule
+    if not RULES[name].near or not len(views.train.labels):
+        return None
+    kept: list[Prepared] = []  # the axes are the same as long as the positions are
+
+    def picks(labels: "PseudoLabels", vectors: "Vectors") -> I64:
+        if not kept or not np.array_equal(kept[0].labels.positions, labels.positions):
+            kept[:] = [
+                prepare(
+                    labels, vectors, index.mean, views.train, views.validation, relabel=False, judge=False, seed=seed
+                )
+            ]
+        found = choose_rule(
+            labels, kept[0].context, [], lambda chosen: sender.size(payload_of(index, task, labels, chosen.rows, notes, 0)),
+            budget=budget, least=int((labels.counts() > 0).sum()), keep=keep, only=name,
+        )  # fmt: skip
+        return found.trial.made.rows
+
+    return picks
 
 
 def _corrected(
@@ -434,7 +395,7 @@ def _corrected(
     return labels
 
 
-def _distinct(labels: "PseudoLabels", labelled: _Labelled, threshold: float) -> "PseudoLabels":
+def _distinct(labels: "PseudoLabels", labelled: "Labelled", threshold: float) -> "PseudoLabels":
     """The pseudo-labels without near-duplicates within a class."""
     from plada.selection.duplicates import near_duplicates, without_copies
 

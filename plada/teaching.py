@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ def teach(
     Raises:
         UnknownName: no such teacher. RequestError: one that cannot be made here.
         DataError: a class without a readable training image, bad logits, a teacher at chance (unless forced).
-        ReferenceMismatch: a kept teacher was made for another encoder than the index's.
+        ReferenceMismatch: a table of logits says that it was made for other images or another encoder than the index's.
     """
     from plada.labeler.judging import judge_teachers
 
@@ -80,6 +80,48 @@ def teach(
     return Taught(found.teachers, found.report, penalty)
 
 
+def write_logits(
+    index: "Index | str | Path | None",
+    logits: Any,
+    *,
+    classes: Sequence[str],
+    out: str | Path,
+    embedded: bool = False,
+    home: str | Path | None = None,
+) -> Path:
+    """Write logits [N, classes] of every image of an index, by position, as a table that `select(teacher="table:FILE")`
+    takes (Parquet). It says which images it was made of, and with `embedded` also which encoder: set it where the logits
+    were computed from the index's embeddings. `select` refuses it for other images, or another encoder.
+
+    Raises:
+        UnknownName: no such index. RequestError: class names that cannot be columns.
+        DataError: another number of rows or columns, logits that are not finite.
+    """
+    from plada.labeler.own import write_table_of_logits
+    from plada.labeler.teacher import checked_logits
+    from plada.retrieval.index import Index, open_index
+
+    opened = index if isinstance(index, Index) else open_index(index, home=home)
+    found = checked_logits(f"table:{Path(out).name}", logits, len(opened), len(classes))
+    write_table_of_logits(found, tuple(classes), Path(out), claims_of(opened, embedded=embedded))
+    return Path(out)
+
+
+def claims_of(index: "Index", *, embedded: bool) -> dict[str, str]:
+    """What a table of logits says of where it belongs (plada.labeler.own.CLAIMS): the images, and with `embedded` the
+    encoder: its name, and a hash of all that decides an embedding."""
+    claims = {"plada.key_id": str(index.info["key_id"]), "plada.content_id": str(index.info["content_id"])}
+    if embedded:
+        from blake3 import blake3
+
+        from plada.indexer.encoders import config_from_json
+        from plada.labeler.cache import identity_of
+
+        config = config_from_json(index.info["encoder"])
+        claims["plada.encoder"] = f"{config.name} {blake3(identity_of(config).encode()).hexdigest(8)}"
+    return claims
+
+
 def _other(
     index: "Index", task: Target, name: str, views: "Views", options: TeacherOptions, report: Report
 ) -> "Teacher":
@@ -96,7 +138,9 @@ def _other(
         from plada.labeler.own import table_teacher
 
         place = Path(name.removeprefix(TABLE)).expanduser()
-        return table_teacher(place, task.classes, len(index), lambda: index.reference().manifest.keys)
+        return table_teacher(
+            place, task.classes, len(index), lambda: index.reference().manifest.keys, claims_of(index, embedded=True)
+        )
     if ":" in name:
         from plada.labeler.own import function_teacher
 

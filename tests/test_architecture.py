@@ -41,6 +41,7 @@ UNBOUND = {
     "diagnosis",
     "indexing",
     "inspecting",
+    "labelling",
     "leaking",
     "linear_student",
     "options",

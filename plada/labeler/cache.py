@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.files import whole_file
-from plada.indexer.encoders import Encoder
+from plada.indexer.encoders import Encoder, EncoderConfig
 from plada.sources.targets import Split
 
 F32 = npt.NDArray[np.float32]
@@ -33,7 +33,12 @@ def split_digest(split: Split, *more: str) -> str:
 
 def encoder_identity(encoder: Encoder) -> str:
     """All that decides an embedding, as one line."""
-    return json.dumps(encoder.config.identity(), sort_keys=True)
+    return identity_of(encoder.config)
+
+
+def identity_of(config: EncoderConfig) -> str:
+    """The same of an encoder that is not loaded."""
+    return json.dumps(config.identity(), sort_keys=True)
 
 
 def load_embeddings(

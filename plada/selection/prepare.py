@@ -37,11 +37,15 @@ def prepare(
     judge: bool = True,
     seed: int = 0,
     blocks: I64 | None = None,
+    around: I64 | None = None,
 ) -> Prepared:
     """`vectors` gives embeddings [m, d] of positions, `mean` is the reference's. Rules look at all labelled images of the
-    target, validation too: no rule is judged by what it has looked at (plada.selection.folds), and none is sent. `blocks` is as in Context."""
+    target, validation too: no rule is judged by what it has looked at (plada.selection.folds), and none is sent. `blocks` is as in Context,
+    `around` as in make_space."""
     known = train.and_more(validation)
-    space = make_space(lambda positions: vectors(positions).astype(np.float32), labels.positions, mean, known.vectors)
+    space = make_space(
+        lambda positions: vectors(positions).astype(np.float32), labels.positions, mean, known.vectors, around=around
+    )
     context = Context(
         lambda positions: vectors(positions).astype(np.float32), known.vectors, known.labels, seed, mean, space, blocks
     )

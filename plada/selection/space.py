@@ -44,11 +44,20 @@ def main_axes(vectors: F32, count: int) -> F32:
     return np.ascontiguousarray(axes * np.sign(axes[peaks, np.arange(axes.shape[1])]), np.float32)
 
 
-def make_space(vectors: Callable[[I64], F32], positions: I64, mean: F32, target: F32, *, axes: int = AXES) -> Space:
+def make_space(
+    vectors: Callable[[I64], F32],
+    positions: I64,
+    mean: F32,
+    target: F32,
+    *,
+    axes: int = AXES,
+    around: I64 | None = None,
+) -> Space:
     """The space of the images at `positions`, whose embeddings [m, d] `vectors` gives, and of `target` [t, d]; read in
-    blocks. Its axes are up to `axes` main ones of each, made orthogonal; the reference's come first."""
-    sample = positions[:: max(1, len(positions) // SAMPLE)]
-    directions = main_axes(vectors(sample), axes)
+    blocks. Its axes are up to `axes` main ones of each, made orthogonal; the reference's come first, taken from the images
+    `around` where the positions are but few of them."""
+    spread = positions if around is None else around
+    directions = main_axes(vectors(spread[:: max(1, len(spread) // SAMPLE)]), axes)
     if len(target) > 1:
         _, _, more = np.linalg.svd(target.astype(np.float64) - mean, full_matrices=False)
         both = np.hstack([directions.astype(np.float64), more[:axes].T])

@@ -24,10 +24,14 @@ def blocks(sizes: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(3 * np.arange(a, b), VECTORS[a:b]) for a, b in itertools.pairwise(edges)]
 
 
+def at(positions: np.ndarray) -> np.ndarray:
+    return np.asarray(VECTORS[positions // 3])
+
+
 @pytest.mark.parametrize("sizes", [[6000], [5, 0, 4090, 1905], [1000] * 6])
 def test_the_pass_keeps_the_largest_margins(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "_ROWS", 256)
-    found = scan.scan_linear(blocks(sizes), HEAD, depth=20)
+    found = scan.scored(scan.scan_linear(blocks(sizes), HEAD, depth=20), HEAD, at)
     everything = pseudo_label(blocks([6000]), HEAD.logits, classes=7)
     assert found.population().tolist() == everything.counts().tolist()
     assert found.counts().tolist() == np.minimum(everything.counts(), 20).tolist()
@@ -35,19 +39,19 @@ def test_the_pass_keeps_the_largest_margins(sizes: list[int], monkeypatch: pytes
         rows = np.flatnonzero(everything.labels == label)
         best = rows[np.argsort(-everything.scores["margin"][rows], kind="stable")[:20]]
         assert set(found.positions[found.labels == label]) == set(everything.positions[best])
-    at = np.searchsorted(everything.positions, found.positions)
+    rows = np.searchsorted(everything.positions, found.positions)
     for name in SCORES:
-        np.testing.assert_allclose(found.scores[name], everything.scores[name][at], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found.scores[name], everything.scores[name][rows], rtol=1e-3, atol=1e-3)
 
 
 def test_a_shortlist_of_everything() -> None:
     found = scan.scan_linear(blocks([6000]), HEAD, depth=6000)
-    assert len(found) == 6000
+    assert found.positions.tolist() == list(range(0, 18000, 3))
 
 
 def test_one_class_and_nothing_at_all() -> None:
     one = Head(HEAD.mean, HEAD.weight[:, :1], HEAD.bias[:1])
-    assert len(scan.scan_linear(blocks([6000]), one, depth=9)) == 9
+    assert len(scan.scan_linear(blocks([6000]), one, depth=9).positions) == 9
     with pytest.raises(DataError, match="no readable image"):
         scan.scan_linear([], HEAD, depth=5)
 
@@ -57,3 +61,29 @@ def test_embeddings_that_are_not_finite() -> None:
     broken[4] = np.nan
     with pytest.raises(DataError, match="image 12 are not finite"):
         scan.scan_linear([(3 * np.arange(10), broken)], HEAD, depth=5)
+
+
+@pytest.mark.parametrize("rows", [4, 64])
+def test_equal_margins_go_to_the_lower_position(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every image four times, and cuts at every turn: of equals the first that came stay."""
+    monkeypatch.setattr(scan, "_ROWS", rows)
+    monkeypatch.setattr(scan, "_SLACK", 1)
+    copies = np.tile(VECTORS[:500], (4, 1))
+    found = scan.scan_linear([(np.arange(2000), copies)], HEAD, depth=10)
+    everything = pseudo_label([(np.arange(2000), copies)], HEAD.logits, classes=7)
+    for label in range(7):
+        mine = np.flatnonzero(everything.labels == label)
+        best = mine[np.argsort(-everything.scores["margin"][mine], kind="stable")[:10]]
+        # Products of other shapes round otherwise, so the copies of one image may differ by a bit: images are compared.
+        assert sorted(found.positions[found.labels == label] % 500) == sorted(best % 500)
+    assert found.counts.tolist() == everything.counts().tolist()
+
+
+def test_more_classes_than_sixteen_bits_hold() -> None:
+    """Labels beyond 65 535 keep their place: classes are brought together by another sort."""
+    kept = scan._Kept(70_000, 2)
+    labels = np.array([69_999, 4_463, 69_999, 4_463, 69_999])
+    kept.add(np.arange(5), labels, np.array([1.0, 9, 3, 8, 2], np.float32))
+    found = kept.finish()
+    assert found.positions.tolist() == [1, 2, 3, 4]
+    assert found.labels.tolist() == [4_463, 69_999, 4_463, 69_999]

@@ -1,0 +1,135 @@
+"""The paper's label variants at equal bytes: hard labels against average soft ones and Dirichlet ones, linear student.
+
+    python benchmarks/selection_labels.py --index NAME TARGET... [--budget 1000] [--seeds 3] [--out docs/benchmarks.md] [--json]
+
+Rule herd-even, linear teacher, whole files for clients that have the manifest, class names left out. What the note on soft
+labels takes is missing for images. Each seed draws another validation split, hence another teacher; the Dirichlet's draws
+take the same seed.
+"""
+
+import argparse
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import plada
+from benchmarks.document import machine, write_section
+from plada.files import home_directory
+from plada.labeler.linear import Views, embed_split
+from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head, probabilities, pseudo_label
+from plada.payload.payload import Payload
+from plada.progress import silent
+from plada.retrieval.index import Index
+from plada.selection.budget import fill_budget
+from plada.selection.prepare import hold, prepare
+from plada.selection.rules import DEFAULT, RULES
+from plada.selection.soft import HARD, LABELS, soft_labels
+from plada.sending import sender_for
+from plada.sources.registry import open_target
+from plada.teaching import TeacherOptions, teach
+
+I64 = npt.NDArray[np.int64]
+
+
+def measure(index: Index, target: str, seed: int, budget: int) -> dict[str, tuple[int, int, float]]:
+    """For each kind of labels (images, bytes of the note, test accuracy in %)."""
+    home = home_directory()
+    task = open_target(target, home, seed=seed)
+    assert task.test is not None
+    train, validation, test = (
+        embed_split(index.waiting_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
+        for split in (task.train, task.validation, task.test)
+    )
+    taught = teach(index, task, "linear", Views(train, validation, test), TeacherOptions(seed=seed), silent)
+    teacher, classes = taught.teachers[0], len(task.classes)
+    labels = pseudo_label(index.scan(), teacher.logits, classes=classes)
+    vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)
+    context = prepare(
+        labels, vectors, index.mean, train, validation, relabel=False, judge=False, seed=seed
+    ).context  # fmt: skip
+    choose = RULES[DEFAULT].prepare(labels, context)
+    key, content = (bytes.fromhex(index.info[name])[:8] for name in ("key_id", "content_id"))
+    names = tuple(str(number) for number in range(classes))
+
+    def payload(rows: I64, kind: str) -> Payload:
+        order = np.sort(rows)
+        hard = Payload(labels.positions[order], labels.labels[order], names, len(index), key, content)
+        if kind == HARD:
+            return hard
+        odds = probabilities(
+            teacher.logits(vectors(hard.positions).astype(np.float32)), teacher.temperature
+        )  # fmt: skip
+        return replace(hard, notes=soft_labels(odds, hard.labels, classes, kind).note())
+
+    sender = sender_for(payload(np.arange(1), HARD).header(), home=index.home)
+    found = {}
+    for kind in LABELS:
+
+        def make(k: int, kind: str = kind) -> tuple[Payload, int]:
+            made = payload(choose(k).rows, kind)
+            return made, sender.size(made)
+
+        best = fill_budget(make, budget=budget, least=classes, most=len(labels), classes=classes)
+        sent = best.made
+        wanted: Any = sent.labels
+        if kind != HARD:
+            odds = probabilities(teacher.logits(vectors(sent.positions).astype(np.float32)), teacher.temperature)
+            wanted = soft_labels(odds, sent.labels, classes, kind).targets(sent.labels, seed)
+        head = fit_head(
+            vectors(sent.positions).astype(np.float32),
+            wanted,
+            classes=classes,
+            mean=index.mean,
+            penalty=STUDENT_PENALTY,
+        )
+        note = best.bytes - sender.size(replace(sent, notes={}))
+        found[kind] = (best.k, note, 100 * accuracy(head.logits(test.vectors), test.labels))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="+")
+    parser.add_argument("--index", required=True)
+    parser.add_argument("--index-home", type=Path, help="where the index is, if not in this home")
+    parser.add_argument("--budget", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    index = plada.open_index(options.index, home=options.index_home)
+    rows, named = [], {}
+    for target in options.targets:
+        found = []
+        for seed in range(options.seeds):
+            found.append(measure(index, target, seed, options.budget))
+            print(Path(target).name, seed, found[-1], flush=True)
+        for kind in LABELS:
+            images, note, tests = zip(*[one[kind] for one in found], strict=True)
+            spread = statistics.stdev(tests) if len(tests) > 1 else 0.0
+            named[f"{Path(target).name}_{kind}"] = round(statistics.fmean(tests), 2)
+            rows.append(
+                f"| {Path(target).name} | {kind} | {statistics.fmean(images):.0f} | {statistics.fmean(note):.0f} | "
+                f"{statistics.fmean(tests):.1f} +- {spread:.1f} |"
+            )
+    lines = [
+        "## Soft labels",
+        "",
+        f"`python benchmarks/selection_labels.py --index tiny OUT/targets/...`, {machine()}. {options.budget} bytes, rule {DEFAULT}, linear teacher and",
+        f"student, {options.seeds} seeds, test accuracy in %.",
+        "",
+        "| target | labels | images | bytes of the note | student |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+    ]
+    write_section(options.out, "selection-labels", "\n".join(lines))
+    print(json.dumps(named) if options.json else "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
