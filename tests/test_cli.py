@@ -227,6 +227,7 @@ def test_version_and_help() -> None:
     shown = call("--help").stdout
     for command in (
         "index", "select", "train", "predict", "evaluate", "export", "inspect", "diff", "apply", "keygen", "sign", "search", "datasets", "demo", "doctor",
+        "bench",
     ):  # fmt: skip
         assert command in shown
         assert call(command, "--help").exit_code == 0

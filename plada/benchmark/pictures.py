@@ -1,0 +1,143 @@
+"""The pictures of a benchmark."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from plada.benchmark import paper_numbers as paper
+from plada.benchmark.figures import Results, front
+from plada.benchmark.labels import CURVE, KEPT
+from plada.benchmark.methods import ORACLE, PAPERS_RULES
+from plada.report.curves import Panel, Style, bars, panels
+
+_STYLES: Mapping[str, Style] = {
+    "auto-pack": Style("#0b5cad", "o", strong=True),
+    "auto-manifest": Style("#3b93e0", "o", strong=True),
+    "herd-even-pack": Style("#0b5cad", "s", "--"),
+    "herd-even-manifest": Style("#3b93e0", "s", "--"),
+    "herd-even": Style("#3b93e0", "s", strong=True),
+    ORACLE: Style("#b45309", "^", strong=True),
+    "energy": Style("#d97706", "v"),
+    "high-energy": Style("#fbbf24", "v"),
+    "paper": Style("#92400e", "v"),
+    "paper-0.2": Style("#c2703d", "v"),
+    "entropy": Style("#eab308", "v"),
+    "random": Style("#9ca3af", "x"),
+    "images-random": Style("#15803d", "D"),
+    "images-k-centre": Style("#65a30d", "D"),
+    "images-random-shrunk": Style("#15803d", "d", "--"),
+    "images-k-centre-shrunk": Style("#65a30d", "d", "--"),
+    "probe-pruned": Style("#be185d", "P"),
+    "probe-axes": Style("#7e22ce", "P", "--"),
+    "probe-int8": Style("#be185d", "*"),
+    "full-data": Style("#111827", "*"),
+    "the paper's, ImageNet-21K": Style("#d97706", "v", "--"),
+    "the paper's, ImageNet-1K": Style("#fbbf24", "v", "--"),
+    "raw": Style("#d1d5db"),
+    "huffman": Style("#fbbf24"),
+    "zstd": Style("#d97706"),
+    "ours, manifest": Style("#3b93e0"),
+    "ours, pack": Style("#0b5cad"),
+}
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the pictures; returns those that there is something to show on.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    made = [_pareto(results, folder / "pareto.png")]
+    if results.keeps:
+        made += [
+            _keep(results, folder / "keep.png"),
+            _rules(results, [t for t in results.targets if t not in results.far], paper.RULES_SIDE_BY_SIDE, folder / "rules.png", "Rules side by side"),
+        ]  # fmt: skip
+        if results.far:
+            made.append(_rules(results, results.far, paper.FAR_OFF, folder / "far.png", "Far-off targets"))
+        made.append(_sizes(results, folder / "sizes.png"))
+    return made
+
+
+def _pareto(results: Results, path: Path) -> Path:
+    shown = set(results.methods)
+    if ORACLE in shown:
+        shown -= set(PAPERS_RULES) - {"energy"}
+    listed = []
+    for target in results.targets:
+        points = results.points(target)
+        series = {
+            method: [(p.bytes, 100 * p.accuracy) for p in points if p.method == method]
+            for method in results.methods
+            if method in shown
+        }
+        best = [(p.bytes, 100 * p.accuracy) for p in front([p for p in points if p.method != ORACLE])]
+        teacher = results.accuracy("teacher", target)
+        listed.append(
+            Panel(
+                target, {name: s for name, s in series.items() if s}, best, None if teacher is None else 100 * teacher
+            )
+        )
+    return panels(listed, _STYLES, path, title="Accuracy against bytes sent", x="bytes")
+
+
+def _keep(results: Results, path: Path) -> Path:
+    ours = {
+        rule: [(100 * k, 100 * found[0]) for k in results.keeps if (found := results.mean(rule, None, k)) is not None]
+        for rule in CURVE
+    }
+    theirs = {
+        f"the paper's, {name}": [(100 * keep, value) for keep, value in zip(paper.KEEPS, means, strict=True)]
+        for name, means in paper.KEEP_RATE_MEANS.items()
+    }
+    teacher = results.mean("teacher")
+    listed = [
+        Panel(f"here, mean of {len(results.targets)} targets", {n: s for n, s in ours.items() if s}, (), 100 * teacher[0] if teacher else None),
+        Panel("the paper, mean of its 10 sets, lowest energy", theirs, (), sum(paper.TEACHERS[n] for n in paper.KEEP_RATE) / len(paper.KEEP_RATE)),
+    ]  # fmt: skip
+    rates = sorted({100 * k for k in (*results.keeps, *paper.KEEPS)})
+    ticks = {rate: f"{rate:g}" for rate in rates}
+    return panels(
+        listed, _STYLES, path, title="Share of the reference that is kept", x="kept, % of the reference", ticks=ticks
+    )
+
+
+def _rules(
+    results: Results, targets: Sequence[str], papers: Mapping[str, tuple[float, ...]], path: Path, title: str
+) -> Path:
+    keep = results.keeps[0]
+    groups = [*targets, *papers]
+    series: dict[str, list[float | None]] = {}
+    for rule in (r for r in KEPT if results.cells(r, None, keep)):
+        here = [results.accuracy(rule, target, None, keep) for target in targets]
+        at = paper.RULES.index(rule) if rule in paper.RULES else None
+        there = [values[at] if at is not None else None for values in papers.values()]
+        series[rule] = [*(None if value is None else 100 * value for value in here), *there]
+    teachers = [results.accuracy("teacher", target) for target in targets]
+    ceilings = [*(None if t is None else 100 * t for t in teachers), *(paper.TEACHERS[name] for name in papers)]
+    named = f"{title}, {100 * keep:g} % of the reference; right of the line the paper's sets and numbers"
+    return bars(groups, series, _STYLES, path, title=named, ceilings=ceilings, divide=len(targets))
+
+
+def _sizes(results: Results, path: Path) -> Path:
+    groups, series = [], {}
+    names = list(
+        dict.fromkeys(n for k in results.keeps for t in results.targets for n in results.coders("energy", t, k))
+    )
+    listed = [(rule, keep) for rule in ("energy", "herd-even") for keep in results.keeps]
+    for rule, keep in listed:
+        groups.append(f"{rule}, {100 * keep:g} %")
+    for name in names:
+        column: list[float | None] = []
+        for rule, keep in listed:
+            sizes = [found[name] for t in results.targets if name in (found := results.coders(rule, t, keep))]
+            column.append(sum(sizes) / len(sizes) if sizes else None)
+        series[name] = column
+    return bars(
+        groups,
+        series,
+        _STYLES,
+        path,
+        title="Bytes of the same labels under each coder, mean over targets",
+        y="bytes",
+        log=True,
+    )
