@@ -118,6 +118,7 @@ def bench(
         model_args=dict(model_args or {}), image_size=image_size, recipe=dict(recipe or {}), device=device,
     )  # fmt: skip
     _check_student(students)
+    distant = _far(far, [task.name for _, task in tasks])
     digests = {task.name: _digest(task) for _, task in tasks}
     claim(folder, _identity(opened, students, client_has, pack), digests)
     packed = _pack(opened, pack, folder, root, report) if client_has == "pack" else None
@@ -135,7 +136,7 @@ def bench(
     rows = [kept[key] for unit in units for key in unit.cells() if key in wanted]
     _check_budgets(rows, sizes, len(tasks[0][1].classes))
     write_parquet(rows, folder / "table.parquet")
-    return _told(opened, rows, units, measured, _far(far, digests), folder, time.monotonic() - began)
+    return _told(opened, rows, units, measured, distant, folder, time.monotonic() - began)
 
 
 def _told(
@@ -373,7 +374,7 @@ def _check_budgets(rows: "list[Row]", budgets: tuple[int, ...], classes: int) ->
             raise BudgetTooSmall(budget=budgets[-1], least=least, classes=classes)
 
 
-def _far(far: str | Sequence[str] | None, names: Iterable[str]) -> tuple[str, ...]:
+def _far(far: str | Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:
     from plada.benchmark.paper_numbers import MEDICAL
     from plada.errors import UnknownName
 

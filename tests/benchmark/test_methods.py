@@ -1,5 +1,7 @@
 """Every method sends at most its budget, and the student sees what has arrived."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -134,7 +136,7 @@ def test_k_centre_takes_what_is_far_from_what_it_has(course: Course) -> None:
     rows = [int(row) for row in order if pool.labels[row] == 4]
     vectors = pool.vectors[rows]
     gaps = [float(np.linalg.norm(vectors[:at] - vectors[at], axis=1).min()) for at in range(1, len(rows))]
-    assert all(gap >= later - 1e-5 for gap, later in zip(gaps, gaps[1:], strict=False))
+    assert all(gap >= later - 1e-5 for gap, later in itertools.pairwise(gaps))
     assert not np.array_equal(order, pool.order("random"))
     assert np.array_equal(pool.order("random"), pool.order("random"))
     assert set(pool.labels[order[:10]].tolist()) == set(range(10)), "each class in turn"
@@ -190,7 +192,7 @@ def test_bases_of_heads(course: Course) -> None:
     np.testing.assert_allclose(identity, np.eye(len(identity)), atol=1e-4)
     points = principal.coordinates(course.vectors(course.labels.positions), course.index.mean, np.arange(8))
     spread = points.var(axis=0)
-    assert all(one >= other for one, other in zip(spread, spread[1:], strict=False))
+    assert all(one >= other for one, other in itertools.pairwise(spread))
     assert sorted(pruned.order.tolist()) == list(range(course.index.dimension))
 
 
@@ -201,8 +203,10 @@ def test_keep_rates_have_the_papers_numbers_of_images(course: Course) -> None:
     coders = answer.detail["coders"]
     assert coders["raw"] == min(6 * 30, 188 + 2 * 30)
     assert answer.size == coders["zstd"]
-    assert coders["ours, pack"] <= coders["ours, manifest"] == course.sender("manifest").size(
-        course.payload(answer.what.rows)
+    assert (
+        coders["ours, pack"]
+        <= coders["ours, manifest"]
+        == course.sender("manifest").size(course.payload(answer.what.rows))
     )
     assert len(at_keep_rate(course, "random", 1.0).what) == 1500
 
