@@ -7,7 +7,7 @@ from pathlib import Path
 from plada.benchmark import paper_numbers as paper
 from plada.benchmark.figures import Results
 from plada.benchmark.labels import CURVE, KEPT
-from plada.benchmark.methods import BOUNDS, METHODS, ORACLE, OURS
+from plada.benchmark.methods import BOUNDS, IMAGES, METHODS, ORACLE, OURS, WEIGHTS
 
 _REFERENCE = 14_197_122  # images of ImageNet-21K, the paper's reference
 _ABOUT = {ORACLE: "the best of the paper's rules, picked by TEST accuracy for each target, budget and seed"}
@@ -35,7 +35,7 @@ def document(
     lines = [
         "# Benchmark",
         "",
-        f"`plada bench`: {len(results.targets)} targets, {budgets}, {seeds} seeds; reference `{index}` of {images} images, encoder "
+        f"`plada bench`: {_many(len(results.targets), 'target')}, {budgets}, {_many(seeds, 'seed')}; reference `{index}` of {images} images, encoder "
         f"{encoder}, a linear teacher, student `{student}`; {cores} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}.",
         "Test accuracy in %. Each seed draws another validation split, hence another teacher. What a method is and what counts as",
         "its bytes: docs/bench.md.",
@@ -74,6 +74,10 @@ def document(
         "Pictures: " + ", ".join(f"[{path.name}]({path.name})" for path in pictures) + ". All rows: table.parquet.",
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _percent(value: float | None) -> str:
@@ -119,7 +123,7 @@ def _bytes_of(results: Results, method: str) -> str:
     sizes = [row.bytes for row in results.cells(method).values() if row.bytes is not None]
     if not sizes:
         return "not sent"
-    return f"{min(sizes)} to {max(sizes)} B"
+    return f"{min(sizes)} to {max(sizes)} B" if len(set(sizes)) > 1 else f"{sizes[0]} B"
 
 
 def _leads(results: Results) -> list[str]:
@@ -134,27 +138,27 @@ def _leads(results: Results) -> list[str]:
 
 def _verdict(results: Results) -> list[str]:
     """Where ours is not ahead, and why, as far as the kind of method says it."""
-    behind = [
-        (budget, method, value)
-        for budget in results.budgets
-        for method, value in results.leads()[str(budget)].items()
-        if value <= 0
-    ]
+    behind: dict[str, list[str]] = {}
+    for budget in results.budgets:
+        for method, value in results.leads()[str(budget)].items():
+            if value <= 0:
+                behind.setdefault(method, []).append(f"{budget} B ({100 * value:+.1f})")
     if not behind:
         return [
             f"`{results.ours}` is above every other method at each budget, in the mean over the targets that both have."
         ]
     lines = [f"`{results.ours}` is not above:", ""]
-    for budget, method, value in behind:
-        reason = "it picks by test accuracy" if method == ORACLE else _WHY.get(METHODS[method].group, "")
-        lines.append(f"- {method} at {budget} bytes ({100 * value:+.1f} points){': ' + reason if reason else ''}")
+    for method, where in behind.items():
+        reason = _WHY[ORACLE] if method == ORACLE else _WHY.get(METHODS[method].group, "")
+        lines.append(f"- {method} at {', '.join(where)}{': ' + reason if reason else ''}")
     return lines
 
 
 _WHY = {
-    "weights": "weights serve only a client that has the server's own encoder and wants this very probe; with a linear student "
-    "on that encoder there is nothing that labels could teach beyond it, and the teacher is the ceiling of both",
-    "images": "the target's own images are worth more than labels where they are small or few are enough",
+    ORACLE: "it picks by test accuracy",
+    WEIGHTS: "the client must have the server's own encoder and wants this very probe: a linear student on that encoder is one, and "
+    "what is sent is the teacher itself, in few bits. Labels serve any student",
+    IMAGES: "pictures of the target itself, where they are small",
 }
 
 

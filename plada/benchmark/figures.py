@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from plada.benchmark.labels import CODERS
 from plada.benchmark.methods import BOUNDS, METHODS, ORACLE, OURS, PAPER, PAPERS_RULES
 from plada.benchmark.rows import Row
 
@@ -131,7 +132,7 @@ class Results:
         """Bytes under each coder at a keep rate, means over seeds."""
         rows = [row for (name, _), row in self.cells(rule, None, keep).items() if name == target]
         listed = [dict(row.detail.get("coders", {})) for row in rows]
-        names = [name for name in (listed[0] if listed else {}) if all(name in one for one in listed)]
+        names = [name for name in CODERS if listed and all(name in one for one in listed)]
         return {name: statistics.fmean(one[name] for one in listed) for name in names}
 
 

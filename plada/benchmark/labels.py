@@ -15,6 +15,7 @@ I64 = npt.NDArray[np.int64]
 CURVE = ("energy", "random", "herd-even")  # rules that are followed over all keep rates
 KEPT = (*CURVE, "high-energy", "paper", "paper-0.2", "entropy")  # rules that are compared at the lowest keep rate
 _CODED = ("energy", "herd-even")  # rules whose sizes are taken under every coder
+CODERS = ("raw", "huffman", "zstd", "ours, manifest", "ours, pack")  # the paper's three, ours for two kinds of clients
 _DEAR = 4000  # images from which on the pack's coder is not asked in a benchmark
 
 

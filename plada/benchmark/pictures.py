@@ -5,7 +5,7 @@ from pathlib import Path
 
 from plada.benchmark import paper_numbers as paper
 from plada.benchmark.figures import Results, front
-from plada.benchmark.labels import CURVE, KEPT
+from plada.benchmark.labels import CODERS, CURVE, KEPT
 from plada.benchmark.methods import ORACLE, PAPERS_RULES
 from plada.report.curves import Panel, Style, bars, panels
 
@@ -120,16 +120,15 @@ def _rules(
 
 def _sizes(results: Results, path: Path) -> Path:
     groups, series = [], {}
-    names = list(
-        dict.fromkeys(n for k in results.keeps for t in results.targets for n in results.coders("energy", t, k))
-    )
+    found = {name for keep in results.keeps for t in results.targets for name in results.coders("energy", t, keep)}
+    names = [name for name in CODERS if name in found]
     listed = [(rule, keep) for rule in ("energy", "herd-even") for keep in results.keeps]
     for rule, keep in listed:
         groups.append(f"{rule}, {100 * keep:g} %")
     for name in names:
         column: list[float | None] = []
         for rule, keep in listed:
-            sizes = [found[name] for t in results.targets if name in (found := results.coders(rule, t, keep))]
+            sizes = [one[name] for t in results.targets if name in (one := results.coders(rule, t, keep))]
             column.append(sum(sizes) / len(sizes) if sizes else None)
         series[name] = column
     return bars(

@@ -76,6 +76,7 @@ def panels(
         if panel.ceiling is not None:
             handles.setdefault(ceiling, axes.axhline(panel.ceiling, color=_GREY, linestyle=":", linewidth=1.3))
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_plain)
         axes.set_title(panel.title, fontsize=11)
         axes.grid(True, which="major", color="#e5e7eb", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
@@ -124,6 +125,7 @@ def bars(
         axes.axvline(divide - 0.5, color=_GREY, linewidth=1.0)
     if log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(_plain)
     axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right", fontsize=9)
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.set_ylabel(y)
@@ -133,6 +135,11 @@ def bars(
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, fontsize=9)
     return _save(figure, path)
+
+
+def _plain(value: float, _: int) -> str:
+    """`500`, `2 000`, `1.5M`: what stands at an axis in logarithms."""
+    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value:,g}".replace(",", " ")
 
 
 def _figure(size: tuple[float, float]) -> Any:

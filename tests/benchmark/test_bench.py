@@ -90,7 +90,7 @@ def test_the_document_and_the_pictures(unbroken: tuple[BenchSummary, Path]) -> N
     text = (out / "bench.md").read_text()
     for words in ("herd-even-manifest", "oracle", "table 1", "table 3", "table 4", "ImageNet-21K", "What was not run here", "plada bench --index imagenet21k"):  # fmt: skip
         assert words in text
-    assert f"{100 * made.accuracy['random']['400']:.1f}" in text
+    assert f"{100 * made.accuracy['random']['300']:.1f}" in text
     assert str(out.parent) not in text
     names = {Path(path).name for path in made.pictures}
     assert names == {"pareto.png", "keep.png", "rules.png", "sizes.png"}
