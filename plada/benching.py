@@ -16,12 +16,14 @@ from plada.units import parse_share, parse_size
 
 if TYPE_CHECKING:
     from plada.benchmark.rows import Row
+    from plada.benchmark.students import Students
     from plada.benchmark.unit import Unit
     from plada.retrieval.index import Index
 
 BUDGETS = ("500", "1kB", "2kB")
 KEEP = ("1%", "5%", "10%", "25%")
 LINEAR = "linear"
+_PACK = "reference.pack"
 _LOOK = 0.5  # seconds between two looks at how far the workers are
 
 
@@ -120,8 +122,10 @@ def bench(
     _check_student(students)
     distant = _far(far, [task.name for _, task in tasks])
     digests = {task.name: _digest(task) for _, task in tasks}
-    claim(folder, _identity(opened, students, client_has, pack), digests)
-    packed = _pack(opened, pack, folder, root, report) if client_has == "pack" else None
+    packs = client_has == "pack"
+    named = _known_pack(opened, pack, folder) if packs else None
+    claim(folder, _identity(opened, students, packs, named), digests)
+    packed = (named or _made_pack(opened, folder, root, report)) if packs else None
     units = [
         Unit(
             index=opened.folder, index_home=opened.home, spec=str(spec), target=task.name, seed=seed, home=root,
@@ -314,27 +318,26 @@ def _images(split: Split) -> Iterable[str]:
         yield f"{label} {blake3(split.collection.read(position)).hexdigest(16)}"
 
 
-def _identity(index: "Index", students: Any, client_has: str, pack: str | Path | None) -> dict[str, Any]:
+def _identity(index: "Index", students: "Students", packs: bool, pack: Path | None) -> dict[str, Any]:
     """What decides every number of a run, plain values."""
-    from plada.benchmark.students import Students
+    from plada.indexer.encoders import config_from_json
     from plada.networks import file_digest
     from plada.payload.pack import read_pack
 
-    assert isinstance(students, Students)
     options = {
         "weights": file_digest(students.weights) if students.weights else None,
         **{name: getattr(students, name) for name in ("pretrained", "model_args", "image_size", "recipe")},
     }
     return {
         "index": {name: index.info[name] for name in ("key_id", "content_id")},
-        "encoder": {name: value for name, value in index.info["encoder"].items() if name != "self_check"},
+        "encoder": config_from_json(index.info["encoder"]).identity(),
         "student": students.student,
-        **({"options": options} if students.student != LINEAR else {}),
-        **({"pack": read_pack(pack).pack_id.hex()} if pack is not None and client_has == "pack" else {}),
+        **({"student_options": options} if students.student != LINEAR else {}),
+        **({"pack": read_pack(pack).pack_id.hex() if pack is not None else "made here"} if packs else {}),
     }
 
 
-def _check_student(students: Any) -> None:
+def _check_student(students: "Students") -> None:
     """Refuse an unknown network before anything is measured."""
     if students.student != LINEAR:
         from plada.networks import build_network
@@ -344,21 +347,25 @@ def _check_student(students: Any) -> None:
         build_network(students.student, classes=2, model_args=students.model_args, image_size=students.image_size)
 
 
-def _pack(index: "Index", pack: str | Path | None, folder: Path, home: Path, report: Report) -> Path:
-    """The pack's file: the one named, the one installed, or one that is made here, once."""
-    from plada.packing import make_pack
+def _known_pack(index: "Index", pack: str | Path | None, folder: Path) -> Path | None:
+    """The pack's file that is named, or installed; None where one is made here, or has been."""
     from plada.payload.pack import find_pack
 
     if pack is not None:
         return Path(pack)
-    made = folder / "reference.pack"
-    if made.exists():
-        return made
+    if (folder / _PACK).exists():
+        return None
     found = find_pack(index.home, bytes.fromhex(index.info["key_id"]))
-    if found is not None:
-        return found.path
-    make_pack(index, out=made, home=home, report=report)
-    return made
+    return found.path if found is not None else None
+
+
+def _made_pack(index: "Index", folder: Path, home: Path, report: Report) -> Path:
+    """A pack in the folder of the benchmark, made once."""
+    from plada.packing import make_pack
+
+    if not (folder / _PACK).exists():
+        make_pack(index, out=folder / _PACK, home=home, report=report)
+    return folder / _PACK
 
 
 def _check_budgets(rows: "list[Row]", budgets: tuple[int, ...], classes: int) -> None:

@@ -123,7 +123,13 @@ def _bytes_of(results: Results, method: str) -> str:
     sizes = [row.bytes for row in results.cells(method).values() if row.bytes is not None]
     if not sizes:
         return "not sent"
-    return f"{min(sizes)} to {max(sizes)} B" if len(set(sizes)) > 1 else f"{sizes[0]} B"
+    return f"{_span(sizes)} B"
+
+
+def _span(values: Sequence[float]) -> str:
+    """`12`, `12 to 30`."""
+    least, most = f"{min(values):.0f}", f"{max(values):.0f}"
+    return least if least == most else f"{least} to {most}"
 
 
 def _leads(results: Results) -> list[str]:
@@ -249,7 +255,7 @@ def _sizes(results: Results, rates: Sequence[str]) -> list[str]:
 
 
 def _range(values: Sequence[float]) -> str:
-    return f"{min(values):.0f} to {max(values):.0f}" if values else ""
+    return _span(values) if values else ""
 
 
 def _images(results: Results) -> list[str]:
@@ -279,7 +285,7 @@ def _unfit(results: Results) -> list[str]:
     lines = ["Without a row, since it does not fit:", ""]
     for (method, budget, note), cells in seen.items():
         needs = [size for _, size in cells if size is not None]
-        least = f", {min(needs)} to {max(needs)} bytes" if needs else ""
+        least = f": {_span(needs)} bytes" if needs else ""
         where = ", ".join(dict.fromkeys(target for target, _ in cells))
         lines.append(f"- {method}{f' at {budget} bytes' if budget is not None else ''}: {note}{least} ({where})")
     return [*lines, ""]

@@ -1,7 +1,6 @@
 """`plada bench` as people use it: resumed like unbroken, foreign folders refused, tables and pictures there."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -217,21 +216,16 @@ def test_a_target_without_test_images(glyph_home: Path, tmp_path: Path, target_f
         bench(glyph_home, tmp_path / "x", targets=[target_folder])
 
 
-def foreign(write: Callable[[Path], None], out: Path, home: Path) -> str:
-    out.mkdir()
-    write(out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(RequestError) as caught:
-        bench(home, out)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-    return str(caught.value)
-
-
-def test_foreign_folders_are_refused(glyph_home: Path, tmp_path: Path) -> None:
-    said = foreign(lambda out: (out / "thesis.tex").write_text("x") and None, tmp_path / "a", glyph_home)
-    assert "no benchmark" in said
-    said = foreign(lambda out: (out / "bench.json").write_text("[]") and None, tmp_path / "b", glyph_home)
-    assert "not written by `plada bench`" in said
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [("thesis.tex", "x", "no benchmark"), ("bench.json", "[]", "not written by `plada bench`")],
+)
+def test_foreign_folders_are_refused(glyph_home: Path, tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / name).write_text(text)
+    with pytest.raises(RequestError, match=words):
+        bench(glyph_home, tmp_path / "a")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "a").iterdir()] == [(name, text)]
 
 
 def test_another_run_is_refused(unbroken: tuple[BenchSummary, Path], glyph_home: Path) -> None:

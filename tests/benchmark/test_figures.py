@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_said() -> None:
     text = document(
         results(*rows), [], index="i", images=1000, encoder="e", student="linear", seeds=1, cores=2
     )  # fmt: skip
-    assert "- images-random at 100 bytes: one picture needs more, 444 to 444 bytes (a)" in text
+    assert "- images-random at 100 bytes: one picture needs more: 444 bytes (a)" in text
     assert "is above every other method" in text
 
 

@@ -190,7 +190,9 @@ def test_bases_of_heads(course: Course) -> None:
     assert principal.axes is not None
     identity = principal.axes.T @ principal.axes
     np.testing.assert_allclose(identity, np.eye(len(identity)), atol=1e-4)
-    points = principal.coordinates(course.vectors(course.labels.positions), course.index.mean, np.arange(8))
+    points = principal.coordinates(
+        course.vectors(course.labels.positions).astype(np.float32), course.index.mean, np.arange(8)
+    )
     spread = points.var(axis=0)
     assert all(one >= other for one, other in itertools.pairwise(spread))
     assert sorted(pruned.order.tolist()) == list(range(course.index.dimension))
