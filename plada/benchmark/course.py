@@ -115,7 +115,7 @@ class Course:
 
     def auto(self, budget: int, has: str, *, only: str | None = None) -> Auto:
         """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes, for clients that have
-        the manifest or the pack. It sees no test image.
+        the manifest or the pack. It sees no test image. The cheaper sizes for the manifest lead the way to those with the pack.
 
         Raises:
             BudgetTooSmall: not one label a class fits.
@@ -123,7 +123,7 @@ class Course:
         return choose_rule(
             self.labels,
             self.context,
-            self.folds if only is None else [],
+            self.folds,
             lambda chosen: self.sender(has).size(self.payload(chosen.rows)),
             rough=lambda chosen: self.sender("manifest").size(self.payload(chosen.rows)),
             budget=budget,
