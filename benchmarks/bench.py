@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder with targets/NAME")
     parser.add_argument("--index", default="tiny", help="name or folder of the index")
     parser.add_argument("--budgets", default="500,1kB,2kB")
-    parser.add_argument("--keep", default="1%,5%,10%,25%")
+    parser.add_argument("--keep", default="1%,5%,10%")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--pack", type=Path)

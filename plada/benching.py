@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from plada.retrieval.index import Index
 
 BUDGETS = ("500", "1kB", "2kB")
-KEEP = ("1%", "5%", "10%", "25%")
+KEEP = ("1%", "5%", "10%")
 LINEAR = "linear"
 _PACK = "reference.pack"
 _LOOK = 0.5  # seconds between two looks at how far the workers are

@@ -30,7 +30,7 @@ def bench(
     budgets: Annotated[str, typer.Option(help="Bytes that may be sent, commas between.")] = "500,1kB,2kB",
     keep: Annotated[
         str, typer.Option(help="Shares of the reference at which rules are compared as in the paper; none: not at all.")
-    ] = "1%,5%,10%,25%",
+    ] = "1%,5%,10%",
     methods: Annotated[
         str | None, typer.Option(help="Methods, commas between (docs/bench.md). [default: all that suit the student]")
     ] = None,

@@ -47,6 +47,7 @@ class Course:
     def __init__(self, index: Index, spec: str | Path, seed: int, *, home: Path, pack: Path | None = None) -> None:
         self.index, self.spec, self.seed, self.pack, self.home = index, spec, seed, pack, home
         self._senders: dict[str, Sender] = {}
+        self._sizes: dict[tuple[str, bytes], int] = {}
         self._choices: dict[str, Choose] = {}
         self.kept: dict[str, Any] = {}  # what methods make once for all budgets
         self.task = open_target(spec, home, seed=seed)
@@ -113,6 +114,14 @@ class Course:
             self._senders[has] = sender_for(head, client_has=has, pack=self.pack, home=self.index.home)
         return self._senders[has]
 
+    def size(self, has: str, rows: I64) -> int:
+        """Bytes of the whole file; asked again, remembered: a pack's coder takes a second, and rules meet."""
+        ordered = np.sort(rows)
+        key = has, ordered.tobytes()
+        if key not in self._sizes:
+            self._sizes[key] = self.sender(has).size(self.payload(ordered))
+        return self._sizes[key]
+
     def auto(self, budget: int, has: str, *, only: str | None = None) -> Auto:
         """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes, for clients that have
         the manifest or the pack. It sees no test image. The cheaper sizes for the manifest lead the way to those with the pack.
@@ -124,8 +133,8 @@ class Course:
             self.labels,
             self.context,
             self.folds,
-            lambda chosen: self.sender(has).size(self.payload(chosen.rows)),
-            rough=lambda chosen: self.sender("manifest").size(self.payload(chosen.rows)),
+            lambda chosen: self.size(has, chosen.rows),
+            rough=lambda chosen: self.size("manifest", chosen.rows),
             budget=budget,
             least=self.least,
             only=only,

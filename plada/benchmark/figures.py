@@ -69,20 +69,18 @@ class Results:
         return statistics.fmean(value for value in found if value is not None) if found else None
 
     def mean(self, method: str, budget: int | None = None, keep: float | None = None) -> tuple[float, float] | None:
-        """(mean over targets and seeds, deviation of the mean over targets between seeds); None unless every target has
-        a row."""
-        cells = self.cells(method, budget, keep)
-        if {target for target, _ in cells} != set(self.targets):
-            return None
+        """(mean over targets of their means over seeds, deviation between the seeds that have every target); None unless
+        every target has a row."""
+        by_target: dict[str, list[float]] = {}
         by_seed: dict[int, list[float]] = {}
-        for (_, seed), row in cells.items():
+        for (target, seed), row in self.cells(method, budget, keep).items():
+            by_target.setdefault(target, []).append(row.accuracy or 0.0)
             by_seed.setdefault(seed, []).append(row.accuracy or 0.0)
-        means = [statistics.fmean(values) for values in by_seed.values()]
-        return statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else 0.0
-
-    def covered(self, method: str, budget: int | None) -> int:
-        """Targets that a method has a row on."""
-        return len({target for target, _ in self.cells(method, budget)})
+        if set(by_target) != set(self.targets):
+            return None
+        whole = [statistics.fmean(values) for values in by_seed.values() if len(values) == len(self.targets)]
+        mean = statistics.fmean(statistics.fmean(values) for values in by_target.values())
+        return mean, statistics.stdev(whole) if len(whole) > 1 else 0.0
 
     def lead(self, method: str, budget: int) -> float | None:
         """How far `ours` is ahead of a method, 0..1, in the mean over the targets that both have (seeds paired)."""

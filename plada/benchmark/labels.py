@@ -59,13 +59,12 @@ def at_keep_rate(course: Course, rule: str, keep: float) -> Sent:
     zstd = min(sizes["index-zstd"], sizes["bitmap-zstd"])
     if rule not in _CODED:
         return Sent(zstd, Labels(rows))
-    payload = course.payload(rows)
     coders: dict[str, Any] = {
         "raw": min(sizes["raw-index"], sizes["raw-bitmap"]),
         "huffman": min(sizes["huffman-index"], sizes["huffman-bitmap"]),
         "zstd": zstd,
-        "ours, manifest": course.sender("manifest").size(payload),
+        "ours, manifest": course.size("manifest", rows),
     }
     if course.pack is not None and len(rows) <= _DEAR:
-        coders["ours, pack"] = course.sender("pack").size(payload)
+        coders["ours, pack"] = course.size("pack", rows)
     return Sent(zstd, Labels(rows), None, {"coders": coders})
