@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plada.benchmark import paper_numbers as paper
-from plada.benchmark.figures import Results, front
+from plada.benchmark.figures import Point, Results, front
 from plada.benchmark.labels import CODERS, CURVE, KEPT
 from plada.benchmark.methods import ORACLE, PAPERS_RULES
-from plada.report.curves import Panel, Style, bars, panels
+from plada.report.curves import Bars, Panel, Style, bars, panels
+from plada.units import format_size, group_digits
 
 _STYLES: Mapping[str, Style] = {
     "auto-pack": Style("#0b5cad", "o", strong=True),
@@ -59,7 +60,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _pareto(results: Results, path: Path) -> Path:
-    shown = set(results.methods)
+    shown = set(results.methods) - {"full-data"}  # so many bytes that nothing else could be told apart
     if ORACLE in shown:
         shown -= set(PAPERS_RULES) - {"energy"}
     listed = []
@@ -70,14 +71,32 @@ def _pareto(results: Results, path: Path) -> Path:
             for method in results.methods
             if method in shown
         }
-        best = [(p.bytes, 100 * p.accuracy) for p in front([p for p in points if p.method != ORACLE])]
+        best = [
+            (p.bytes, 100 * p.accuracy) for p in front([p for p in points if p.method not in (ORACLE, "full-data")])
+        ]
         teacher = results.accuracy("teacher", target)
         listed.append(
             Panel(
-                target, {name: s for name, s in series.items() if s}, best, None if teacher is None else 100 * teacher
+                _all_data(target, points),
+                {name: s for name, s in series.items() if s},
+                best,
+                None if teacher is None else 100 * teacher,
             )
         )
-    return panels(listed, _STYLES, path, title="Accuracy against bytes sent", x="bytes")
+    most = max((x for panel in listed for points in panel.series.values() for x, _ in points), default=1.0)
+    decades = (10**power for power in range(2, 8) if results.budgets[-1] * 3 < 10**power <= most)
+    ticks = {float(size): group_digits(size) for size in (*results.budgets, *decades)}
+    return panels(listed, _STYLES, path, title="Accuracy against bytes sent", x="bytes", ticks=ticks)
+
+
+def _all_data(target: str, points: Sequence[Point]) -> str:
+    """A title that says what all data of the target would take, and give."""
+    found = next((p for p in points if p.method == "full-data"), None)
+    return (
+        target
+        if found is None
+        else f"{target}; all data: {format_size(round(found.bytes))}, {100 * found.accuracy:.1f} %"
+    )
 
 
 def _keep(results: Results, path: Path) -> Path:
@@ -105,17 +124,22 @@ def _rules(
     results: Results, targets: Sequence[str], papers: Mapping[str, tuple[float, ...]], path: Path, title: str
 ) -> Path:
     keep = results.keeps[0]
-    groups = [*targets, *papers]
-    series: dict[str, list[float | None]] = {}
-    for rule in (r for r in KEPT if results.cells(r, None, keep)):
-        here = [results.accuracy(rule, target, None, keep) for target in targets]
-        at = paper.RULES.index(rule) if rule in paper.RULES else None
-        there = [values[at] if at is not None else None for values in papers.values()]
-        series[rule] = [*(None if value is None else 100 * value for value in here), *there]
-    teachers = [results.accuracy("teacher", target) for target in targets]
-    ceilings = [*(None if t is None else 100 * t for t in teachers), *(paper.TEACHERS[name] for name in papers)]
-    named = f"{title}, {100 * keep:g} % of the reference; right of the line the paper's sets and numbers"
-    return bars(groups, series, _STYLES, path, title=named, ceilings=ceilings, divide=len(targets))
+    rules = [rule for rule in KEPT if results.cells(rule, None, keep)]
+    here = {rule: [_percent(results.accuracy(rule, target, None, keep)) for target in targets] for rule in rules}
+    there = {
+        rule: [values[paper.RULES.index(rule)] if rule in paper.RULES else None for values in papers.values()]
+        for rule in rules
+    }
+    teachers = [_percent(results.accuracy("teacher", target)) for target in targets]
+    listed = [
+        Bars(f"{title}, {100 * keep:g} % of the reference", list(targets), here, teachers),
+        Bars("the paper's sets and numbers, 1 % of ImageNet-21K", list(papers), there, [paper.TEACHERS[n] for n in papers]),
+    ]  # fmt: skip
+    return bars([plot for plot in listed if plot.groups], _STYLES, path)
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
 
 
 def _sizes(results: Results, path: Path) -> Path:
@@ -131,12 +155,5 @@ def _sizes(results: Results, path: Path) -> Path:
             sizes = [one[name] for t in results.targets if name in (one := results.coders(rule, t, keep))]
             column.append(sum(sizes) / len(sizes) if sizes else None)
         series[name] = column
-    return bars(
-        groups,
-        series,
-        _STYLES,
-        path,
-        title="Bytes of the same labels under each coder, mean over targets",
-        y="bytes",
-        log=True,
-    )
+    title = "Bytes of the same labels under each coder, mean over targets"
+    return bars([Bars(title, groups, series)], _STYLES, path, y="bytes", log=True)

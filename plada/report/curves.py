@@ -92,48 +92,56 @@ def panels(
     return _save(figure, path)
 
 
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Groups of bars side by side: `series` has a height for each group by name (None: no bar), `ceilings` are marks above
+    the groups."""
+
+    title: str
+    groups: Sequence[str]
+    series: Mapping[str, Sequence[float | None]]
+    ceilings: Sequence[float | None] = ()
+
+
 def bars(
-    groups: Sequence[str],
-    series: Mapping[str, Sequence[float | None]],
+    listed: Sequence[Bars],
     styles: Mapping[str, Style],
     path: Path,
     *,
-    title: str,
     y: str = "test accuracy, %",
+    ceiling: str = "teacher",
     log: bool = False,
-    ceilings: Sequence[float | None] = (),
-    divide: int | None = None,
 ) -> Path:
-    """Write a PNG with a group of bars for each of `groups`; `ceilings` are marks above the groups, `divide` draws a line
-    before that group.
+    """Write a PNG of plots of bars, one below the other, with one legend.
 
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    figure = _figure((max(7.0, min(1.2 * len(groups) + 2.0, 26.0)), 4.8))
-    axes = figure.subplots()
-    width = 0.84 / max(len(series), 1)
-    for number, (name, values) in enumerate(series.items()):
-        places = [place - 0.42 + width * (number + 0.5) for place, value in enumerate(values) if value is not None]
-        heights = [value for value in values if value is not None]
-        axes.bar(places, heights, width * 0.92, color=styles[name].colour, label=name, zorder=3)
-    for place, level in enumerate(ceilings):
-        if level is not None:
-            label = "teacher" if place == next(i for i, one in enumerate(ceilings) if one is not None) else None
-            axes.plot([place - 0.45, place + 0.45], [level, level], ":", color=_GREY, linewidth=1.6, label=label)
-    if divide is not None:
-        axes.axvline(divide - 0.5, color=_GREY, linewidth=1.0)
-    if log:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(_plain)
-    axes.set_xticks(range(len(groups)), groups, rotation=30, ha="right", fontsize=9)
-    axes.set_xlim(-0.6, len(groups) - 0.4)
-    axes.set_ylabel(y)
-    axes.set_title(title)
-    axes.grid(True, axis="y", color="#e5e7eb", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False, fontsize=9)
+    widest = max(len(plot.groups) for plot in listed)
+    figure = _figure((max(7.0, min(1.1 * widest + 2.0, 20.0)), 3.9 * len(listed) + 0.8))
+    handles: dict[str, Any] = {}
+    for axes, plot in zip(figure.subplots(len(listed), 1, squeeze=False).flat, listed, strict=True):
+        width = 0.84 / max(len(plot.series), 1)
+        for number, (name, values) in enumerate(plot.series.items()):
+            places = [place - 0.42 + width * (number + 0.5) for place, value in enumerate(values) if value is not None]
+            heights = [value for value in values if value is not None]
+            drawn = axes.bar(places, heights, width * 0.92, color=styles[name].colour, zorder=3)
+            if heights:
+                handles.setdefault(name, drawn)
+        for place, level in enumerate(plot.ceilings):
+            if level is not None:
+                (mark,) = axes.plot([place - 0.45, place + 0.45], [level, level], ":", color=_GREY, linewidth=1.6)
+                handles.setdefault(ceiling, mark)
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(_plain)
+        axes.set_xticks(range(len(plot.groups)), plot.groups, rotation=25, ha="right", fontsize=9)
+        axes.set_xlim(-0.6, len(plot.groups) - 0.4)
+        axes.set_ylabel(y)
+        axes.set_title(plot.title, fontsize=11)
+        axes.grid(True, axis="y", color="#e5e7eb", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=9)  # fmt: skip
     return _save(figure, path)
 
 
