@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import RequestError
+from plada.errors import DataError, RequestError
 from plada.labeler.linear import Embedded, Views, embed_split
 from plada.labeler.scores import PseudoLabels
 from plada.labeler.teachers import STUDENT_PENALTY, Head, accuracy, fit_head, pseudo_label
 from plada.payload.paper import paper_bytes
-from plada.payload.payload import Payload
+from plada.payload.payload import Payload, parse_payload
 from plada.progress import silent
 from plada.retrieval.index import Index
 from plada.selection.auto import Auto, choose_rule
@@ -48,6 +48,7 @@ class Course:
         self.index, self.spec, self.seed, self.pack, self.home = index, spec, seed, pack, home
         self._senders: dict[str, Sender] = {}
         self._sizes: dict[tuple[str, bytes], int] = {}
+        self._files: dict[tuple[str, bytes], tuple[bytes, I64]] = {}
         self._choices: dict[str, Choose] = {}
         self.kept: dict[str, Any] = {}  # what methods make once for all budgets
         self.task = open_target(spec, home, seed=seed)
@@ -122,6 +123,20 @@ class Course:
             self._sizes[key] = self.sender(has).size(self.payload(ordered))
         return self._sizes[key]
 
+    def file(self, has: str, rows: I64) -> tuple[bytes, I64]:
+        """(the whole file, rows of the pseudo-labels that it decodes to), remembered likewise."""
+        ordered = np.sort(rows)
+        key = has, ordered.tobytes()
+        if key not in self._files:
+            sender = self.sender(has)
+            data = sender.encode(self.payload(ordered))
+            read = parse_payload(data, side=sender.side).payload
+            arrived = np.searchsorted(self.labels.positions, read.positions)
+            if not np.array_equal(self.labels.labels[arrived], read.labels):
+                raise DataError(f"target {self.task.name}: a file of {len(data)} bytes came back with other labels")
+            self._files[key] = data, arrived
+        return self._files[key]
+
     def auto(self, budget: int, has: str, *, only: str | None = None) -> Auto:
         """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes, for clients that have
         the manifest or the pack. It sees no test image. The cheaper sizes for the manifest lead the way to those with the pack.
@@ -132,7 +147,7 @@ class Course:
         return choose_rule(
             self.labels,
             self.context,
-            self.folds,
+            self.folds if only is None else self.folds[:1],  # one rule alone is not compared
             lambda chosen: self.size(has, chosen.rows),
             rough=lambda chosen: self.size("manifest", chosen.rows),
             budget=budget,

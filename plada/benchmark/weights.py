@@ -21,7 +21,7 @@ from plada.labeler.teachers import Fitting, Head, accuracy
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
-BITS = (2, 3, 4, 6, 8)  # of a value that is sent
+BITS = (2, 3, 4, 6)  # of a value that is sent
 PARTS = 3  # of the cross-validation
 LEVEL = 19
 _SAMPLE = 8192  # reference images whose main axes both sides compute
