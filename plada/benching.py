@@ -138,7 +138,7 @@ def bench(
     wanted = {key for unit in units for key in unit.cells()}
     kept = {row.key: row for unit in units for row in Lines(folder, unit.target, unit.seed).read()}
     rows = [kept[key] for unit in units for key in unit.cells() if key in wanted]
-    _check_budgets(rows, sizes, len(tasks[0][1].classes))
+    _check_budgets(rows, sizes, {task.name: len(task.classes) for _, task in tasks})
     write_parquet(rows, folder / "table.parquet")
     return _told(opened, rows, units, measured, distant, folder, time.monotonic() - began)
 
@@ -177,7 +177,7 @@ def _told(
         ours=results.ours,
         accuracy=results.means(),
         lead=results.leads(),
-        ahead={budget: all(value > 0 for value in leads.values()) for budget, leads in results.leads().items()},
+        ahead={budget: bool(leads) and min(leads.values()) > 0 for budget, leads in results.leads().items()},
         unfit=sum(row.accuracy is None for row in rows),
         table=str(folder / "table.parquet"),
         document=str(folder / "bench.md"),
@@ -368,7 +368,7 @@ def _made_pack(index: "Index", folder: Path, home: Path, report: Report) -> Path
     return folder / _PACK
 
 
-def _check_budgets(rows: "list[Row]", budgets: tuple[int, ...], classes: int) -> None:
+def _check_budgets(rows: "list[Row]", budgets: tuple[int, ...], classes: Mapping[str, int]) -> None:
     """Refuse budgets that are too small for everything, once that is known.
 
     Raises:
@@ -378,7 +378,7 @@ def _check_budgets(rows: "list[Row]", budgets: tuple[int, ...], classes: int) ->
         here = [row for row in rows if row.target == target and row.budget is not None]
         if here and all(row.accuracy is None for row in here):
             least = min((row.bytes for row in here if row.bytes is not None), default=budgets[-1] + 1)
-            raise BudgetTooSmall(budget=budgets[-1], least=least, classes=classes)
+            raise BudgetTooSmall(budget=budgets[-1], least=least, classes=classes[target])
 
 
 def _far(far: str | Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:

@@ -48,8 +48,8 @@ class Lines:
     def __init__(self, folder: Path, target: str, seed: int) -> None:
         self.path = folder / LINES / f"{target}-{seed}.jsonl"
 
-    def read(self) -> list[Row]:
-        """The rows; a last line that was cut by a kill is taken off the file.
+    def read(self, *, mend: bool = False) -> list[Row]:
+        """The rows, without a last line that is cut; `mend` takes it off the file, which only who appends may ask for.
 
         Raises:
             DataError: a line is not one of ours.
@@ -58,7 +58,7 @@ class Lines:
             return []
         data = self.path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
+        if mend and len(whole) < len(data):
             with self.path.open("rb+") as file:
                 file.truncate(len(whole))
         rows = []

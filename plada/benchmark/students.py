@@ -40,6 +40,8 @@ def score(course: Course, what: What, plan: Students) -> float | Unfit:
         return _linear(course, what)
     if isinstance(what, Weights):
         return Unfit(f"a linear probe is no {plan.student}; its own weights are megabytes")
+    if len(what) < 2:
+        return Unfit(f"{plan.student} cannot learn from a single image")
     tests: dict[type, Callable[..., float]] = {Labels: _labels, Pictures: _pictures, Everything: _everything}
     return tests[type(what)](course, what, plan)
 

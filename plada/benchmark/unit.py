@@ -52,7 +52,7 @@ class Unit:
 def measure(unit: Unit, report: Report = silent) -> int:
     """Measure what is missing, row by row; returns the number of new rows."""
     lines = Lines(unit.out, unit.target, unit.seed)
-    done = {row.key for row in lines.read()}
+    done = {row.key for row in lines.read(mend=True)}
     missing = [key for key in unit.cells() if key not in done]
     if not missing:
         return 0

@@ -101,7 +101,10 @@ def test_lines_come_back(tmp_path: Path) -> None:
         lines.append(one)
     with lines.path.open("ab") as file:
         file.write(b'{"target": "a')
+    size = lines.path.stat().st_size
     assert lines.read() == [row("random", 0.25), row("paper", None, note="no")]
+    assert lines.path.stat().st_size == size, "another process may be writing"
+    assert len(lines.read(mend=True)) == 2
     lines.append(row("energy", 1.0))
     assert [one.method for one in lines.read()] == ["random", "paper", "energy"]
 
