@@ -24,29 +24,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import zstandard
 
 import plada
 from benchmarks.document import machine, write_section
+from plada.benchmark.course import CLIENT_HAS, Course
+from plada.benchmark.methods import PAPERS_RULES as ORACLE
 from plada.files import home_directory
-from plada.labeler.linear import Views, embed_split
-from plada.labeler.scores import PseudoLabels
-from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head, pseudo_label
-from plada.payload.payload import Payload
-from plada.progress import silent
-from plada.retrieval.index import Index
-from plada.selection.auto import choose_rule
-from plada.selection.prepare import Prepared, hold, prepare
-from plada.selection.rules import RULES
-from plada.sending import Sender, sender_for
-from plada.sources.registry import open_target
-from plada.teaching import TeacherOptions, teach
 
-ORACLE = ("energy", "high-energy", "paper", "paper-0.2", "entropy")
 OTHERS = ("random",)
-CLIENT_HAS = ("manifest", "pack")
 SMALL = (250, 500, 1000, 2000)  # bytes at which the teacher's ceiling is not reached yet
-STEPS = 120  # of a student's L-BFGS
 I64 = npt.NDArray[np.int64]
 
 
@@ -66,120 +52,30 @@ class Point:
     seconds: float
 
 
-def paper_bytes(positions: I64, labels: I64, images: int, classes: int) -> int:
-    """Bytes of the paper's coder: the smaller of gaps and bitmap, labels behind, one zstd-19 frame (paper.md 2.4)."""
-    gaps = np.diff(positions, prepend=np.int64(-1)) - 1
-    mask = np.zeros(images, np.uint8)
-    mask[positions] = 1
-    behind = labels.astype(_narrow(classes - 1)).tobytes()
-    pressed = zstandard.ZstdCompressor(level=19, write_content_size=False, write_checksum=False)
-    forms = (gaps.astype(_narrow(int(gaps.max()))).tobytes(), np.packbits(mask).tobytes())
-    return min(len(pressed.compress(form + behind)) for form in forms)
-
-
-def _narrow(largest: int) -> str:
-    return "<u1" if largest < 1 << 8 else "<u2" if largest < 1 << 16 else "<u4"
-
-
-class Course:
-    """One target under one seed: teacher, pseudo-labels, and students tested on the test images."""
-
-    def __init__(self, index: Index, spec: str, seed: int, pack: Path) -> None:
-        self._senders: dict[str, Sender] = {}
-        self.pack = pack
-        home = home_directory()
-        self.index, self.seed = index, seed
-        self.task = open_target(spec, home, seed=seed)
-        assert self.task.test is not None
-        train, validation, self.test = (
-            embed_split(index.encoder(), split, stage=spec, report=silent, cache=home / "cache" / "embeddings")
-            for split in (self.task.train, self.task.validation, self.task.test)
-        )
-        views = Views(train, validation, self.test)
-        taught = teach(index, self.task, "linear", views, TeacherOptions(seed=seed), silent)
-        self.teacher = 100 * (taught.report.accuracy or 0.0)
-        self.labels = pseudo_label(index.scan(), taught.teachers[0].logits, classes=len(self.task.classes))
-        self.vectors = hold(self.labels.positions, index.dimension, index.scan, index.vectors)
-        self.prepared: Prepared = prepare(
-            self.labels, self.vectors, index.mean, train, validation, relabel=True, penalty=taught.penalty, seed=seed
-        )
-
-    def payload(self, rows: I64) -> Payload:
-        """The payload of some rows, without class names."""
-        order, info = np.sort(rows), self.index.info
-        names = tuple(str(number) for number in range(len(self.task.classes)))
-        key, content = (bytes.fromhex(info[name])[:8] for name in ("key_id", "content_id"))
-        return Payload(self.labels.positions[order], self.labels.labels[order], names, len(self.index), key, content)
-
-    def sender(self, has: str) -> Sender:
-        """How files are written for clients that have the manifest, or the pack too."""
-        if has not in self._senders:
-            head = self.payload(np.arange(1)).header()
-            self._senders[has] = sender_for(head, client_has=has, pack=self.pack, home=self.index.home)
-        return self._senders[has]
-
-    def test_of(self, rows: I64) -> float:
-        """Test accuracy in % of a linear student of some rows."""
-        head = fit_head(
-            self.vectors(self.labels.positions[rows]).astype(np.float32),
-            self.labels.labels[rows],
-            classes=len(self.task.classes),
-            mean=self.index.mean,
-            penalty=STUDENT_PENALTY,
-            steps=STEPS,
-        )
-        return 100 * accuracy(head.logits(self.test.vectors), self.test.labels)
-
-
 def measure(course: Course, budget: int, done: Callable[[str], bool]) -> Iterator[Point]:
     """All selections of one budget that are not done yet."""
-    labels, classes = course.labels, len(course.task.classes)
 
     def point(how: str, rule: str, rows: I64, size: int, began: float) -> Point:
+        test = 100 * course.accuracy_of(course.head_of(rows).logits)
         return Point(
-            course.task.name, course.seed, budget, how, rule, len(rows), size, course.test_of(rows), course.teacher,
+            course.task.name, course.seed, budget, how, rule, len(rows), size, test, 100 * course.teacher,
             time.monotonic() - began,
         )  # fmt: skip
 
     for rule in (*ORACLE, *OTHERS):
         if done(rule):
             continue
-        began, choose = time.monotonic(), RULES[rule].prepare(labels, course.prepared.context)
-        rows, size = most_that_fit(lambda k: choose(k).rows, labels, len(course.index), budget, classes)  # noqa: B023
-        yield point(rule, rule, rows, size, began)
+        began = time.monotonic()
+        found = course.under_the_papers_coder(rule, budget)
+        if found is None:
+            raise SystemExit(f"{course.task.name}: {budget} bytes hold no label under the paper's coder")
+        yield point(rule, rule, *found, began)
     for has in CLIENT_HAS:
         if done(f"auto-{has}"):
             continue
         began = time.monotonic()
-        found = choose_rule(
-            labels,
-            course.prepared.context,
-            course.prepared.folds,
-            lambda chosen: course.sender(has).size(course.payload(chosen.rows)),  # noqa: B023
-            rough=lambda chosen: course.sender("manifest").size(course.payload(chosen.rows)),
-            budget=budget,
-            least=int((labels.counts() > 0).sum()),
-            forecast=False,
-        )
-        yield point(f"auto-{has}", found.rule, found.trial.made.rows, found.trial.bytes, began)
-
-
-def most_that_fit(
-    choose: Callable[[int], I64], labels: PseudoLabels, images: int, budget: int, classes: int
-) -> tuple[I64, int]:
-    """(rows, bytes) of the largest selection that the paper's coder brings into `budget`."""
-    low, high = 1, min(len(labels), budget * 16)
-    best, size = choose(1), 0
-    while low <= high:
-        middle = (low + high) // 2
-        rows = choose(middle)
-        order = np.sort(rows)
-        took = paper_bytes(labels.positions[order], labels.labels[order], images, classes)
-        if took <= budget:
-            best, size, low = rows, took, middle + 1
-        else:
-            high = middle - 1
-    return best, size
+        auto = course.auto(budget, has)
+        yield point(f"auto-{has}", auto.rule, auto.trial.made.rows, auto.trial.bytes, began)
 
 
 def figures(points: list[Point], has: str) -> dict[str, float]:
@@ -326,7 +222,7 @@ def main() -> None:
                 had = {p.how for p in points if (p.target, p.seed, p.budget) == (name, seed, budget)}
                 if had >= {*ORACLE, *OTHERS, *(f"auto-{has}" for has in CLIENT_HAS)}:
                     continue
-                course = course or Course(index, spec, seed, pack)
+                course = course or Course(index, spec, seed, home=home_directory(), pack=pack)
                 for point in measure(course, budget, had.__contains__):
                     points.append(point)
                     if options.keep:

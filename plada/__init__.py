@@ -20,6 +20,7 @@ _WHERE = {
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
     "apply_diff": "plada.updating",
+    "bench": "plada.benching",
     "check_index": "plada.checking",
     "datasets": "plada.api",
     "demo": "plada.demonstration",
@@ -51,6 +52,7 @@ _WHERE = {
 
 if TYPE_CHECKING:
     from plada.api import datasets, open_images
+    from plada.benching import bench
     from plada.checking import check_index
     from plada.demonstration import demo
     from plada.diagnosis import doctor
@@ -77,6 +79,7 @@ __all__ = [
     "Payload",
     "PladaError",
     "apply_diff",
+    "bench",
     "check_index",
     "datasets",
     "demo",

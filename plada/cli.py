@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import plada
+from plada.cli_bench import bench
 from plada.cli_index import index
 from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
 from plada.cli_report import report
@@ -67,6 +68,7 @@ app.command(cls=PladaCommand)(evaluate)
 app.command(cls=PladaCommand)(export)
 app.command(cls=PladaCommand)(inspect)
 app.command(cls=PladaCommand)(report)
+app.command(cls=PladaCommand)(bench)
 app.command(cls=PladaCommand)(diff)
 app.command("apply", cls=PladaCommand)(apply_diff)
 app.command(cls=PladaCommand)(keygen)

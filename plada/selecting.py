@@ -17,7 +17,7 @@ from plada.sending import Sender, sender_for
 from plada.showing import write_percentiles, write_sheet, write_table
 from plada.sources.registry import open_target
 from plada.sources.targets import Nothing, Split, Target
-from plada.units import parse_size
+from plada.units import parse_share, parse_size
 
 if TYPE_CHECKING:
     from plada.labeler.linear import Views
@@ -431,14 +431,7 @@ def _kept(keep: str | float | None, images: int) -> int | None:
     """
     if keep is None:
         return None
-    text = str(keep).strip()
-    try:
-        rate = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        rate = -1.0
-    if not 0 < rate <= 1:
-        raise RequestError(f"keep rate '{keep}': expected a share such as 1% or 0.01, above 0 and up to 1")
-    return max(1, int(rate * images + 1e-9))
+    return max(1, int(parse_share(keep) * images + 1e-9))
 
 
 def _thin(task: Target, views: "Views") -> str:

@@ -25,6 +25,22 @@ def parse_size(text: str | int) -> int:
     return size
 
 
+def parse_share(text: str | float) -> float:
+    """The share that `1%` or 0.01 stands for.
+
+    Raises:
+        RequestError: not a share above 0 and up to 1.
+    """
+    plain = str(text).strip()
+    try:
+        share = float(plain.removesuffix("%")) / (100 if plain.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise RequestError(f"keep rate '{text}': expected a share such as 1% or 0.01, above 0 and up to 1")
+    return share
+
+
 def format_size(size: int) -> str:
     """`1 987 bytes`, `147.3 kB`, `1.02 MB`: short enough for a table, decimal like the budget."""
     if size < 10_000:

@@ -46,10 +46,8 @@ def pictures(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def target_folder(tmp_path: Path) -> Path:
-    """A target of two classes that anything can tell apart: light on dark and dark on light, 10 + 5 images each."""
-    root = tmp_path / "shades"
+def make_shades(root: Path) -> Path:
+    """Write the target of `target_folder`."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 10), ("test", 5)):
         for name, base, sign in (("bright", 30, 1), ("dim", 220, -1)):
@@ -60,6 +58,12 @@ def target_folder(tmp_path: Path) -> Path:
                 pixels[top : top + 12, left : left + 12] += sign * 180
                 Image.fromarray(pixels.astype(np.uint8)).save(root / part / name / f"{number}.png")
     return root
+
+
+@pytest.fixture
+def target_folder(tmp_path: Path) -> Path:
+    """A target of two classes that anything can tell apart: light on dark and dark on light, 10 + 5 images each."""
+    return make_shades(tmp_path / "shades")
 
 
 @pytest.fixture(scope="session")

@@ -194,6 +194,29 @@ def test_report(made: Path, glyph_home: Path, tmp_path: Path) -> None:
     assert "no such" in refused(2, "RequestError", "report", tmp_path / "none.plada", "-o", out).lower()
 
 
+def test_bench(glyph_home: Path, target_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    asked = (
+        "bench", "--index", "glyphs", "--targets", target_folder, "--budgets", "90,0.2kB", "--methods", "oracle,random,herd-even-manifest",
+        "--keep", "2%", "--seeds", "1", "--client-has", "manifest", "--home", glyph_home, "--workers", "1",
+    )  # fmt: skip
+    found = summary(*asked, "--out", out)
+    assert set(found) >= {"rows", "measured", "accuracy", "lead", "ahead", "table", "document", "pictures", "seconds"}
+    assert found["budgets"] == [90, 200]
+    assert set(found["accuracy"]["random"]) == set(found["lead"]) == {"90", "200"}
+    assert Path(found["table"]).exists()
+    again = call(*asked, "--out", out)
+    assert again.exit_code == 0, again.output
+    assert "0 of them measured now" in again.stdout
+    assert "herd-even-manifest" in again.stdout
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    assert "holds something that is no benchmark" in refused(2, "RequestError", *asked, "--out", tmp_path / "full")
+    assert "did you mean 'herd-even-manifest'" in refused(
+        2, "UnknownName", *(part if part != "oracle,random,herd-even-manifest" else "herd-even-manifes" for part in asked), "--out", out
+    )  # fmt: skip
+
+
 def test_search(glyph_home: Path, tmp_path: Path) -> None:
     found = summary("search", "position:5", "-k", "3", "--home", glyph_home)
     assert [set(hit) for hit in found["hits"]] == [{"position", "key", "score"}] * 3
@@ -238,7 +261,7 @@ def test_version_and_help() -> None:
     assert call("--version").stdout == f"plada {plada.__version__}\n"
     shown = call("--help").stdout
     for command in (
-        "index", "select", "train", "predict", "evaluate", "export", "inspect", "report", "diff", "apply", "keygen", "sign", "search", "datasets", "demo", "doctor",
+        "index", "select", "train", "predict", "evaluate", "export", "inspect", "report", "bench", "diff", "apply", "keygen", "sign", "search", "datasets", "demo", "doctor",
     ):  # fmt: skip
         assert command in shown
         assert call(command, "--help").exit_code == 0

@@ -169,7 +169,11 @@ def _fewer(
         began, k = time.monotonic(), round(full.k * share)
         if k < fill.least:
             continue
-        trial, found = replace(fill, keep=k)(rule), bench.judge(rule, k)
+        try:
+            trial = replace(fill, keep=k)(rule)
+        except RequestError:  # all of a reference can take fewer bytes than a part of it
+            continue
+        found = bench.judge(rule, k)
         lead, error = _lead(found, judged)
         tried.append(Tried(rule, k, trial.bytes, found.accuracy, lead, error, time.monotonic() - began))
         if lead - FEWER_DOUBT * error > highest:

@@ -335,3 +335,16 @@ def test_a_rule_that_knows_blocks_opens_fewer_of_them() -> None:
         rows = RULES[rule].prepare(made.labels, given)(40).rows
         opened[rule, given.blocks is not None] = len(np.unique(made.labels.positions[rows] // 10))
     assert opened["herd-open-even", True] < opened["herd-even", True] == opened["herd-open-even", False]
+
+
+def test_a_part_that_takes_more_than_the_whole_is_passed_over() -> None:
+    """A coder that knows all labels takes least for all images: half of them may not fit where all do."""
+    made = prepared()
+
+    def odd(chosen: Chosen) -> int:
+        k = len(chosen.rows)
+        return 300 if k == 900 else 500 if k > 300 else 20 + k // 4
+
+    found = choose_rule(made.labels, made.context, made.folds, odd, budget=400, least=3, candidates=())
+    assert (found.trial.k, found.trial.bytes) == (900, 300)
+    assert max(one.bytes for one in found.tried) <= 400

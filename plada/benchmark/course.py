@@ -1,0 +1,195 @@
+"""A course: one target under one seed, with all that every method may start from, so that methods differ in nothing else.
+
+Everything stands on the index's embeddings: the teacher is a linear one, whatever the students are. Each seed draws
+another validation split, hence another teacher.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import DataError, RequestError
+from plada.labeler.linear import Embedded, Views, embed_split
+from plada.labeler.scores import PseudoLabels
+from plada.labeler.teachers import STUDENT_PENALTY, Head, accuracy, fit_head, pseudo_label
+from plada.payload.paper import paper_bytes
+from plada.payload.payload import Payload, parse_payload
+from plada.progress import silent
+from plada.retrieval.index import Index
+from plada.selection.auto import Auto, choose_rule
+from plada.selection.folds import Fold, cross_folds
+from plada.selection.prepare import hold, prepare
+from plada.selection.rule import Choose, Context
+from plada.selection.rules import RULES
+from plada.sending import Sender, sender_for
+from plada.sources.registry import open_target
+from plada.teaching import TeacherOptions, teach
+
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+CLIENT_HAS = ("manifest", "pack")
+STEPS = 120  # of a linear student's L-BFGS
+_A_BYTE = 16  # images for each byte of the budget: more never fit the paper's coder
+
+
+class Course:
+    """Teacher, pseudo-labels and linear students of the target `spec` under `seed`. `pack` is a pack's file, `home` where
+    registered targets and cached embeddings are.
+
+    Raises:
+        RequestError: a target without test images. Others as `plada select` raises them.
+    """
+
+    def __init__(self, index: Index, spec: str | Path, seed: int, *, home: Path, pack: Path | None = None) -> None:
+        self.index, self.spec, self.seed, self.pack, self.home = index, spec, seed, pack, home
+        self._senders: dict[str, Sender] = {}
+        self._sizes: dict[tuple[str, bytes], int] = {}
+        self._files: dict[tuple[str, bytes], tuple[bytes, I64]] = {}
+        self._choices: dict[str, Choose] = {}
+        self.kept: dict[str, Any] = {}  # what methods make once for all budgets
+        self.task = open_target(spec, home, seed=seed)
+        self.classes = len(self.task.classes)
+        if self.task.test is None:
+            raise RequestError(f"target {self.task.name}: has no test images, and nothing can be compared without")
+        encoder = index.waiting_encoder()
+        self.train, self.validation, self.test = (
+            embed_split(encoder, split, stage=self.task.name, report=silent, cache=home / "cache" / "embeddings")
+            for split in (self.task.train, self.task.validation, self.task.test)
+        )
+        views = Views(self.train, self.validation, self.test)
+        taught = teach(index, self.task, "linear", views, TeacherOptions(seed=seed), silent)
+        self.penalty: float = taught.penalty or STUDENT_PENALTY
+        self.teacher = taught.report.accuracy or 0.0
+        found = taught.teachers[0]
+        assert found.head is not None
+        self.head: Head = found.head
+        self.labels: PseudoLabels = pseudo_label(index.scan(), found.logits, classes=self.classes)
+        self.vectors = hold(self.labels.positions, index.dimension, index.scan, index.vectors)
+
+    @property
+    def known(self) -> Embedded:
+        """Train and validation images: what the server has of the target."""
+        return self.train.and_more(self.validation)
+
+    @cached_property
+    def context(self) -> Context:
+        """What rules look at."""
+        return prepare(
+            self.labels, self.vectors, self.index.mean, self.train, self.validation, relabel=True, judge=False,
+            seed=self.seed,
+        ).context  # fmt: skip
+
+    @cached_property
+    def folds(self) -> list[Fold]:
+        """What `auto` judges on."""
+        return cross_folds(
+            self.labels, self.context, validation=len(self.validation.labels), relabel=True, penalty=self.penalty
+        )
+
+    @property
+    def least(self) -> int:
+        """Classes that the teacher has found in the reference: one image of each is the least that is sent."""
+        return int((self.labels.counts() > 0).sum())
+
+    def choices(self, rule: str) -> Choose:
+        """A rule, prepared once."""
+        if rule not in self._choices:
+            self._choices[rule] = RULES[rule].prepare(self.labels, self.context)
+        return self._choices[rule]
+
+    def payload(self, rows: I64, classes: tuple[str, ...] | None = None) -> Payload:
+        """The payload of some rows of the pseudo-labels; without class names unless `classes` are given."""
+        order, info = np.sort(rows), self.index.info
+        names = classes or tuple(str(number) for number in range(self.classes))
+        key, content = (bytes.fromhex(info[name])[:8] for name in ("key_id", "content_id"))
+        return Payload(self.labels.positions[order], self.labels.labels[order], names, len(self.index), key, content)
+
+    def sender(self, has: str) -> Sender:
+        """How files are written for clients that have the manifest, or the pack too."""
+        if has not in self._senders:
+            head = self.payload(np.arange(1)).header()
+            self._senders[has] = sender_for(head, client_has=has, pack=self.pack, home=self.index.home)
+        return self._senders[has]
+
+    def size(self, has: str, rows: I64) -> int:
+        """Bytes of the whole file; asked again, remembered: a pack's coder takes a second, and rules meet."""
+        ordered = np.sort(rows)
+        key = has, ordered.tobytes()
+        if key not in self._sizes:
+            self._sizes[key] = self.sender(has).size(self.payload(ordered))
+        return self._sizes[key]
+
+    def file(self, has: str, rows: I64) -> tuple[bytes, I64]:
+        """(the whole file, rows of the pseudo-labels that it decodes to), remembered likewise."""
+        ordered = np.sort(rows)
+        key = has, ordered.tobytes()
+        if key not in self._files:
+            sender = self.sender(has)
+            data = sender.encode(self.payload(ordered))
+            read = parse_payload(data, side=sender.side).payload
+            arrived = np.searchsorted(self.labels.positions, read.positions)
+            if not np.array_equal(self.labels.labels[arrived], read.labels):
+                raise DataError(f"target {self.task.name}: a file of {len(data)} bytes came back with other labels")
+            self._files[key] = data, arrived
+        return self._files[key]
+
+    def auto(self, budget: int, has: str, *, only: str | None = None) -> Auto:
+        """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes, for clients that have
+        the manifest or the pack. It sees no test image. The cheaper sizes for the manifest lead the way to those with the pack.
+
+        Raises:
+            BudgetTooSmall: not one label a class fits.
+        """
+        return choose_rule(
+            self.labels,
+            self.context,
+            self.folds if only is None else self.folds[:1],  # one rule alone is not compared
+            lambda chosen: self.size(has, chosen.rows),
+            rough=lambda chosen: self.size("manifest", chosen.rows),
+            budget=budget,
+            least=self.least,
+            only=only,
+            forecast=False,
+        )
+
+    def under_the_papers_coder(self, rule: str, budget: int) -> tuple[I64, int] | None:
+        """(rows, bytes) of the largest selection of a rule that the paper's coder brings into `budget`; None of none."""
+        choose = self.choices(rule)
+        return most_that_fit(lambda k: choose(k).rows, self.labels, len(self.index), budget, self.classes)
+
+    def head_of(self, rows: I64) -> Head:
+        """A linear student of some rows of the pseudo-labels."""
+        return fit_head(
+            self.vectors(self.labels.positions[rows]).astype(np.float32),
+            self.labels.labels[rows],
+            classes=self.classes,
+            mean=self.index.mean,
+            penalty=STUDENT_PENALTY,
+            steps=STEPS,
+        )
+
+    def accuracy_of(self, logits: Callable[[F32], F32]) -> float:
+        """Share of the test images that a function from embeddings [n, d] to logits [n, classes] names right."""
+        return accuracy(logits(self.test.vectors), self.test.labels)
+
+
+def most_that_fit(
+    choose: Callable[[int], I64], labels: PseudoLabels, images: int, budget: int, classes: int
+) -> tuple[I64, int] | None:
+    """(rows, bytes) of the largest selection that the paper's coder brings into `budget`; None where nothing fits."""
+    low, high = 1, min(len(labels), budget * _A_BYTE)
+    best: tuple[I64, int] | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        rows = choose(middle)
+        order = np.sort(rows)
+        took = paper_bytes(labels.positions[order], labels.labels[order], images, classes)
+        if took <= budget:
+            best, low = (rows, took), middle + 1
+        else:
+            high = middle - 1
+    return best

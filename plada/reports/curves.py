@@ -1,0 +1,167 @@
+"""Plots of a benchmark: accuracy against bytes with the Pareto front, curves over keep rates, bars side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plada.errors import MissingExtra
+from plada.files import whole_file
+
+_PER_ROW = 3
+_DPI = 110
+_GREY = "#6b7280"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a series is drawn, the same in every picture."""
+
+    colour: str
+    marker: str = "o"
+    line: str = "-"
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One small plot: `series` are lines of (x, y) by name; `front` a step line of (x, y); `ceiling` a level with a name."""
+
+    title: str
+    series: Mapping[str, Sequence[tuple[float, float]]]
+    front: Sequence[tuple[float, float]] = ()
+    ceiling: float | None = None
+
+
+def panels(
+    listed: Sequence[Panel],
+    styles: Mapping[str, Style],
+    path: Path,
+    *,
+    title: str,
+    x: str,
+    y: str = "test accuracy, %",
+    ceiling: str = "teacher",
+    ticks: Mapping[float, str] | None = None,
+) -> Path:
+    """Write a PNG of small plots in a grid, x in logarithms, with one legend below all.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    columns = min(_PER_ROW, len(listed))
+    rows = -(-len(listed) // columns)
+    figure = _figure((4.6 * columns + 0.4, 3.4 * rows + 1.5))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    handles: dict[str, Any] = {}
+    for place, axes in enumerate(grid.flat):
+        if place >= len(listed):
+            axes.set_visible(False)
+            continue
+        panel = listed[place]
+        for name, points in panel.series.items():
+            style = styles[name]
+            (handle,) = axes.plot(
+                [point[0] for point in points], [point[1] for point in points], style.line, color=style.colour,
+                marker=style.marker, markersize=6 if style.strong else 4.5, linewidth=2.2 if style.strong else 1.1,
+                alpha=1.0 if style.strong else 0.85, zorder=4 if style.strong else 3,
+            )  # fmt: skip
+            handles.setdefault(name, handle)
+        if panel.front:
+            front = axes.step(
+                [point[0] for point in panel.front], [point[1] for point in panel.front], where="post", color="black",
+                linewidth=5, alpha=0.13, zorder=1, solid_capstyle="round",
+            )[0]  # fmt: skip
+            handles.setdefault("Pareto front", front)
+        if panel.ceiling is not None:
+            handles.setdefault(ceiling, axes.axhline(panel.ceiling, color=_GREY, linestyle=":", linewidth=1.3))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_plain)
+        axes.set_title(panel.title, fontsize=11)
+        axes.grid(True, which="major", color="#e5e7eb", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        if ticks:
+            axes.set_xticks(list(ticks), list(ticks.values()))
+            axes.minorticks_off()
+        if place >= len(listed) - columns:
+            axes.set_xlabel(x)
+        if place % columns == 0:
+            axes.set_ylabel(y)
+    figure.suptitle(title)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, 2 * columns), frameon=False, fontsize=9)  # fmt: skip
+    return _save(figure, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Groups of bars side by side: `series` has a height for each group by name (None: no bar), `ceilings` are marks above
+    the groups."""
+
+    title: str
+    groups: Sequence[str]
+    series: Mapping[str, Sequence[float | None]]
+    ceilings: Sequence[float | None] = ()
+
+
+def bars(
+    listed: Sequence[Bars],
+    styles: Mapping[str, Style],
+    path: Path,
+    *,
+    y: str = "test accuracy, %",
+    ceiling: str = "teacher",
+    log: bool = False,
+) -> Path:
+    """Write a PNG of plots of bars, one below the other, with one legend.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    widest = max(len(plot.groups) for plot in listed)
+    figure = _figure((max(7.0, min(1.1 * widest + 2.0, 20.0)), 3.9 * len(listed) + 0.8))
+    handles: dict[str, Any] = {}
+    for axes, plot in zip(figure.subplots(len(listed), 1, squeeze=False).flat, listed, strict=True):
+        width = 0.84 / max(len(plot.series), 1)
+        for number, (name, values) in enumerate(plot.series.items()):
+            places = [place - 0.42 + width * (number + 0.5) for place, value in enumerate(values) if value is not None]
+            heights = [value for value in values if value is not None]
+            drawn = axes.bar(places, heights, width * 0.92, color=styles[name].colour, zorder=3)
+            if heights:
+                handles.setdefault(name, drawn)
+        for place, level in enumerate(plot.ceilings):
+            if level is not None:
+                (mark,) = axes.plot([place - 0.45, place + 0.45], [level, level], ":", color=_GREY, linewidth=1.6)
+                handles.setdefault(ceiling, mark)
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(_plain)
+        axes.set_xticks(range(len(plot.groups)), plot.groups, rotation=25, ha="right", fontsize=9)
+        axes.set_xlim(-0.6, len(plot.groups) - 0.4)
+        axes.set_ylabel(y)
+        axes.set_title(plot.title, fontsize=11)
+        axes.grid(True, axis="y", color="#e5e7eb", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=9)  # fmt: skip
+    return _save(figure, path)
+
+
+def _plain(value: float, _: int) -> str:
+    """`500`, `2 000`, `1.5M`: what stands at an axis in logarithms."""
+    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value:,g}".replace(",", " ")
+
+
+def _figure(size: tuple[float, float]) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as err:
+        raise MissingExtra(package="matplotlib", extra="client", purpose="a plot") from err
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: Path) -> Path:
+    with whole_file(path) as part:
+        figure.savefig(part, format="png", dpi=_DPI)
+    return path
