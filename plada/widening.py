@@ -67,7 +67,7 @@ def widen(
     depth = per_class + max(payload.class_counts())
     surest = scan_linear(opened.scan(), head, depth=depth)
     fresh = np.flatnonzero(~np.isin(surest.positions, payload.positions))
-    order = fresh[np.lexsort((surest.positions[fresh], -surest.scores["margin"][fresh], surest.labels[fresh]))]
+    order = fresh[np.lexsort((surest.positions[fresh], -surest.margins[fresh], surest.labels[fresh]))]
     labels = surest.labels[order]
     rank = np.arange(len(order)) - np.searchsorted(labels, labels)
     kept = order[rank < per_class]

@@ -62,6 +62,7 @@ UNBOUND = {
     "training",
     "updating",
     "verifying",
+    "widening",
 }
 
 
