@@ -22,6 +22,7 @@ import numpy.typing as npt
 from benchmarks.document import machine, write_section
 from plada.labeler.scan import scan_linear, scored
 from plada.labeler.teachers import Head
+from plada.selection.prepare import hold
 
 BLOCK = 16_384
 ROWS = 512  # as plada.labeler.scan multiplies them, and faster than larger blocks
@@ -79,9 +80,9 @@ def main() -> None:
         began = time.process_time()
         found = scan_linear(blocks(path, options.images, options.dimension), head, depth=options.depth)
         spent = time.process_time() - began
-        rows = np.memmap(path, np.float16, "r", shape=(options.images, options.dimension))
         began = time.process_time()
-        scored(found, head, lambda positions: rows[positions])
+        again = lambda: blocks(path, options.images, options.dimension)  # noqa: E731
+        scored(found, head, hold(found.positions, options.dimension, again, lambda positions: np.empty(0, np.float16)))
         scores = time.process_time() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = {

@@ -98,7 +98,8 @@ def ask_in_rounds(
         scores["margin"] = lead[there, labels]
         chosen = there[picks(PseudoLabels(positions[there], labels, scores, first.shape[1]))]
         room = max(most, len(chosen) * 3 // 2) - int((named | gone).sum())
-        fresh = chosen[~named[chosen]][: max(0, room)]
+        fresh = chosen[~named[chosen]]
+        fresh = fresh[_in_turn(logits[fresh].argmax(axis=1))[: max(0, room)]]
         if not len(fresh):
             break
         shown = np.sort(positions[fresh])
@@ -106,6 +107,14 @@ def ask_in_rounds(
     asked = np.flatnonzero(named | gone)
     widened = Shortlist(positions[asked], first[asked], shortlist.counts, shortlist.images)
     return widened, (positions[named], logits[named])
+
+
+def _in_turn(labels: I64) -> I64:
+    """Rows of labels [n], one of each class a turn: where not all can be asked about, no class goes without."""
+    order = np.argsort(labels, kind="stable")
+    rank = np.empty(len(labels), np.int64)
+    rank[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
+    return np.argsort(rank, kind="stable")
 
 
 def _joined(vectors: npt.NDArray[np.floating], logits: F32) -> F32:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from plada.labeler.rounds import ask_in_rounds, fit_guess
+from plada.labeler.rounds import _in_turn, ask_in_rounds, fit_guess
 from plada.labeler.scores import PseudoLabels
 from plada.labeler.shortlist import Shortlist, find_shortlist, named
 from plada.labeler.teachers import Head, pseudo_label
@@ -113,3 +113,9 @@ def test_guesses_of_a_linear_teacher_are_right(units: float) -> None:
     found = guess(VECTORS[300:], FIRST[300:])
     assert (found.argmax(axis=1) == said[300:].argmax(axis=1)).mean() > 0.97
     assert (FIRST[300:].argmax(axis=1) == said[300:].argmax(axis=1)).mean() < 0.7
+
+
+def test_where_not_all_can_be_asked_no_class_goes_without() -> None:
+    labels = np.array([2, 2, 2, 0, 0, 1, 2])
+    assert labels[_in_turn(labels)].tolist() == [2, 0, 1, 2, 0, 2, 2]
+    assert sorted(_in_turn(labels)) == list(range(7))
