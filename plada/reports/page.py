@@ -164,8 +164,7 @@ def _accuracy(found: Findings) -> str:
     text = _table(("Who", "On", "#Accuracy", "#95 % interval", "0 to 100 %"), rows)
     if len(found.points) > 1:
         more = (
-            f'<tr><td class="n">{_digits(size)}</td><td class="n">{value:.1%}</td></tr>'
-            for size, value in found.points
+            f'<tr><td class="n">{_digits(size)}</td><td class="n">{value:.1%}</td></tr>' for size, value in found.points
         )
         text += "<h3>Forecast at other budgets</h3>" + _table(("#Bytes", "#Accuracy"), more)
     return text
@@ -268,9 +267,7 @@ def _scores(found: Findings) -> str:
 
 
 def _confusion(found: Confusion) -> str:
-    text = (
-        f"<p>{_digits(found.images)} test images: rows are what they are, columns what the model called them.</p>"
-    )
+    text = f"<p>{_digits(found.images)} test images: rows are what they are, columns what the model called them.</p>"
     if found.counts:
         head = "".join(f'<th scope="col">{name(each, 16)}</th>' for each in found.names)
         rows = "".join(
