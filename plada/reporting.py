@@ -12,6 +12,7 @@ from plada.files import home_directory, write_bytes
 from plada.payload.inspect import RATES
 from plada.progress import Report, silent
 from plada.reading import Around
+from plada.reports.findings import Findings
 from plada.reports.page import fitting
 from plada.units import parse_rate, parse_size
 
@@ -89,10 +90,17 @@ def report(
     )
     found, page = fitting(collect(wanted, report))
     write_bytes(Path(out), page)
+    return _summary(str(out), len(page), str(payload), found)
+
+
+_call = report  # inside it, `report` is how progress is told
+
+
+def _summary(out: str, size: int, payload: str, found: Findings) -> ReportSummary:
     return ReportSummary(
-        report=str(out),
-        bytes=len(page),
-        payload=str(payload),
+        report=out,
+        bytes=size,
+        payload=payload,
         payload_bytes=found.bytes,
         budget=found.budget,
         images=found.images,
@@ -101,6 +109,3 @@ def report(
         accuracy=next((one.value for one in found.accuracies if one.who == MODEL), None),
         unknown=found.unknown,
     )
-
-
-_call = report  # inside it, `report` is how progress is told

@@ -262,6 +262,13 @@ def test_a_selection_with_corrections_keeps_them_in_the_lists(chosen: Path, glyp
     assert any("Corrections of before" in line for line in found.remarks)
 
 
+def test_a_manifest_that_has_let_go_says_the_same(glyph_home: Path) -> None:
+    manifest = plada.open_images("glyphs:count=1500", home=glyph_home).manifest
+    before = manifest.hash_at(3), manifest.keys_at([3])
+    manifest.forget()
+    assert (manifest.hash_at(3), manifest.keys_at([3])) == before
+
+
 def test_the_same_call_writes_the_same_bytes(chosen: Path, glyph_home: Path, tmp_path: Path) -> None:
     pages = []
     for _ in range(2):
