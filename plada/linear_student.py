@@ -120,7 +120,7 @@ def embed_chosen(
             raise RequestError(
                 f"student {LINEAR}: {what}. Name an encoder instead (--encoder timm:... --weights FILE), or index the reference"
             )
-        positions, labels = _with_embedding(index, payload)
+        positions, labels = with_embedding(index, payload)
         return Embeddings(
             index.vectors(positions).astype(np.float32), labels, index.mean, index.encoder(weights, device), index.name
         )
@@ -149,7 +149,7 @@ def fit_linear(
     return LinearStudent(found.encoder, head, classes, run)
 
 
-def _with_embedding(index: Any, payload: Payload) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def with_embedding(index: Any, payload: Payload) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Positions and labels of the payload's images that the index could read."""
     if not int(index.info["unreadable"]):
         return payload.positions, payload.labels

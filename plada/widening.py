@@ -26,10 +26,13 @@ def widen(
     Raises:
         RequestError: `per_class` below 1; no index here is of the payload's reference.
         ReferenceMismatch: `index` is of other images. UnknownName: there is no such index.
+        DataError: the index could read none of the payload's images.
     """
     from plada.labeler.scan import scan_linear
     from plada.labeler.teachers import STUDENT_PENALTY, fit_head
+    from plada.linear_student import with_embedding
     from plada.retrieval.index import Index, indexes, open_index
+    from plada.selection.selection import class_ranks
 
     if per_class < 1:
         raise RequestError(f"--widen {per_class}: expected 1 or more images of each class")
@@ -55,10 +58,10 @@ def widen(
                 "--widen needs an index of the payload's reference, and there is none here. Run plada index"
             )
         opened = found
-    known = np.isin(payload.positions, np.concatenate([positions for positions, _ in opened.scan()]))
+    positions, labels = with_embedding(opened, payload)
     head = fit_head(
-        opened.vectors(payload.positions[known]).astype(np.float32),
-        payload.labels[known],
+        opened.vectors(positions).astype(np.float32),
+        labels,
         classes=len(payload.classes),
         mean=opened.mean,
         penalty=STUDENT_PENALTY,
@@ -67,11 +70,9 @@ def widen(
     depth = per_class + max(payload.class_counts())
     surest = scan_linear(opened.scan(), head, depth=depth)
     fresh = np.flatnonzero(~np.isin(surest.positions, payload.positions))
-    order = fresh[np.lexsort((surest.positions[fresh], -surest.margins[fresh], surest.labels[fresh]))]
-    labels = surest.labels[order]
-    rank = np.arange(len(order)) - np.searchsorted(labels, labels)
-    kept = order[rank < per_class]
-    positions = np.concatenate([payload.positions, surest.positions[kept]])
-    place = np.argsort(positions)
-    both = np.concatenate([payload.labels, surest.labels[kept]])
-    return replace(payload, positions=positions[place], labels=both[place], rank=None)
+    order = fresh[np.lexsort((surest.positions[fresh], -surest.margins[fresh]))]
+    kept = order[class_ranks(surest.labels[order]) < per_class]
+    both = np.concatenate([payload.positions, surest.positions[kept]])
+    place = np.argsort(both)
+    of_both = np.concatenate([payload.labels, surest.labels[kept]])
+    return replace(payload, positions=both[place], labels=of_both[place], rank=None)

@@ -21,6 +21,7 @@ from plada.sources.targets import Split, Target
 
 CROSS_PARTS = 5
 CROSS_PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)  # falling: each search begins where the last one ended
+_CROSS_STEPS = 80  # of a search in a part: enough to tell penalties apart (docs/log.md)
 _WORSE = 2  # penalties in a row below the best, after which smaller ones, the slowest, are not looked at
 
 
@@ -159,7 +160,7 @@ def train_linear(
     for penalty in CROSS_PENALTIES:
         logits = np.zeros_like(held)
         for out, fitting in parts:
-            logits[out] = fitting.head(penalty, steps=80).logits(known.vectors[out])
+            logits[out] = fitting.head(penalty, steps=_CROSS_STEPS).logits(known.vectors[out])
         likely = log_likelihood(logits, known.labels, fit_temperature(logits, known.labels))
         found = accuracy(logits, known.labels), likely, penalty
         worse = worse + 1 if best is not None and found[0] < best[0] else 0

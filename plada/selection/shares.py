@@ -23,7 +23,8 @@ OfShares = Callable[[F64], Chosen]
 Answers = Callable[[Chosen], tuple[F32, float, float]]
 
 ROUNDS = 3  # of correction after the balanced start
-PAIRS = (0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94)  # shares of the first of two classes
+# Shares of the first of two classes that are tried besides half.
+PAIRS = (0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94)
 LEAST = 10  # images of either: of fewer the student in small says little about a whole one
 RATE = 0.7  # exponent by which a class's share follows its lack of answers
 _EASED = 0.2  # of an even share that is added to both counts: few answers say little
@@ -86,11 +87,11 @@ def _rounds(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) 
 
 
 def _pairs(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) -> tuple[Chosen, F64]:
-    """The share of PAIRS under which the truth is likeliest. Mean odds, not answers: they follow a share smoothly, and what is
+    """The share, even or of PAIRS, under which the truth is likeliest. Mean odds, not answers: they follow a share smoothly, and what is
     best by chance is seldom far from best."""
     best, kept, highest = even, np.full(2, 0.5), answers(even)[2]
     for share in PAIRS:
-        if share == 0.5 or min(share, 1 - share) * len(even.rows) < LEAST:
+        if min(share, 1 - share) * len(even.rows) < LEAST:
             continue
         chosen = of_shares(np.array([share, 1 - share]))
         likely = answers(chosen)[2]
