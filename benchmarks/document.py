@@ -1,6 +1,8 @@
 """docs/benchmarks.md: one section a benchmark, each written by the benchmark itself."""
 
 import platform
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from plada.files import write_bytes
@@ -27,3 +29,8 @@ def machine() -> str:
     import os
 
     return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def spread(values: Sequence[float]) -> float:
+    """Standard deviation of what the seeds gave; 0 for a single one."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0

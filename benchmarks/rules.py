@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import plada
+from benchmarks.document import spread
 from plada.files import home_directory, write_bytes
 from plada.labeler.linear import Embedded, embed_split, linear_teacher
 from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head
@@ -83,11 +84,10 @@ def table(found: Results, budgets: list[int], rules: list[str], teachers: dict[s
         for name in rules:
             cells = [statistics.fmean(found[budget, name, target]) for target in targets]
             means = [statistics.fmean(found[budget, name, target][s] for target in targets) for s in range(seeds)]
-            spread = statistics.stdev(means) if seeds > 1 else 0.0
             lines.append(
                 f"| {name} | "
                 + " | ".join(f"{c:.1f}" for c in cells)
-                + f" | {statistics.fmean(cells):.1f} | {spread:.1f} |"
+                + f" | {statistics.fmean(cells):.1f} | {spread(means):.1f} |"
             )
         lines.append("")
     return "\n".join(lines)

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 import plada
-from benchmarks.document import machine, write_section
+from benchmarks.document import machine, spread, write_section
 from plada.benchmark.course import CLIENT_HAS, Course
 from plada.benchmark.methods import PAPERS_RULES as ORACLE
 from plada.files import home_directory
@@ -102,7 +102,7 @@ def figures(points: list[Point], has: str) -> dict[str, float]:
     )
     return {
         "gain_over_oracle": mean(mine[c] - oracle[c] for c in small),
-        "gain_over_oracle_spread": statistics.stdev(by_seed) if len(by_seed) > 1 else 0.0,
+        "gain_over_oracle_spread": spread(by_seed),
         "gain_over_energy": mean(mine[c] - of[(*c, "energy")] for c in small),
         "worst_against_best_or_random": worst,
         "gain_over_oracle_large": mean(mine[c] - oracle[c] for c in large),

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 import plada
-from benchmarks.document import machine, write_section
+from benchmarks.document import machine, spread, write_section
 from plada.files import home_directory
 from plada.labeler.linear import Views, embed_split
 from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head, probabilities, pseudo_label
@@ -111,11 +111,10 @@ def main() -> None:
             print(Path(target).name, seed, found[-1], flush=True)
         for kind in LABELS:
             images, note, tests = zip(*[one[kind] for one in found], strict=True)
-            spread = statistics.stdev(tests) if len(tests) > 1 else 0.0
             named[f"{Path(target).name}_{kind}"] = round(statistics.fmean(tests), 2)
             rows.append(
                 f"| {Path(target).name} | {kind} | {statistics.fmean(images):.0f} | {statistics.fmean(note):.0f} | "
-                f"{statistics.fmean(tests):.1f} +- {spread:.1f} |"
+                f"{statistics.fmean(tests):.1f} +- {spread(tests):.1f} |"
             )
     lines = [
         "## Soft labels",

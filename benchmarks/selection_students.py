@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import plada
-from benchmarks.document import machine, write_section
+from benchmarks.document import machine, spread, write_section
 from plada.composing import header_of
 from plada.files import home_directory
 from plada.labeler.linear import Views, embed_split
@@ -91,11 +91,10 @@ def main() -> None:
         for how, measured in found.items():
             if measured:
                 tests = [test for _, test in measured]
-                spread = statistics.stdev(tests) if len(tests) > 1 else 0.0
                 named[f"{Path(target).name}_{how}"] = round(statistics.fmean(tests), 2)
                 rows.append(
                     f"| {Path(target).name} | {how} | {statistics.fmean([k for k, _ in measured]):.0f} | "
-                    f"{statistics.fmean(tests):.1f} +- {spread:.1f} |"
+                    f"{statistics.fmean(tests):.1f} +- {spread(tests):.1f} |"
                 )
     lines = [
         "## Students that are trained whole",
