@@ -23,14 +23,13 @@ OfShares = Callable[[F64], Chosen]
 Answers = Callable[[Chosen], tuple[F32, float, float]]
 
 ROUNDS = 3  # of correction after the balanced start
-# Shares of the first of two classes that are tried besides half.
-PAIRS = (0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94)
+# Shares of the first of two classes.
+PAIRS = (0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94)
 LEAST = 10  # images of either: of fewer the student in small says little about a whole one
 RATE = 0.7  # exponent by which a class's share follows its lack of answers
 _EASED = 0.2  # of an even share that is added to both counts: few answers say little
 _LEAST = 0.1  # of an even share that every class keeps
 _ALIKE = 1.3  # ratio of numbers of images within which shares are not looked for again: a search tries many near ones
-_ALIKE_PAIRS = 1.1  # the same with two classes, where shares are quickly found
 _STEPS = 30  # of the student's training: near enough to count its answers
 
 
@@ -46,12 +45,11 @@ def evened(within_of: Callable[[PseudoLabels, Context], Within]) -> Prepare:
 def _choose_evened(labels: PseudoLabels, context: Context, within: Within) -> Choose:
     goals, wanted = context.goals(), context.target_labels
     prior = np.bincount(wanted, minlength=labels.classes) / max(len(wanted), 1)
-    alike = _ALIKE_PAIRS if labels.classes == 2 else _ALIKE
     settled: dict[int, F64] = {}  # shares by the number of images that they were found for
 
     def choose(k: int) -> Chosen:
         near = min(settled, key=lambda known: abs(np.log(known / k)), default=0)
-        if near and max(near, k) <= alike * min(near, k):
+        if near and max(near, k) <= _ALIKE * min(near, k):
             return joined(within, weighted_quotas(labels.counts(), k, settled[near]))
         even = joined(within, balanced_quotas(labels.counts(), k))
         if not len(wanted) or labels.classes < 2:
@@ -87,17 +85,27 @@ def _rounds(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) 
 
 
 def _pairs(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) -> tuple[Chosen, F64]:
-    """The share, even or of PAIRS, under which the truth is likeliest. Mean odds, not answers: they follow a share smoothly, and what is
-    best by chance is seldom far from best."""
-    best, kept, highest = even, np.full(2, 0.5), answers(even)[2]
-    for share in PAIRS:
-        if min(share, 1 - share) * len(even.rows) < LEAST:
-            continue
-        chosen = of_shares(np.array([share, 1 - share]))
-        likely = answers(chosen)[2]
-        if likely > highest:
-            best, kept, highest = chosen, np.array([share, 1 - share]), likely
-    return best, kept
+    """The share of PAIRS under which the truth is likeliest: of every other one, then from the best to its neighbours while they
+    are better. Mean odds, not answers: they follow a share smoothly, and what is best by chance is seldom far from best."""
+    places = [
+        place for place, share in enumerate(PAIRS) if share == 0.5 or min(share, 1 - share) * len(even.rows) >= LEAST
+    ]
+    chosen: dict[int, Chosen] = {}
+    likely: dict[int, float] = {}
+
+    def look(place: int) -> None:
+        if place in places and place not in likely:
+            chosen[place] = of_shares(np.array([PAIRS[place], 1 - PAIRS[place]])) if PAIRS[place] != 0.5 else even
+            likely[place] = answers(chosen[place])[2]
+
+    for place in range(1, len(PAIRS), 2):
+        look(place)
+    look(PAIRS.index(0.5))
+    best = -1
+    while best != (best := max(sorted(likely), key=lambda place: likely[place])):
+        look(best - 1)
+        look(best + 1)
+    return chosen[best], np.array([PAIRS[best], 1 - PAIRS[best]])
 
 
 def _corrected(shares: F64, prior: F64, given: F32) -> F64:

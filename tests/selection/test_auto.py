@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plada.errors import BudgetTooSmall, RequestError
 from plada.labeler.linear import Embedded
@@ -11,7 +13,7 @@ from plada.labeler.scores import SCORES, PseudoLabels
 from plada.labeler.teachers import fit_head, probabilities, pseudo_label
 from plada.selection.auto import FEWER, choose_rule
 from plada.selection.folds import ENOUGH, cross_folds, held_images
-from plada.selection.herding import herd_order
+from plada.selection.herding import _lowest, herd_order
 from plada.selection.prepare import Prepared, hold, prepare
 from plada.selection.quotas import prior_shares, reliable_counts, weighted_quotas
 from plada.selection.rule import Chosen, Context
@@ -182,6 +184,7 @@ def test_with_two_classes_the_likeliest_share_is_found(peak: float, expected: fl
     assert shares.tolist() == pytest.approx([expected, 1 - expected])
     assert float(best.scores.mean()) == pytest.approx(expected, abs=0.02)
     assert min(tried) >= LEAST / 70 <= 1 - max(tried)
+    assert len(set(tried)) == len(tried) <= 9  # half of the row is enough to climb
 
 
 def test_two_classes_of_which_a_student_answers_one_too_often() -> None:
@@ -217,6 +220,14 @@ def test_herding_brings_the_mean_to_the_goal() -> None:
     assert len(set(quick.tolist())) == 40
     assert np.linalg.norm(candidates[quick].mean(axis=0) - goal) < min(far[1:])
     assert herd_order(candidates[:0], goal, 3).tolist() == []
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.data())
+def test_the_lowest_costs_are_the_beginning_of_a_stable_sort(costs: list[int], data: st.DataObject) -> None:
+    """Of equal costs the lower places; some are spent (infinite)."""
+    cost = np.where(np.array(costs) == 5, np.inf, costs)
+    many = data.draw(st.integers(1, len(costs) + 3))
+    assert _lowest(cost, many).tolist() == np.argsort(cost, kind="stable")[:many].tolist()
 
 
 def test_weighted_quotas() -> None:
@@ -281,8 +292,8 @@ def test_fewer_images_are_sent_where_they_surely_teach_better() -> None:
     margin = labels.scores["margin"]
     wrong = replace(labels, labels=np.where(margin < np.median(margin), (labels.labels + 1) % 3, labels.labels))
     found = {}
-    for name, given in (("right", labels), ("wrong", wrong)):
-        made = prepare(given, lambda p: vectors[p], mean, target, nothing, relabel=False, seed=0)
+    for name, shown in (("right", labels), ("wrong", wrong)):
+        made = prepare(shown, lambda p: vectors[p], mean, target, nothing, relabel=False, seed=0)
         found[name] = choose_rule(
             made.labels, made.context, made.folds, size, budget=100_000, least=3, default="margin", candidates=()
         )
@@ -331,9 +342,9 @@ def test_a_rule_that_knows_blocks_opens_fewer_of_them() -> None:
     context = replace(made.context, blocks=blocks)
     assert context.block_of(np.array([0, 9, 10, 899])).tolist() == [0, 0, 1, 89]  # type: ignore[union-attr]
     opened = {}
-    for rule, given in (("herd-open-even", context), ("herd-even", context), ("herd-open-even", made.context)):
-        rows = RULES[rule].prepare(made.labels, given)(40).rows
-        opened[rule, given.blocks is not None] = len(np.unique(made.labels.positions[rows] // 10))
+    for rule, seen in (("herd-open-even", context), ("herd-even", context), ("herd-open-even", made.context)):
+        rows = RULES[rule].prepare(made.labels, seen)(40).rows
+        opened[rule, seen.blocks is not None] = len(np.unique(made.labels.positions[rows] // 10))
     assert opened["herd-open-even", True] < opened["herd-even", True] == opened["herd-open-even", False]
 
 
