@@ -113,7 +113,7 @@ def figures(points: list[Point], has: str) -> dict[str, float]:
 def bytes_ratio(points: list[Point], has: str, share: float = 0.95) -> float:
     """Bytes that `auto` needs for `share` of the teacher's accuracy over those that the oracle needs: geometric mean over
     targets, accuracies averaged over seeds, bytes interpolated (in their logarithm) between budgets. A side that is
-    there at the smallest budget counts as needing that one, one that never is, as needing the largest."""
+    there at the smallest budget counts as needing that one, one that never is, as needing the target's largest."""
     ratios = []
     for target in sorted({p.target for p in points}):
         here = [p for p in points if p.target == target]
@@ -125,7 +125,8 @@ def bytes_ratio(points: list[Point], has: str, share: float = 0.95) -> float:
             if p.how in ORACLE and (key not in best or p.test > best[key].test):
                 best[key] = p
         if mine:
-            ratios.append(np.log(_reaches(mine, wanted)) - np.log(_reaches(_mean_curve(list(best.values())), wanted)))
+            theirs, most = _mean_curve(list(best.values())), max(p.budget for p in here)
+            ratios.append(np.log(_reaches(mine, wanted, most)) - np.log(_reaches(theirs, wanted, most)))
     return float(np.exp(np.mean(ratios))) if ratios else float("nan")
 
 
@@ -134,14 +135,14 @@ def _mean_curve(points: list[Point]) -> list[tuple[int, float]]:
     return [(b, statistics.fmean([p.test for p in points if p.budget == b])) for b in budgets]
 
 
-def _reaches(curve: list[tuple[int, float]], wanted: float) -> float:
+def _reaches(curve: list[tuple[int, float]], wanted: float, most: int) -> float:
     if curve[0][1] >= wanted:
         return curve[0][0]
     for (low, worse), (high, better) in itertools.pairwise(curve):
         if better >= wanted:
             part = (wanted - worse) / (better - worse)
             return float(np.exp(np.log(low) + part * (np.log(high) - np.log(low))))
-    return curve[-1][0]
+    return most
 
 
 def table(
