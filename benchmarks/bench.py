@@ -20,6 +20,8 @@ from plada.progress import Progress
 
 _SECTION = "bench"
 _DROPPED = "![", "Pictures: "  # lines that speak of pictures beside the text
+_PICTURE = Path("pictures") / "bench.png"  # the one that goes with the document
+_COLOURS = 128
 
 
 def commit() -> str:
@@ -41,11 +43,23 @@ def section(text: str, command: str, seconds: float, measured: int) -> str:
         if line.startswith("# "):
             lines.append("## Equal bytes: ours, the paper's, and other things that could be sent")
             lines += ["", f"`{command}`, {machine()}, commit {commit()}; {seconds:.0f} s for {measured} rows."]
+            lines += ["", f"![Accuracy against bytes, target by target]({_PICTURE.as_posix()})"]
         elif line.startswith(_DROPPED):
             continue
         else:
             lines.append(f"#{line}" if line.startswith("##") else line)
     return "\n".join(lines)
+
+
+def keep_picture(made: Path, document: Path) -> None:
+    """The picture of all targets beside the document, in few colours."""
+    from PIL import Image
+
+    kept = document.parent / _PICTURE
+    kept.parent.mkdir(exist_ok=True)
+    with Image.open(made) as picture:
+        few = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+    few.save(kept, optimize=True)
 
 
 def main() -> None:
@@ -74,6 +88,7 @@ def main() -> None:
     command = f"python benchmarks/bench.py --data OUT --budgets {options.budgets} --seeds {options.seeds}"
     text = Path(made.document).read_text()
     write_section(options.out, _SECTION, section(text, command, made.seconds, made.measured))
+    keep_picture(options.keep_in / "pareto.png", options.out)
     if options.json:
         figures = {
             "minutes": made.seconds / 60,
