@@ -36,7 +36,7 @@ HEADERS = (
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 _PAGE = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "{head}<title>plada explore</title></head><body><main><h1>plada explore</h1><p>{text}</p></main></body></html>"
+    '<link rel="icon" href="/icon.svg">{head}<title>plada explore</title></head><body><main><h1>plada explore</h1><p>{text}</p></main></body></html>'
 )
 
 
@@ -62,7 +62,7 @@ class Guard:
 
         request = Request(scope)
         answer = self._answer(request)
-        return await (answer or self.app)(scope, receive, sealed)
+        await (answer or self.app)(scope, receive, sealed)
 
     def _answer(self, request: Request) -> Any:
         """What is answered here: a refusal, or the cookie; None where the request may pass."""

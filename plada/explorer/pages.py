@@ -26,7 +26,7 @@ from plada.units import format_size
 
 EACH = 60  # pictures on a page
 CLASSES = 20  # classes on a page of a payload
-_STRIP = 10  # pictures of each of them
+_STRIP = 12  # pictures of each of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def overview(held: Contents) -> str:
     """The first page: what this index is, what was chosen from it, and an even sample of it."""
     info, images = held.index.info, len(held)
     cards = [
-        (digits(images), f"images of {name(held.reference.name)}"),
+        (digits(images), f"images of {name(held.reference.collection.location)}"),
         (esc(str(info["encoder"]["name"]), 40), f"encoder, {digits(held.index.dimension)} dimensions"),
     ]
     if images > held.index.readable:
@@ -57,11 +57,12 @@ def overview(held: Contents) -> str:
     shown = "".join(f"<li><b>{figure}</b><span>{words}</span></li>" for figure, words in cards)
     said = [*([f"No search by words: {held.no_words}."] if held.no_words else []), *held.notes]
     sample = evenly(images, EACH)
+    all_of_them = '<a href="/browse">All in order</a>'
     payloads = f"<h2>What was chosen</h2>{_list(held)}" if held.choices else ""
     main = (
         f'<h1>{name(held.index.name)}</h1><ul class="cards">{shown}</ul>{note(said)}{payloads}'
-        f"<h2>Through all of it</h2><p>{many(len(sample), 'image')}, evenly from the first to the last. A click shows one with "
-        f'its neighbours. <a href="/browse">All in order</a></p>{_grid(held, sample)}'
+        f"<h2>Through all of it</h2><p>{many(len(sample), 'image')}, evenly from the first to the last. {all_of_them}. A click shows "
+        f"one with its neighbours.</p>{_grid(held, sample)}"
     )
     return _page(held, "Overview", main)
 
@@ -107,7 +108,7 @@ def image(held: Contents, position: int, found: Found | None, problem: str) -> s
     )
     pixels = f"{digits(row.width)} x {digits(row.height)} pixels, " if row.width else ""
     rows = [
-        ("position", digits(position)),
+        ("position", str(position)),
         ("key", _folders(row.key)),
         ("stored", f"{pixels}{format_size(row.size).replace(' ', '&nbsp;')}"),
         *((choice.name, _verdict(held, number, position)) for number, choice in enumerate(held.choices)),
@@ -118,7 +119,7 @@ def image(held: Contents, position: int, found: Found | None, problem: str) -> s
         f'<li><a href="/image/{position + 1}" rel="next">next</a></li>' if position + 1 < len(held) else "",
     ]
     main = (
-        f'<h1>Image {digits(position)}</h1><nav class="pager" aria-label="Other images"><ul>{"".join(around)}</ul></nav>'
+        f'<h1>Image {position}</h1><nav class="pager" aria-label="Other images"><ul>{"".join(around)}</ul></nav>'
         f'<div class="one"><div class="view">{picture}</div>{facts(rows)}</div><h2>Nearest to it</h2>'
         f"{_hits(held, found) if found is not None else note([problem])}"
     )
@@ -156,7 +157,7 @@ def payload(held: Contents, number: int, wanted: str, page: int) -> str:
         more = f' <a href="/chosen/{number}/{label}">all {digits(count)}</a>' if count > _STRIP else ""
         parts.append(
             f'<section aria-labelledby="c{label}"><h2 id="c{label}">{name(choice.classes[label])} '
-            f"<small>{many(count, 'image')}{more}</small></h2>{_class(held, choice, label, 0, _STRIP)}</section>"
+            f"<small>{many(count, 'image')}{more}</small></h2>{_class(held, choice, label, 0, _STRIP, strip=True)}</section>"
         )
     none = "" if fits else "<p>No class has that in its name.</p>"
     main = (
@@ -197,7 +198,7 @@ def _page(held: Contents, title: str, main: str, typed: str = "") -> str:
 
 def _range(held: Contents, pages: Pages, start: int = 0) -> str:
     positions = [start + at for at in pages.shown]
-    said = f"{digits(positions[0])} to {digits(positions[-1])}" if positions else "none"
+    said = f"{positions[0]} to {positions[-1]}" if positions else "none"
     lead = f"<p>{many(pages.total, 'image')}; here are the positions {said}.</p>"
     return f"{lead}{pager(pages)}{_grid(held, positions)}{pager(pages)}"
 
@@ -225,7 +226,7 @@ def _grid(held: Contents, positions: Sequence[int], scores: dict[int, float] | N
     return grid(shots, held.version, several=len(held.choices) > 1)
 
 
-def _shot(held: Contents, position: int, score: float | None = None, *, marked: bool = True) -> Shot:
+def _shot(held: Contents, position: int, score: float | None = None, *, without: Choice | None = None) -> Shot:
     row = held.row(position)
     return Shot(
         position=position,
@@ -233,18 +234,18 @@ def _shot(held: Contents, position: int, score: float | None = None, *, marked: 
         score=score,
         problem=held.problem(row),
         small=is_small(row.width, row.height),
-        marks=[(choice, verdict) for _, choice, verdict in held.verdicts(position)] if marked else (),
+        marks=[(choice, verdict) for _, choice, verdict in held.verdicts(position) if choice is not without],
     )
 
 
-def _class(held: Contents, choice: Choice, label: int, first: int, count: int) -> str:
-    """Some images of a class. Marks would only say the class again, unless other payloads are there to compare with."""
-    marked = len(held.choices) > 1
+def _class(held: Contents, choice: Choice, label: int, first: int, count: int, *, strip: bool = False) -> str:
+    """Some images of a class, with what other payloads made of them: its own mark would only say the class again."""
     shots = []
     for position in choice.best(label, first, count):
         verdict = choice.find(position)
-        shots.append(_shot(held, position, verdict.score if verdict is not None else None, marked=marked))
-    return grid(shots, held.version, several=True, label=choice.classes[label])
+        score = verdict.score if verdict is not None else None
+        shots.append(_shot(held, position, score, without=choice))
+    return grid(shots, held.version, several=True, label=choice.classes[label], strip=strip)
 
 
 def _list(held: Contents) -> str:
@@ -263,8 +264,8 @@ def _about(choice: Choice) -> str:
 
 def _order(choice: Choice) -> str:
     if choice.scores is not None:
-        return "Best first, with scores."
-    return "By position: no payload carries scores; its table, given with <code>--selection</code>, does."
+        return "Best first, as its rule ranked them, with its scores."
+    return "By position: no payload carries ranks or scores; its table, given with <code>--selection</code>, does."
 
 
 def _verdict(held: Contents, number: int, position: int) -> str:

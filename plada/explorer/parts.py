@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from plada.explorer.choices import Choice, Verdict
-from plada.reports.text import esc, name, shortened
+from plada.reports.text import esc, name
 from plada.units import group_digits
 
-KEY = 30  # letters of a key below a picture: its middle is left out, its end tells images apart
+_KEY = 20  # letters of a key below a picture: its end, which tells images apart
 _SMALL = 64  # pixels below which a picture is shown enlarged with its pixels sharp
 
 
@@ -98,10 +98,11 @@ def layout(
 """
 
 
-def grid(shots: Sequence[Shot], version: str, *, several: bool = False, label: str = "Pictures") -> str:
-    """Pictures as links; `several` names the payload of each mark."""
+def grid(shots: Sequence[Shot], version: str, *, several: bool = False, label: str = "", strip: bool = False) -> str:
+    """Pictures as links; `several` names the payload of each mark; a `strip` is one row, which can be scrolled."""
     items = "".join(_shot(shot, version, several) for shot in shots)
-    return f'<ul class="shots" aria-label="{esc(label)}">{items}</ul>'
+    kind = "shots strip" if strip else "shots"
+    return f'<ul class="{kind}" aria-label="{esc(label) or "Pictures"}">{items}</ul>'
 
 
 def _shot(shot: Shot, version: str, several: bool) -> str:
@@ -112,18 +113,18 @@ def _shot(shot: Shot, version: str, several: bool) -> str:
         small = ' class="small"' if shot.small else ""
         inside = f'<img{small} src="/thumb/{shot.position}?v={version}" alt="{key}" loading="lazy" decoding="async">'
     score = f'<span class="score">{shot.score:.3f}</span>' if shot.score is not None else ""
-    marks = "".join(mark(choice, verdict, several) for choice, verdict in shot.marks)
+    marks = "".join(_mark(choice, verdict, several) for choice, verdict in shot.marks)
+    ending = shot.key if len(shot.key) <= _KEY else f"…{shot.key[1 - _KEY :]}"
     return (
         f'<li><a href="/image/{shot.position}" title="{key}"><span class="frame">{inside}</span>{score}'
-        f'<span class="key" aria-hidden="true">{name(shortened(shot.key, KEY))}</span>{marks}</a></li>'
+        f'<span class="key" aria-hidden="true">{name(ending)}</span>{marks}</a></li>'
     )
 
 
-def mark(choice: Choice, verdict: Verdict, several: bool) -> str:
+def _mark(choice: Choice, verdict: Verdict, several: bool) -> str:
     """As what a payload chose a picture, below it."""
-    what = name(choice.classes[verdict.label], 24)
-    file = f"<small>{name(choice.name, 24)}</small> " if several else ""
-    return f'<span class="mark"><span class="unseen">chosen as </span>{file}{what}</span>'
+    file = f"<small>{name(choice.name.removesuffix('.plada'), 24)}</small> " if several else ""
+    return f'<span class="mark"><span class="unseen">chosen as </span>{file}{name(choice.classes[verdict.label], 24)}</span>'
 
 
 def pager(pages: Pages) -> str:
@@ -168,9 +169,7 @@ def facts(rows: Sequence[tuple[str, str]]) -> str:
     return f'<table class="facts"><tbody>{body}</tbody></table>'
 
 
-def note(lines: Sequence[str], title: str = "") -> str:
+def note(lines: Sequence[str]) -> str:
     """Sentences (text) that a person should not miss; nothing where there are none."""
-    if not lines:
-        return ""
-    head = f"<strong>{esc(title)}</strong>" if title else ""
-    return f'<div class="note">{head}<ul>{"".join(f"<li>{esc(line, 900)}</li>" for line in lines)}</ul></div>'
+    said = "".join(f"<p>{esc(line, 900)}</p>" for line in lines)
+    return f'<div class="note">{said}</div>' if lines else ""
