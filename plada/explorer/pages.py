@@ -16,7 +16,7 @@ from plada.explorer.parts import (
     layout,
     many,
     note,
-    pager,
+    paged,
 )
 from plada.explorer.query import KEY, WORDS, Query
 from plada.reports.findings import evenly
@@ -154,15 +154,17 @@ def payload(held: Contents, number: int, wanted: str, page: int) -> str:
     parts = []
     for label in (fits[at] for at in pages.shown):
         count = choice.count(label)
-        more = f' <a href="/chosen/{number}/{label}">all {digits(count)}</a>' if count > _STRIP else ""
+        more = (
+            f', <a href="/chosen/{number}/{label}">all of {name(choice.classes[label])}</a>' if count > _STRIP else ""
+        )
         parts.append(
             f'<section aria-labelledby="c{label}"><h2 id="c{label}">{name(choice.classes[label])} '
             f"<small>{many(count, 'image')}{more}</small></h2>{_class(held, choice, label, 0, _STRIP, strip=True)}</section>"
         )
     none = "" if fits else "<p>No class has that in its name.</p>"
     main = (
-        f"<h1>{name(choice.name)}</h1><p>{_about(choice)} {_order(choice)}</p>{filtering}{none}{pager(pages)}"
-        f"{''.join(parts)}{pager(pages)}"
+        f"<h1>{name(choice.name)}</h1><p>{_about(choice)} {_order(choice)}</p>{filtering}{none}"
+        f"{paged(pages, ''.join(parts))}"
     )
     return _page(held, choice.name, main)
 
@@ -173,8 +175,8 @@ def one_class(held: Contents, number: int, label: int, page: int) -> str:
     pages = Pages(address=f"/chosen/{number}/{label}", wanted=page, total=choice.count(label), each=EACH)
     main = (
         f"<h1>{name(choice.classes[label], 200)}</h1><p>{many(pages.total, 'image')} of "
-        f'<a href="/chosen/{number}">{name(choice.name)}</a>. {_order(choice)}</p>{pager(pages)}'
-        f"{_class(held, choice, label, pages.shown.start, len(pages.shown))}{pager(pages)}"
+        f'<a href="/chosen/{number}">{name(choice.name)}</a>. {_order(choice)}</p>'
+        f"{paged(pages, _class(held, choice, label, pages.shown.start, len(pages.shown)))}"
     )
     return _page(held, f"{choice.classes[label]} of {choice.name}", main)
 
@@ -200,7 +202,7 @@ def _range(held: Contents, pages: Pages, start: int = 0) -> str:
     positions = [start + at for at in pages.shown]
     said = f"{positions[0]} to {positions[-1]}" if positions else "none"
     lead = f"<p>{many(pages.total, 'image')}; here are the positions {said}.</p>"
-    return f"{lead}{pager(pages)}{_grid(held, positions)}{pager(pages)}"
+    return lead + paged(pages, _grid(held, positions))
 
 
 def _hits(held: Contents, found: Found) -> str:
@@ -218,7 +220,7 @@ def _hits(held: Contents, found: Found) -> str:
     shown = [found.hits[at] for at in pages.shown]
     scores = {hit.position: hit.score for hit in shown}
     pictures = _grid(held, [hit.position for hit in shown], scores)
-    return f"<p>{lead}</p>{pager(pages)}{pictures}{pager(pages)}"
+    return f"<p>{lead}</p>{paged(pages, pictures)}"
 
 
 def _grid(held: Contents, positions: Sequence[int], scores: dict[int, float] | None = None) -> str:

@@ -127,7 +127,12 @@ def _mark(choice: Choice, verdict: Verdict, several: bool) -> str:
     return f'<span class="mark"><span class="unseen">chosen as </span>{file}{name(choice.classes[verdict.label], 24)}</span>'
 
 
-def pager(pages: Pages) -> str:
+def paged(pages: Pages, body: str) -> str:
+    """What stands on a page, between links to the pages around it."""
+    return f"{_pager(pages, 'Pages')}{body}{_pager(pages, 'Pages, once more')}"
+
+
+def _pager(pages: Pages, label: str) -> str:
     """Links to the pages around; nothing where there is one page alone."""
     if pages.count == 1:
         return ""
@@ -142,7 +147,7 @@ def pager(pages: Pages) -> str:
 
     said = f"<li>page {digits(here + 1)} of {digits(pages.count)}</li>"
     return (
-        f'<nav class="pager" aria-label="Pages"><ul>{link(0, "first")}{link(here - 1, "previous", "prev")}{said}'
+        f'<nav class="pager" aria-label="{label}"><ul>{link(0, "first")}{link(here - 1, "previous", "prev")}{said}'
         f"{link(here + 1, 'next', 'next')}{link(last, 'last')}</ul></nav>"
     )
 

@@ -14,11 +14,13 @@ from tests.explorer.conftest import COOKIE, TOKEN, Client, serving
 
 @pytest.fixture(scope="module")
 def client(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """The drawn characters, and what a payload for digits chose of them."""
+    """The drawn characters, and what two payloads for digits chose of them."""
     folder = tmp_path_factory.mktemp("chosen")
     file, table = folder / "digits.plada", folder / "digits.parquet"
     plada.select("glyphs", target="digits", budget=400, rule="balanced", out=file, table=table, home=glyph_home)
-    with serving(contents("glyphs", [file], selection=[table], home=glyph_home)) as served:
+    plada.select("glyphs", target="digits", budget=300, rule="spread", out=folder / "other.plada", home=glyph_home)
+    held = contents("glyphs", [file, folder / "other.plada"], selection=[table], home=glyph_home)
+    with serving(held) as served:
         yield served
 
 

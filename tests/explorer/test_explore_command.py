@@ -269,7 +269,7 @@ def moved(tmp_path: Path, home: Path) -> Iterator[tuple[Path, Path]]:
 
 def test_images_that_have_moved(moved: tuple[Path, Path], tmp_path: Path) -> None:
     there, copy = moved
-    refused(2, "UnknownName", "explore", "here", "--port", "0")
+    assert "here" in refused(2, "RequestError", "explore", "here", "--port", "0")
     assert contents("here", reference=there).picture(0, 176).data
     message = refused(4, "ReferenceMismatch", "explore", "here", "--reference", copy, "--port", "0")
     assert "--same-keys" in message
