@@ -296,7 +296,7 @@ def _folders(key: str) -> str:
     for at, part in enumerate(parts[:-1]):
         where = esc(address("/search", q=f"{KEY}:{'/'.join(parts[: at + 1])}/"), 9000)
         linked += f'<a href="{where}">{esc(part, 4000)}</a>/'
-    return f"<bdi>{linked}{esc(parts[-1], 4000)}</bdi>"
+    return f'<bdi class="mono">{linked}{esc(parts[-1], 4000)}</bdi>'
 
 
 def _size(width: int, height: int) -> str:
