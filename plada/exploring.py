@@ -153,8 +153,9 @@ def contents(
 
     require("faiss", extra="cpu", purpose="search")
     opened = name if isinstance(name, Index) else open_index(name, home=home)
-    images = _reference(opened, reference, same_keys, home_directory(home), report)
-    choices = _choices(payload, selection, images, pack, same_keys, home_directory(home))
+    root = home_directory(home) if home is not None else opened.home
+    images = _reference(opened, reference, same_keys, root, report)
+    choices = _choices(payload, selection, images, pack, same_keys, root)
     encoder, no_encoder = None, ""
     try:
         encoder = opened.encoder(weights=weights, device=device)

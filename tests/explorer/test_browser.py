@@ -116,7 +116,7 @@ def test_a_picture_is_searched_by_when_it_is_chosen(page: Tab, client: Client, t
 def test_what_a_payload_chose(page: Tab, client: Client) -> None:
     page.open(f"http://127.0.0.1:{client.port}/chosen/0")
     loaded(page)
-    assert page.run("[...document.querySelectorAll('h2 bdi')].map(h => h.textContent)") == [
+    assert page.run("[...document.querySelectorAll('h2 > bdi')].map(h => h.textContent)") == [
         str(digit) for digit in range(10)
     ]
     best = client.held.choices[0].best(0, 0, 1)[0]
