@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 
 from plada.explorer.choices import Choice
 from plada.explorer.contents import LARGE, Contents
@@ -80,7 +81,7 @@ def keys(held: Contents, query: Query, found: range, page: int) -> str:
     pages = Pages(address=address("/search", q=typed), wanted=page, total=len(found), each=EACH)
     words = ""
     if not query.said and not held.no_words:
-        other = esc(address("/search", q=f"{WORDS}:{query.text}"), 9000)
+        other = escape(address("/search", q=f"{WORDS}:{query.text}"))
         words = f'<p>Were these meant as words? <a href="{other}">Search for what they say</a></p>'
     title = f"Keys that begin with {query.text}"
     body = _range(held, pages, found.start) if found else "<p>There is none.</p>"
@@ -90,7 +91,7 @@ def keys(held: Contents, query: Query, found: range, page: int) -> str:
 
 def results(held: Contents, found: Found) -> str:
     """What is nearest to words or to a picture."""
-    asked = f'<p><img class="asked" src="{esc(found.picture, 200)}" alt="your picture"></p>' if found.picture else ""
+    asked = f'<p><img class="asked" src="{escape(found.picture)}" alt="your picture"></p>' if found.picture else ""
     main = f"<h1>{esc(found.title, 200)}</h1>{asked}{_hits(held, found)}"
     return _page(held, found.title, main, typed=found.typed)
 
@@ -216,7 +217,7 @@ def _hits(held: Contents, found: Found) -> str:
             pages = replace(pages, address=exactly)
             lead += " Every image was compared."
         else:
-            lead += f' The approximate index may miss one. <a href="{esc(exactly, 9000)}">Compare with every one</a>'
+            lead += f' The approximate index may miss one. <a href="{escape(exactly)}">Compare with every one</a>'
     shown = [found.hits[at] for at in pages.shown]
     scores = {hit.position: hit.score for hit in shown}
     pictures = _grid(held, [hit.position for hit in shown], scores)
@@ -294,7 +295,7 @@ def _folders(key: str) -> str:
     parts = key.split("/")
     linked = ""
     for at, part in enumerate(parts[:-1]):
-        where = esc(address("/search", q=f"{KEY}:{'/'.join(parts[: at + 1])}/"), 9000)
+        where = escape(address("/search", q=f"{KEY}:{'/'.join(parts[: at + 1])}/"))
         linked += f'<a href="{where}">{esc(part, 4000)}</a>/'
     return f'<bdi class="mono">{linked}{esc(parts[-1], 4000)}</bdi>'
 

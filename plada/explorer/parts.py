@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from urllib.parse import urlencode
 
 from plada.explorer.choices import Choice, Verdict
@@ -143,7 +144,7 @@ def _pager(pages: Pages, label: str) -> str:
         if not 0 <= to <= last or to == here:
             return f'<li><span aria-hidden="true">{words}</span></li>'
         relation = f' rel="{rel}"' if rel else ""
-        return f'<li><a href="{esc(pages.address, 4000)}{joint}page={to + 1}"{relation}>{words}</a></li>'
+        return f'<li><a href="{escape(pages.address)}{joint}page={to + 1}"{relation}>{words}</a></li>'
 
     said = f"<li>page {digits(here + 1)} of {digits(pages.count)}</li>"
     return (
@@ -153,7 +154,7 @@ def _pager(pages: Pages, label: str) -> str:
 
 
 def address(path: str, **query: str) -> str:
-    """A path with its query, not yet escaped for HTML."""
+    """A path with its query, of ASCII alone, and not yet escaped for HTML."""
     return f"{path}?{urlencode(query)}" if query else path
 
 

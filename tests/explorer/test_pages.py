@@ -6,15 +6,16 @@ import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qs, quote, quote_plus, urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import plada
-from plada.explorer import app
+from plada.explorer import app, pages, parts
 from plada.explorer.contents import HITS, THUMB, Contents, Upload
+from plada.explorer.query import Query
 from plada.exploring import contents
 from plada.indexer.encoders import Encoder
 from plada.reports.text import visible
@@ -158,6 +159,18 @@ def test_beginnings_are_ranges(nasty: Contents, keys: list[str]) -> None:
     for prefix in ("", "p", "plain/b", "plain/b2", "zzz", "\u202e", "été", "<", *keys):
         found = nasty.beginning(prefix)
         assert list(found) == [at for at, key in enumerate(keys) if key.startswith(prefix)]
+
+
+def test_addresses_of_long_names_stay_whole(nasty: Contents) -> None:
+    """Text is shortened for the eye; an address never is."""
+    query = Query("key", "日" * 1900 + '"&', True)
+    seen = Read(pages.keys(nasty, query, range(3), 0).replace("\n", " "))
+    assert seen.text.count("日") < 1000
+    wide = Read(
+        parts.paged(parts.Pages(address=parts.address("/search", q=query.text), wanted=0, total=99, each=9), "")
+    )
+    (link, *_) = wide.of("a", "href")
+    assert parse_qs(urlsplit(link).query) == {"q": [query.text], "page": ["2"]}
 
 
 def reading(held: Contents, asked: list[str]) -> Contents:
