@@ -1,7 +1,6 @@
 """A small index whose keys and classes are as bad as they can be, served on a port of its own."""
 
 import http.client
-import importlib.util
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -13,17 +12,11 @@ import numpy as np
 import pytest
 
 import plada
-from tests.conftest import picture
-from tests.reports.findings import NASTY
-
-if missing := [name for name in ("starlette", "uvicorn", "python_multipart") if importlib.util.find_spec(name) is None]:
-    collect_ignore_glob = ["test_*.py"]
-    pytest.skip(f"{', '.join(missing)} not installed (extra: explore)", allow_module_level=True)
-
-from plada.explorer.app import application
 from plada.explorer.contents import Contents
 from plada.exploring import contents, listening, server_of
 from plada.payload.payload import Payload
+from tests.conftest import picture
+from tests.reports.findings import NASTY
 
 KEYS = (*NASTY, "plain/a", "plain/b", "plain/b2", "plain/c", "a&b=c#d?e%20f+g")
 CLASSES = ("first", *NASTY)
@@ -84,6 +77,8 @@ class Client:
 @contextmanager
 def serving(held: Contents) -> Iterator[Client]:
     """The pages of `held` on a free port, in a thread."""
+    from plada.explorer.app import application
+
     with listening(0) as listener:
         server = server_of(application(held, token=TOKEN, cookie=COOKIE))
         thread = threading.Thread(target=lambda: server.run(sockets=[listener]))

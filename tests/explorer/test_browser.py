@@ -1,10 +1,14 @@
 """The pages in a real browser: quiet, asking nothing of anywhere else, and walked through by mouse and keyboard."""
 
+import importlib.util
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if importlib.util.find_spec("starlette") is None:
+    pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
 from plada.exploring import contents

@@ -1,6 +1,7 @@
 """The command and the call: what is printed, how it ends, and everything that a user can cause in one line."""
 
 import http.client
+import importlib.util
 import json
 import os
 import signal
@@ -17,6 +18,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+
+if importlib.util.find_spec("starlette") is None:
+    pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
 from plada import exploring
@@ -41,7 +45,8 @@ class Stopped:
     """A server that is stopped at once, as by Ctrl-C; it remembers what it was given."""
 
     def __init__(self, app: Any) -> None:
-        self.app, self.sockets = app, []
+        self.app = app
+        self.sockets: list[Any] = []
 
     def run(self, sockets: list[socket.socket]) -> None:
         self.sockets = [each.getsockname() for each in sockets]
@@ -67,7 +72,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
-    monkeypatch.setattr(webbrowser, "open", lambda url: asked.append(url) or True)
+
+    def open_url(url: str) -> bool:
+        asked.append(url)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", open_url)
     return asked
 
 

@@ -1,8 +1,10 @@
 """What the pages show, and that nothing in them acts, whatever keys and classes are called."""
 
 import html
+import importlib.util
 import io
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +13,9 @@ from urllib.parse import parse_qs, quote, quote_plus, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
+
+if importlib.util.find_spec("starlette") is None:
+    pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
 from plada.explorer import app, pages, parts
@@ -422,7 +427,7 @@ def test_ten_thousand_classes(nasty: Contents, nasty_home: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def glyph_client(glyph_home: Path):  # type: ignore[no-untyped-def]
+def glyph_client(glyph_home: Path) -> Iterator[Client]:
     with serving(contents("glyphs", home=glyph_home)) as client:
         client.enter()
         yield client

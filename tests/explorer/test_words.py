@@ -1,7 +1,13 @@
 """Words go through the index's own text tower, a real open_clip one (small, with random weights)."""
 
+import importlib.util
 from pathlib import Path
 from urllib.parse import quote_plus
+
+import pytest
+
+if importlib.util.find_spec("starlette") is None:
+    pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
 from plada.exploring import contents
