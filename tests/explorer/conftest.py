@@ -3,9 +3,9 @@
 import http.client
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,6 @@ class Client:
     port: int
     held: Contents
     cookie: str = ""
-    given: dict[str, str] = field(default_factory=dict)
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
@@ -159,6 +158,3 @@ def served(nasty: Contents) -> Iterator[Client]:
 def stranger(served: Client) -> Client:
     """Another, without the cookie."""
     return Client(served.port, served.held)
-
-
-Words = Callable[[list[str]], np.ndarray]

@@ -322,8 +322,7 @@ def test_an_upload_that_is_too_large(served: Client, monkeypatch: pytest.MonkeyP
     assert answer.status == 413
     # Whoever does not say how long it is, is stopped on the way.
     chunk = b"80000\r\n" + b"x" * 0x80000 + b"\r\n"
-    mark = {"Content_Type": "multipart/form-data; boundary=x", "Transfer_Encoding": "chunked", "Content-Length": ""}
-    mark.pop("Content-Length")
+    mark = {"Content_Type": "multipart/form-data; boundary=x", "Transfer_Encoding": "chunked"}
     body = chunk * (len(sent) // 0x80000 + 2) + b"0\r\n\r\n"
     assert stopped(served, body, mark)
 
@@ -443,9 +442,7 @@ def test_pages_of_all_images(glyph_client: Client) -> None:
     last = read(glyph_client.ask("/browse?page=26"))
     assert last.images() == list(range(1440, 1500))
     for odd in ("0", "-1", "x", "", "٣", "9" * 5000):
-        assert read(glyph_client.ask(f"/browse?page={quote(odd)}")).images()[0] == (
-            1440 if odd.startswith("99") else 0
-        ) or odd.startswith("99")
+        assert read(glyph_client.ask(f"/browse?page={quote(odd)}")).images()[0] == 0
     links = set(last.of("a", "href"))
     assert {"/browse?page=1", "/browse?page=24"} <= links
     assert "/browse?page=26" not in links
