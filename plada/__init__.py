@@ -28,6 +28,7 @@ _WHERE = {
     "doctor": "plada.diagnosis",
     "encoded_size": "plada.sending",
     "evaluate": "plada.predicting",
+    "explore": "plada.exploring",
     "export": "plada.training",
     "forecast": "plada.indexing",
     "index": "plada.indexing",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from plada.demonstration import demo
     from plada.diagnosis import doctor
     from plada.errors import PladaError
+    from plada.exploring import explore
     from plada.indexing import forecast, index
     from plada.inspecting import inspect
     from plada.packing import install_pack, make_pack
@@ -87,6 +89,7 @@ __all__ = [
     "doctor",
     "encoded_size",
     "evaluate",
+    "explore",
     "export",
     "forecast",
     "index",

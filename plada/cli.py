@@ -9,6 +9,7 @@ import typer
 
 import plada
 from plada.cli_bench import bench
+from plada.cli_explore import explore
 from plada.cli_index import index
 from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
 from plada.cli_report import report
@@ -128,6 +129,7 @@ def verify(
 
 
 app.command(cls=PladaCommand)(search)
+app.command(cls=PladaCommand)(explore)
 
 
 @app.command(cls=PladaCommand)

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "payload": {"errors", "files"},
     "trainer": LEAVES | {"sources", "payload"},
     "reports": {"errors", "files", "units"},
+    "explorer": LEAVES | {"sources", "indexer", "retrieval", "payload", "reports"},
     **dict.fromkeys(LEAVES, LEAVES),
 }
 UNBOUND = {
@@ -31,6 +32,7 @@ UNBOUND = {
     "checking",
     "cli",
     "cli_bench",
+    "cli_explore",
     "cli_index",
     "cli_payload",
     "cli_report",
@@ -42,6 +44,7 @@ UNBOUND = {
     "console",
     "demonstration",
     "diagnosis",
+    "exploring",
     "indexing",
     "inspecting",
     "labelling",

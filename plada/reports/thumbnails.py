@@ -13,9 +13,27 @@ _DRAWN = 40  # a picture no larger than this is kept as it is, without loss: its
 
 def thumbnail(image: Image.Image) -> tuple[str, int, int]:
     """(data: URL, width, height) of an RGB picture made to fit a square of SIDE pixels; small ones are not enlarged."""
-    small = image if max(image.size) <= SIDE else image.copy()
-    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    small = fitted(image, SIDE)
     return _url(small, lossless=max(small.size) <= _DRAWN), small.width, small.height
+
+
+def fitted(image: Image.Image, side: int) -> Image.Image:
+    """The RGB picture made to fit a square of `side` pixels; a small one is not enlarged."""
+    small = image if max(image.size) <= side else image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return small
+
+
+def stored(image: Image.Image, *, quality: int = _QUALITY, lossless: bool | None = None) -> tuple[bytes, str]:
+    """(bytes, media type) of a small picture; without loss where it is so small that its pixels are what it shows."""
+    exact = max(image.size) <= _DRAWN if lossless is None else lossless
+    buffer = io.BytesIO()
+    if features.check("webp"):
+        image.save(buffer, format="WEBP", quality=quality, method=4, lossless=exact)
+        return buffer.getvalue(), "image/webp"
+    # Pillow can be built without it
+    image.save(buffer, format="PNG" if exact else "JPEG", **({} if exact else {"quality": quality}))
+    return buffer.getvalue(), f"image/{'png' if exact else 'jpeg'}"
 
 
 def matrix_picture(counts: Sequence[Sequence[int]]) -> str:
@@ -30,11 +48,5 @@ def matrix_picture(counts: Sequence[Sequence[int]]) -> str:
 
 
 def _url(image: Image.Image, *, lossless: bool) -> str:
-    buffer = io.BytesIO()
-    if features.check("webp"):
-        image.save(buffer, format="WEBP", quality=_QUALITY, method=4, lossless=lossless)
-        kind = "webp"
-    else:  # Pillow can be built without it
-        image.save(buffer, format="PNG" if lossless else "JPEG", **({} if lossless else {"quality": _QUALITY}))
-        kind = "png" if lossless else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    data, kind = stored(image, lossless=lossless)
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

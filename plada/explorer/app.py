@@ -1,0 +1,209 @@
+"""Addresses and what answers to them. Nothing here looks at a file: pictures are asked for by position alone."""
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
+from plada.explorer import pages
+from plada.explorer.contents import LARGE, THUMB, Contents, Encoded
+from plada.explorer.guard import Guard
+from plada.explorer.pages import Found
+from plada.explorer.parts import address
+from plada.explorer.query import KEY, POSITION, position_of, read_query
+from plada.retrieval.index import Hit
+
+UPLOAD = 20_000_000  # bytes of a picture that is searched by
+_AROUND = 10_000  # bytes of a request around it
+_STAYS = "private, max-age=86400"  # for what has the version of the images in its address
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#0b5cad"/>'
+    '<g fill="#fff"><rect x="3" y="3" width="4" height="4"/><rect x="9" y="3" width="4" height="4"/>'
+    '<rect x="3" y="9" width="4" height="4"/></g><rect x="9" y="9" width="4" height="4" fill="#7fd694"/></svg>'
+)
+_GONE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64" width="64" height="64"><path d="M16 16 48 48M48 16 16 48" '
+    'stroke="#b3261e" stroke-width="4"/></svg>'
+)
+
+
+def application(held: Contents, *, token: str, cookie: str) -> Guard:
+    """What the server runs: the pages behind their guard."""
+    site = _Site(held)
+    plain: dict[str, Callable[[Request], Response]] = {
+        "/": site.overview,
+        "/browse": site.browse,
+        "/search": site.search,
+        "/image/{position}": site.image,
+        "/like/{name}": site.like,
+        "/like/{name}/picture": site.like_picture,
+        "/chosen": site.chosen,
+        "/chosen/{number}": site.payload,
+        "/chosen/{number}/{label}": site.one_class,
+        "/thumb/{position}": site.thumb,
+        "/picture/{position}": site.picture,
+        "/style.css": site.style,
+        "/script.js": site.script,
+        "/icon.svg": site.icon,
+    }
+    routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in plain.items()]
+    routes.append(Route("/upload", site.upload, methods=["POST"]))
+    handlers: dict[Any, Any] = {PladaError: site.refused, HTTPException: site.http_error, Exception: site.failed}
+    app = Starlette(routes=routes, exception_handlers=handlers, max_body_size=UPLOAD + _AROUND)
+    app.router.redirect_slashes = False
+    return Guard(app, token=token, cookie=cookie)
+
+
+class _Site:
+    """The endpoints. All but the upload are plain functions, which run in threads."""
+
+    def __init__(self, held: Contents) -> None:
+        self.held = held
+        read = files("plada.explorer").joinpath
+        base = files("plada.reports").joinpath("report.css").read_text("utf-8")
+        self._style = base + read("explorer.css").read_text("utf-8")
+        self._script = read("explorer.js").read_text("utf-8")
+
+    def overview(self, _: Request) -> Response:
+        return HTMLResponse(pages.overview(self.held))
+
+    def browse(self, request: Request) -> Response:
+        return HTMLResponse(pages.browse(self.held, _page(request)))
+
+    def search(self, request: Request) -> Response:
+        held, typed = self.held, request.query_params.get("q", "")
+        query = read_query(typed, lambda text: len(held.beginning(text)) > 0)
+        if query.kind == POSITION:
+            return _to(f"/image/{position_of(query.text, len(held))}")
+        if query.kind == KEY:
+            found = held.beginning(query.text)
+            if len(found) == 1 and held.keys([found.start]) == [query.text]:
+                return _to(f"/image/{found.start}")
+            return HTMLResponse(pages.keys(held, query, found, _page(request)))
+        where, words = address("/search", q=typed), query.text
+        shown = self._found(request, where, lambda exact: held.near_words(words, exact=exact), f"Nearest to: {words}")
+        return HTMLResponse(pages.results(held, shown))
+
+    def image(self, request: Request) -> Response:
+        held, position = self.held, self._position(request)
+        try:
+            found = self._found(
+                request, f"/image/{position}", lambda exact: held.near_position(position, exact=exact), ""
+            )
+        except DataError as err:  # it has no embedding, and can be looked at all the same
+            return HTMLResponse(pages.image(held, position, None, str(err)))
+        return HTMLResponse(pages.image(held, position, found, ""))
+
+    async def upload(self, request: Request) -> Response:
+        async with request.form(max_files=1, max_fields=4, max_part_size=1000) as form:
+            given = form.get("image")
+            data = b"" if given is None or isinstance(given, str) else await given.read()
+        if not data:
+            raise RequestError("no picture was given. Choose a file, or drop one on the page")
+        return _to(f"/like/{await run_in_threadpool(self.held.upload, data)}")
+
+    def like(self, request: Request) -> Response:
+        held, name = self.held, request.path_params["name"]
+        where = f"/like/{name}"
+        found = self._found(
+            request, where, lambda exact: held.near_upload(name, exact=exact), "Nearest to your picture"
+        )
+        return HTMLResponse(pages.results(held, found))
+
+    def like_picture(self, request: Request) -> Response:
+        kept = self.held.uploads.get(request.path_params["name"])
+        if kept is None:
+            raise HTTPException(404)
+        return _picture(kept.shown)
+
+    def chosen(self, _: Request) -> Response:
+        return HTMLResponse(pages.chosen(self.held))
+
+    def payload(self, request: Request) -> Response:
+        number = _number(request, "number", len(self.held.choices))
+        wanted = request.query_params.get("class", "")[:200]
+        return HTMLResponse(pages.payload(self.held, number, wanted, _page(request)))
+
+    def one_class(self, request: Request) -> Response:
+        number = _number(request, "number", len(self.held.choices))
+        label = _number(request, "label", len(self.held.choices[number].classes))
+        return HTMLResponse(pages.one_class(self.held, number, label, _page(request)))
+
+    def thumb(self, request: Request) -> Response:
+        return self._shown(request, THUMB)
+
+    def picture(self, request: Request) -> Response:
+        return self._shown(request, LARGE)
+
+    def style(self, _: Request) -> Response:
+        return Response(self._style, media_type="text/css", headers={"cache-control": _STAYS})
+
+    def script(self, _: Request) -> Response:
+        return Response(self._script, media_type="text/javascript", headers={"cache-control": _STAYS})
+
+    def icon(self, _: Request) -> Response:
+        return Response(_ICON, media_type="image/svg+xml", headers={"cache-control": _STAYS})
+
+    def refused(self, request: Request, err: Exception) -> Response:
+        status = 400 if isinstance(err, RequestError) else 500
+        typed = request.query_params.get("q", "")
+        return HTMLResponse(pages.failure(self.held, status, str(err), typed), status_code=status)
+
+    def http_error(self, _: Request, err: HTTPException) -> Response:
+        text = "There is nothing at this address." if err.status_code == 404 else str(err.detail)
+        return HTMLResponse(pages.failure(self.held, err.status_code, text), status_code=err.status_code)
+
+    def failed(self, _: Request, err: Exception) -> Response:
+        text = f"{type(err).__name__}: a mistake of plada's; its terminal says more. Please report it."
+        return HTMLResponse(pages.failure(self.held, 500, text), status_code=500)
+
+    def _shown(self, request: Request, side: int) -> Response:
+        try:
+            return _picture(self.held.picture(self._position(request), side))
+        except (DataError, ReferenceMismatch):  # said in words where the picture would be; here must be a picture
+            return Response(_GONE, media_type="image/svg+xml", status_code=404)
+
+    def _position(self, request: Request) -> int:
+        return _number(request, "position", len(self.held))
+
+    def _found(self, request: Request, where: str, search: Callable[[bool], list[Hit]], title: str) -> Found:
+        exact = request.query_params.get("exact") == "1"
+        hits = search(exact)
+        return Found(
+            title=title,
+            picture=f"{where}/picture" if where.startswith("/like/") else "",
+            hits=hits,
+            address=where,
+            page=_page(request),
+            typed=request.query_params.get("q", ""),
+            exact=exact if self.held.approximate else None,
+        )
+
+
+def _number(request: Request, what: str, below: int) -> int:
+    """A number of the path, 0 .. below - 1; else there is nothing there."""
+    try:
+        return position_of(request.path_params[what], below)
+    except RequestError as err:
+        raise HTTPException(404) from err
+
+
+def _page(request: Request) -> int:
+    """The page that is asked for, from 0; the first where that is no number."""
+    text = request.query_params.get("page", "1")
+    return max(int(text), 1) - 1 if text.isascii() and text.isdigit() and len(text) < 12 else 0
+
+
+def _picture(shown: Encoded) -> Response:
+    return Response(shown.data, media_type=shown.kind, headers={"cache-control": _STAYS})
+
+
+def _to(where: str) -> Response:
+    return RedirectResponse(where, status_code=303)

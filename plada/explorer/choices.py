@@ -1,0 +1,88 @@
+"""What a payload chose, as a person asks for it: class by class, best first; and as what it chose one image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.payload.payload import Payload
+
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """As what a payload chose one image: class `label`, `place` in it (1 the best, or the first by position where no score
+    is known) of `count`, and its score."""
+
+    label: int
+    place: int
+    count: int
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """A payload with its rows in the order of a page: `order` int64 [k] are rows class by class, best first, and
+    `starts` int64 [classes + 1] where each class begins in it; `places` int64 [k] is the inverse of `order`. `scores`
+    float64 [k] by row are None where no table said them; rows of a class then stand as positions rise."""
+
+    name: str
+    file: str
+    bytes: int | None
+    payload: Payload
+    scores: F64 | None
+    order: I64
+    starts: I64
+    places: I64
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.payload.classes
+
+    @property
+    def target(self) -> str | None:
+        """The target that the payload's notes name."""
+        noted = self.payload.notes.get("target")
+        return noted if isinstance(noted, str) else None
+
+    def count(self, label: int) -> int:
+        """Images of a class."""
+        return int(self.starts[label + 1] - self.starts[label])
+
+    def best(self, label: int, first: int, count: int) -> list[int]:
+        """Positions of some images of a class, best first, from the `first` (0) on."""
+        start = int(self.starts[label]) + first
+        rows = self.order[start : min(start + count, int(self.starts[label + 1]))]
+        return [int(position) for position in self.payload.positions[rows]]
+
+    def find(self, position: int) -> Verdict | None:
+        """As what an image was chosen; None where it was not."""
+        row = int(np.searchsorted(self.payload.positions, position))
+        if row == len(self.payload) or int(self.payload.positions[row]) != position:
+            return None
+        label = int(self.payload.labels[row])
+        place = int(self.places[row] - self.starts[label]) + 1
+        score = float(self.scores[row]) if self.scores is not None else None
+        return Verdict(label=label, place=place, count=self.count(label), score=score)
+
+
+def choice_of(
+    payload: Payload, file: str | Path, *, size: int | None = None, scores: F64 | None = None, ranks: I64 | None = None
+) -> Choice:
+    """A payload in order; `scores` and `ranks` [k] by row, 0 the best of its class, are what its selection's table says."""
+    order = np.lexsort((ranks if ranks is not None else payload.positions, payload.labels))
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return Choice(
+        name=Path(str(file)).name,
+        file=str(file),
+        bytes=size,
+        payload=payload,
+        scores=scores,
+        order=order,
+        starts=np.append(0, np.cumsum(payload.class_counts())).astype(np.int64),
+        places=places,
+    )

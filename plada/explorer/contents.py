@@ -1,0 +1,198 @@
+"""What the pages show: an index, the pictures of its reference, what payloads chose. Answers are kept with a bound.
+
+Pictures are asked for by position and given as pixels that were encoded here: no stored byte of a file leaves the machine's
+disk, and no text of a request is ever taken for a path.
+"""
+
+import bisect
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from plada.errors import PladaError, RequestError
+from plada.explorer.choices import Choice, Verdict
+from plada.explorer.kept import Kept
+from plada.indexer.encoders import Encoder
+from plada.reports.thumbnails import fitted, stored
+from plada.retrieval.index import Hit, Index
+from plada.sources.decode import decode
+from plada.sources.manifest import READABLE, ManifestRow
+from plada.sources.reference import Reference
+
+F32 = npt.NDArray[np.float32]
+THUMB, LARGE = 176, 640  # pixels of the longer side
+HITS = 600  # of a search, at most
+_QUALITY = {THUMB: 72, LARGE: 85}
+_PICTURES = 64 * 2**20  # bytes of pictures that are kept
+_SEARCHES = 64
+_UPLOADS = 32
+_DECODING = 4  # pictures at a time: one may have 89 million pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A picture as it is sent: its bytes and their media type."""
+
+    data: bytes
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upload:
+    """A picture that a person gave: its unit vector float32 [1, d], and how it is shown."""
+
+    vector: F32
+    shown: Encoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Contents:
+    """`encoder` is None where it cannot be loaded, and `no_encoder` says why. `approximate` says that searches may use the
+    approximate index; `notes` are what a person should know of this index."""
+
+    index: Index
+    reference: Reference
+    choices: tuple[Choice, ...] = ()
+    encoder: Encoder | None = None
+    no_encoder: str = ""
+    approximate: bool = False
+    notes: tuple[str, ...] = ()
+    pictures: Kept[tuple[int, int], Encoded] = field(default_factory=lambda: Kept(_PICTURES, lambda one: len(one.data)))
+    searches: Kept[tuple[str, object, bool], list[Hit]] = field(default_factory=lambda: Kept(_SEARCHES))
+    uploads: Kept[str, Upload] = field(default_factory=lambda: Kept(_UPLOADS))
+    _searching: threading.Lock = field(default_factory=threading.Lock)
+    _decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_DECODING))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def version(self) -> str:
+        """Changes with the images: addresses of pictures that a browser keeps carry it."""
+        return self.reference.manifest.content_id.hex()[:8]
+
+    @property
+    def no_words(self) -> str:
+        """Why the index cannot be searched by words; "" where it can."""
+        if self.encoder is None:
+            return self.no_encoder
+        if self.encoder.encode_text is not None:
+            return ""
+        return (
+            f"{self.encoder.text_note or f'{self.encoder.config.name} has no text tower'}. Search by a picture, a position or a "
+            "key; or index with an open_clip encoder"
+        )
+
+    def row(self, position: int) -> ManifestRow:
+        """What the manifest says of an image."""
+        return self.reference.manifest.row(position)
+
+    def keys(self, positions: list[int]) -> list[str]:
+        """Keys of some images, in the order asked for."""
+        return self.reference.manifest.keys_at(positions)
+
+    def beginning(self, prefix: str) -> range:
+        """Positions of all keys that begin with `prefix`: they are neighbours, since positions are ranks of keys."""
+
+        def key(position: int) -> str:
+            return self.reference.manifest.keys_at([position])[0]
+
+        everything = range(len(self))
+        first = bisect.bisect_left(everything, prefix, key=key)
+        end = bisect.bisect_right(everything, prefix, lo=first, key=lambda position: key(position)[: len(prefix)])
+        return range(first, end)
+
+    def verdicts(self, position: int) -> list[tuple[int, Choice, Verdict]]:
+        """(number, payload, as what) of the payloads that chose an image."""
+        found = ((number, choice, choice.find(position)) for number, choice in enumerate(self.choices))
+        return [(number, choice, verdict) for number, choice, verdict in found if verdict is not None]
+
+    def picture(self, position: int, side: int) -> Encoded:
+        """An image of the reference, to fit a square of `side` pixels.
+
+        Raises:
+            DataError: it cannot be read or decoded. ReferenceMismatch: it has changed.
+        """
+        return self.pictures.made((position, side), lambda: self._encoded(self.reference.read(position), side))
+
+    def problem(self, row: ManifestRow) -> str:
+        """Why an image cannot be shown, as far as that was seen when it was indexed; "" where nothing was."""
+        return "" if row.status in (READABLE, None) else row.status
+
+    def upload(self, data: bytes) -> str:
+        """Take a person's picture; gives the name under which it can be searched for, until others push it out.
+
+        Raises:
+            RequestError: not a picture, too many pixels, or no encoder here.
+        """
+        encoder = self._encoder("pictures")
+        with self._decoding:
+            try:
+                image = decode(data)
+            except PladaError as err:
+                raise RequestError(f"your picture: {err}. Give a JPEG, PNG, WebP, GIF, BMP or TIFF") from err
+            seen = encoder.view.of(image)[None]
+            shown = _encode(image, LARGE)
+        with self._searching:
+            vector = encoder.encode(seen)
+        name = secrets.token_urlsafe(9)
+        self.uploads.put(name, Upload(vector, shown))
+        return name
+
+    def near_words(self, words: str, *, exact: bool = False) -> list[Hit]:
+        """The images nearest to words.
+
+        Raises:
+            RequestError: the encoder reads none, or too many words.
+        """
+        if self.no_words:
+            raise RequestError(f"words cannot be searched for: {self.no_words}")
+        encoder = self._encoder("words")
+        assert encoder.encode_text is not None
+        encode = encoder.encode_text
+        return self._near(("words", words), lambda: np.asarray(encode([words]), np.float32), exact)
+
+    def near_upload(self, name: str, *, exact: bool = False) -> list[Hit]:
+        """The images nearest to an uploaded picture, which must still be there."""
+        kept = self.uploads.get(name)
+        if kept is None:
+            raise RequestError("that picture is not kept any more. Upload it again")
+        vector = kept.vector
+        return self._near(("upload", name), lambda: vector, exact)
+
+    def near_position(self, position: int, *, exact: bool = False) -> list[Hit]:
+        """The images nearest to one of them, without itself.
+
+        Raises:
+            DataError: it has no embedding.
+        """
+        found = self._near(
+            ("position", position), lambda: np.asarray(self.index.vectors([position]), np.float32), exact, HITS + 1
+        )
+        return [hit for hit in found if hit.position != position][:HITS]
+
+    def _near(self, asked: tuple[str, object], vector: Callable[[], F32], exact: bool, most: int = HITS) -> list[Hit]:
+        def search() -> list[Hit]:
+            with self._searching:  # one at a time: each takes every core
+                # A vector, never the text itself: Index.search would take a string for the path of an image.
+                return self.index.search(vector(), min(most, len(self)), exact=exact or not self.approximate)[0]
+
+        return self.searches.made((*asked, exact), search)
+
+    def _encoder(self, what: str) -> Encoder:
+        if self.encoder is None:
+            raise RequestError(f"{what} cannot be searched for: {self.no_encoder}")
+        return self.encoder
+
+    def _encoded(self, data: bytes, side: int) -> Encoded:
+        with self._decoding:
+            return _encode(decode(data), side)
+
+
+def _encode(image: Image.Image, side: int) -> Encoded:
+    return Encoded(*stored(fitted(image, side), quality=_QUALITY[side]))

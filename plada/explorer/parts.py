@@ -1,0 +1,181 @@
+"""What the pages are put together from. All text from data goes through plada.reports.text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from urllib.parse import urlencode
+
+from plada.explorer.choices import Choice, Verdict
+from plada.reports.text import esc, name
+from plada.units import group_digits
+
+_KEY = 20  # letters of a key below a picture: its end, which tells images apart
+_SMALL = 64  # pixels below which a picture is shown enlarged with its pixels sharp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """One picture of a grid. `problem` says why it cannot be shown, "" where it can; `small` that it has few pixels;
+    `marks` are as what payloads chose it."""
+
+    position: int
+    key: str
+    score: float | None = None
+    problem: str = ""
+    small: bool = False
+    marks: Sequence[tuple[Choice, Verdict]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """Page `wanted` (0) of `total` things, `each` a page, or the last where there are fewer; `address` leads to another with
+    `page`, from 1, behind it."""
+
+    address: str
+    wanted: int
+    total: int
+    each: int
+
+    @property
+    def at(self) -> int:
+        return min(self.wanted, self.count - 1)
+
+    @property
+    def count(self) -> int:
+        return max(1, -(-self.total // self.each))
+
+    @property
+    def shown(self) -> range:
+        """What stands on this page."""
+        return range(min(self.at * self.each, self.total), min((self.at + 1) * self.each, self.total))
+
+
+def is_small(width: int, height: int) -> bool:
+    """Whether a picture has so few pixels that each should be seen."""
+    return 0 < max(width, height) < _SMALL
+
+
+def layout(
+    title: str, main: str, *, index: str, version: str, hint: str, typed: str = "", pictures: bool = True
+) -> str:
+    """A whole page. `title` is text, `main` HTML; `typed` is what the search box holds, `hint` (HTML) what it takes."""
+    upload = (
+        '<form class="upload" action="/upload" method="post" enctype="multipart/form-data">'
+        '<label for="image">Or by a picture of yours</label>'
+        '<input type="file" id="image" name="image" accept="image/*" required> <button type="submit">Search by it</button>'
+        '<output id="said" role="status"></output></form>'
+        if pictures
+        else ""
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="/icon.svg">
+<link rel="stylesheet" href="/style.css?v={version}">
+<script src="/script.js?v={version}" defer></script>
+<title>{esc(title)} - {esc(index)} - plada explore</title>
+</head>
+<body>
+<a class="skip" href="#main">To the pictures</a>
+<header>
+<nav aria-label="Where to"><a class="home" href="/">{name(index)}</a> <a href="/browse">in order</a> <a href="/chosen">payloads</a></nav>
+<div class="asking">
+<form class="search" action="/search" method="get" role="search">
+<label for="q">Search</label>
+<input type="search" id="q" name="q" value="{esc(typed, 2000)}" maxlength="2000" aria-describedby="hint" autocomplete="off" required>
+<button type="submit">Search</button>
+<p id="hint" class="quiet">{hint}</p></form>
+{upload}</div>
+</header>
+<main id="main" tabindex="-1">
+{main}
+</main>
+<footer><p>plada explore, on this machine alone. Ctrl-C in its terminal ends it.</p></footer>
+</body>
+</html>
+"""
+
+
+def grid(shots: Sequence[Shot], version: str, *, several: bool = False, label: str = "", strip: bool = False) -> str:
+    """Pictures as links; `several` names the payload of each mark; a `strip` is one row, which can be scrolled."""
+    items = "".join(_shot(shot, version, several) for shot in shots)
+    kind = "shots strip" if strip else "shots"
+    return f'<ul class="{kind}" aria-label="{esc(label) or "Pictures"}">{items}</ul>'
+
+
+def _shot(shot: Shot, version: str, several: bool) -> str:
+    key = esc(shot.key, 200)
+    if shot.problem:
+        inside = f'<span class="gone">{key}: {esc(shot.problem, 80)}</span>'
+    else:
+        small = ' class="small"' if shot.small else ""
+        inside = f'<img{small} src="/thumb/{shot.position}?v={version}" alt="{key}" loading="lazy" decoding="async">'
+    score = f'<span class="score">{shot.score:.3f}</span>' if shot.score is not None else ""
+    marks = "".join(_mark(choice, verdict, several) for choice, verdict in shot.marks)
+    ending = shot.key if len(shot.key) <= _KEY else f"…{shot.key[1 - _KEY :]}"
+    return (
+        f'<li><a href="/image/{shot.position}" title="{key}"><span class="frame">{inside}</span>{score}'
+        f'<span class="key" aria-hidden="true">{name(ending)}</span>{marks}</a></li>'
+    )
+
+
+def _mark(choice: Choice, verdict: Verdict, several: bool) -> str:
+    """As what a payload chose a picture, below it."""
+    file = f"<small>{name(choice.name.removesuffix('.plada'), 24)}</small> " if several else ""
+    return f'<span class="mark"><span class="unseen">chosen as </span>{file}{name(choice.classes[verdict.label], 24)}</span>'
+
+
+def paged(pages: Pages, body: str) -> str:
+    """What stands on a page, between links to the pages around it."""
+    return f"{_pager(pages, 'Pages')}{body}{_pager(pages, 'Pages, once more')}"
+
+
+def _pager(pages: Pages, label: str) -> str:
+    """Links to the pages around; nothing where there is one page alone."""
+    if pages.count == 1:
+        return ""
+    here, last = pages.at, pages.count - 1
+    joint = "&amp;" if "?" in pages.address else "?"
+
+    def link(to: int, words: str, rel: str = "") -> str:
+        if not 0 <= to <= last or to == here:
+            return f'<li><span aria-hidden="true">{words}</span></li>'
+        relation = f' rel="{rel}"' if rel else ""
+        return f'<li><a href="{escape(pages.address)}{joint}page={to + 1}"{relation}>{words}</a></li>'
+
+    said = f"<li>page {digits(here + 1)} of {digits(pages.count)}</li>"
+    return (
+        f'<nav class="pager" aria-label="{label}"><ul>{link(0, "first")}{link(here - 1, "previous", "prev")}{said}'
+        f"{link(here + 1, 'next', 'next')}{link(last, 'last')}</ul></nav>"
+    )
+
+
+def address(path: str, **query: str) -> str:
+    """A path with its query, of ASCII alone, and not yet escaped for HTML."""
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def digits(count: int) -> str:
+    """A count for people, which no line breaks."""
+    return group_digits(count).replace(" ", "&nbsp;")
+
+
+def many(count: int, what: str) -> str:
+    """`1 image`, `2 images`, `3 classes`."""
+    plural = what + ("es" if what.endswith("s") else "s")
+    return f"{digits(count)} {what if count == 1 else plural}"
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """A table of two columns: what, in words, and HTML."""
+    body = "".join(f'<tr><th scope="row">{esc(what)}</th><td>{value}</td></tr>' for what, value in rows)
+    return f'<table class="facts"><tbody>{body}</tbody></table>'
+
+
+def note(lines: Sequence[str]) -> str:
+    """Sentences (text) that a person should not miss; nothing where there are none."""
+    said = "".join(f"<p>{esc(line, 900)}</p>" for line in lines)
+    return f'<div class="note">{said}</div>' if lines else ""
