@@ -132,7 +132,7 @@ class _Reader:
     def text(self, node: ast.expr, depth: int = 0) -> str:
         """One text for an expression; what is only known when it runs is a <name>."""
         if isinstance(node, ast.Constant):
-            return node.value if isinstance(node.value, str) else f"{node.value}"
+            return node.value if isinstance(node.value, str) else repr(node.value)
         if isinstance(node, ast.JoinedStr):
             return "".join(self.text(part, depth) for part in node.values)
         if isinstance(node, ast.FormattedValue):

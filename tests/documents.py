@@ -71,7 +71,9 @@ def blocks(path: Path, text: str | None = None) -> list[Block]:
 
 def prose(text: str) -> str:
     """A document without its blocks, each line of a block left empty."""
-    return re.sub(r"^ *```.*?^ *```+ *$", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(
+        r"^ *```.*?^ *```+ *$", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL | re.MULTILINE
+    )
 
 
 def spans(text: str) -> list[str]:
@@ -138,7 +140,9 @@ def fault(words: list[str]) -> str | None:
 def options_of(command: str | None = None) -> set[str]:
     """The options of a command, or of all."""
     kinds = known_commands().values() if command is None else [known_commands()[command]]
-    named = {option for kind in kinds for parameter in kind.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    named = {
+        option for kind in kinds for parameter in kind.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     return {option for option in named if option.startswith("-")} | {"--help", "--version"}
 
 
@@ -167,16 +171,17 @@ def faults_of_python(block: Block) -> Iterator[str]:
     """Names of `plada.` in a block that there are not, and arguments that they do not take."""
     tree = ast.parse(block.text)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "plada":
-            if not hasattr(plada, node.attr):
-                yield f"plada has no {node.attr}"
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            owner = node.func.value
-            if isinstance(owner, ast.Name) and owner.id == "plada" and hasattr(plada, node.func.attr):
-                known = inspect.signature(getattr(plada, node.func.attr)).parameters
-                for word in node.keywords:
-                    if word.arg is not None and word.arg not in known:
-                        yield f"plada.{node.func.attr} has no argument {word.arg}"
+        if isinstance(node, ast.Attribute) and _of_plada(node) and not hasattr(plada, node.attr):
+            yield f"plada has no {node.attr}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _of_plada(node.func):
+            called = getattr(plada, node.func.attr, None)
+            known = inspect.signature(called).parameters if callable(called) else {}
+            unknown = [word.arg for word in node.keywords if word.arg is not None and word.arg not in known]
+            yield from (f"plada.{node.func.attr} has no argument {word}" for word in unknown if known)
+
+
+def _of_plada(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == "plada"
 
 
 def links(text: str) -> list[str]:

@@ -54,6 +54,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         synset = f"n{1440000 + number // 20:08d}"
         _save(render(number, seed=0), reference / synset / f"{synset}_{number}.JPEG")
     digits = open_digits()
+    assert digits.test is not None
     for name, classes in CLASSES.items():
         for part, split, count in (("train", digits.train, 40), ("test", digits.test, 15)):
             for label, digit in classes.items():
@@ -70,11 +71,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def _payloads(data: Path, home: Path, files: Path) -> None:
     """food101.plada with its table and a model, the payloads of two days, lists of corrections."""
-    target, asked = data / "food-101", {"rule": "herd", "home": home}
-    made = plada.select("imagenet21k", target=target, budget=200, out=files / "food101.plada", table=files / "food101.parquet", **asked)  # fmt: skip
+    target = data / "food-101"
+    made, *_ = (
+        plada.select(
+            "imagenet21k", target=target, budget=budget, rule="herd", home=home, out=files / f"{name}.plada",
+            table=files / f"{name}.parquet",
+        )
+        for name, budget in (("food101", 200), ("monday", 120), ("tuesday", 150))
+    )  # fmt: skip
     plada.train(made.payload, student="linear", out=files / "food101-resnet18.safetensors", home=home)
-    plada.select("imagenet21k", target=target, budget=120, out=files / "monday.plada", **asked)
-    plada.select("imagenet21k", target=target, budget=150, out=files / "tuesday.plada", **asked)
     keys = plada.open_images(data / "imagenet21k", home=home).collection.keys
     first, second = (str(keys[int(made.payload.positions[at])]) for at in (0, 1))
     for name in ("exclude.txt", "not-these.txt"):
