@@ -113,7 +113,12 @@ class _Reader:
             given: list[object] = [first, *(self.text(each) for each in call.args[1:])] if first is not None else []
             if kind is errors.UnknownName:
                 given[2] = [str(given[2])]
-            yield str(kind(*given, **named))
+            text = str(kind(*given, **named))
+            if kind is errors.UnknownName:  # a nearest name is said where there is one
+                text = re.sub(r"; did you mean '[^']*'\?", "", text).replace(
+                    "; known:", "[; did you mean '<nearest>'?]; known:"
+                )
+            yield text
 
     def texts(self, node: ast.expr, depth: int = 0) -> list[str]:
         """The texts that a whole message may be."""
@@ -148,8 +153,9 @@ class _Reader:
             values = self.assigned(node.id)
             if len(values) == 1 and self.is_text(values[0], depth):
                 return self.text(values[0], depth + 1)
-        if isinstance(node, ast.Call) and _is_join(node) and isinstance(node.args[0], ast.Name):
-            return self.constant(node.args[0].id) if node.args[0].id.isupper() else f"<{_name(node.args[0])}, ...>"
+        if isinstance(node, ast.Call) and (joined := _joined(node)):
+            between, name = joined
+            return self.constant(name, between) if name.isupper() else f"<{_plain(name)}, ...>"
         return f"<{_name(node)}>"
 
     def is_text(self, node: ast.expr, depth: int) -> bool:
@@ -160,8 +166,8 @@ class _Reader:
             return self.is_text(node.body, depth) and self.is_text(node.orelse, depth)
         return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
-    def constant(self, name: str) -> str:
-        """The value of a module's constant."""
+    def constant(self, name: str, between: str = ", ") -> str:
+        """The value of a module's constant, of several texts all with `between` between them."""
         module = self.module
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
@@ -170,8 +176,8 @@ class _Reader:
         if isinstance(value, (str, int, float)):
             return f"{value}"
         if isinstance(value, (tuple, list, frozenset, set, dict)) and all(isinstance(each, str) for each in value):
-            return ", ".join(sorted(value) if isinstance(value, (set, frozenset)) else value)
-        return f"<{name.strip('_').lower().replace('_', ' ')}>"
+            return between.join(sorted(value) if isinstance(value, (set, frozenset)) else value)
+        return f"<{_plain(name)}>"
 
     def assigned(self, name: str) -> list[ast.expr]:
         """What a name of this function is set to, where all of it is text."""
@@ -195,18 +201,29 @@ def _short(text: str) -> bool:
     return len(text) <= 140 and "[" not in text
 
 
-def _is_join(node: ast.Call) -> bool:
-    return isinstance(node.func, ast.Attribute) and node.func.attr == "join" and len(node.args) == 1
+def _joined(node: ast.Call) -> tuple[str, str] | None:
+    """What stands between the texts and the name that holds them, for `", ".join(NAME)` and `" ".join(sorted(NAME))`."""
+    if not (isinstance(node.func, ast.Attribute) and node.func.attr == "join" and len(node.args) == 1):
+        return None
+    inner = node.args[0]
+    if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "sorted":
+        inner = inner.args[0]
+    between = node.func.value.value if isinstance(node.func.value, ast.Constant) else ", "
+    return (str(between), inner.id) if isinstance(inner, ast.Name) else None
+
+
+def _plain(name: str) -> str:
+    return name.strip("_").lower().replace("_", " ")
 
 
 def _name(node: ast.expr) -> str:
     """A word for what stands in a message's place."""
     if isinstance(node, ast.Name):
-        return "reason" if node.id in _REASONS else node.id.strip("_").replace("_", " ")
+        return "reason" if node.id in _REASONS else _plain(node.id)
     if isinstance(node, ast.Attribute):
         if node.attr == "__name__":
             return "type"
-        return "reason" if node.attr in _REASONS else node.attr.strip("_").replace("_", " ")
+        return "reason" if node.attr in _REASONS else _plain(node.attr)
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.Subscript):
