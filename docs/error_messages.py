@@ -248,6 +248,8 @@ def _name(node: ast.expr) -> str:
         return _name(node.body)
     if isinstance(node, ast.BoolOp):
         return _name(node.values[0])
+    if isinstance(node, (ast.List, ast.Tuple)) and node.elts:
+        return _name(node.elts[0]).lower()
     if isinstance(node, ast.Starred):
         return _name(node.value)
     return "value"
