@@ -48,7 +48,7 @@ def _command(name: str, call: Callable[..., Any]) -> Iterator[str]:
         kind, info = hints[parameter.name].__origin__, hints[parameter.name].__metadata__[0]
         row = f"| `{{}}` | {_cell(info.help or '')}{_default(parameter, info)} |"
         if isinstance(info, ArgumentInfo):
-            many = "..." if get_origin(kind) is list or list in map(get_origin, get_args(kind)) else ""
+            many = "..." if any(get_origin(each) is list for each in (kind, *get_args(kind))) else ""
             shown = parameter.name.upper() + many
             arguments.append((shown if parameter.default is parameter.empty else f"[{shown}]", row.format(shown)))
         else:
