@@ -22,14 +22,14 @@ LANGUAGES = {SHELL, PYTHON, "text", "json", "toml", "dockerfile", "c"}  # the ot
 MARK = re.compile(r"<!-- not run: (.*?) -->")
 REASONS = ("downloads ", "needs ", "takes ", "installs ")  # a mark begins with one of these and goes on
 
-# What was true on its day; commands in it parse today, but nobody keeps the data beside it.
-HISTORY = {"log.md"}
+# What was done on its day, or printed by a benchmark; commands in it parse today, but nobody keeps the data beside it.
+HISTORY = {"log.md", "benchmarks.md", "CHANGELOG.md"}
 GENERATED = {"commands.md", "errors.md"}
 
 METADATA = {"key_id", "content_id", "encoder", "manifest"}  # `plada.key_id`: names in the footers of Parquet files
 
 # Options of other programs that documents name.
-FOREIGN = {"--nproc-per-node", "--remote-debugging-pipe", "--cov", "--cov-branch"}
+FOREIGN = {"--nproc-per-node", "--gpus", "--shm-size", "--user"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +116,17 @@ def _where(words: list[str]) -> int | None:
 
 @cache
 def known_commands() -> dict[str, Any]:
-    """Every command by its name, as the command line has it."""
-    found: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    return found
+    """Every command by its name, as the command line has it; `plada` without a command by the empty name."""
+    group: Any = typer.main.get_command(app)
+    return {"": group, **group.commands}
 
 
 def fault(words: list[str]) -> str | None:
     """Why the command line refuses these words; None if it takes them. Nothing is run."""
     if not words:
         return "no command"
-    if words[0] in ("--version", "--help"):
-        return None
+    if words[0].startswith("-"):
+        return None if words[0] in options_of("") else f"plada has no option {words[0]}"
     if words[0] not in known_commands():
         return f"there is no command {words[0]}"
     try:
@@ -143,7 +143,7 @@ def options_of(command: str | None = None) -> set[str]:
     named = {
         option for kind in kinds for parameter in kind.params for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    return {option for option in named if option.startswith("-")} | {"--help", "--version"}
+    return {option for option in named if option.startswith("-")} | {"--help"}
 
 
 def fault_of_span(span: str) -> str | None:
