@@ -23,7 +23,7 @@ TOPICS = {
         "sources", "leaking", "verifying", "units",
     ),
     "Indexing, encoders, packs": ("indexer", "indexing", "checking", "packing", "networks"),
-    "Searching an index": ("retrieval", "searching"),
+    "Searching an index": ("retrieval", "searching", "explorer", "exploring"),
     "Teachers": ("labeler", "labelling", "teaching"),
     "Choosing": ("selection", "selecting", "selected", "composing"),
     "The payload file": ("payload", "reading", "sending", "signing", "updating", "inspecting"),
