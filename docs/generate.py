@@ -1,6 +1,9 @@
 """Write docs/commands.md and docs/errors.md from the program itself: python docs/generate.py. A test holds them to it."""
 
 import inspect
+import itertools
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -11,6 +14,10 @@ from plada import errors
 from plada.cli import app
 
 DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS))  # for whoever loads this file from elsewhere, as the tests do
+
+from error_messages import messages  # noqa: E402
+
 MADE = "<!-- Written by docs/generate.py; change the program, not this page. -->"
 _VALUES = {Path: "PATH", int: "NUMBER", float: "NUMBER"}
 
@@ -41,7 +48,7 @@ def _command(name: str, call: Callable[..., Any]) -> Iterator[str]:
         kind, info = hints[parameter.name].__origin__, hints[parameter.name].__metadata__[0]
         row = f"| `{{}}` | {_cell(info.help or '')}{_default(parameter, info)} |"
         if isinstance(info, ArgumentInfo):
-            many = "..." if get_origin(kind) is list or list in map(get_origin, get_args(kind)) else ""
+            many = "..." if any(get_origin(each) is list for each in (kind, *get_args(kind))) else ""
             shown = parameter.name.upper() + many
             arguments.append((shown if parameter.default is parameter.empty else f"[{shown}]", row.format(shown)))
         else:
@@ -81,23 +88,43 @@ def _cell(text: str) -> str:
 
 
 def error_page() -> str:
-    """Every class of plada/errors.py: its exit status, what it means, what helps."""
+    """Every class of plada/errors.py and every message: what is wrong, and what helps."""
+    kinds = [kind for _, kind in _tree(errors.PladaError, 0)]
+    listed = messages()
     lines = ["# Errors", "", MADE, ""]
     lines += [
         "What a user can cause ends in one line: where, what was expected, what was found, what to do. The exit status says of what "
         "kind it is; with `--json` the line is an object with `code`, `kind` (the class below) and `message`. In Python all are "
         "`plada.PladaError`, and what a caller may act on is an attribute.",
         "",
-        "| exit status | class | means | what helps |",
-        "| --- | --- | --- | --- |",
+        "| exit status | class | means |",
+        "| --- | --- | --- |",
+        "| 0 | | done |",
     ]
-    lines += ["| 0 | | done | |"]
     for depth, kind in _tree(errors.PladaError, 0):
-        means = _cell(inspect.getdoc(kind) or "")
-        means = "Nothing that anybody planned for." if kind is errors.PladaError else means
         indent = "&nbsp;&nbsp;" * depth
-        lines.append(f"| {kind.exit_code} | {indent}`{kind.__name__}` | {means} | {_cell(kind.remedy)} |")
+        lines.append(f"| {kind.exit_code} | {indent}[`{kind.__name__}`](#{kind.__name__.lower()}) | {_means(kind)} |")
+    lines += [
+        "",
+        f"The {len(listed)} messages follow, read from the source: the cause, and what helps. *Slanted* words stand for what a message "
+        "fills in; of [a\\|b] it says one, and [a] not always. Where nothing stands beside a message, what helps against its class "
+        "does. To find yours, search for the words that are not slanted.",
+    ]
+    for kind in kinds:
+        lines += ["", f"## {kind.__name__}", "", f"Exit status {kind.exit_code}. {_means(kind)}", "", kind.remedy]
+        for topic, group in itertools.groupby((m for m in listed if m.kind == kind.__name__), lambda m: m.topic):
+            lines += ["", f"**{topic}**", "", "| what is wrong | what helps |", "| --- | --- |"]
+            lines += [f"| {_said(message.cause)} | {_said(message.remedy)} |" for message in group]
     return "\n".join(lines) + "\n"
+
+
+def _means(kind: type[errors.PladaError]) -> str:
+    return "Nothing that anybody planned for." if kind is errors.PladaError else _cell(inspect.getdoc(kind) or "")
+
+
+def _said(text: str) -> str:
+    """A message as a cell of a table, its <names> slanted."""
+    return re.sub(r"<([^<>]+)>", r"*\1*", text.replace("*", "\\*").replace("|", "\\|"))
 
 
 def _tree(kind: type[errors.PladaError], depth: int) -> Iterator[tuple[int, type[errors.PladaError]]]:

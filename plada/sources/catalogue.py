@@ -6,9 +6,8 @@ from plada.units import group_digits
 
 _HEAD = """# Data sets
 
-Collections that plada knows by name. This page is made from `plada/sources/known.py`; do not edit it.
-
-    python -m plada.sources.catalogue > docs/datasets.md
+Collections that plada knows by name. This page is made from `plada/sources/known.py` by
+`python -m plada.sources.catalogue > docs/datasets.md`; do not edit it.
 
 plada downloads none of them. Put the files (or a link) where they are looked for, below `$PLADA_HOME/datasets`, or give
 a path in place of the name. `plada datasets` says what is here; `plada datasets NAME` says all about one;
