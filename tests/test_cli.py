@@ -261,7 +261,7 @@ def test_version_and_help() -> None:
     assert call("--version").stdout == f"plada {plada.__version__}\n"
     shown = call("--help").stdout
     for command in (
-        "index", "select", "train", "predict", "evaluate", "export", "inspect", "report", "bench", "diff", "apply", "keygen", "sign", "search", "datasets", "demo", "doctor",
+        "index", "select", "train", "predict", "evaluate", "export", "inspect", "report", "explore", "bench", "diff", "apply", "keygen", "sign", "search", "datasets", "demo", "doctor",
     ):  # fmt: skip
         assert command in shown
         assert call(command, "--help").exit_code == 0
