@@ -28,6 +28,7 @@ UNBOUND = {
     "api",
     "benching",
     "benchmark",
+    "candidates",
     "checking",
     "cli",
     "cli_bench",
