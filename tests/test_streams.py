@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import pytest
 import plada
 from plada import streams
 from plada.cli import app
+
+pty = pytest.importorskip("pty", reason="no terminals of its own on this system")
 
 PLADA = [sys.executable, "-m", "plada"]
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7])(?:;\d+)*m")
