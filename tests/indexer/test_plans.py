@@ -59,7 +59,7 @@ def test_a_flow_adds_up_what_a_crew_made_and_hears_a_note_once() -> None:
 
 
 def test_a_commit_is_timed_and_what_it_raises_is_raised() -> None:
-    flow, seen = Flow(), []
+    flow, seen = Flow(), list[object]()
     flow.write(seen.append, empty_rows(0, 2, 4))
     assert len(seen) == 1
     assert flow.spent["write"] > 0

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import plada
@@ -30,10 +31,8 @@ def two(pictures: Path, tmp_path: Path) -> Path:
 
 
 def payload_of(index: Index, images: int = 6) -> Payload:
-    import numpy as np
-
-    ids = {name: bytes.fromhex(index.info[name])[:8] for name in ("key_id", "content_id")}
-    return Payload(np.arange(images), np.arange(images) % 2, ("x", "y"), len(index), **ids)
+    key, content = (bytes.fromhex(index.info[name])[:8] for name in ("key_id", "content_id"))
+    return Payload(np.arange(images), np.arange(images) % 2, ("x", "y"), len(index), key_id=key, content_id=content)
 
 
 def test_what_cannot_be_opened_is_passed_over(two: Path) -> None:

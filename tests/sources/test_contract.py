@@ -160,7 +160,7 @@ def test_an_archive_without_the_array_is_named(write: Callable[[Path], object], 
     ],
 )
 def test_lists_of_flowers_that_cannot_be_right(labels: np.ndarray, ids: np.ndarray, said: str, tmp_path: Path) -> None:
-    from scipy.io import savemat
+    from scipy.io import savemat  # type: ignore[import-untyped]
 
     root = published.flowers102(tmp_path / "flowers")
     savemat(root / "imagelabels.mat", {"labels": labels})
