@@ -31,7 +31,7 @@ def test_every_extra_for_users_is_explained() -> None:
 
 def calls(text: str) -> Iterator[list[str]]:
     """Every line that calls plada, also behind docker or uvx, and also in running text."""
-    blocks = re.findall(r"```\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     spans = re.findall(r"`(plada [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     for line in [line for block in blocks for line in block.replace("\\\n", " ").splitlines()] + spans:
         words = shlex.split(line.partition("  #")[0])
