@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import plada
+from plada import completing
 from plada.cli_bench import bench
 from plada.cli_explore import explore
 from plada.cli_index import index
@@ -25,6 +26,7 @@ from plada.options import (
     Seed,
     seconds,
 )
+from plada.streams import speaking
 
 if TYPE_CHECKING:
     from plada.leaking import LeakReport
@@ -46,6 +48,7 @@ app.command(cls=PladaCommand)(index)
 def install_pack(
     path: Annotated[Path, typer.Argument(help="A pack that `plada index --pack` wrote.")],
     home: Home = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Keep a pack beside a reference, its hash compared, for payloads that were made with it."""
@@ -78,7 +81,9 @@ app.command(cls=PladaCommand)(sign)
 
 @app.command(cls=PladaCommand)
 def verify(
-    reference: Annotated[str, typer.Argument(help="A registered name, a path or a URL.")],
+    reference: Annotated[
+        str, typer.Argument(help="A registered name, a path or a URL.", autocompletion=completing.references)
+    ],
     against: Annotated[
         str | None,
         typer.Option(help="A manifest file, a payload, or an id in hexadecimal. [default: the manifest kept here]"),
@@ -86,10 +91,18 @@ def verify(
     full: Annotated[bool, typer.Option("--full", help="Hash every image.")] = False,
     sample: Annotated[int, typer.Option(min=0, help="Images that a quick check hashes.")] = 1000,
     leaks: Annotated[
-        str | None, typer.Option(help="A target: look for near copies of its test images in the reference.")
+        str | None,
+        typer.Option(
+            help="A target: look for near copies of its test images in the reference.",
+            autocompletion=completing.targets,
+        ),
     ] = None,
     index: Annotated[
-        str | None, typer.Option(help="Index whose neighbours are compared too. [default: one of these images]")
+        str | None,
+        typer.Option(
+            help="Index whose neighbours are compared too. [default: one of these images]",
+            autocompletion=completing.indexes,
+        ),
     ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write the leaks as pairs of pictures (PNG).")] = None,
     seed: Seed = 0,
@@ -134,11 +147,14 @@ app.command(cls=PladaCommand)(explore)
 
 @app.command(cls=PladaCommand)
 def datasets(
-    name: Annotated[str | None, typer.Argument(help="Show everything about this one.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show everything about this one.", autocompletion=completing.collections)
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Open what is here and count it; minutes for millions of files.")
     ] = False,
     home: Home = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """List the registered collections and whether they are on this machine."""
@@ -199,7 +215,7 @@ def demo(
 
 
 @app.command(cls=PladaCommand)
-def doctor(home: Home = None, as_json: Json = False) -> None:
+def doctor(home: Home = None, quiet: Quiet = False, as_json: Json = False) -> None:
     """Report what is installed, what it sees, and what to install for what is missing."""
     from plada.console import print_json, print_table
     from plada.units import format_size
@@ -259,7 +275,7 @@ def _show_leaks(found: "LeakReport") -> None:
 def main() -> None:
     """The `plada` command. A polite kill is treated as Ctrl-C, so that it too leaves everything resumable."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    app()
+    sys.exit(speaking(lambda: app(prog_name="plada")))  # also as `python -m plada`: completion goes by the name
 
 
 if __name__ == "__main__":

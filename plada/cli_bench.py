@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import plada
+from plada import completing
 from plada.options import (
     Device,
     Home,
@@ -22,10 +23,22 @@ from plada.options import (
 
 
 def bench(
-    targets: Annotated[str, typer.Option(help="Targets, commas between: registered names, folders.")],
-    index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
+    targets: Annotated[
+        str,
+        typer.Option(
+            help="Targets, commas between: registered names, folders.", autocompletion=completing.several_targets
+        ),
+    ],
+    index: Annotated[
+        str | None,
+        typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
+    ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Instead of an index: the images that one was made of, a name or a path.")
+        str | None,
+        typer.Option(
+            help="Instead of an index: the images that one was made of, a name or a path.",
+            autocompletion=completing.references,
+        ),
     ] = None,
     budgets: Annotated[str, typer.Option(help="Bytes that may be sent, commas between.")] = "500,1kB,2kB",
     keep: Annotated[
@@ -36,11 +49,19 @@ def bench(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds: each draws another validation split.")] = 3,
     client_has: Annotated[
-        str, typer.Option(help="pack: ours is measured with a pack and without; manifest: without alone.")
+        str,
+        typer.Option(
+            help="pack: ours is measured with a pack and without; manifest: without alone.",
+            autocompletion=completing.client_has,
+        ),
     ] = "pack",
     pack: PackFile = None,
     student: Annotated[
-        str, typer.Option(help="linear (on the index's embeddings), small_cnn, or any timm network.")
+        str,
+        typer.Option(
+            help="linear (on the index's embeddings), small_cnn, or any timm network.",
+            autocompletion=completing.students,
+        ),
     ] = "linear",
     weights: Weights = None,
     pretrained: Pretrained = False,

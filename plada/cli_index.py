@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import plada
+from plada import completing
 from plada.options import Home, ImageSize, Json, ModelArg, Pretrained, Quiet, Weights, pairs, percent, seconds
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def index(
     source: Annotated[
         str,
         typer.Argument(
-            help="A registered name, a path or a URL: images, tars, WebDataset, parquet, Lance. With --check, the index's name."
+            help="A registered name, a path or a URL: images, tars, WebDataset, parquet, Lance. With --check, the index's name.",
+            autocompletion=completing.sources,
         ),
     ],
     name: Annotated[str | None, typer.Option(help="Name of the index. [default: the source's]")] = None,
@@ -26,7 +28,8 @@ def index(
         str | None,
         typer.Option(
             help="open_clip:ARCH/TAG, open_clip:local-dir:PATH, timm:ARCH.TAG, or gradients (no weights); see docs/encoders.md. "
-            "[default: gradients for built-in references]"
+            "[default: gradients for built-in references]",
+            autocompletion=completing.encoders,
         ),
     ] = None,
     weights: Weights = None,
@@ -35,7 +38,10 @@ def index(
     model_arg: ModelArg = None,
     image_size: ImageSize = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16 or bf16. [default: fp32 on a CPU, fp16 on a GPU]")
+        str | None,
+        typer.Option(
+            help="fp32, fp16 or bf16. [default: fp32 on a CPU, fp16 on a GPU]", autocompletion=completing.precisions
+        ),
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the encoder first (torch.compile).")] = False,
     batch_size: Annotated[
@@ -54,7 +60,9 @@ def index(
             help="torch's name of a device (cpu, cuda, cuda:1), or all: every GPU here. [default: a GPU if there is one]"
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="local, or ray: the Ray cluster that Ray finds.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: the Ray cluster that Ray finds.", autocompletion=completing.engines)
+    ] = "local",
     shard: Annotated[
         str | None, typer.Option(help="I/N: embed only the I-th of N parts, for a scheduler of your own; then --merge.")
     ] = None,
@@ -72,7 +80,11 @@ def index(
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="With --check: hash every image, not a sample.")] = False,
     ann: Annotated[
-        str, typer.Option(help="Also an approximate index for search: ivf, hnsw, none, or auto (where it pays).")
+        str,
+        typer.Option(
+            help="Also an approximate index for search: ivf, hnsw, none, or auto (where it pays).",
+            autocompletion=completing.ann_kinds,
+        ),
     ] = "auto",
     pack: Annotated[
         bool, typer.Option("--pack", help="Also write the pack that makes payloads smaller; see docs/pack-format.md.")

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import plada
-from plada.options import ClientHas, Home, Json, PackFile, PayloadFile, ReferenceOption, RequireSignature, SignWith
+from plada.options import (
+    ClientHas,
+    Home,
+    Json,
+    PackFile,
+    PayloadFile,
+    Quiet,
+    ReferenceOption,
+    RequireSignature,
+    SignWith,
+)
 
 if TYPE_CHECKING:
     from plada.payload.inspect import PayloadSummary
@@ -26,6 +36,7 @@ def inspect(
     pack: PackFile = None,
     require_signature: RequireSignature = None,
     home: Home = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Say what a payload holds and where its bytes go, as far as that can be said without its reference too."""
@@ -48,6 +59,7 @@ def diff(
     pack: PackFile = None,
     sign: SignWith = None,
     home: Home = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the file that turns the payload OLD into NEW, at a fraction of NEW's size."""
@@ -71,6 +83,7 @@ def apply_diff(
     client_has: ClientHas = "manifest",
     pack: PackFile = None,
     home: Home = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the payload that a file of changes makes of OLD."""
@@ -87,6 +100,7 @@ def apply_diff(
 
 def keygen(
     out: Annotated[Path, typer.Argument(help="File of the private key; the public one gets .pub behind its name.")],
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Make a pair of keys to sign payloads with. Keep the private one; give the public one to clients."""
@@ -103,6 +117,7 @@ def sign(
     payload: Annotated[Path, typer.Argument(help="A payload, or a file of changes.")],
     key: Annotated[Path, typer.Option(help="The private key that `plada keygen` made.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The signed file. [default: in place]")] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Sign a payload file, every byte of it."""

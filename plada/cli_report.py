@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import plada
+from plada import completing
 from plada.options import Device, Home, Json, PackFile, PayloadFile, Quiet, ReferenceOption, SameKeys
 
 
@@ -20,7 +21,11 @@ def report(
     ] = None,
     model: Annotated[Path | None, typer.Option(help="A model that was trained on the payload: its result.")] = None,
     target: Annotated[
-        str | None, typer.Option(help="What the model is tested on. [default: the target of the selection]")
+        str | None,
+        typer.Option(
+            help="What the model is tested on. [default: the target of the selection]",
+            autocompletion=completing.targets,
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Where the encoder of a linear model lies now, if it has moved.")

@@ -6,20 +6,25 @@ from typing import Annotated
 import typer
 
 import plada
-from plada.options import Home, Json
+from plada import completing
+from plada.options import Home, Json, Quiet
 
 
 def search(
     query: Annotated[
         list[str], typer.Argument(help="Image files, position:NUMBER, or words (text:WORDS) for an encoder that reads.")
     ],
-    index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Hits for each query.")] = 10,
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Use the approximate index: fast, but an image may be missed.")
     ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Write queries and hits as pictures (PNG).")] = None,
     home: Home = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Find the images of a reference that are nearest to a picture, or to words."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import plada
+from plada import completing
 from plada.options import (
     ClientHas,
     Device,
@@ -36,26 +37,37 @@ def select(
     target: Annotated[
         str,
         typer.Option(
-            help="A registered name, a folder with train/CLASS and test/CLASS, or classes:cat,dog (names alone)."
+            help="A registered name, a folder with train/CLASS and test/CLASS, or classes:cat,dog (names alone).",
+            autocompletion=completing.targets,
         ),
     ],
     budget: Annotated[str, typer.Option(help="Size of the whole file: 1MB, 200kB, 2048.")] = "1MB",
     keep: Annotated[
         str | None, typer.Option(help="Share of the reference instead: 1%, 0.01. The budget still holds.")
     ] = None,
-    index: Annotated[str | None, typer.Option(help="Name or folder of the index. [default: the only one]")] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
+    ] = None,
     rule: Annotated[
         str,
-        typer.Option(help="auto (tries some, judged on the target's own images), paper, or another; unknown: a list."),
+        typer.Option(
+            help="auto (tries some, judged on the target's own images), paper, or another; unknown: a list.",
+            autocompletion=completing.rules,
+        ),
     ] = "auto",
     labels: Annotated[
         str,
-        typer.Option(help="hard, or soft, dirichlet: the paper's variants, sent as odds of each class in the notes."),
+        typer.Option(
+            help="hard, or soft, dirichlet: the paper's variants, sent as odds of each class in the notes.",
+            autocompletion=completing.labels,
+        ),
     ] = "hard",
     teacher: Annotated[
         str,
         typer.Option(
-            help="linear, finetune:ARCH, zeroshot, table:FILE, MODULE:FUNCTION; several, comma-separated, vote."
+            help="linear, finetune:ARCH, zeroshot, table:FILE, MODULE:FUNCTION; several, comma-separated, vote.",
+            autocompletion=completing.teachers,
         ),
     ] = "linear",
     teacher_weights: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import plada
+from plada import completing
 from plada.options import (
     Device,
     Home,
@@ -54,12 +55,17 @@ def train(
     payload: PayloadFile,
     reference: ReferenceOption = None,
     student: Annotated[
-        str, typer.Option(help="small_cnn, any timm network, or linear (a head on an index or --encoder).")
+        str,
+        typer.Option(
+            help="small_cnn, any timm network, or linear (a head on an index or --encoder).",
+            autocompletion=completing.students,
+        ),
     ] = "resnet18",
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="For a linear student: an index here, or an encoder; for --widen: an index. [default: one of these images]"
+            help="For a linear student: an index here, or an encoder; for --widen: an index. [default: one of these images]",
+            autocompletion=completing.indexes_and_encoders,
         ),
     ] = None,
     weights: Weights = None,
@@ -75,7 +81,10 @@ def train(
             "(--encoder NAME).",
         ),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Test the student on this target's test images.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Test the student on this target's test images.", autocompletion=completing.targets),
+    ] = None,
     confusion: Confusion = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The model. [default: PAYLOAD-STUDENT.safetensors]")
@@ -172,7 +181,9 @@ def predict(
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model that `plada train` wrote.")],
-    target: Annotated[str, typer.Option(help="A registered name, or a folder with test/CLASS.")],
+    target: Annotated[
+        str, typer.Option(help="A registered name, or a folder with test/CLASS.", autocompletion=completing.targets)
+    ],
     confusion: Confusion = None,
     weights: EncoderWeights = None,
     device: Device = None,
@@ -212,7 +223,13 @@ def evaluate(
 
 def export(
     payload: PayloadFile,
-    to: Annotated[str, typer.Option(help="csv, parquet, folder (out/CLASS/IMAGE), webdataset, tfrecord, hf.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="csv, parquet, folder (out/CLASS/IMAGE), webdataset, tfrecord, hf.",
+            autocompletion=completing.export_forms,
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to make.")],
     reference: ReferenceOption = None,
     link: Annotated[bool, typer.Option("--link", help="A folder of links instead of copies.")] = False,

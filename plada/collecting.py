@@ -248,10 +248,10 @@ def _confusion(evaluated: "ModelEvaluation") -> Confusion:
     classes = len(made.classes)
     return Confusion(
         names=tuple(each.name for each in made.classes),
-        counts=made.confusion if classes <= _TABLE else (),
+        counts=tuple(map(tuple, made.confusion.tolist())) if classes <= _TABLE else (),
         images=made.images,
         pairs=tuple(made.confused(12)),
-        url=matrix_picture(made.confusion) if _TABLE < classes <= _DRAWN else "",
+        url=matrix_picture(made.confusion.tolist()) if _TABLE < classes <= _DRAWN else "",
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from plada.files import home_directory
 from plada.indexing import index
+from plada.payload.payload import Payload
 from plada.progress import Clock, Report, silent
 from plada.reading import read_payload
 from plada.reporting import report as write_report
@@ -81,20 +82,7 @@ def demo(
     with clock("read back"):
         payload = read_payload(folder / "digits.plada", home=root)
     with clock("train and test"):
-        accuracies = [
-            train(
-                payload,
-                reference=source,
-                student="small_cnn",
-                target="digits",
-                seed=seed,
-                home=root,
-                report=report,
-                out=folder / MODEL if number == 0 else None,
-                restart=number == 0,
-            ).accuracy
-            for number, seed in enumerate(SEEDS)
-        ]
+        tested = _students(payload, source, folder, root, report)
     with clock("report"):
         page = write_report(
             folder / "digits.plada",
@@ -105,7 +93,6 @@ def demo(
             report=report,
         )
     teacher = selection.report.teacher
-    tested = tuple(value for value in accuracies if value is not None)
     return DemoSummary(
         images=built.images,
         images_per_second=built.images_per_second,
@@ -122,6 +109,25 @@ def demo(
         report=page.report,
         reused=("index",) if built.reused == built.images else (),
     )
+
+
+def _students(payload: Payload, source: str, folder: Path, home: Path, report: Report) -> tuple[float, ...]:
+    """Test accuracy of a student for each seed; the first one is kept."""
+    accuracies = [
+        train(
+            payload,
+            reference=source,
+            student="small_cnn",
+            target="digits",
+            seed=seed,
+            home=home,
+            report=report,
+            out=folder / MODEL if number == 0 else None,
+            restart=number == 0,
+        ).accuracy
+        for number, seed in enumerate(SEEDS)
+    ]
+    return tuple(value for value in accuracies if value is not None)
 
 
 def png_bytes(split: Split) -> int:

@@ -226,16 +226,10 @@ def _ids(reference: Reference) -> tuple[str, str]:
 
 
 def _indexes_of(reference: Reference, home: Path) -> Iterator["Index"]:
-    """The indexes of these very images; one that cannot be opened is none of them."""
-    from plada.retrieval.index import indexes, open_index
+    """The indexes of these very images."""
+    from plada.retrieval.index import indexes_that
 
-    for name in indexes(home):
-        try:
-            index = open_index(name, home=home)
-        except PladaError:
-            continue
-        if (index.info["key_id"], index.info["content_id"]) == _ids(reference):
-            yield index
+    return indexes_that(lambda index: (index.info["key_id"], index.info["content_id"]) == _ids(reference), home)
 
 
 def _copy_looks(reference: Reference, home: Path, path: Path) -> None:

@@ -103,18 +103,15 @@ def embed_chosen(
         ReferenceMismatch: the index is of other images. DataError: none of the images can be read.
     """
     from plada.indexer.encoders import load_encoder
-    from plada.retrieval.index import indexes, open_index
+    from plada.retrieval.index import Index, indexes, indexes_that, open_index
+
+    def fits(opened: Index) -> bool:
+        return bool(opened.info["content_id"] == chosen.manifest.content_id.hex())
 
     names = indexes(home)
     if encoder is None or encoder in names:
-        index = next(
-            (
-                opened
-                for name in ([encoder] if encoder else names)
-                if (opened := open_index(name, home=home)).info["content_id"] == chosen.manifest.content_id.hex()
-            ),
-            None,
-        )
+        named = [open_index(encoder, home=home)] if encoder else []
+        index = next(filter(fits, named) if encoder else indexes_that(fits, home), None)
         if index is None:
             what = f"index '{encoder}' is of other images" if encoder else "no index here is of these images"
             raise RequestError(

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from plada import completing
 from plada.errors import Interrupted, PladaError, RequestError, ResourceError
+from plada.streams import READER_LEFT, reader_left
 
 
 class PladaCommand(TyperCommand):
@@ -34,6 +36,10 @@ class PladaCommand(TyperCommand):
             reason = str(err).partition(". ")[0]
             failure = ResourceError(f"{self.name}: out of memory ({reason}). Lower the batch size, or --device cpu")
         except OSError as err:
+            if isinstance(err, BrokenPipeError):
+                if reader_left():
+                    raise typer.Exit(READER_LEFT) from None
+                raise RuntimeError(f"{self.name}: a pipe between plada's own processes broke") from err
             if err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
                 raise
             failure = ResourceError(
@@ -52,7 +58,8 @@ def _fail(failure: PladaError, *, as_json: bool) -> None:
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line; the last one is the summary.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+# Taken by every command, also by those that are done at once: scripts need not know which.
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: results, remarks and errors alone.")]
 Home = Annotated[
     Path | None,
     typer.Option(help="Where indexes and manifests are kept. [default: $PLADA_HOME or the user's data folder]"),
@@ -72,7 +79,11 @@ RecipeOption = Annotated[
     typer.Option("--recipe", help="NAME=VALUE of the training recipe, such as mirror=false or epochs=30; repeatable."),
 ]
 ReferenceOption = Annotated[
-    str | None, typer.Option(help="Your copy of the reference: a name or a path. [default: one known here that fits]")
+    str | None,
+    typer.Option(
+        help="Your copy of the reference: a name or a path. [default: one known here that fits]",
+        autocompletion=completing.references,
+    ),
 ]
 SameKeys = Annotated[
     bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
@@ -81,13 +92,17 @@ PayloadFile = Annotated[str, typer.Argument(help="A .plada file, or a URL of one
 ClientHas = Annotated[
     str,
     typer.Option(
-        help="What readers have beside the images: nothing, manifest (the images' names) or pack. More is less bytes."
+        help="What readers have beside the images: nothing, manifest (the images' names) or pack. More is less bytes.",
+        autocompletion=completing.client_has,
     ),
 ]
 PackFile = Annotated[Path | None, typer.Option("--pack", help="A pack's file. [default: the one that is installed]")]
 Progressive = Annotated[
     str | None,
-    typer.Option(help="Any part of the file is worth something: blocks (an even sample) or layers (the best first)."),
+    typer.Option(
+        help="Any part of the file is worth something: blocks (an even sample) or layers (the best first).",
+        autocompletion=completing.progressive,
+    ),
 ]
 Segments = Annotated[
     int | None,

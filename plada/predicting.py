@@ -1,7 +1,7 @@
 """`plada predict` and `plada evaluate`: what a trained model says of pictures, and what it is worth on a target."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,13 @@ class ModelEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the accuracy once more at the top, where `train` has it."""
-        return {**asdict(self), "accuracy": self.evaluation.accuracy}
+        return {
+            "model": self.model,
+            "target": self.target,
+            "evaluation": self.evaluation.to_dict(),
+            "target_note": self.target_note,
+            "accuracy": self.evaluation.accuracy,
+        }
 
 
 def load_model(path: str | Path, *, weights: str | Path | None = None, device: str | None = None) -> Model:

@@ -1,13 +1,14 @@
 """`plada select` as a Python call: it reads like the method, one call a step."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from plada.candidates import corrected, without_near_duplicates
 from plada.composing import about_table, asked_of, header_of, label_bytes, notes_of, payload_of
 from plada.errors import DataError, RequestError, UnknownName
 from plada.files import home_directory, write_bytes
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from plada.retrieval.index import Index
     from plada.selection.auto import Auto
     from plada.selection.rules import Chosen
-    from plada.selection.selection import Selection
+    from plada.selection.selection import Selection, SelectionReport
     from plada.teaching import Taught
 
 I64 = npt.NDArray[np.int64]
@@ -122,14 +123,9 @@ def select(
         from plada.teaching import TeacherOptions, teach
 
         options = TeacherOptions(
-            weights=Path(teacher_weights) if teacher_weights else None,
-            model_args=tuple((model_args or {}).items()),
-            image_size=image_size,
-            force=force,
-            cache=root / "cache" / TEACHERS,
-            seed=seed,
-            device=device,
-        )
+            weights=Path(teacher_weights) if teacher_weights else None, model_args=tuple((model_args or {}).items()),
+            image_size=image_size, force=force, cache=root / "cache" / TEACHERS, seed=seed, device=device,
+        )  # fmt: skip
         taught = teach(opened, task, teacher, views, options, report)
     with clock("label"):
         from plada.labelling import label
@@ -139,76 +135,21 @@ def select(
             opened, task, taught, views, exhaustive=exhaustive, budget=limit, seed=seed, report=report,
             picks=_picks(opened, task, views, cheap or sender, rule, int(limit * _PACK_GAIN) if cheap else limit, wanted, notes, seed),
         )  # fmt: skip
-        pseudo = _corrected(opened, task, labelled.labels, exclude, relabel)
-        candidates = len(pseudo)
-        if distinct is not None:
-            pseudo = _distinct(pseudo, labelled, distinct)
-        copies = candidates - len(pseudo)
+        candidates = corrected(opened, task, labelled.labels, exclude, relabel)
+        pseudo = candidates if distinct is None else without_near_duplicates(candidates, labelled.vectors, distinct)
     ask = _Ask(opened, task, taught, views, labelled, rule, limit, wanted, notes, seed,
                sender, cheap, serial, _Softener(opened, taught, labelled, labels, report))  # fmt: skip
     with clock("choose"):
         made = _choose(ask, pseudo, report)
     with clock("leaks"):
-        from plada.leaking import SelectionCheck, without
-        from plada.sources.leaks import Leak
-
-        leaks_in = SelectionCheck(task.test, opened.reference, must=drop_leaks, report=report)
-        leaks = leaks_in(made.payload.positions)
-        dropped: tuple[Leak, ...] = ()
-        while leaks and drop_leaks:
-            dropped = (*dropped, *leaks)
-            pseudo = without(pseudo, [leak.position for leak in leaks])
-            made = _choose(ask, pseudo, report)
-            leaks = leaks_in(made.payload.positions)
+        made = _without_leaks(ask, made, pseudo, drop_leaks, report)
     with clock("write"):
-        from plada.selection.selection import SelectionReport, make_table
-
-        rows = make_table(pseudo, made.chosen, opened.keys(pseudo.positions[made.chosen.rows]))
-        if out is not None:
-            write_bytes(Path(out), sender.encode(made.payload))
-        title = f"{task.name} from {opened.name}: {made.auto.rule}"
-        if sheet is not None:
-            write_sheet(rows, task.classes, opened.reference(), Path(sheet), title=title)
-        if percentiles is not None:
-            write_percentiles(rows, task.classes, opened.reference(), Path(percentiles), title=title)
-        if histogram is not None:
-            from plada.reports.plots import class_histogram
-
-            class_histogram(
-                pseudo.population().tolist(), made.payload.class_counts(), task.classes, Path(histogram), title
-            )
-    before = pseudo.population().tolist()
-    summary = SelectionReport(
-        payload=str(out) if out is not None else None,
-        bytes=made.auto.trial.bytes,
-        budget=limit,
-        images=len(made.payload),
-        classes=len(task.classes),
-        class_counts=dict(zip(task.classes, made.payload.class_counts(), strict=True)),
-        reference_counts=dict(zip(task.classes, before, strict=True)),
-        empty_classes=tuple(name for name, count in zip(task.classes, before, strict=True) if not count),
-        keep_rate=len(made.payload) / len(opened),
-        rule=made.auto.rule,
-        rule_note=made.auto.note,
-        coder=sender.coder(made.payload),
-        client_has=client_has,
-        progressive=progressive,
-        signed_by=sender.signer.fingerprint.hex() if sender.signer is not None else None,
-        serial=serial,
-        teacher=taught.report,
-        looked_at=labelled.looked_at,
-        copies=copies,
-        labels=labels,
-        label_bytes=label_bytes(made.payload, sender),
-        tried=made.auto.tried,
-        forecast=made.auto.forecast,
-        left_out=views.train.left_out + views.validation.left_out,
-        target_note="; ".join(part for part in (task.note, _thin(task, views)) if part),
-        leaks=leaks,
-        leaks_dropped=dropped,
-        leaks_note=leaks_in.note,
-        seconds=clock.seconds,
-    )
+        rows = _write(ask, made, out=out, sheet=sheet, percentiles=percentiles, histogram=histogram)
+    told = {
+        "payload": str(out) if out is not None else None, "client_has": client_has, "progressive": progressive,
+        "serial": serial, "labels": labels, "copies": len(candidates) - len(pseudo), "seconds": clock.seconds,
+    }  # fmt: skip
+    summary = _summary(ask, made, told)
     if table is not None:
         write_table(rows, Path(table), about_table(summary, asked))
     from plada.selection.selection import Selection
@@ -272,9 +213,15 @@ class _Softener:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
+    """A choice of `labels`, and what of it and of choices before it leaks (plada.sources.leaks.Leak)."""
+
+    labels: "PseudoLabels"
     auto: "Auto"
     chosen: "Chosen"
     payload: Payload
+    leaks: tuple[Any, ...] = ()
+    dropped: tuple[Any, ...] = ()
+    leaks_note: str = ""
 
 
 def _named_only(target: str | Path) -> Target | None:
@@ -336,7 +283,87 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
         rough=None if cheap is None else lambda chosen: cheap.size(payload(chosen)),
         only=None if ask.rule == AUTO and len(ask.views.train.labels) else BLIND if ask.rule == AUTO else ask.rule, advance=lambda name: tracker.say(f"trying {name}"),
     )  # fmt: skip
-    return _Made(found, found.trial.made, payload(found.trial.made))
+    return _Made(labels, found, found.trial.made, payload(found.trial.made))
+
+
+def _without_leaks(ask: _Ask, made: _Made, labels: "PseudoLabels", drop: bool, report: Report) -> _Made:
+    """The choice with its near copies of test images named, or with `drop` another one that has none.
+
+    Raises:
+        DataError: nothing else can be chosen. Others, with `drop`: the reference is not here.
+    """
+    from plada.leaking import SelectionCheck, without
+
+    leaks_in = SelectionCheck(ask.task.test, ask.index.reference, must=drop, report=report)
+    leaks, dropped = leaks_in(made.payload.positions), made.dropped
+    while leaks and drop:
+        dropped = (*dropped, *leaks)
+        labels = without(labels, [leak.position for leak in leaks])
+        made = _choose(ask, labels, report)
+        leaks = leaks_in(made.payload.positions)
+    return replace(made, leaks=leaks, dropped=dropped, leaks_note=leaks_in.note)
+
+
+def _write(
+    ask: _Ask,
+    made: _Made,
+    *,
+    out: str | Path | None,
+    sheet: str | Path | None,
+    percentiles: str | Path | None,
+    histogram: str | Path | None,
+) -> Any:
+    """The files that were asked for; the selection's table (pyarrow) comes back."""
+    from plada.selection.selection import make_table
+
+    index, classes = ask.index, ask.task.classes
+    rows = make_table(made.labels, made.chosen, index.keys(made.labels.positions[made.chosen.rows]))
+    if out is not None:
+        write_bytes(Path(out), ask.sender.encode(made.payload))
+    title = f"{ask.task.name} from {index.name}: {made.auto.rule}"
+    if sheet is not None:
+        write_sheet(rows, classes, index.reference(), Path(sheet), title=title)
+    if percentiles is not None:
+        write_percentiles(rows, classes, index.reference(), Path(percentiles), title=title)
+    if histogram is not None:
+        from plada.reports.plots import class_histogram
+
+        before = made.labels.population().tolist()
+        class_histogram(before, made.payload.class_counts(), classes, Path(histogram), title)
+    return rows
+
+
+def _summary(ask: _Ask, made: _Made, told: Mapping[str, Any]) -> "SelectionReport":
+    """`told`: what `select` alone knows."""
+    from plada.selection.selection import SelectionReport
+
+    classes, payload = ask.task.classes, made.payload
+    before = made.labels.population().tolist()
+    return SelectionReport(
+        **told,
+        bytes=made.auto.trial.bytes,
+        budget=ask.budget,
+        images=len(payload),
+        classes=len(classes),
+        class_counts=dict(zip(classes, payload.class_counts(), strict=True)),
+        reference_counts=dict(zip(classes, before, strict=True)),
+        empty_classes=tuple(name for name, count in zip(classes, before, strict=True) if not count),
+        keep_rate=len(payload) / len(ask.index),
+        rule=made.auto.rule,
+        rule_note=made.auto.note,
+        coder=ask.sender.coder(payload),
+        signed_by=ask.sender.signer.fingerprint.hex() if ask.sender.signer is not None else None,
+        teacher=ask.taught.report,
+        looked_at=ask.labelled.looked_at,
+        label_bytes=label_bytes(payload, ask.sender),
+        tried=made.auto.tried,
+        forecast=made.auto.forecast,
+        left_out=ask.views.train.left_out + ask.views.validation.left_out,
+        target_note="; ".join(part for part in (ask.task.note, _thin(ask.task, ask.views)) if part),
+        leaks=made.leaks,
+        leaks_dropped=made.dropped,
+        leaks_note=made.leaks_note,
+    )
 
 
 def _picks(
@@ -375,52 +402,6 @@ def _picks(
         return found.trial.made.rows
 
     return picks
-
-
-def _corrected(
-    index: "Index", task: Target, labels: "PseudoLabels", exclude: str | Path | None, relabel: str | Path | None
-) -> "PseudoLabels":
-    """The pseudo-labels after what a person says.
-
-    Raises:
-        DataError: a key that the reference does not have.
-    """
-    from plada.selection.corrections import left_out, read_keys, read_labels, relabelled
-
-    if relabel is not None:
-        keys, given = read_labels(Path(relabel), task.classes)
-        labels = relabelled(labels, _positions_of(index, keys, Path(relabel)), given)
-    if exclude is not None:
-        labels = left_out(labels, _positions_of(index, read_keys(Path(exclude)), Path(exclude)))
-    return labels
-
-
-def _distinct(labels: "PseudoLabels", labelled: "Labelled", threshold: float) -> "PseudoLabels":
-    """The pseudo-labels without near-duplicates within a class."""
-    from plada.selection.duplicates import near_duplicates, without_copies
-
-    copies = near_duplicates(labels, lambda positions: labelled.vectors(positions).astype(np.float32), threshold)
-    return without_copies(labels, copies)
-
-
-def _positions_of(index: "Index", keys: list[str], path: Path) -> I64:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found: list[I64] = []
-    names: list[str] = []
-    at = 0
-    wanted = pa.array(keys, pa.string())
-    for batch in index.keys_in_order():
-        rows = np.flatnonzero(np.asarray(pc.is_in(batch, value_set=wanted)))
-        found.append(rows + at)
-        names += batch.take(pa.array(rows)).to_pylist()
-        at += len(batch)
-    places = dict(zip(names, np.concatenate(found).tolist() if found else [], strict=True))
-    for key in keys:
-        if key not in places:
-            raise DataError(f"{path}: the reference of index '{index.name}' has no image '{key}'")
-    return np.array([places[key] for key in keys], np.int64)
 
 
 def _kept(keep: str | float | None, images: int) -> int | None:

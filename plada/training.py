@@ -15,13 +15,17 @@ from plada.payload.soft import soft_labels_of
 from plada.progress import Clock, Report, silent
 from plada.reading import Around, open_payload
 from plada.signing import check_serial
+from plada.sources.decode import View
 from plada.sources.registry import open_target
+from plada.sources.targets import Split, Target
 from plada.trainer.chosen import Chosen, open_chosen
 from plada.trainer.export import EXPORTS
 
 if TYPE_CHECKING:
     from plada.linear_student import LinearStudent
     from plada.trainer.checkpoint import Keeper
+    from plada.trainer.data import Images
+    from plada.trainer.evaluation import Evaluation
     from plada.trainer.ranks import Ranks
     from plada.trainer.student import Student, TrainingSummary
 
@@ -79,12 +83,8 @@ def train(
         UnknownName: no such student. RequestError: `out` holds another run; the loss is no longer finite.
         KeyboardInterrupt: stopped; with `out`, after a checkpoint.
     """
-    from plada.predicting import model_of
-    from plada.reports.confusion import confusion_picture
-    from plada.trainer.evaluation import evaluate_split
     from plada.trainer.ranks import joined
     from plada.trainer.student import TrainingSummary, check_classes, payload_digest
-    from plada.widening import widen as widened
 
     clock, root = Clock(), home_directory(home)
     around = Around(home=root, reference=reference, pack=pack)
@@ -92,13 +92,8 @@ def train(
     if not len(read):
         raise DataError(f"{payload if not isinstance(payload, Payload) else 'payload'}: holds no label to train on")
     require("torch", extra="client", purpose="training")  # said before a million images are hashed
-    if confusion is not None and target is None:
-        raise RequestError("--confusion shows what a target's classes are taken for: name a --target, too")
-    if encoder is not None and student != LINEAR and widen is None:
-        raise RequestError(f"--encoder is for --student {LINEAR}, or --widen; {student} sees the images themselves")
-    if widen is not None and student == LINEAR:
-        raise RequestError(f"--widen: a student {LINEAR} learns nothing from what one like it has named; leave it out")
-    more = None if widen is None else widened(read, widen, home=root, index=encoder, same_keys=same_keys)
+    _refuse_combinations(student, encoder, widen, tested=target is not None, pictured=confusion is not None)
+    more = _widened(read, widen, root, encoder, same_keys)
     asked = Asked(
         read, more, student, encoder, _path(weights), pretrained, dict(model_args or {}), image_size, dict(recipe or {}),
         seed, _path(out), restart, checkpoint_seconds, _path(log), root,
@@ -115,13 +110,11 @@ def train(
             made.trained.save(asked.out)
         if made.keeper is not None:
             made.keeper.discard()
-        evaluation, split = None, task.test if task is not None else None
-        if split is not None and ranks.first:
+        evaluation = None
+        if task is not None and task.test is not None and ranks.first:
             with clock("test"):
-                model = model_of(made.trained, ranks.device)
-                evaluation = evaluate_split(model.logits, model.view, split, read.classes, report=told)
-    if evaluation is not None and confusion is not None:
-        confusion_picture(read.classes, evaluation.confusion, Path(confusion), title=f"{student} on {task.name}")  # type: ignore[union-attr]
+                evaluation = _tested(made, task, task.test, ranks, told)
+            _draw(evaluation, confusion, f"{student} on {task.name}")
     return TrainingSummary(
         student=student,
         images=made.images,
@@ -185,10 +178,39 @@ class Made:
     keeper: "Keeper | None" = None
 
 
+def _refuse_combinations(student: str, encoder: str | None, widen: int | None, *, tested: bool, pictured: bool) -> None:
+    if pictured and not tested:
+        raise RequestError("--confusion shows what a target's classes are taken for: name a --target, too")
+    if encoder is not None and student != LINEAR and widen is None:
+        raise RequestError(f"--encoder is for --student {LINEAR}, or --widen; {student} sees the images themselves")
+    if widen is not None and student == LINEAR:
+        raise RequestError(f"--widen: a student {LINEAR} learns nothing from what one like it has named; leave it out")
+
+
+def _widened(payload: Payload, per_class: int | None, home: Path, index: str | None, same_keys: bool) -> Payload | None:
+    from plada.widening import widen
+
+    return None if per_class is None else widen(payload, per_class, home=home, index=index, same_keys=same_keys)
+
+
+def _tested(made: Made, task: Target, split: Split, ranks: "Ranks", report: Report) -> "Evaluation":
+    """A trained student on a target's test images; its classes are the target's, in order."""
+    from plada.predicting import model_of
+    from plada.trainer.evaluation import evaluate_split
+
+    model = model_of(made.trained, ranks.device)
+    return evaluate_split(model.logits, model.view, split, task.classes, report=report)
+
+
+def _draw(evaluation: "Evaluation", path: str | Path | None, title: str) -> None:
+    from plada.reports.confusion import confusion_picture
+
+    if path is not None:
+        confusion_picture([each.name for each in evaluation.classes], evaluation.confusion, Path(path), title=title)
+
+
 def _train_network(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report, clock: Clock) -> Made:
     from plada.networks import build_network, file_digest, seed_everything
-    from plada.trainer.checkpoint import Keeper
-    from plada.trainer.data import labelled_images
     from plada.trainer.logs import no_log, open_log
     from plada.trainer.loop import fit
     from plada.trainer.recipe import default_recipe
@@ -217,30 +239,9 @@ def _train_network(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report,
         if (finished := _finished(asked, run)) is not None and asked.out is not None:
             return Made(load_student(asked.out), int(finished["images"]), recipe.epochs, before=True)
     with clock("read"):
-        view = view_of(network, supersample=recipe.supersample)
-        try:
-            labelled = labelled_images(
-                chosen.read,
-                asked.labelled.positions,
-                asked.labelled.labels,
-                view,
-                where=chosen.location,
-                report=report,
-                cache=asked.home / "cache",
-            )
-        except DataError:
-            chosen.settle()  # if that is why, it says more
-            raise
-        chosen.settle()
+        labelled = _images(asked, chosen, view_of(network, supersample=recipe.supersample), report)
     run["images"] = len(labelled)
-    keeper = None
-    if asked.out is not None:
-        path = asked.out.with_name(f"{asked.out.name}.checkpoint")
-        keeper = Keeper(path, run, seconds=asked.checkpoint_seconds, ranks=ranks)
-        if asked.restart:
-            keeper.discard()
-            if ranks.first:  # so that the run, if it is stopped, goes on without --restart
-                asked.out.unlink(missing_ok=True)
+    keeper = _keeper(asked, run, ranks)
     with clock("train"):
         fit(
             network,
@@ -256,6 +257,36 @@ def _train_network(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report,
         )
     student = Student(network, payload.classes, recipe, run, asked.model_args)
     return Made(student, labelled.used(), recipe.epochs, before=False, keeper=keeper)
+
+
+def _images(asked: Asked, chosen: Chosen, view: View, report: Report) -> "Images":
+    from plada.trainer.data import labelled_images
+
+    wanted, cache = asked.labelled, asked.home / "cache"
+    try:
+        labelled = labelled_images(
+            chosen.read, wanted.positions, wanted.labels, view, where=chosen.location, report=report, cache=cache
+        )
+    except DataError:
+        chosen.settle()  # if that is why, it says more
+        raise
+    chosen.settle()
+    return labelled
+
+
+def _keeper(asked: Asked, run: Mapping[str, Any], ranks: "Ranks") -> "Keeper | None":
+    """What writes checkpoints beside the model; None where no model is written."""
+    from plada.trainer.checkpoint import Keeper
+
+    if asked.out is None:
+        return None
+    path = asked.out.with_name(f"{asked.out.name}.checkpoint")
+    keeper = Keeper(path, run, seconds=asked.checkpoint_seconds, ranks=ranks)
+    if asked.restart:
+        keeper.discard()
+        if ranks.first:  # so that the run, if it is stopped, goes on without --restart
+            asked.out.unlink(missing_ok=True)
+    return keeper
 
 
 def _train_linear(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report, clock: Clock) -> Made:

@@ -7,11 +7,15 @@ from pictures, and some hundred are few; a linear student gains nothing by it (d
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from plada.errors import ReferenceMismatch, RequestError
 from plada.payload.payload import Payload
+
+if TYPE_CHECKING:
+    from plada.retrieval.index import Index
 
 
 def widen(
@@ -31,33 +35,11 @@ def widen(
     from plada.labeler.scan import scan_linear
     from plada.labeler.teachers import STUDENT_PENALTY, fit_head
     from plada.linear_student import with_embedding
-    from plada.retrieval.index import Index, indexes, open_index
     from plada.selection.selection import class_ranks
 
     if per_class < 1:
         raise RequestError(f"--widen {per_class}: expected 1 or more images of each class")
-
-    def fits(opened: Index) -> bool:
-        keys, content = opened.info["key_id"], opened.info["content_id"]
-        same = same_keys or content.startswith(payload.content_id.hex())
-        return keys.startswith(payload.key_id.hex()) and len(opened) == payload.reference and same
-
-    if index is not None:
-        opened = open_index(index, home=home)
-        if not fits(opened):
-            raise ReferenceMismatch(
-                f"--widen: index '{index}' is of other images than the payload's reference. Name one of these images, or make it "
-                "with plada index",
-                wanted=payload.content_id.hex(),
-                found=opened.info["content_id"][:16],
-            )
-    else:
-        found = next((one for name in indexes(home) if fits(one := open_index(name, home=home))), None)
-        if found is None:
-            raise RequestError(
-                "--widen needs an index of the payload's reference, and there is none here. Run plada index"
-            )
-        opened = found
+    opened = _index_of(payload, home, index, same_keys)
     positions, labels = with_embedding(opened, payload)
     head = fit_head(
         opened.vectors(positions).astype(np.float32),
@@ -76,3 +58,30 @@ def widen(
     place = np.argsort(both)
     of_both = np.concatenate([payload.labels, surest.labels[kept]])
     return replace(payload, positions=both[place], labels=of_both[place], rank=None)
+
+
+def _index_of(payload: Payload, home: Path, name: str | None, same_keys: bool) -> "Index":
+    """An index here of the payload's reference: the one of that name, or the first."""
+    from plada.retrieval.index import Index, indexes_that, open_index
+
+    def fits(opened: Index) -> bool:
+        keys, content = opened.info["key_id"], opened.info["content_id"]
+        same = same_keys or content.startswith(payload.content_id.hex())
+        return bool(keys.startswith(payload.key_id.hex()) and len(opened) == payload.reference and same)
+
+    if name is None:
+        found = next(indexes_that(fits, home), None)
+        if found is None:
+            raise RequestError(
+                "--widen needs an index of the payload's reference, and there is none here. Run plada index"
+            )
+        return found
+    opened = open_index(name, home=home)
+    if not fits(opened):
+        raise ReferenceMismatch(
+            f"--widen: index '{name}' is of other images than the payload's reference. Name one of these images, or make it "
+            "with plada index",
+            wanted=payload.content_id.hex(),
+            found=opened.info["content_id"][:16],
+        )
+    return opened

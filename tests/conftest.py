@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 import plada
 from plada.retrieval.index import Index
+
+settings.register_profile("plada", deadline=None)  # no test asserts a time
+settings.load_profile("plada")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -1,10 +1,11 @@
 """What a person or a program sees while work goes on."""
 
 import json
+import re
 
 import pytest
 
-from plada.console import print_table, reporter
+from plada.console import print_json, print_table, reporter
 from plada.progress import Progress
 
 EVENTS = [Progress("embed", 10, 100, 5.0), Progress("embed", 100, 100, 5.0), Progress("hash", 3, None, 1.0)]
@@ -55,3 +56,40 @@ def test_names_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "[red]class[/red]" in shown
     assert "x" * 150 in shown
+
+
+def test_what_is_left_is_told_where_it_can_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([0.0, 10.0, 20.0, 30.0])
+    monkeypatch.setattr("plada.console.time.monotonic", lambda: next(seconds))
+    with reporter(as_json=False) as report:
+        report(Progress("embed", 10, 100, 5.0))  # the first of a stage only starts its clock
+        report(Progress("embed", 50, 100, 5.0))
+        report(Progress("embed", 60, None, 0.0))
+        report(Progress("embed", 100, 100, 8.0))
+    assert capsys.readouterr().err.splitlines() == [
+        "embed: 50 of 100, 5/s, 10 s left", "embed: 60, 0/s", "embed: 100 of 100, 8/s",
+    ]  # fmt: skip
+
+
+def test_notes_are_told_at_once_in_every_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = Progress("train", 3, 10, 2.0, note="goes on after step [3]")
+    with reporter(as_json=False) as report:
+        report(noted)
+    assert capsys.readouterr().err == "train: goes on after step [3]\n"
+    with reporter(as_json=True) as report:
+        report(noted)
+    assert json.loads(capsys.readouterr().out)["note"] == "goes on after step [3]"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with reporter(as_json=False) as report:
+        report(noted)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)  # without colours
+    assert "train: goes on after step [3]" in shown
+
+
+def test_json_has_no_numbers_that_json_has_not() -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        print_json("summary", {"accuracy": float("nan")})

@@ -61,21 +61,11 @@ def build_ann(
         RequestError: another kind, too few images. ResourceError: not enough memory, disk full.
         DataError: no effort reaches the recall.
     """
-    if kind not in KINDS or not 0 < recall < 1:
-        raise RequestError(
-            f"approximate index {kind} with recall {recall}: expected {' or '.join(KINDS)}, a recall between 0 and 1"
-        )
-    if rows < _FEWEST:
-        raise RequestError(
-            f"{rows} images: an approximate index needs {_FEWEST} or more. Exact search takes no time with so few"
-        )
+    _refuse(kind, recall, rows)
     require("faiss", extra="cpu", purpose="an approximate index")
     check_memory(kind, rows, dimension)
     clock, (lists, trained) = Clock(), sizes(rows)
-    order = np.random.default_rng(seed).permutation(rows)
-    held, sample = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
-    held[order[: min(_HELD_OUT, rows // 10)]] = True
-    sample[order[-trained:]] = True
+    held, sample = _drawn(rows, trained, seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ann.json").unlink(missing_ok=True)  # from here on there is no approximate index
     with whole_file(folder / FILES[1]) as part:
@@ -113,6 +103,26 @@ def build_ann(
     }
     write_json(folder / "ann.json", info)
     return info
+
+
+def _refuse(kind: str, recall: float, rows: int) -> None:
+    if kind not in KINDS or not 0 < recall < 1:
+        raise RequestError(
+            f"approximate index {kind} with recall {recall}: expected {' or '.join(KINDS)}, a recall between 0 and 1"
+        )
+    if rows < _FEWEST:
+        raise RequestError(
+            f"{rows} images: an approximate index needs {_FEWEST} or more. Exact search takes no time with so few"
+        )
+
+
+def _drawn(rows: int, trained: int, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which rows are held out, and which are trained on, bool [rows] each."""
+    order = np.random.default_rng(seed).permutation(rows)
+    held, sample = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+    held[order[: min(_HELD_OUT, rows // 10)]] = True
+    sample[order[-trained:]] = True
+    return held, sample
 
 
 def sizes(rows: int) -> tuple[int, int]:

@@ -29,6 +29,23 @@ class Flow:
     spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     notes: list[str] = field(default_factory=list)
 
+    def add(self, made: Made) -> str:
+        """Count what a crew made; a note that was not heard yet comes back."""
+        self.kept += int(made.kept.sum())
+        self.embedded += len(made.kept) - int(made.kept.sum())
+        for stage, seconds in made.spent.items():
+            self.spent[stage] += seconds
+        if not made.note or made.note in self.notes:
+            return ""
+        self.notes.append(made.note)
+        return made.note
+
+    def write(self, commit: Callable[[Rows], None], rows: Rows) -> None:
+        """Commit rows, and count the time."""
+        before = time.perf_counter()
+        commit(rows)
+        self.spent["write"] += time.perf_counter() - before
+
     @property
     def rate(self) -> float:
         """Images a second, loading left out."""
@@ -59,9 +76,7 @@ def embed_shards(
     Raises:
         What the crew and `commit` raise.
     """
-    hired = time.monotonic()
-    tracker: Tracker | None = None
-    matches: dict[int, Match] = {}
+    hired, tracker, matches = time.monotonic(), None, dict[int, Match]()
 
     def tasks() -> Iterator[Task]:
         for start, stop in spans:
@@ -78,19 +93,9 @@ def embed_shards(
             flow.loading = max(made.began - hired, 0.0)
             tracker = Tracker("embed", sum(stop - start for start, stop in spans), report, began=made.began)
         flow.embedding = time.monotonic() - hired - flow.loading
-        flow.kept += int(made.kept.sum())
-        flow.embedded += len(made.kept) - int(made.kept.sum())
-        for stage, seconds in made.spent.items():
-            flow.spent[stage] += seconds
-        if made.note and made.note not in flow.notes:
-            flow.notes.append(made.note)
-            tracker.say(made.note)
+        if note := flow.add(made):
+            tracker.say(note)
         tracker.advance(len(made.rows))
-
-    def write(rows: Rows) -> None:
-        before = time.perf_counter()
-        commit(rows)
-        flow.spent["write"] += time.perf_counter() - before
 
     with ThreadPoolExecutor(1) as writer, crew as run:
         made_ones, writing = run(tasks()), list[Future[None]]()
@@ -107,6 +112,6 @@ def embed_shards(
             # One shard is written while the next is made; a third would only take memory.
             for earlier in writing:
                 earlier.result()
-            writing = [writer.submit(write, rows)]
+            writing = [writer.submit(flow.write, commit, rows)]
         for earlier in writing:
             earlier.result()

@@ -178,67 +178,59 @@ class Store:
             DataError: rows missing, out of order or of other keys; no readable image.
         """
         n = len(keys)
-        total, readable, at = np.zeros(info["dimension"]), 0, 0
+        total, readable = np.zeros(info["dimension"]), 0
         unreadable: list[tuple[int, str]] = []
         shard = shard or shard_rows(n)
         ledger = Ledger(shard)
         with ManifestWriter(manifest) as writer:
-            for batch in self.batches(["position", "key", "vector", "size", "hash", "width", "height", "status"]):
-                stop = at + batch.num_rows
-                positions = batch.column("position").to_numpy()
-                own = pa.chunked_array([batch.column("key")])
-                if (
-                    stop > n
-                    or not np.array_equal(positions, np.arange(at, stop))
-                    or not own.equals(_chunked(keys[at:stop]))
-                ):
-                    raise DataError(
-                        f"{self.folder}: the rows from {at} on are not those of the collection. Run again with --restart"
-                    )
+            for at, batch in self._checked_batches(keys):
                 ledger.add(batch)
                 _, vectors = readable_rows(batch)
                 total += vectors.sum(axis=0, dtype=np.float64)
                 readable += len(vectors)
                 reasons = batch.column("status").to_pylist()
                 unreadable += [(at + row, reason) for row, reason in enumerate(reasons) if reason]
-                numbers = {name: batch.column(name).to_numpy() for name in ("size", "width", "height")}
-                writer.write(
-                    Block(
-                        keys=own,
-                        sizes=numbers["size"],
-                        hashes=binary_rows(batch.column("hash")),
-                        width=numbers["width"],
-                        height=numbers["height"],
-                        status=[reason or READABLE for reason in reasons],
-                    )
-                )
-                at = stop
-            if at != n:
-                raise DataError(f"{self.folder}: {at} of {n} rows are there. Run again to go on, or with --restart")
+                writer.write(_block(batch, [reason or READABLE for reason in reasons]))
             if not readable:
                 raise DataError(
                     f"no readable image among {n}; the first, {keys[unreadable[0][0]]}, is {unreadable[0][1]}. Check the collection"
                 )
             writer.finish(key_id(keys))
         made = load_manifest(manifest)
-        ids = {"key_id": made.key_id.hex(), "content_id": made.content_id.hex()}
-        mean = [float(value) for value in total / readable]
-        version = connect(self.folder).open_table(TABLE).version
-        # The readable mean is kept because a linear teacher stands on centred embeddings.
-        write_json(
-            self.info_path,
-            {
-                **info,
-                **ids,
-                "format": FORMAT,
-                "unreadable": len(unreadable),
-                "mean": mean,
-                "version": version,
-                "shards": {"rows": shard, "digests": ledger.digests()},
-            },
-        )
+        said = {
+            **info,
+            "key_id": made.key_id.hex(),
+            "content_id": made.content_id.hex(),
+            "format": FORMAT,
+            "unreadable": len(unreadable),
+            # Of the readable ones, because a linear teacher stands on centred embeddings.
+            "mean": [float(value) for value in total / readable],
+            "version": connect(self.folder).open_table(TABLE).version,
+            "shards": {"rows": shard, "digests": ledger.digests()},
+        }
+        write_json(self.info_path, said)
         (self.folder / "building.json").unlink(missing_ok=True)
         return made, unreadable
+
+    def _checked_batches(self, keys: Any) -> Iterator[tuple[int, Any]]:
+        """(first position, batch) of the whole table, compared with the collection's keys."""
+        n, at = len(keys), 0
+        for batch in self.batches(["position", "key", "vector", "size", "hash", "width", "height", "status"]):
+            stop = at + batch.num_rows
+            positions = batch.column("position").to_numpy()
+            own = pa.chunked_array([batch.column("key")])
+            if (
+                stop > n
+                or not np.array_equal(positions, np.arange(at, stop))
+                or not own.equals(_chunked(keys[at:stop]))
+            ):
+                raise DataError(
+                    f"{self.folder}: the rows from {at} on are not those of the collection. Run again with --restart"
+                )
+            yield at, batch
+            at = stop
+        if at != n:
+            raise DataError(f"{self.folder}: {at} of {n} rows are there. Run again to go on, or with --restart")
 
     def batches(self, columns: list[str]) -> Iterator[Any]:
         """Record batches of all rows in order of position."""
@@ -326,6 +318,19 @@ def readable_rows(batch: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.flo
         positions = positions[column.is_valid().to_numpy(zero_copy_only=False)]
     # flatten() leaves the nulls out and honours the slice; .values would do neither.
     return positions, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
+
+
+def _block(batch: Any, status: list[str]) -> Block:
+    """What the manifest has of a batch of rows."""
+    numbers = {name: batch.column(name).to_numpy() for name in ("size", "width", "height")}
+    return Block(
+        keys=pa.chunked_array([batch.column("key")]),
+        sizes=numbers["size"],
+        hashes=binary_rows(batch.column("hash")),
+        width=numbers["width"],
+        height=numbers["height"],
+        status=status,
+    )
 
 
 def _chunked(keys: Any) -> Any:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from plada.files import whole_file
@@ -11,7 +13,9 @@ _NAMED = 40  # classes up to which rows and columns carry names and counts
 _MARGIN = 8
 
 
-def confusion_picture(names: Sequence[str], counts: Sequence[Sequence[int]], path: Path, *, title: str = "") -> Path:
+def confusion_picture(
+    names: Sequence[str], counts: Sequence[Sequence[int]] | npt.NDArray[np.int64], path: Path, *, title: str = ""
+) -> Path:
     """Write a PNG of `counts` [classes][classes], images of row's class that were called column's; a row is shaded by
     shares of its class. Above 40 classes there are squares alone."""
     named = len(names) <= _NAMED
@@ -24,9 +28,9 @@ def confusion_picture(names: Sequence[str], counts: Sequence[Sequence[int]], pat
     draw = ImageDraw.Draw(picture)
     draw.text((_MARGIN, 8), title, fill="black", font=font)
     draw.text((left, top - 18), "rows: the class; columns: what it was called; last: right, %", fill="grey", font=small)
-    for row, line in enumerate(counts):
-        total = sum(line)
-        for column, count in enumerate(line):
+    for row, line in enumerate(np.asarray(counts)):
+        total = int(line.sum())
+        for column, count in enumerate(line.tolist()):
             share = count / total if total else 0.0
             box = (left + column * cell, top + row * cell)
             draw.rectangle((*box, box[0] + cell - 1, box[1] + cell - 1), fill=_shade(share, row == column))

@@ -4,7 +4,7 @@ Search is exact unless asked otherwise: the table is streamed once in blocks. Sc
 (cosines); ties go to the lower position. The approximate index of `plada.indexer.ann` answers where it is there and wanted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
+from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
 from plada.extras import require
 from plada.files import home_directory
 from plada.indexer.ann import Ann, made_of, read_ann
@@ -259,6 +259,17 @@ class Index:
 def indexes(home: Path) -> list[str]:
     """Names of the complete indexes below a home."""
     return sorted(path.parent.name for path in (home / "indexes").glob("*/index.json"))
+
+
+def indexes_that(fit: Callable[[Index], bool], home: Path) -> Iterator[Index]:
+    """The indexes below a home that fit; one that cannot be opened is none of them."""
+    for name in indexes(home):
+        try:
+            index = open_index(name, home=home)
+        except PladaError:
+            continue
+        if fit(index):
+            yield index
 
 
 def open_index(name: str | Path | None = None, *, home: str | Path | None = None) -> Index:

@@ -23,7 +23,8 @@ def looked_in(home: Path, name: str) -> list[Path]:
     """
     folder = data_folder(home, name)
     looks = KNOWN[name].looks
-    return [*(folder / look for look in looks), *(folder.parent / look for look in looks if look != name), folder]
+    places = (*(folder / look for look in looks), *(folder.parent / look for look in looks), folder)
+    return [*dict.fromkeys(place for place in places if place != folder), folder]  # beside it may be below it, too
 
 
 def find_source(home: Path, name: str) -> Path | None:

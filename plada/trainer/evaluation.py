@@ -3,7 +3,7 @@ whether its confidence can be believed."""
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,10 @@ class Bin:
     accuracy: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """`low` and `high` are the 95 % interval of the accuracy (Wilson's). `confusion[i][j]` counts images of class i that were
-    called j. `ece` is the expected calibration error: the mean distance of confidence and accuracy over the filled
+    """`low` and `high` are the 95 % interval of the accuracy (Wilson's). `confusion[i, j]`, int64 [c, c], counts images of
+    class i that were called j. `ece` is the expected calibration error: the mean distance of confidence and accuracy over the filled
     `reliability` bins, weighted by their images. `unreadable` images do not count."""
 
     images: int
@@ -58,21 +58,21 @@ class Evaluation:
     high: float
     ece: float
     classes: tuple[ClassResult, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: I64
     reliability: tuple[Bin, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        bare = asdict(replace(self, confusion=np.zeros((0, 0), np.int64)))
+        return {**bare, "confusion": self.confusion.tolist()}
 
     def confused(self, most: int = 5) -> list[tuple[str, str, int]]:
         """The pairs (class, called) that are confused most often, with their count."""
         names = [result.name for result in self.classes]
         pairs = [
-            (-count, names[true], names[called])
-            for true, row in enumerate(self.confusion)
-            for called, count in enumerate(row)
-            if count and true != called
+            (-int(self.confusion[true, called]), names[true], names[called])
+            for true, called in np.argwhere(self.confusion).tolist()
+            if true != called
         ]
         return [(true, called, -count) for count, true, called in sorted(pairs)[:most]]
 
@@ -110,7 +110,7 @@ def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unrea
         high=high,
         ece=sum(b.images * abs(b.confidence - b.accuracy) for b in bins) / len(labels),
         classes=tuple(_class_result(name, int(n), int(r)) for name, n, r in zip(classes, totals, right, strict=True)),
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        confusion=np.asarray(confusion, np.int64),
         reliability=bins,
     )
 

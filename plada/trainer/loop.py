@@ -76,18 +76,22 @@ def fit(
                     if stopping:
                         raise KeyboardInterrupt
             state.epoch, state.batch = state.epoch + 1, 0
-            if enough is not None:
-                shown = state.averaged.module if state.averaged is not None else state.module
-                ends = enough(shown.eval())
-                shown.train()
-                if network.trained:
-                    freeze_batch_norm(shown)
-                if ends:
-                    break
+            if enough is not None and _ends(state, enough, trained=network.trained):
+                break
     watch.look(thoroughly=True)
     if state.averaged is not None:
         state.module.load_state_dict(state.averaged.module.state_dict())
     state.module.eval()
+
+
+def _ends(state: LoopState, enough: "Callable[[torch.nn.Module], bool]", *, trained: bool) -> bool:
+    """Whether what the network would be is enough."""
+    shown = state.averaged.module if state.averaged is not None else state.module
+    ends = enough(shown.eval())
+    shown.train()
+    if trained:
+        freeze_batch_norm(shown)
+    return ends
 
 
 def draw_order(state: LoopState, images: int) -> "torch.Tensor":

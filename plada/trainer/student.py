@@ -161,7 +161,8 @@ class TrainingSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        tested = self.evaluation.to_dict() if self.evaluation is not None else None
+        return {**asdict(replace(self, evaluation=None)), "evaluation": tested}
 
 
 def view_of(network: Network, *, supersample: int = 1) -> View:

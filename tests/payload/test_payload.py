@@ -41,7 +41,7 @@ def test_every_coder_gives_back_what_it_was_given(coder: str) -> None:
         assert file.bytes == len(data) == sum(file.sections.values()) == payload.size(coder, side=side)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 3000),
     share=st.floats(0, 1),

@@ -33,7 +33,7 @@ def test_the_order_of_blocks_never_changes() -> None:
     assert [list(s) for s in scatter(np.array([0, 5, 6]), 2).segments] == [[0], [1]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(blocks=st.integers(1, 2000), segments=st.integers(1, 64), seed=st.integers(0, 5))
 def test_every_image_is_in_one_segment(blocks: int, segments: int, seed: int) -> None:
     segments = min(segments, blocks)

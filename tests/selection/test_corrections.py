@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plada.errors import DataError, RequestError
-from plada.selection.corrections import read_keys, read_labels
+from plada.labeler.scores import PseudoLabels
+from plada.selection.corrections import left_out, read_keys, read_labels, relabelled
 
 
 def test_a_line_is_a_key_and_a_json_string_stands_for_its_text(tmp_path: Path) -> None:
@@ -29,3 +35,74 @@ def test_a_table_holds_whatever_a_key_is(tmp_path: Path) -> None:
     path.write_text(f'key,label\n"{"a" * 200_000}",x\n')
     with pytest.raises(RequestError, match="cannot be read as a table"):
         read_labels(path, ("x",))
+
+
+def labels_of(positions: list[int], classes: list[int]) -> PseudoLabels:
+    scores = {"margin": np.linspace(1, 2, len(positions), dtype=np.float32)}
+    return PseudoLabels(np.array(positions, np.int64), np.array(classes, np.int64), scores, 3)
+
+
+def test_labels_are_names_or_numbers_in_csv_and_parquet(tmp_path: Path) -> None:
+    names = ("cat", "dog", "7")
+    (tmp_path / "a.csv").write_text("label,key\ncat,x\n1,y\n7,z\n")
+    assert [list(part) for part in read_labels(tmp_path / "a.csv", names)] == [["x", "y", "z"], [0, 1, 2]]
+    pq.write_table(pa.table({"key": ["x", "y"], "label": [2, 0], "score": [0.5, 0.1]}), tmp_path / "a.parquet")
+    assert [list(part) for part in read_labels(tmp_path / "a.parquet", names)] == [["x", "y"], [2, 0]]
+    (tmp_path / "none.csv").write_text("key,label\n")
+    assert [list(part) for part in read_labels(tmp_path / "none.csv", names)] == [[], []]
+
+
+@pytest.mark.parametrize("label", ["bird", "3", "-1", "", "1.0", "٣"])
+def test_a_label_that_is_no_class_is_named(label: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"key,label\nfine,cat\nodd,{label}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"'odd' has the label .*0 to 2") as caught:
+        read_labels(tmp_path / "a.csv", ("cat", "dog", "cow"))
+    assert f"'{label}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error", "said"),
+    [
+        ("a.csv", "name,label\nx,cat\n", DataError, "no column 'key'; expected key and label, found name, label"),
+        ("a.csv", "key,class\nx,cat\n", DataError, "no column 'label'"),
+        ("a.parquet", "no parquet", RequestError, "cannot be read as a table"),
+        ("gone/a.csv", None, RequestError, "cannot be read as a table"),
+    ],
+)
+def test_what_is_no_table_of_corrections(
+    name: str, text: str | None, error: type[Exception], said: str, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(error, match=said):
+        read_labels(tmp_path / name, ("cat",))
+
+
+@given(st.sets(st.integers(0, 50), min_size=1), st.dictionaries(st.integers(0, 60), st.integers(0, 2)))
+def test_who_is_relabelled_comes_first_and_the_others_stay(known: set[int], given_labels: dict[int, int]) -> None:
+    positions = sorted(known)
+    labels = labels_of(positions, [0] * len(positions))
+    told = np.array(list(given_labels), np.int64)
+    after = relabelled(labels, told, np.array(list(given_labels.values()), np.int64))
+    for row, position in enumerate(positions):
+        if position in given_labels:
+            assert after.labels[row] == given_labels[position]
+            assert after.scores["margin"][row] == labels.scores["margin"].max()
+        else:
+            assert after.labels[row] == 0
+            assert after.scores["margin"][row] == labels.scores["margin"][row]
+    assert np.array_equal(after.positions, labels.positions)
+
+
+@given(st.sets(st.integers(0, 30), min_size=1), st.sets(st.integers(0, 40)))
+def test_what_is_left_out_is_gone_and_nothing_else(known: set[int], gone: set[int]) -> None:
+    labels = labels_of(sorted(known), [number % 3 for number in range(len(known))])
+    if known <= gone:
+        with pytest.raises(DataError, match="every image that could be chosen was excluded"):
+            left_out(labels, np.array(sorted(gone), np.int64))
+        return
+    after = left_out(labels, np.array(sorted(gone), np.int64))
+    assert after.positions.tolist() == sorted(known - gone)
+    rows = np.isin(labels.positions, after.positions)
+    assert np.array_equal(after.labels, labels.labels[rows])
+    assert np.array_equal(after.scores["margin"], labels.scores["margin"][rows])

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import BudgetTooSmall
@@ -154,7 +154,6 @@ def test_ties_go_to_the_lower_position() -> None:
         assert sorted(chosen(name, labels, 9)) == list(range(9))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(60, 5000), st.integers(100, 9000), st.floats(0.3, 4))
 def test_the_budget_is_filled_and_never_passed(least: int, most: int, budget: int, per_image: float) -> None:
     def size(k: int) -> int:

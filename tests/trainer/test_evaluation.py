@@ -1,5 +1,6 @@
 """What a model is worth: intervals against published values, counts against a loop, calibration against its definition."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,34 @@ def test_the_picture_of_the_confusions(tmp_path: Path, classes: int) -> None:
         assert max(picture.size) < 1600
     assert (0, 104, 55) in colours, "all right is the full green"
     assert classes == 1 or any(red > green + 40 for red, green, _ in colours), "the wrong is red"
+
+
+def test_the_confusion_matrix_is_an_array_and_json_all_the_same() -> None:
+    logits, labels = drawn(120)
+    found = evaluate_logits(logits, labels, NAMES)
+    assert found.confusion.dtype == np.int64
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["confusion"] == found.confusion.tolist()
+    assert list(told) == [
+        "images", "unreadable", "right", "accuracy", "low", "high", "ece", "classes", "confusion", "reliability",
+    ]  # fmt: skip
+    assert sum(map(sum, told["confusion"])) == 120
+
+
+def test_many_classes_take_an_array_alone() -> None:
+    classes, images = 2000, 300
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, images)
+    called = np.where(np.arange(images) % 3, labels, (labels + 1) % classes)
+    logits = np.zeros((images, classes), np.float32)
+    logits[np.arange(images), called] = 5
+    found = evaluate_logits(logits, labels, tuple(f"c{number:04d}" for number in range(classes)))
+    assert found.confusion.nbytes == 8 * classes * classes
+    assert found.right == images - 100
+    wrong: dict[tuple[str, str], int] = {}
+    for true, seen in zip(labels.tolist(), called.tolist(), strict=True):
+        if true != seen:
+            wrong[f"c{true:04d}", f"c{seen:04d}"] = wrong.get((f"c{true:04d}", f"c{seen:04d}"), 0) + 1
+    expected = sorted((-count, *pair) for pair, count in wrong.items())
+    assert found.confused(10) == [(true, seen, -count) for count, true, seen in expected[:10]]
+    assert len(found.confused(1000)) == len(wrong)

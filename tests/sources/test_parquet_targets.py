@@ -1,0 +1,83 @@
+"""Parquet targets as Hugging Face lays them out: files that go, are cut or lie without their images are named."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from plada.errors import DataError
+from plada.sources.decode import decode
+from plada.sources.layouts import read_layout
+from plada.sources.targets import Ask, Target
+from tests.sources import published
+from tests.sources.published import pixels, png
+
+
+def opened(root: Path) -> Target:
+    return read_layout(root, "parquet", Ask("set", 0))
+
+
+def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
+    root = published.parquet(tmp_path / "set", {"train": 8}, names=["a", "b"], shards=2)
+    images = opened(root).train.collection
+    assert decode(images.read(0)).size == (6, 6)
+    for file in root.glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(
+        DataError, match=r"train-00001-of-00002\.parquet: row \d+ cannot be read .*Fetch the file again"
+    ):
+        images.read(7)
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_named(tmp_path: Path) -> None:
+    root = published.parquet(tmp_path / "set", {"train": 8}, names=["a", "b"])
+    images = opened(root).train.collection
+    (file,) = root.glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match="cannot be read"):
+        images.read(0)
+
+
+def test_a_row_without_bytes_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    rows = [{"bytes": png(pixels(row)) if row != 2 else None, "path": f"{row}.png"} for row in range(4)]
+    table = pa.table({"image": rows, "label": [0, 1, 0, 1]})
+    described = {"huggingface": json.dumps({"info": {"features": {"label": {"names": ["x", "y"]}}}})}
+    pq.write_table(table.replace_schema_metadata(described), root / "train.parquet")
+    target = opened(root)
+    images = target.train.collection
+    keys = images.keys.to_pylist()
+    assert decode(images.read(keys.index("train/0"))).size == (6, 6)
+    with pytest.raises(DataError, match="row 2 holds no image bytes; only a path"):
+        images.read(keys.index("train/2"))
+
+
+def test_many_row_groups_are_read_in_any_order(tmp_path: Path) -> None:
+    root = published.parquet(tmp_path / "set", {"train": 40}, names=["a", "b"], shards=4)
+    images = opened(root).train.collection
+    by_key = {key: place for place, key in enumerate(images.keys.to_pylist())}
+    order = [7, 39, 0, 20, 21, 8, 38, 1, 30, 11, 7, 39]
+    for row in order:
+        assert images.read(by_key[f"train/image_{row}"]) == png(pixels(row))
+    assert dict(images.stream(0, 40)) == {place: images.read(place) for place in range(40)}
+
+
+def test_two_rows_of_one_path_are_called_by_their_rows(tmp_path: Path) -> None:
+    root = published.parquet(tmp_path / "set", {"train": 6}, names=["a", "b"], paths=lambda row: f"{row // 2}.png")
+    assert opened(root).train.collection.keys.to_pylist() == [f"train/{row:08d}" for row in range(6)]
+
+
+@pytest.mark.parametrize(
+    "place", ["data/train-00000-of-00001.parquet", "train.parquet", "train/0000.parquet", "train_0.parquet"]
+)
+def test_every_way_that_files_are_laid_out(place: str, tmp_path: Path) -> None:
+    made = next(published.parquet(tmp_path / "made", {"train": 6}, names=["a", "b"]).glob("*.parquet"))
+    path = tmp_path / "set" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(made.read_bytes())
+    target = opened(tmp_path / "set")
+    assert len(target.train) + len(target.validation) == 6
+    assert target.classes == ("a", "b")
