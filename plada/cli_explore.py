@@ -7,17 +7,22 @@ from typing import Annotated
 import typer
 
 import plada
+from plada import completing
 from plada.options import Device, Home, Json, PackFile, Quiet, SameKeys
 
 
 def explore(
-    name: Annotated[str, typer.Argument(help="Name or folder of the index.")],
+    name: Annotated[str, typer.Argument(help="Name or folder of the index.", autocompletion=completing.indexes)],
     payload: Annotated[
         list[str] | None,
         typer.Argument(help="Payloads (.plada files, or URLs) of its reference, to see what they chose."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Where the images are now, a name or a path. [default: where they were indexed]")
+        str | None,
+        typer.Option(
+            help="Where the images are now, a name or a path. [default: where they were indexed]",
+            autocompletion=completing.references,
+        ),
     ] = None,
     same_keys: SameKeys = False,
     selection: Annotated[

@@ -94,11 +94,6 @@ def test_imports_point_downwards(path: Path) -> None:
         assert own <= MAY_IMPORT[part] | {part}
 
 
-def test_every_module_stays_readable() -> None:
-    long = {path.name: count for path in PACKAGE.rglob("*.py") if (count := len(path.read_text().splitlines())) > 500}
-    assert not long
-
-
 def test_payload_needs_little_beside_numpy_and_zstandard() -> None:
     foreign = {
         name.partition(".")[0]

@@ -25,6 +25,7 @@ NOT_RUN = {
     "encoders.md": 2,
     "explore.md": 2,
     "indexing.md": 1,
+    "installing.md": 6,
     "operations.md": 3,
     "quickstart.md": 1,
     "rules.md": 1,
