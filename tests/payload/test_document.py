@@ -17,7 +17,7 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs" / "payload-format.md").read
 
 def block(after: str) -> list[str]:
     """The lines of the first fenced block behind some words."""
-    found = re.search(r"```\n(.*?)```", TEXT[TEXT.index(after) :], re.DOTALL)
+    found = re.search(r"```text\n(.*?)```", TEXT[TEXT.index(after) :], re.DOTALL)
     assert found is not None
     return found[1].splitlines()
 
