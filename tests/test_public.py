@@ -1,6 +1,5 @@
-"""The public names, and the examples in the README."""
+"""The public names, and the version."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -23,18 +22,6 @@ def test_all_is_what_can_be_loaded() -> None:
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'indexx'"):
         _ = plada.indexx
-
-
-def test_the_readme_example_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    assert (tmp_path / "digits.plada").stat().st_size <= 2000
-    assert capsys.readouterr().out
 
 
 def test_the_version_is_one() -> None:
