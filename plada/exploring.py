@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plada.errors import PladaError, ReferenceMismatch, RequestError, ResourceError
+from plada.errors import PladaError, RequestError, ResourceError
 from plada.extras import require
 from plada.files import home_directory
 from plada.progress import Report, silent
@@ -172,7 +172,7 @@ def contents(
 
 def _reference(opened: "Index", named: str | Path | None, same_keys: bool, home: Path, report: Report) -> "Reference":
     """The indexed images, where the index says or at `named`, after their ids were compared with the index's."""
-    from plada.sources.reference import open_reference, plain_name
+    from plada.sources.reference import check_identity, open_reference, plain_name
     from plada.sources.registry import open_source
 
     if named is None and not same_keys:
@@ -181,36 +181,11 @@ def _reference(opened: "Index", named: str | Path | None, same_keys: bool, home:
     collection = open_source(named if named is not None else where["location"], home)
     title = plain_name(collection.location) if named is not None else where["name"]
     found = open_reference(title, collection, home, report=report)
-    _compare(
-        found,
-        f"index '{opened.name}' was made of",
-        len(opened),
-        opened.info["key_id"],
-        opened.info["content_id"],
-        same_keys,
-    )
+    check_identity(
+        found, images=len(opened), key=bytes.fromhex(opened.info["key_id"]), content=bytes.fromhex(opened.info["content_id"]),
+        same_keys=same_keys, who=f"index '{opened.name}'", means="was made of",
+    )  # fmt: skip
     return found
-
-
-def _compare(found: "Reference", meant: str, images: int, key: str, content: str, same_keys: bool) -> None:
-    """Refuse images that are not those meant; the ids are in hexadecimal and may be cut."""
-    manifest, where = found.manifest, found.collection.location
-    here = manifest.key_id.hex()[: len(key)]
-    if len(manifest) != images or here != key:
-        raise ReferenceMismatch(
-            f"{where}: {meant} {images} images with key id {key[:16]}; here are {len(manifest)} with key id {here[:16]}, first "
-            f"key '{manifest.row(0).key}'. Point --reference at the right collection",
-            wanted=key,
-            found=here,
-        )
-    here = manifest.content_id.hex()[: len(content)]
-    if here != content and not same_keys:
-        raise ReferenceMismatch(
-            f"{where}: the keys are right, but {meant} images with content id {content[:16]}, and these have {here[:16]}. If "
-            "this is a resized or re-encoded copy, say --same-keys",
-            wanted=content,
-            found=here,
-        )
 
 
 def _choices(
@@ -227,13 +202,17 @@ def _choices(
     from plada.explorer.choices import choice_of
     from plada.reading import Around, open_payload
     from plada.selected import read_selected
+    from plada.sources.reference import check_identity
 
     around = Around(home=home, reference=images.collection.location, pack=pack)
     read: list[tuple[str | Path, int, Payload]] = []
     for file in files:
         opened = open_payload(file, around)
         made = opened.payload
-        _compare(images, f"payload {file} labels", made.reference, made.key_id.hex(), made.content_id.hex(), same_keys)
+        check_identity(
+            images, images=made.reference, key=made.key_id, content=made.content_id, same_keys=same_keys,
+            who=f"payload {file}", means="labels",
+        )  # fmt: skip
         read.append((file, opened.bytes, made))
     scores: dict[int, tuple[Any, Any]] = {}
     for table in tables:

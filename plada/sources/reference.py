@@ -19,6 +19,7 @@ from plada.sources.storage import plain_name, slug
 
 __all__ = ["Reference", "check_identity", "find_reference", "open_reference", "plain_name", "save_reference", "slug"]
 
+_SHOWN = 8  # bytes of an id that a message gives
 _SAMPLE = 32  # images hashed again before a stored manifest is believed
 
 
@@ -125,8 +126,18 @@ def same_sizes(manifest: Manifest, collection: Collection) -> bool:
     return True
 
 
-def check_identity(reference: Reference, *, images: int, key: bytes, content: bytes, same_keys: bool = False) -> None:
-    """Refuse a reference whose images are not those meant; `key` and `content` may be cut (a payload's 8 bytes).
+def check_identity(
+    reference: Reference,
+    *,
+    images: int,
+    key: bytes,
+    content: bytes,
+    same_keys: bool = False,
+    who: str = "the payload",
+    means: str = "labels a reference of",
+) -> None:
+    """Refuse a reference whose images are not those meant; `key` and `content` may be cut (a payload's 8 bytes). Messages say
+    that `who` `means` so many images.
 
     Raises:
         ReferenceMismatch: another number of images, other keys, or (without `same_keys`) other bytes.
@@ -135,15 +146,15 @@ def check_identity(reference: Reference, *, images: int, key: bytes, content: by
     where = reference.collection.location
     if len(manifest) != images or manifest.key_id[: len(key)] != key:
         raise ReferenceMismatch(
-            f"{where}: the payload labels a reference of {images} images with key id {key.hex()}; here are {len(manifest)} "
-            f"with key id {manifest.key_id[: len(key)].hex()}, first key '{manifest.row(0).key}'. Point --reference at the right collection",
+            f"{where}: {who} {means} {images} images with key id {key[:_SHOWN].hex()}; here are {len(manifest)} "
+            f"with key id {manifest.key_id[:_SHOWN].hex()}, first key '{manifest.row(0).key}'. Point --reference at the right collection",
             wanted=key.hex(),
             found=manifest.key_id.hex(),
         )
     if manifest.content_id[: len(content)] != content and not same_keys:
         raise ReferenceMismatch(
-            f"{where}: the keys are those of the payload, but the images have other bytes (content id {content.hex()} is "
-            f"meant, {manifest.content_id[: len(content)].hex()} is here). If this is a resized or re-encoded copy, say --same-keys",
+            f"{where}: the keys are those of {who}, but the images have other bytes (content id {content[:_SHOWN].hex()} is "
+            f"meant, {manifest.content_id[:_SHOWN].hex()} is here). If this is a resized or re-encoded copy, say --same-keys",
             wanted=content.hex(),
             found=manifest.content_id.hex(),
         )
