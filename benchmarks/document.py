@@ -1,9 +1,11 @@
 """docs/benchmarks.md: one section a benchmark, each written by the benchmark itself."""
 
+import json
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from plada.files import write_bytes
 
@@ -22,6 +24,12 @@ def write_section(path: Path, name: str, text: str) -> None:
     head, found, rest = old.partition(begin)
     whole = head + section + rest.partition(end)[2] if found else f"{old.rstrip()}\n\n{section}"
     write_bytes(path, whole.encode())
+
+
+def conclude(path: Path, name: str, lines: Sequence[str], figures: Mapping[str, Any], *, as_json: bool) -> None:
+    """Put `lines` into the section `name`, and print them, or as the last line the figures."""
+    write_section(path, name, "\n".join(lines))
+    print(json.dumps(figures) if as_json else "\n".join(lines))
 
 
 def machine() -> str:

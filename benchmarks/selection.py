@@ -157,9 +157,8 @@ def table(
             found = [how([p for p in here if p.seed == s]) for s in sorted({p.seed for p in here})]
             found = [value for value in found if not np.isnan(value)]  # seeds that were measured
             cells.append(statistics.fmean(found) if found else float("nan"))
-        shown = [
-            "" if np.isnan(c) else f"{c:.1f}" for c in (*cells, float(np.mean(cells)))
-        ]  # a mean of all targets, or none
+        mean = float(np.mean(cells))  # of all targets, or none
+        shown = ["" if np.isnan(value) else f"{value:.1f}" for value in (*cells, mean)]
         lines.append(f"| {budget} | " + " | ".join(shown) + " |")
     return lines
 

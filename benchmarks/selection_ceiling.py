@@ -9,7 +9,6 @@ files for clients that have the manifest, without class names. Accuracies on the
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 import plada
-from benchmarks.document import machine, write_section
+from benchmarks.document import conclude, machine
 from benchmarks.selection_shortlist import Course
 from benchmarks.selection_teachers import Answers, open_options, teacher_answers
 from plada.labeler.calibration import fit_temperature
@@ -86,8 +85,7 @@ def main() -> None:
         "| --- " * (3 + len(budgets)) + "|",
         *rows,
     ]
-    write_section(options.out, "selection-ceiling", "\n".join(lines))
-    print(json.dumps(named) if options.json else "\n".join(lines))
+    conclude(options.out, "selection-ceiling", lines, named, as_json=options.json)
 
 
 if __name__ == "__main__":

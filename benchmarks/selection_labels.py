@@ -8,7 +8,6 @@ take the same seed.
 """
 
 import argparse
-import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 import plada
-from benchmarks.document import machine, spread, write_section
+from benchmarks.document import conclude, machine, spread
 from plada.files import home_directory
 from plada.labeler.linear import Views, embed_split
 from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head, probabilities, pseudo_label
@@ -126,8 +125,7 @@ def main() -> None:
         "| --- | --- | --- | --- | --- |",
         *rows,
     ]
-    write_section(options.out, "selection-labels", "\n".join(lines))
-    print(json.dumps(named) if options.json else "\n".join(lines))
+    conclude(options.out, "selection-labels", lines, named, as_json=options.json)
 
 
 if __name__ == "__main__":

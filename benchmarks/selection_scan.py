@@ -9,7 +9,6 @@ float16, is made in a temporary folder and deleted.
 """
 
 import argparse
-import json
 import resource
 import tempfile
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.document import machine, write_section
+from benchmarks.document import conclude, machine
 from plada.labeler.scan import scan_linear, scored
 from plada.labeler.teachers import Head
 from plada.selection.prepare import hold
@@ -107,8 +106,7 @@ def main() -> None:
         "| --- | --- | --- | --- | --- | --- |",
         f"| {read:.1f} | {product:.1f} | {spent:.1f} | {scores:.1f} | {result['share_of_product']:.2f} | {result['peak_mb']} |",
     ]
-    write_section(options.out, "selection-scan", "\n".join(lines))
-    print(json.dumps(result) if options.json else "\n".join(lines))
+    conclude(options.out, "selection-scan", lines, result, as_json=options.json)
 
 
 if __name__ == "__main__":

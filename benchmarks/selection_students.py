@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import plada
-from benchmarks.document import machine, spread, write_section
+from benchmarks.document import conclude, machine, spread
 from plada.composing import header_of
 from plada.files import home_directory
 from plada.labeler.linear import Views, embed_split
@@ -106,8 +106,7 @@ def main() -> None:
         "| --- | --- | --- | --- |",
         *rows,
     ]
-    write_section(options.out, "selection-students", "\n".join(lines))
-    print(json.dumps(named) if options.json else "\n".join(lines))
+    conclude(options.out, "selection-students", lines, named, as_json=options.json)
 
 
 if __name__ == "__main__":

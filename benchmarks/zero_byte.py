@@ -12,7 +12,6 @@ which one is to be chosen; `test` is for the report.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 from dataclasses import replace
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import plada
-from benchmarks.document import machine, spread, write_section
+from benchmarks.document import conclude, machine, spread
 from plada.files import home_directory
 from plada.networks import Network, build_network, normalise, seed_everything, to_floats
 from plada.payload.payload import Payload
@@ -163,8 +162,7 @@ def main() -> None:
         "| --- | --- | --- | --- |",
         *rows,
     ]
-    write_section(options.out, "zero-byte", "\n".join(lines))
-    print(json.dumps(named) if options.json else "\n".join(lines))
+    conclude(options.out, "zero-byte", lines, named, as_json=options.json)
 
 
 if __name__ == "__main__":

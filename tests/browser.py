@@ -160,3 +160,14 @@ def browser(folder: Path) -> Iterator[Tab]:
             os.close(ours)
         process.terminate()
         process.wait(timeout=_PATIENCE)
+
+
+def fits_a_phone_and_both_schemes(tab: Tab, picture: Path) -> None:
+    """The page that is open is no wider than a phone, and has a ground of its own where dark is asked for."""
+    grounds = set()
+    for dark in (False, True):
+        tab.picture(picture, width=360, height=740, dark=dark)
+        assert tab.run("document.documentElement.scrollWidth") <= 360
+        grounds.add(tab.run("getComputedStyle(document.body).backgroundColor"))
+    assert len(grounds) == 2
+    tab.picture(picture)  # wide and light again

@@ -12,7 +12,7 @@ if importlib.util.find_spec("starlette") is None:
 
 import plada
 from plada.exploring import contents
-from tests.browser import Tab, browser
+from tests.browser import Tab, browser, fits_a_phone_and_both_schemes
 from tests.explorer.conftest import COOKIE, TOKEN, Client, serving
 
 
@@ -148,13 +148,7 @@ def test_what_is_not_allowed_does_not_run(page: Tab) -> None:
 @pytest.mark.parametrize("path", ["/", "/image/3", "/chosen/0", "/chosen/0/3", "/search?q=key:v", "/nothing"])
 def test_it_fits_a_phone_and_both_schemes(page: Tab, client: Client, tmp_path: Path, path: str) -> None:
     page.open(f"http://127.0.0.1:{client.port}{path}")
-    grounds = set()
-    for dark in (False, True):
-        page.picture(tmp_path / "p.png", width=360, height=740, dark=dark)
-        assert page.run("document.documentElement.scrollWidth") <= 360
-        grounds.add(page.run("getComputedStyle(document.body).backgroundColor"))
-    assert len(grounds) == 2
-    page.picture(tmp_path / "p.png")  # wide and light again
+    fits_a_phone_and_both_schemes(page, tmp_path / "p.png")
 
 
 def test_a_page_from_elsewhere_sees_nothing(tab: Tab, client: Client, tmp_path: Path) -> None:

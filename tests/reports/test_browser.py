@@ -8,7 +8,7 @@ import pytest
 from plada.reports.findings import ClassFacts, Findings
 from plada.reports.page import page
 from plada.selection.corrections import read_keys, read_labels
-from tests.browser import Tab, browser
+from tests.browser import Tab, browser, fits_a_phone_and_both_schemes
 from tests.reports.findings import NASTY, findings, pictures
 
 ODD = (*NASTY, "plain/key", ' "quoted', '"a"', "#hash", " spaces ", "\x85next\u2029", 'comma, "and" quote', "\u00a0x")
@@ -122,13 +122,7 @@ def test_the_keyboard_alone_will_do(opened: Tab) -> None:
 
 
 def test_it_fits_a_phone_and_both_schemes(opened: Tab, tmp_path: Path) -> None:
-    grounds = set()
-    for dark in (False, True):
-        opened.picture(tmp_path / "p.png", width=360, height=740, dark=dark)
-        assert opened.run("document.documentElement.scrollWidth") <= 360
-        grounds.add(opened.run("getComputedStyle(document.body).backgroundColor"))
-    assert len(grounds) == 2
-    opened.picture(tmp_path / "p.png")  # wide and light again
+    fits_a_phone_and_both_schemes(opened, tmp_path / "p.png")
 
 
 def test_on_paper_nothing_is_hidden(opened: Tab) -> None:
