@@ -10,18 +10,16 @@ from plada.explorer.parts import (
     Pages,
     Shot,
     address,
-    digits,
     facts,
     grid,
     is_small,
     layout,
-    many,
     note,
     paged,
 )
 from plada.explorer.query import KEY, WORDS, Query
 from plada.reports.findings import evenly
-from plada.reports.text import esc, name
+from plada.reports.text import digits, esc, many, name
 from plada.retrieval.index import Hit
 from plada.units import format_size
 

@@ -6,8 +6,7 @@ from html import escape
 from urllib.parse import urlencode
 
 from plada.explorer.choices import Choice, Verdict
-from plada.reports.text import esc, name
-from plada.units import group_digits
+from plada.reports.text import digits, esc, name
 
 _KEY = 20  # letters of a key below a picture: its end, which tells images apart
 _SMALL = 64  # pixels below which a picture is shown enlarged with its pixels sharp
@@ -156,17 +155,6 @@ def _pager(pages: Pages, label: str) -> str:
 def address(path: str, **query: str) -> str:
     """A path with its query, of ASCII alone, and not yet escaped for HTML."""
     return f"{path}?{urlencode(query)}" if query else path
-
-
-def digits(count: int) -> str:
-    """A count for people, which no line breaks."""
-    return group_digits(count).replace(" ", "&nbsp;")
-
-
-def many(count: int, what: str) -> str:
-    """`1 image`, `2 images`, `3 classes`."""
-    plural = what + ("es" if what.endswith("s") else "s")
-    return f"{digits(count)} {what if count == 1 else plural}"
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> str:

@@ -11,8 +11,8 @@ from importlib.resources import files
 
 from plada.reports import charts
 from plada.reports.findings import Accuracy, ClassFacts, Confusion, Findings, Picture, Spread, thinned
-from plada.reports.text import data_block, esc, name
-from plada.units import format_rate, format_seconds, format_size, group_digits
+from plada.reports.text import data_block, digits, esc, many, name
+from plada.units import format_rate, format_seconds, format_size
 
 LIMIT = 5_000_000  # bytes of a page
 _FIRST = 24  # pictures of a class that are shown at once; the others are behind a click
@@ -105,27 +105,27 @@ def _hash(text: str) -> str:
 
 def _head(found: Findings) -> str:
     for_what = f" for the target {name(found.target)}" if found.target else ""
-    images = "An unknown number of" if found.images is None else _digits(found.images)
+    images = "An unknown number of" if found.images is None else digits(found.images)
     lead = (
-        f"{images} images of a reference of {_digits(found.reference)}, labelled with {_many(len(found.classes), 'class')}"
+        f"{images} images of a reference of {digits(found.reference)}, labelled with {many(len(found.classes), 'class')}"
         f"{for_what}{f', chosen by rule {name(found.rule)}' if found.rule else ''}. Who holds the reference can train on them."
     )
     cards = [_budget_card(found)]
     if found.images:
-        cards.append(_card(_digits(found.images), f"images, {8 * found.bytes / found.images:.1f} bits each"))
-    cards.append(_card(_digits(len(found.classes)), "classes"))
+        cards.append(_card(digits(found.images), f"images, {8 * found.bytes / found.images:.1f} bits each"))
+    cards.append(_card(digits(len(found.classes)), "classes"))
     cards += [_card(f"{one.value:.1%}", f"{one.who}{_around(one)}") for one in _best_known(found.accuracies)]
     return f'<p>{lead}</p>\n<ul class="cards">{"".join(cards)}</ul>'
 
 
 def _budget_card(found: Findings) -> str:
-    size = _digits(found.bytes)
+    size = digits(found.bytes)
     if found.budget is None:
         return _card(f"{size} bytes", "budget not known")
-    budget = _digits(found.budget)
+    budget = digits(found.budget)
     if found.bytes <= found.budget:
         return _card(f"{size} bytes", f"fits the budget of {budget} ({found.bytes / found.budget:.1%})", "good")
-    return _card(f"{size} bytes", f"{_digits(found.bytes - found.budget)} over the budget of {budget}", "bad")
+    return _card(f"{size} bytes", f"{digits(found.bytes - found.budget)} over the budget of {budget}", "bad")
 
 
 def _best_known(accuracies: Sequence[Accuracy]) -> list[Accuracy]:
@@ -164,7 +164,7 @@ def _accuracy(found: Findings) -> str:
     text = _table(("Who", "On", "#Accuracy", "#95 % interval", "0 to 100 %"), rows)
     if len(found.points) > 1:
         more = (
-            f'<tr><td class="n">{_digits(size)}</td><td class="n">{value:.1%}</td></tr>' for size, value in found.points
+            f'<tr><td class="n">{digits(size)}</td><td class="n">{value:.1%}</td></tr>' for size, value in found.points
         )
         text += "<h3>Forecast at other budgets</h3>" + _table(("#Bytes", "#Accuracy"), more)
     return text
@@ -179,7 +179,7 @@ def _images(found: Findings) -> str:
         return ""
     order = "best first" if found.ranked else "by position: without the selection's table no score is known"
     text = (
-        f"<p>{_digits(found.pictures)} of {_digits(found.images or 0)} images, {order}. Where a class has more than are shown, "
+        f"<p>{digits(found.pictures)} of {digits(found.images or 0)} images, {order}. Where a class has more than are shown, "
         "they are taken evenly from its first to its last. Each is labelled with the class it stands under"
         f"{', and has its score above its key' if found.ranked else ''}.</p>"
         "<p>Is one wrong? A click rejects it, or gives it the class named at the foot of the window; arrow keys go from picture "
@@ -197,7 +197,7 @@ def _images(found: Findings) -> str:
 
 def _class_section(label: int, number: int, each: ClassFacts) -> str:
     shown = f", {len(each.pictures)} shown" if len(each.pictures) < (each.after or 0) else ""
-    title = f"{name(each.name)} <small>{_many(each.after or 0, 'image')}{shown}</small>"
+    title = f"{name(each.name)} <small>{many(each.after or 0, 'image')}{shown}</small>"
     items = [_shot(number + place, picture) for place, picture in enumerate(each.pictures)]
     first = f'<ul class="shots">{"".join(items[:_FIRST])}</ul>'
     rest = items[_FIRST:]
@@ -241,7 +241,7 @@ def _classes(found: Findings) -> str:
         "<p>How many images of the reference the teacher calls so, and how many were chosen."
         f"{' Bars are shares of all, grey before and coloured after.' if bars else ''}</p>"
     )
-    more = f"<p>And {_digits(left)} more classes, which would make this file too large.</p>" if left else ""
+    more = f"<p>And {digits(left)} more classes, which would make this file too large.</p>" if left else ""
     return text + _table(head, rows, tall=len(found.classes) > 24, label="Classes") + more
 
 
@@ -267,7 +267,7 @@ def _scores(found: Findings) -> str:
 
 
 def _confusion(found: Confusion) -> str:
-    text = f"<p>{_digits(found.images)} test images: rows are what they are, columns what the model called them.</p>"
+    text = f"<p>{digits(found.images)} test images: rows are what they are, columns what the model called them.</p>"
     if found.counts:
         head = "".join(f'<th scope="col">{name(each, 16)}</th>' for each in found.names)
         rows = "".join(
@@ -281,7 +281,7 @@ def _confusion(found: Confusion) -> str:
         text += f'<img class="matrix-picture" src="{found.url}" alt="Confusion matrix: a dark diagonal is right; the pairs below are the worst of the rest">'
     if found.pairs:
         worst = (
-            f'<tr><th scope="row">{name(true)}</th><td>{name(called)}</td><td class="n">{_digits(times)}</td></tr>'
+            f'<tr><th scope="row">{name(true)}</th><td>{name(called)}</td><td class="n">{digits(times)}</td></tr>'
             for true, called, times in found.pairs
         )
         text += "<h3>Confused most often</h3>" + _table(("Is", "Called", "#Times"), worst)
@@ -300,11 +300,11 @@ def _matrix_row(each: str, row: Sequence[int], at: int) -> str:
 
 def _bytes(found: Findings) -> str:
     rows = (
-        f'<tr><th scope="row">{esc(part)}</th><td class="n">{_digits(size)}</td><td class="n">{size / found.bytes:.1%}</td>'
+        f'<tr><th scope="row">{esc(part)}</th><td class="n">{digits(size)}</td><td class="n">{size / found.bytes:.1%}</td>'
         f"<td>{charts.bar(size / found.bytes)}</td></tr>"
         for part, size in found.sections.items()
     )
-    text = f"<p>{_digits(found.bytes)} bytes in all.</p>" + _table(("Part", "#Bytes", "#Share", ""), rows)
+    text = f"<p>{digits(found.bytes)} bytes in all.</p>" + _table(("Part", "#Bytes", "#Share", ""), rows)
     if found.bits:
         bits = (
             f'<tr><th scope="row">{esc(what)}</th><td class="n">{bits:.2f}</td><td class="n">{free:.2f}</td></tr>'
@@ -319,7 +319,7 @@ def _bytes(found: Findings) -> str:
     if coders:
         most = max(size for _, size, _ in coders)
         more = (
-            f'<tr{" class=" + chr(34) + "sent" + chr(34) if sent else ""}><th scope="row">{esc(coder)}</th><td class="n">{_digits(size)}</td>'
+            f'<tr{" class=" + chr(34) + "sent" + chr(34) if sent else ""}><th scope="row">{esc(coder)}</th><td class="n">{digits(size)}</td>'
             f"<td>{charts.bar(size / most, kind='bar' if not coder.startswith('paper') else 'was')}</td></tr>"
             for coder, size, sent in coders
         )
@@ -361,12 +361,8 @@ def _data(found: Findings) -> str:
     )  # fmt: skip
 
 
-def _digits(count: int) -> str:
-    return group_digits(count).replace(" ", "&nbsp;")
-
-
 def _number(count: int | None) -> str:
-    return f'<td class="n">{"-" if count is None else _digits(count)}</td>'
+    return f'<td class="n">{"-" if count is None else digits(count)}</td>'
 
 
 def _table(head: Sequence[str], rows: Iterable[str], *, tall: bool = False, label: str = "") -> str:
@@ -381,8 +377,3 @@ def _table(head: Sequence[str], rows: Iterable[str], *, tall: bool = False, labe
 
 def _scrolling(table: str, label: str, *, tall: bool = False) -> str:
     return f'<div class="scroll{" tall" if tall else ""}" role="region" tabindex="0" aria-label="{esc(label)}">{table}</div>'
-
-
-def _many(count: int, what: str) -> str:
-    plural = what + ("es" if what.endswith("s") else "s")
-    return f"{_digits(count)} {what if count == 1 else plural}"

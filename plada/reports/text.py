@@ -4,6 +4,8 @@ import html
 import json
 from typing import Any
 
+from plada.units import group_digits
+
 _JOINERS = "\u200c\u200d"  # letters of Persian and families of emoji hang on them
 
 
@@ -36,6 +38,17 @@ def esc(text: str, most: int = 72) -> str:
 def name(text: str, most: int = 72) -> str:
     """A name on the page, whatever direction it is written in."""
     return f"<bdi>{esc(text, most)}</bdi>"
+
+
+def digits(count: int) -> str:
+    """A count for people, which no line breaks."""
+    return group_digits(count).replace(" ", "&nbsp;")
+
+
+def many(count: int, what: str) -> str:
+    """`1 image`, `2 images`, `3 classes`."""
+    plural = what + ("es" if what.endswith("s") else "s")
+    return f"{digits(count)} {what if count == 1 else plural}"
 
 
 def data_block(value: Any) -> str:
