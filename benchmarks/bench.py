@@ -16,7 +16,7 @@ from pathlib import Path
 
 import plada
 from benchmarks.document import machine, write_section
-from plada.progress import Progress
+from plada.common.progress import Progress
 
 _SECTION = "bench"
 _DROPPED = "![", "Pictures: "  # lines that speak of pictures beside the text

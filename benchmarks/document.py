@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plada.files import write_bytes
+from plada.common.files import write_bytes
 
 TITLE = """# Benchmarks
 

@@ -65,7 +65,7 @@ def rate(options: dict[str, Any], *, rounds: int, kept: bool = True) -> dict[str
     """Images a second of one core's time, encoding ready pixels in this process, and the process's peak memory in MB."""
     import torch
 
-    from plada.indexer import encoders
+    from plada.encoders import encoder as encoders
 
     torch.set_num_threads(1)
     if not kept:
@@ -97,11 +97,11 @@ def apart(options: dict[str, Any], *words: str) -> dict[str, Any]:
 
 def accuracies(options: dict[str, Any], targets: Path) -> dict[str, float]:
     """Validation accuracy of a linear teacher on each target, by name."""
-    from plada.indexer.encoders import load_encoder
-    from plada.labeler.linear import embed_split
-    from plada.labeler.teachers import fit_linear_teacher
-    from plada.progress import silent
-    from plada.sources.targets import open_folder_target
+    from plada.common.progress import silent
+    from plada.encoders.encoder import load_encoder
+    from plada.labeler.linear_teacher import embed_split
+    from plada.networks.linear_head import fit_linear_teacher
+    from plada.sources.targets.target import open_folder_target
 
     encoder = load_encoder(**options)
     found = {}
@@ -163,7 +163,7 @@ def document(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "Memory that glibc keeps between batches (`plada.networks.keep_memory`), without and with; the best of two pairs:",
+        "Memory that glibc keeps between batches (`plada.networks.network.keep_memory`), without and with; the best of two pairs:",
         "",
         "| encoder | images/s/core given back | kept | ratio | peak MB given back | kept |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -86,7 +86,7 @@ def forward_together(network: Network, *, processes: int, batch: int, seconds: f
 def prepare_rate(tars: Path, view: Mapping[str, Any], *, processes: int) -> float:
     """Images a second of all that comes before the network and nothing else: read, hash, decode, look, resize; in
     `processes` processes, each on a run of positions of its own. `view` is what index.json says of the encoder's view."""
-    from plada.sources.tars import open_tars
+    from plada.sources.formats.tars import open_tars
 
     n = len(open_tars(tars))
     edges = [n * part // processes for part in range(processes + 1)]
@@ -101,9 +101,9 @@ def prepare_rate(tars: Path, view: Mapping[str, Any], *, processes: int) -> floa
 def _prepare(task: tuple[Path, dict[str, Any], int, int]) -> int:
     from plada.errors import Unreadable
     from plada.sources.decode import View, decode
-    from plada.sources.looks import look
+    from plada.sources.formats.tars import open_tars
+    from plada.sources.leaks.fingerprints import look
     from plada.sources.manifest import content_hash
-    from plada.sources.tars import open_tars
 
     tars, options, first, last = task
     view, total = View(**options), 0

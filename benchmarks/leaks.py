@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
-from plada.sources.folder import open_folder
-from plada.sources.leaks import Leaks, find_leaks, read_tests
-from plada.sources.looks import scan_looks
-from plada.sources.tars import open_tars
+from plada.sources.formats.folder import open_folder
+from plada.sources.formats.tars import open_tars
+from plada.sources.leaks.fingerprints import scan_looks
+from plada.sources.leaks.leaks import Leaks, find_leaks, read_tests
 
 PLANTED = 500
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]

@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.document import machine, write_section
-from plada.payload import arithmetic, blocks, fast, kept
-from plada.payload.coders import decode_body, encode_body
-from plada.payload.paper import paper_bytes
-from plada.payload.side import Side
+from plada.payload.coders import arithmetic, blocks, kept
+from plada.payload.coders import compiled as fast
+from plada.payload.coders.paper import paper_bytes
+from plada.payload.coders.registry import decode_body, encode_body
+from plada.payload.shared_context import Side
 from plada.payload.varints import varint
 
 I64 = npt.NDArray[np.int64]

@@ -25,7 +25,7 @@ from benchmarks.document import machine, write_section
 from plada.payload.about import write_about
 from plada.payload.diff import apply_changes, parse_changes, write_changes
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 
 ROOT = Path(__file__).resolve().parents[1]
 KEEPS = ("0.5", "1", "5", "10")

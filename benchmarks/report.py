@@ -28,9 +28,9 @@ from PIL import Image
 
 from benchmarks.document import machine, write_section
 from benchmarks.payload import simulate
-from plada.files import whole_file
+from plada.common.files import whole_file
 from plada.payload.payload import Payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from plada.sources.manifest import Block, ManifestWriter, content_hash, key_id, load_manifest
 from plada.sources.reference import manifest_path, save_reference
 
@@ -119,8 +119,8 @@ def prepare(scratch: Path, photos: Path, images: int, classes: int) -> None:
 
 def write_table(payload: Payload, keys: Sequence[str], path: Path) -> None:
     """A selection's table with made-up scores."""
+    from plada.reports.selection_sheets import write_table as write
     from plada.selection.selection import class_ranks
-    from plada.showing import write_table as write
 
     scores = np.random.default_rng(0).gamma(3.0, size=len(payload))
     best = np.argsort(-scores)
@@ -141,7 +141,7 @@ def write_table(payload: Payload, keys: Sequence[str], path: Path) -> None:
 def run_one(scratch: Path, photos: Path, classes: int) -> dict[str, float]:
     """Write the page, in this process."""
     import plada
-    from plada.trainer import chosen
+    from plada.trainer import payload_images as chosen
 
     collection: Any = Simulated(scratch / "keys.arrow", photos)
     chosen.open_source = lambda spec, home: collection  # type: ignore[attr-defined]

@@ -14,16 +14,16 @@ import numpy as np
 
 import plada
 from benchmarks.document import spread
-from plada.files import home_directory, write_bytes
-from plada.labeler.linear import Embedded, embed_split, linear_teacher
-from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head
+from plada.common.files import home_directory, write_bytes
+from plada.common.progress import silent
+from plada.labeler.linear_teacher import Embedded, embed_split, linear_teacher
+from plada.networks.linear_head import STUDENT_PENALTY, accuracy, fit_head
 from plada.payload.payload import Payload
-from plada.progress import silent
 from plada.retrieval.index import Index
 from plada.selection.budget import fill_budget
-from plada.selection.rules import RULES, Context
+from plada.selection.rules.registry import RULES, Context
 from plada.sources.registry import open_target
-from plada.sources.targets import Target, set_aside
+from plada.sources.targets.target import Target, set_aside
 
 Results = dict[tuple[int, str, str], list[float]]
 

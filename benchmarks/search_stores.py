@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plada.indexer.embed import Rows
 from plada.indexer.store import Store
-from plada.sources.looks import LOOK_BYTES
+from plada.sources.leaks.fingerprints import LOOK_BYTES
 from plada.sources.manifest import HASH_BYTES
 
 SHARD = 65_536

@@ -29,7 +29,7 @@ import plada
 from benchmarks.document import machine, spread, write_section
 from plada.benchmark.course import CLIENT_HAS, Course
 from plada.benchmark.methods import PAPERS_RULES as ORACLE
-from plada.files import home_directory
+from plada.common.files import home_directory
 
 OTHERS = ("random",)
 SMALL = (250, 500, 1000, 2000)  # bytes at which the teacher's ceiling is not reached yet

@@ -20,10 +20,10 @@ from benchmarks.document import conclude, machine
 from benchmarks.selection_shortlist import Course
 from benchmarks.selection_teachers import Answers, open_options, teacher_answers
 from plada.labeler.calibration import fit_temperature
-from plada.labeler.linear import train_linear
+from plada.labeler.linear_teacher import train_linear
 from plada.labeler.teacher import vote
-from plada.labeler.teachers import accuracy
-from plada.selection.rules import DEFAULT
+from plada.networks.linear_head import accuracy
+from plada.selection.rules.registry import DEFAULT
 
 F32 = npt.NDArray[np.float32]
 

@@ -18,19 +18,19 @@ import numpy.typing as npt
 
 import plada
 from benchmarks.document import conclude, machine, spread
-from plada.files import home_directory
-from plada.labeler.linear import Views, embed_split
-from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head, probabilities, pseudo_label
+from plada.api.payload import sender_for
+from plada.common.files import home_directory
+from plada.common.progress import silent
+from plada.labeler.linear_teacher import Views, embed_split
+from plada.labeler.teachers import TeacherOptions, teach
+from plada.networks.linear_head import STUDENT_PENALTY, accuracy, fit_head, probabilities, pseudo_label
 from plada.payload.payload import Payload
-from plada.progress import silent
 from plada.retrieval.index import Index
 from plada.selection.budget import fill_budget
 from plada.selection.prepare import hold, prepare
-from plada.selection.rules import DEFAULT, RULES
+from plada.selection.rules.registry import DEFAULT, RULES
 from plada.selection.soft import HARD, LABELS, soft_labels
-from plada.sending import sender_for
 from plada.sources.registry import open_target
-from plada.teaching import TeacherOptions, teach
 
 I64 = npt.NDArray[np.int64]
 

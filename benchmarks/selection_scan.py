@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from benchmarks.document import conclude, machine
 from plada.labeler.scan import scan_linear, scored
-from plada.labeler.teachers import Head
+from plada.networks.linear_head import Head
 from plada.selection.prepare import hold
 
 BLOCK = 16_384

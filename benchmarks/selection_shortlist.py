@@ -21,21 +21,21 @@ import numpy.typing as npt
 import plada
 from benchmarks.document import machine, write_section
 from benchmarks.selection_teachers import open_options, processor_seconds, teacher_answers
-from plada.composing import header_of
-from plada.files import home_directory
-from plada.labeler.linear import embed_split, train_linear
+from plada.api.payload import sender_for
+from plada.common.files import home_directory
+from plada.common.progress import silent
+from plada.labeler.label import SHARE
+from plada.labeler.linear_teacher import embed_split, train_linear
 from plada.labeler.rounds import ask_in_rounds
 from plada.labeler.scores import PseudoLabels
 from plada.labeler.shortlist import Shortlist, find_shortlist, named
-from plada.labeler.teachers import STUDENT_PENALTY, accuracy, fit_head, pseudo_label
-from plada.labelling import SHARE
+from plada.networks.linear_head import STUDENT_PENALTY, accuracy, fit_head, pseudo_label
 from plada.payload.payload import Payload
-from plada.progress import silent
 from plada.retrieval.index import Index
 from plada.selection.budget import fill_budget
+from plada.selection.compose import header_of
 from plada.selection.prepare import Prepared, prepare
-from plada.selection.rules import RULES
-from plada.sending import sender_for
+from plada.selection.rules.registry import RULES
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]

@@ -18,16 +18,16 @@ import numpy as np
 
 import plada
 from benchmarks.document import conclude, machine, spread
-from plada.composing import header_of
-from plada.files import home_directory
-from plada.labeler.linear import Views, embed_split
-from plada.labeler.teachers import pseudo_label
-from plada.progress import silent
+from plada.common.files import home_directory
+from plada.common.progress import silent
+from plada.labeler.linear_teacher import Views, embed_split
+from plada.labeler.teachers import TeacherOptions, teach
+from plada.networks.linear_head import pseudo_label
 from plada.retrieval.index import Index
+from plada.selection.compose import header_of
 from plada.selection.prepare import hold, prepare
-from plada.selection.rules import RULES
+from plada.selection.rules.registry import RULES
 from plada.sources.registry import open_target
-from plada.teaching import TeacherOptions, teach
 
 HOW = ("energy", "paper", "auto-pack")
 

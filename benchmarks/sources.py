@@ -25,10 +25,10 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.document import machine, write_section
+from plada.sources.formats.tars import TarCollection, open_tars
 from plada.sources.listing import ListingWriter, load_listing
 from plada.sources.manifest import Block, ManifestWriter, content_hash, key_id, load_manifest
 from plada.sources.scan import scan_manifest
-from plada.sources.tars import TarCollection, open_tars
 
 ROUNDS = 7
 LARGE = 110_000  # bytes: the mean image of ImageNet-1K and -21K

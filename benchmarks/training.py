@@ -3,7 +3,7 @@
     python ../shared/data/unpack.py DIR --as tars
     python benchmarks/training.py --data DIR [--device cuda] [--out docs/benchmarks.md] [--json]
 
-loop_ratio is the rate at which `plada.trainer.loop.fit` trains on images that it reads by position from tars, hashed, decoded
+loop_ratio is the rate at which `plada.networks.loop.fit` trains on images that it reads by position from tars, hashed, decoded
 and resized, over its rate with the same images in memory, for the recipe's 20 epochs: one that reads (first_ratio) and
 nineteen that find the pixels on disk (later_ratio), each measured alone. again_ratio is without that file; held_ratio is that of the loop on
 images in memory over forward, backward and optimiser alone on one normalised tensor (augmentation and everything else is the
@@ -30,12 +30,12 @@ import numpy as np
 
 import plada
 from benchmarks.document import machine, write_section
-from plada.networks import Network, build_network, normalise, pick_device, to_device, to_floats
+from plada.networks.data import Held, Images, labelled_images
+from plada.networks.loop import fit
+from plada.networks.network import Network, build_network, normalise, pick_device, to_device, to_floats
+from plada.networks.recipe import TRAINED_BODY, Recipe
+from plada.networks.step import parameter_groups
 from plada.payload.payload import Payload
-from plada.trainer.data import Held, Images, labelled_images
-from plada.trainer.loop import fit
-from plada.trainer.recipe import TRAINED_BODY, Recipe
-from plada.trainer.step import parameter_groups
 from plada.trainer.student import view_of
 
 ROOT = Path(__file__).resolve().parents[1]

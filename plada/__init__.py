@@ -19,62 +19,62 @@ _WHERE = {
     "Index": "plada.retrieval.index",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
-    "apply_diff": "plada.updating",
-    "bench": "plada.benching",
-    "check_index": "plada.checking",
-    "datasets": "plada.api",
-    "demo": "plada.demonstration",
-    "diff": "plada.updating",
-    "doctor": "plada.diagnosis",
-    "encoded_size": "plada.sending",
-    "evaluate": "plada.predicting",
-    "explore": "plada.exploring",
-    "export": "plada.training",
-    "forecast": "plada.indexing",
-    "index": "plada.indexing",
-    "inspect": "plada.inspecting",
-    "install_pack": "plada.packing",
-    "keygen": "plada.signing",
-    "make_ann": "plada.searching",
-    "make_pack": "plada.packing",
+    "apply_diff": "plada.api.diff",
+    "bench": "plada.api.bench",
+    "check_index": "plada.retrieval.check",
+    "datasets": "plada.api.datasets",
+    "demo": "plada.api.demo",
+    "diff": "plada.api.diff",
+    "doctor": "plada.api.doctor",
+    "encoded_size": "plada.api.payload",
+    "evaluate": "plada.api.predict",
+    "explore": "plada.api.explore",
+    "export": "plada.api.train",
+    "forecast": "plada.api.index",
+    "index": "plada.api.index",
+    "inspect": "plada.api.inspect",
+    "install_pack": "plada.api.pack",
+    "keygen": "plada.payload.signature",
+    "make_ann": "plada.api.search",
+    "make_pack": "plada.api.pack",
     "open_index": "plada.retrieval.index",
-    "open_images": "plada.api",
-    "predict": "plada.predicting",
-    "read_payload": "plada.reading",
-    "report": "plada.reporting",
-    "search": "plada.searching",
-    "select": "plada.selecting",
-    "sign": "plada.signing",
-    "train": "plada.training",
-    "verify": "plada.verifying",
-    "write_logits": "plada.teaching",
-    "write_payload": "plada.sending",
+    "open_images": "plada.api.datasets",
+    "predict": "plada.api.predict",
+    "read_payload": "plada.trainer.payload_file",
+    "report": "plada.api.report",
+    "search": "plada.api.search",
+    "select": "plada.api.select",
+    "sign": "plada.payload.signature",
+    "train": "plada.api.train",
+    "verify": "plada.api.verify",
+    "write_logits": "plada.labeler.teachers",
+    "write_payload": "plada.api.payload",
 }
 
 if TYPE_CHECKING:
-    from plada.api import datasets, open_images
-    from plada.benching import bench
-    from plada.checking import check_index
-    from plada.demonstration import demo
-    from plada.diagnosis import doctor
+    from plada.api.bench import bench
+    from plada.api.datasets import datasets, open_images
+    from plada.api.demo import demo
+    from plada.api.diff import apply_diff, diff
+    from plada.api.doctor import doctor
+    from plada.api.explore import explore
+    from plada.api.index import forecast, index
+    from plada.api.inspect import inspect
+    from plada.api.pack import install_pack, make_pack
+    from plada.api.payload import encoded_size, write_payload
+    from plada.api.predict import evaluate, predict
+    from plada.api.report import report
+    from plada.api.search import make_ann, search
+    from plada.api.select import select
+    from plada.api.train import export, train
+    from plada.api.verify import verify
     from plada.errors import PladaError
-    from plada.exploring import explore
-    from plada.indexing import forecast, index
-    from plada.inspecting import inspect
-    from plada.packing import install_pack, make_pack
+    from plada.labeler.teachers import write_logits
     from plada.payload.payload import Payload
-    from plada.predicting import evaluate, predict
-    from plada.reading import read_payload
-    from plada.reporting import report
+    from plada.payload.signature import keygen, sign
+    from plada.retrieval.check import check_index
     from plada.retrieval.index import Index, open_index
-    from plada.searching import make_ann, search
-    from plada.selecting import select
-    from plada.sending import encoded_size, write_payload
-    from plada.signing import keygen, sign
-    from plada.teaching import write_logits
-    from plada.training import export, train
-    from plada.updating import apply_diff, diff
-    from plada.verifying import verify
+    from plada.trainer.payload_file import read_payload
 
 __all__ = [
     "Index",

@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import plada
-from plada import completing
-from plada.cli_bench import bench
-from plada.cli_explore import explore
-from plada.cli_index import index
-from plada.cli_payload import apply_diff, diff, inspect, keygen, sign
-from plada.cli_report import report
-from plada.cli_search import search
-from plada.cli_select import select
-from plada.cli_train import evaluate, export, predict, train
-from plada.errors import ReferenceMismatch
-from plada.options import (
+from plada.commands.bench import bench
+from plada.commands.console import completion as completing
+from plada.commands.console.options import (
     Home,
     Json,
     PladaCommand,
@@ -26,10 +18,18 @@ from plada.options import (
     Seed,
     seconds,
 )
-from plada.streams import speaking
+from plada.commands.console.pipes import speaking
+from plada.commands.explore import explore
+from plada.commands.index import index
+from plada.commands.inspect import apply_diff, diff, inspect, keygen, sign
+from plada.commands.report import report
+from plada.commands.search import search
+from plada.commands.select import select
+from plada.commands.train import evaluate, export, predict, train
+from plada.errors import ReferenceMismatch
 
 if TYPE_CHECKING:
-    from plada.leaking import LeakReport
+    from plada.selection.leaks import LeakReport
 
 _SHOWN = 20  # leaks that are printed
 
@@ -52,7 +52,7 @@ def install_pack(
     as_json: Json = False,
 ) -> None:
     """Keep a pack beside a reference, its hash compared, for payloads that were made with it."""
-    from plada.console import print_json
+    from plada.commands.console.output import print_json
 
     made = plada.install_pack(path, home=home)
     if as_json:
@@ -111,7 +111,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that the images here are those that a manifest, a payload or an id speaks of. Exit status 4 if not."""
-    from plada.console import print_json, print_table, reporter
+    from plada.commands.console.output import print_json, print_table, reporter
 
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.verify(
@@ -158,8 +158,8 @@ def datasets(
     as_json: Json = False,
 ) -> None:
     """List the registered collections and whether they are on this machine."""
-    from plada.console import print_json, print_table
-    from plada.units import group_digits
+    from plada.commands.console.output import print_json, print_table
+    from plada.common.units import group_digits
 
     listed = plada.datasets(name, check=check, home=home)
     if as_json:
@@ -193,7 +193,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Go the whole way on real handwriting: index, select, read back, train, test. Nothing is downloaded."""
-    from plada.console import print_json, print_table, reporter
+    from plada.commands.console.output import print_json, print_table, reporter
 
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.demo(out=out, source=source, home=home, report=report)
@@ -217,8 +217,8 @@ def demo(
 @app.command(cls=PladaCommand)
 def doctor(home: Home = None, quiet: Quiet = False, as_json: Json = False) -> None:
     """Report what is installed, what it sees, and what to install for what is missing."""
-    from plada.console import print_json, print_table
-    from plada.units import format_size
+    from plada.commands.console.output import print_json, print_table
+    from plada.common.units import format_size
 
     found = plada.doctor(home=home)
     if as_json:
@@ -257,7 +257,7 @@ def options(
 
 
 def _show_leaks(found: "LeakReport") -> None:
-    from plada.console import print_table
+    from plada.commands.console.output import print_table
 
     compared = f"{found.tested} test images of {found.target} with {found.images} images"
     print(f"{compared}: {found.same_bytes} of the same bytes, {found.near_copies} near copies")

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 
 import plada
-from plada.checking import CheckReport, check_index
+from plada.common.files import write_json
+from plada.common.progress import Progress
 from plada.errors import DataError, RequestError, UnknownName
-from plada.files import write_json
 from plada.indexer import store as stores
-from plada.progress import Progress
+from plada.retrieval.check import CheckReport, check_index
 from tests.conftest import picture
 
 IMAGES = 600
@@ -261,7 +261,7 @@ def test_weights_that_are_elsewhere_or_others(tmp_path: Path, pictures: Path) ->
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
-    from plada.networks import import_timm
+    from plada.networks.network import import_timm
 
     timm, home = import_timm(), tmp_path / "h"
     for number in range(2):

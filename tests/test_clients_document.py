@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from plada.networks.recipe import Recipe
 from plada.trainer.export import EXPORTS
-from plada.trainer.recipe import Recipe
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "clients.md"
 

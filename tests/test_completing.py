@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from plada import completing
-from plada.indexing import ENGINES
+from plada.api.index import ENGINES
+from plada.commands.console import completion as completing
 from plada.sources.known import KNOWN
 from tests.test_architecture import HEAVY, loaded_by
 
@@ -68,9 +68,9 @@ def test_encoders_that_were_used(glyph_home: Path, tmp_path: Path) -> None:
 
 
 def test_words_are_those_that_the_program_takes() -> None:
+    from plada.encoders.encoder import PRECISIONS
     from plada.indexer.ann import KINDS
-    from plada.indexer.encoders import PRECISIONS
-    from plada.selection.rules import AUTO, RULES
+    from plada.selection.rules.registry import AUTO, RULES
     from plada.selection.soft import LABELS
     from plada.trainer.export import EXPORTS
 
@@ -109,7 +109,7 @@ def test_the_command_completes_commands_options_and_values(glyph_home: Path) -> 
 
 def test_completing_loads_nothing_heavy(glyph_home: Path) -> None:
     code = (
-        f"from types import SimpleNamespace\nfrom plada import completing as c\nctx = SimpleNamespace(params={{'home': {str(glyph_home)!r}}})\n"
+        f"from types import SimpleNamespace\nfrom plada.commands.console import completion as c\nctx = SimpleNamespace(params={{'home': {str(glyph_home)!r}}})\n"
         "assert c.targets('') and c.references('') and c.collections('') and c.rules('') and c.encoders(ctx, '') and c.indexes(ctx, '')"
     )
     assert not loaded_by(code) & (HEAVY | {"pyarrow", "PIL"})

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from plada.console import print_json, print_table, reporter
-from plada.progress import Progress
+from plada.commands.console.output import print_json, print_table, reporter
+from plada.common.progress import Progress
 
 EVENTS = [Progress("embed", 10, 100, 5.0), Progress("embed", 100, 100, 5.0), Progress("hash", 3, None, 1.0)]
 
@@ -21,7 +21,7 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_long_stage_is_told_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([0.0, 0.5, 1.2, 1.3, 2.5])
-    monkeypatch.setattr("plada.console.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("plada.commands.console.output.time.monotonic", lambda: next(seconds))
     with reporter(as_json=True) as report:
         for done in (1, 5, 9, 2, 6):
             report(Progress("read", done, 10, 5.0))
@@ -62,7 +62,7 @@ def test_what_is_left_is_told_where_it_can_be(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = iter([0.0, 10.0, 20.0, 30.0])
-    monkeypatch.setattr("plada.console.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("plada.commands.console.output.time.monotonic", lambda: next(seconds))
     with reporter(as_json=False) as report:
         report(Progress("embed", 10, 100, 5.0))  # the first of a stage only starts its clock
         report(Progress("embed", 50, 100, 5.0))

@@ -8,9 +8,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import plada
+from plada.api.demo import BUDGET, png_bytes
 from plada.cli import app
-from plada.demonstration import BUDGET, png_bytes
-from plada.sources.builtin import open_digits
+from plada.sources.formats.builtin import open_digits
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_the_demo_in_small(folder: Path, glyph_home: Path) -> None:
 
 def test_the_table_says_what_is_reused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From few glyphs and with few labels: this is about the words, not the accuracy."""
-    monkeypatch.setattr("plada.demonstration.SEEDS", (0, 0))
-    monkeypatch.setattr("plada.demonstration.BUDGET", 200)
+    monkeypatch.setattr("plada.api.demo.SEEDS", (0, 0))
+    monkeypatch.setattr("plada.api.demo.BUDGET", 200)
     plada.index("glyphs:count=300", home=folder / "home")
     shown = CliRunner().invoke(
         app, ["demo", "--source", "glyphs:count=300", "--out", str(folder), "--home", str(folder / "home")]

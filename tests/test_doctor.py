@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import plada
-from plada.diagnosis import Package, advise
+from plada.api.doctor import Package, advise
 
 
 def package(name: str, version: str | None = "1", problem: str = "", extra: str = "") -> Package:

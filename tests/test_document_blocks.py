@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 import plada
 from plada.cli import app
-from plada.sources.builtin import open_digits
 from plada.sources.decode import decode
-from plada.sources.glyphs import render
+from plada.sources.formats.builtin import open_digits
+from plada.sources.formats.glyphs import render
 from tests import documents
 from tests.documents import HISTORY, PYTHON, ROOT, SHELL, Block
 

@@ -75,8 +75,8 @@ def test_ann(home: Path) -> None:
 
 
 def test_an_approximate_index_that_nobody_asked_for_fails_no_index(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import plada.api.index as indexing
     import plada.indexer.ann as ann
-    import plada.indexing as indexing
 
     def full(*_: object, **__: object) -> None:
         raise ResourceError("no memory")

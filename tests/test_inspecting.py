@@ -8,7 +8,7 @@ import pytest
 import plada
 from plada.errors import PayloadCorrupt, RequestError, SignatureError
 from plada.payload.payload import Payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from tests.payload.payloads import made
 from tests.payload.test_diff import OLD, changed
 from tests.payload.test_version1 import GOLDEN

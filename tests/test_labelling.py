@@ -28,7 +28,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     module.say = say  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "watched", module)
     monkeypatch.setattr("plada.labeler.shortlist.LEAST", 10)
-    monkeypatch.setattr("plada.labelling.SHARE", 0.1)
+    monkeypatch.setattr("plada.labeler.label.SHARE", 0.1)
     return seen
 
 

@@ -13,8 +13,8 @@ import plada
 from plada.cli import app
 from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.labeler.scores import PseudoLabels
-from plada.leaking import leaks, without
 from plada.retrieval.index import Index
+from plada.selection.leaks import leaks, without
 from tests.sources.test_leaks import scene
 
 COPIED = 4  # test images a class whose copies lie in the reference

@@ -10,10 +10,10 @@ import pytest
 
 import plada
 from plada.errors import DataError, ReferenceMismatch, RequestError
-from plada.labeler.cache import load_embeddings, save_embeddings
-from plada.labeler.own import CLAIMS
+from plada.labeler.custom_teachers import CLAIMS
+from plada.labeler.embedding_cache import load_embeddings, save_embeddings
+from plada.labeler.teachers import claims_of
 from plada.retrieval.index import Index
-from plada.teaching import claims_of
 
 CLASSES = tuple(str(digit) for digit in range(10))
 LOGITS = np.random.default_rng(0).normal(size=(1500, 10)).astype(np.float32)
@@ -112,9 +112,9 @@ def test_a_kept_teacher_that_is_another_one_is_trained_again(
     glyphs: Index, target_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kept network lies under the hash of all that made it and says it inside: renamed, it is not taken."""
+    from plada.networks.finetune import finetune
+    from plada.networks.loop import fit
     from plada.sources.registry import open_target
-    from plada.trainer.finetune import finetune
-    from plada.trainer.loop import fit
 
     trained: list[str] = []
 
@@ -122,7 +122,7 @@ def test_a_kept_teacher_that_is_another_one_is_trained_again(
         trained.append("once")
         fit(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("plada.trainer.finetune.fit", counted)
+    monkeypatch.setattr("plada.networks.finetune.fit", counted)
     task = open_target(target_folder, tmp_path / "home")
 
     def train(seed: int) -> None:

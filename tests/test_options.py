@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plada.errors import RequestError
-from plada.options import pairs, percent, seconds
-from plada.units import (
+from plada.commands.console.options import pairs, percent, seconds
+from plada.common.units import (
     format_rate,
     format_seconds,
     format_size,
@@ -17,6 +16,7 @@ from plada.units import (
     parse_share,
     parse_size,
 )
+from plada.errors import RequestError
 
 NAMES = st.text("abcdefghij_", min_size=1, max_size=8)
 

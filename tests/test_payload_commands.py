@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import plada
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from tests.payload.payloads import same
 from tests.test_cli import call, refused, summary
 

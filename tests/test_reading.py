@@ -24,8 +24,8 @@ from plada.errors import (
 from plada.payload.container import Header
 from plada.payload.pack import copy_pack, read_pack, write_pack
 from plada.payload.payload import Payload
-from plada.payload.side import Side
-from plada.reading import Around, fetch, find_blocks, read_identity, read_payload, side_for
+from plada.payload.shared_context import Side
+from plada.trainer.payload_file import Around, fetch, find_blocks, read_identity, read_payload, side_for
 from tests.payload.payloads import made, same
 from tests.payload.test_version1 import GOLDEN
 
@@ -142,7 +142,7 @@ def test_a_pack_is_found_by_its_id(path: Path, sent: Payload, home: Path, tmp_pa
 
 
 def test_a_pack_that_is_not_here_is_named(sent: Payload, home: Path, tmp_path: Path) -> None:
-    from plada.reading import add_side
+    from plada.trainer.payload_file import add_side
 
     header = sent.header(bytes(range(16)))
     with pytest.raises(

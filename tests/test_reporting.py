@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import plada
-from plada.collecting import FORECAST, MODEL, TEACHER, Wanted, collect
+from plada.common.files import home_directory
+from plada.common.progress import silent
 from plada.errors import DataError, PayloadCorrupt, PayloadUnsupported, ReferenceMismatch, RequestError
-from plada.files import home_directory
 from plada.payload.inspect import RATES
 from plada.payload.payload import Payload
-from plada.payload.side import Side
-from plada.progress import silent
-from plada.reading import Around
+from plada.payload.shared_context import Side
+from plada.reports.collect import FORECAST, MODEL, TEACHER, Wanted, collect
 from plada.reports.findings import Findings
-from plada.selected import read_selected
+from plada.selection.table import read_selected
+from plada.trainer.payload_file import Around
 from tests.conftest import picture
 
 

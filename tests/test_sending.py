@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import plada
+from plada.api.payload import sender_for
 from plada.errors import RequestError, SideMissing
 from plada.payload.payload import Payload, parse_payload
-from plada.sending import sender_for
 from tests.payload.payloads import made, same
 
 

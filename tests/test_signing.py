@@ -10,7 +10,7 @@ import pytest
 import plada
 from plada.errors import MissingExtra, PayloadError, PayloadUnsupported, RequestError, SignatureError
 from plada.payload.container import read_container
-from plada.signing import check_serial, check_signature, load_signer
+from plada.payload.signature import check_serial, check_signature, load_signer
 from tests.payload.payloads import folders, made, same
 from tests.payload.test_version1 import GOLDEN
 

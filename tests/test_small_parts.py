@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from plada import errors
+from plada.common.files import home_directory, whole_file, write_json
+from plada.common.packages import require
+from plada.common.progress import Clock, Progress, Tracker
+from plada.common.units import format_size, parse_size
 from plada.errors import MissingExtra, PladaError, RequestError, ResourceError, UnknownName
-from plada.extras import require
-from plada.files import home_directory, whole_file, write_json
-from plada.progress import Clock, Progress, Tracker
-from plada.units import format_size, parse_size
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import plada
-from plada import streams
 from plada.cli import app
+from plada.commands.console import pipes as streams
 
 pty = pytest.importorskip("pty", reason="no terminals of its own on this system")
 

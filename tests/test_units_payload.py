@@ -2,8 +2,8 @@
 
 import pytest
 
+from plada.common.units import format_rate, format_seconds, parse_rate
 from plada.errors import RequestError
-from plada.units import format_rate, format_seconds, parse_rate
 
 
 def test_rates() -> None:

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.api.payload import Sender, sender_for
+from plada.common.progress import silent
 from plada.errors import DataError, RequestError
-from plada.labeler.linear import Embedded, Views, embed_split
+from plada.labeler.linear_teacher import Embedded, Views, embed_split
 from plada.labeler.scores import PseudoLabels
-from plada.labeler.teachers import STUDENT_PENALTY, Head, accuracy, fit_head, pseudo_label
-from plada.payload.paper import paper_bytes
+from plada.labeler.teachers import TeacherOptions, teach
+from plada.networks.linear_head import STUDENT_PENALTY, Head, accuracy, fit_head, pseudo_label
+from plada.payload.coders.paper import paper_bytes
 from plada.payload.payload import Payload, parse_payload
-from plada.progress import silent
 from plada.retrieval.index import Index
 from plada.selection.auto import Auto, choose_rule
 from plada.selection.folds import Fold, cross_folds
 from plada.selection.prepare import hold, prepare
-from plada.selection.rule import Choose, Context
-from plada.selection.rules import RULES
-from plada.sending import Sender, sender_for
+from plada.selection.rules.registry import RULES
+from plada.selection.rules.rule import Choose, Context
 from plada.sources.registry import open_target
-from plada.teaching import TeacherOptions, teach
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]

@@ -17,9 +17,9 @@ from PIL import Image
 from plada.benchmark.course import Course
 from plada.benchmark.sent import Answer, Ask, Everything, Known, Pictures, Sent, Unfit
 from plada.errors import DataError, Unreadable
-from plada.labeler.teachers import Fitting, Head, accuracy
+from plada.networks.linear_head import Fitting, Head, accuracy
 from plada.sources.decode import decode
-from plada.sources.targets import Split
+from plada.sources.targets.target import Split
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]

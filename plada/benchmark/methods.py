@@ -9,7 +9,7 @@ from plada.benchmark.labels import ours, under_the_papers_coder
 from plada.benchmark.sent import Ask
 from plada.benchmark.weights import in_few_bits, int8_probe, principal_basis, pruned_basis
 from plada.errors import UnknownName
-from plada.selection.rules import DEFAULT
+from plada.selection.rules.registry import DEFAULT
 
 OURS, PAPER, IMAGES, WEIGHTS, BOUNDS = "ours", "paper", "images", "weights", "bounds"
 ORACLE = "oracle"  # not a method: the best of the paper's rules by test accuracy, per target, budget and seed

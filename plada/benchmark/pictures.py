@@ -7,8 +7,8 @@ from plada.benchmark import paper_numbers as paper
 from plada.benchmark.figures import Point, Results, front
 from plada.benchmark.labels import CODERS, CURVE, KEPT
 from plada.benchmark.methods import ORACLE, PAPERS_RULES
+from plada.common.units import format_size, group_digits
 from plada.reports.curves import Bars, Panel, Style, bars, panels
-from plada.units import format_size, group_digits
 
 _STYLES: Mapping[str, Style] = {
     "auto-pack": Style("#0b5cad", "o", strong=True),

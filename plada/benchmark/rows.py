@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plada.common.files import whole_file, write_json
 from plada.errors import DataError, RequestError
-from plada.files import whole_file, write_json
 
 FORMAT = 1
 IDENTITY, LINES = "bench.json", "rows"  # the file that says which run a folder holds; the folder of its lines

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.labeler.teachers import Head
+from plada.networks.linear_head import Head
 
 I64 = npt.NDArray[np.int64]
 

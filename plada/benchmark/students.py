@@ -61,7 +61,7 @@ def _linear(course: Course, what: What) -> float:
 
 def _labels(course: Course, what: Labels, plan: Students) -> float:
     """`plada train` itself, on the reference of the index."""
-    from plada.training import train
+    from plada.api.train import train
 
     made = train(
         course.payload(what.rows, course.task.classes),
@@ -83,10 +83,10 @@ def _labels(course: Course, what: Labels, plan: Students) -> float:
 
 def _pictures(course: Course, what: Pictures, plan: Students) -> float:
     """The client's loop on the pictures that arrived."""
-    from plada.networks import build_network, seed_everything
-    from plada.trainer.data import Held
-    from plada.trainer.loop import fit
-    from plada.trainer.recipe import default_recipe
+    from plada.networks.data import Held
+    from plada.networks.loop import fit
+    from plada.networks.network import build_network, seed_everything
+    from plada.networks.recipe import default_recipe
     from plada.trainer.student import evaluate, view_of
 
     assert course.task.test is not None
@@ -109,7 +109,7 @@ def _pictures(course: Course, what: Pictures, plan: Students) -> float:
 
 def _everything(course: Course, what: Everything, plan: Students) -> float:
     """The student as a teacher is trained: on the target's training images, stopped by its validation images."""
-    from plada.trainer.finetune import finetune
+    from plada.networks.finetune import finetune
     from plada.trainer.student import evaluate
 
     assert course.task.test is not None

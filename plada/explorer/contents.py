@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from plada.encoders.encoder import Encoder
 from plada.errors import PladaError, RequestError
+from plada.explorer.cache import Kept
 from plada.explorer.choices import Choice, Verdict
-from plada.explorer.kept import Kept
-from plada.indexer.encoders import Encoder
 from plada.reports.thumbnails import fitted, stored
 from plada.retrieval.index import Hit, Index
 from plada.sources.decode import decode

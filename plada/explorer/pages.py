@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
+from plada.common.units import format_size
 from plada.explorer.choices import Choice
 from plada.explorer.contents import LARGE, Contents
 from plada.explorer.parts import (
@@ -21,7 +22,6 @@ from plada.explorer.query import KEY, WORDS, Query
 from plada.reports.findings import evenly
 from plada.reports.text import digits, esc, many, name
 from plada.retrieval.index import Hit
-from plada.units import format_size
 
 EACH = 60  # pictures on a page
 CLASSES = 20  # classes on a page of a payload

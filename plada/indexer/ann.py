@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from plada.common.packages import require
 from plada.errors import DataError, ReferenceMismatch, RequestError
-from plada.extras import require
 from plada.indexer.scores import ranked
 
 F16 = npt.NDArray[np.float16]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.files import whole_file, write_json
+from plada.common.packages import require
+from plada.common.progress import Clock, Report, Tracker, silent
 from plada.errors import DataError, RequestError, ResourceError
-from plada.extras import require
-from plada.files import whole_file, write_json
 from plada.indexer.ann import FILES, FORMAT, KINDS, KNOB, Ann, digest, library
-from plada.progress import Clock, Report, Tracker, silent
 
 F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
+from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
 from plada.indexer.store import TABLE, Ledger, connect, readable_rows, schema
-from plada.progress import Report, Tracker
 from plada.sources.collection import Collection
 from plada.sources.manifest import HASH_BYTES, Manifest, binary_rows, content_hash, content_id, key_id
 

@@ -3,9 +3,9 @@
 import shutil
 from collections.abc import Sequence
 
+from plada.common.progress import Clock, Report, silent
+from plada.encoders.encoder import Encoder
 from plada.errors import Interrupted, RequestError
-from plada.indexer.crews import Crew, Plan, here, make_plan
-from plada.indexer.encoders import Encoder
 from plada.indexer.growth import Known, growing_store, known_rows, take_over
 from plada.indexer.job import (
     IndexSummary,
@@ -18,7 +18,7 @@ from plada.indexer.job import (
 )
 from plada.indexer.pipeline import Flow, Span, embed_shards, shard_spans
 from plada.indexer.store import Store, shard_rows
-from plada.progress import Clock, Report, silent
+from plada.indexer.workers import Crew, Plan, here, make_plan
 from plada.sources.manifest import key_id
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import numpy.typing as npt
 
+from plada.encoders.encoder import Encoder
 from plada.errors import DataError, ResourceError, Unreadable
-from plada.indexer.encoders import Encoder
 from plada.sources.collection import Collection, changed_size
 from plada.sources.decode import View, decode
-from plada.sources.looks import LOOK_BYTES, look
+from plada.sources.leaks.fingerprints import LOOK_BYTES, look
 from plada.sources.manifest import HASH_BYTES, content_hash
 
 _LARGEST_HALF = 65504.0

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from plada.indexer.crews import Crew, Plan
+from plada.common.progress import Clock, Report, Tracker
+from plada.encoders.encoder import Encoder
 from plada.indexer.embed import Made, Task
-from plada.indexer.encoders import Encoder
 from plada.indexer.store import Store, shard_rows
-from plada.progress import Clock, Report, Tracker
+from plada.indexer.workers import Crew, Plan
 from plada.sources.collection import Collection, part_of
 
 _ROUNDS = 2  # tasks of each worker that are left out of the rate: libraries are loaded, caches are cold

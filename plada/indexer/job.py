@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plada.common.files import home_directory
+from plada.common.progress import Clock
+from plada.encoders.encoder import EncoderConfig, config_from_json, encoder_options
 from plada.errors import ReferenceMismatch, RequestError
-from plada.files import home_directory
-from plada.indexer.encoders import EncoderConfig, config_from_json, encoder_options
 from plada.indexer.pipeline import Flow
 from plada.indexer.store import Store, shard_rows
-from plada.progress import Clock
 from plada.sources.collection import Collection
 from plada.sources.manifest import key_id
 from plada.sources.reference import manifest_path, open_reference, save_reference

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.packages import require
+from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, RequestError
-from plada.extras import require
-from plada.progress import Report, Tracker, silent
 
 Blocks = Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]
 

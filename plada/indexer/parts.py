@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from plada.common.files import write_json
+from plada.common.progress import Clock, Report, Tracker, silent
+from plada.encoders.encoder import Encoder, config_from_json
 from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError
-from plada.files import write_json
 from plada.indexer.build import embed_into
-from plada.indexer.crews import Crew, Plan, make_plan
-from plada.indexer.encoders import Encoder, config_from_json
 from plada.indexer.job import (
     IndexSummary,
     Job,
@@ -26,7 +26,7 @@ from plada.indexer.job import (
 )
 from plada.indexer.pipeline import Flow, Span, shard_spans
 from plada.indexer.store import FORMAT, TABLE, Ledger, Store, connect
-from plada.progress import Clock, Report, Tracker, silent
+from plada.indexer.workers import Crew, Plan, make_plan
 
 PARTS = "parts"
 

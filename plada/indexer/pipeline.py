@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from plada.indexer.crews import Crew
+from plada.common.progress import Report, Tracker
 from plada.indexer.embed import Made, Rows, Task, empty_rows
 from plada.indexer.growth import Known, Match
-from plada.progress import Report, Tracker
+from plada.indexer.workers import Crew
 from plada.sources.collection import Collection, part_of
 
 Span = tuple[int, int]  # positions start .. stop - 1

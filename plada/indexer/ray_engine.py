@@ -17,11 +17,11 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from plada.common.packages import require
+from plada.encoders.encoder import Encoder, load_encoder
 from plada.errors import PladaError, ResourceError
-from plada.extras import require
-from plada.indexer.crews import Plan, Run
 from plada.indexer.embed import Made, Task, embed
-from plada.indexer.encoders import Encoder, load_encoder
+from plada.indexer.workers import Plan, Run
 
 _LIVES = 5  # times that a task is done again when its worker dies
 _KNOCK_SECONDS = 10.0

@@ -19,11 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from blake3 import blake3
 
+from plada.common.files import write_json
+from plada.common.packages import require
 from plada.errors import DataError, ResourceError
-from plada.extras import require
-from plada.files import write_json
 from plada.indexer.embed import Rows
-from plada.sources.looks import LOOK_BYTES
+from plada.sources.leaks.fingerprints import LOOK_BYTES
 from plada.sources.manifest import (
     HASH_BYTES,
     READABLE,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from plada.errors import DataError
 from plada.labeler.scores import SCORES, PseudoLabels
-from plada.labeler.teachers import Head
+from plada.networks.linear_head import Head
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]

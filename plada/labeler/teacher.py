@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.progress import Report, Tracker
 from plada.errors import DataError, Unreadable
-from plada.labeler.teachers import Head, probabilities
-from plada.progress import Report, Tracker
+from plada.networks.linear_head import Head, probabilities
 from plada.retrieval.index import Index
 from plada.sources.decode import View, decode, load_pixels
-from plada.sources.targets import Split
+from plada.sources.targets.target import Split
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]

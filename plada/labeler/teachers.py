@@ -1,150 +1,178 @@
-"""Teachers: a target's classifier, run over the whole reference to pseudo-label it.
+"""Teachers by name. Here because a network is trained by the client's loop, which the labeler may not import."""
 
-`linear` is a softmax head on the index's own embeddings: the reference is labelled in one pass over the table.
-`finetune:ARCH` is a network trained on the target's images; it sees the reference's images. How a network is trained
-is handed in by the caller, since the loop belongs to the client's half.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import DataError
-from plada.labeler.scores import SCORES, PseudoLabels
-from plada.labeler.solver import softmax_regression
+from plada.common.progress import Report
+from plada.errors import RequestError, UnknownName
+from plada.sources.targets.target import Target
+
+if TYPE_CHECKING:
+    from plada.labeler.linear_teacher import TeacherReport, Views
+    from plada.labeler.teacher import Teacher
+    from plada.retrieval.index import Index
 
 F32 = npt.NDArray[np.float32]
-PENALTY = 1e-3  # of a teacher without validation images to choose one on
-_PENALTIES = (1e-5, 1e-4, PENALTY, 1e-2)
-# A linear student's labels come from a linear teacher: it may follow them closely. At 1e-3 it fell behind with many or
-# uneven labels, by up to 25 points (docs/log.md).
-STUDENT_PENALTY = 1e-5
+LINEAR, ZEROSHOT, FINETUNE, TABLE = "linear", "zeroshot", "finetune:", "table:"
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """A linear classifier on centred, rescaled embeddings: logits = (x - mean) @ weight + bias."""
+class Taught:
+    """Teachers, calibrated and ready to vote; what is known of them; the penalty of the linear one, if there is one."""
 
-    mean: F32  # [d]
-    weight: F32  # [d, c]
-    bias: F32  # [c]
+    teachers: "tuple[Teacher, ...]"
+    report: "TeacherReport"
+    penalty: float | None = None
 
-    def logits(self, vectors: npt.NDArray[np.floating]) -> F32:
-        """Logits float32 [n, c] of embeddings [n, d]."""
-        return np.asarray((np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias, np.float32)
-
-
-def fit_head(
-    vectors: F32,
-    labels: npt.NDArray[np.int64] | npt.NDArray[np.float64],
-    *,
-    classes: int,
-    mean: F32,
-    penalty: float,
-    steps: int = 300,
-) -> Head:
-    """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
-
-    In float64: with another number of threads sums round otherwise, and in float32 that reached the labels.
-
-    vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the reference's). The centred vectors are
-    scaled to a mean length of one, so that a penalty means the same for every encoder.
-    """
-    return Fitting(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps)
+    @property
+    def linear(self) -> bool:
+        """Whether the linear teacher decides alone, so that folds can each have one of their own."""
+        return len(self.teachers) == 1 and self.penalty is not None
 
 
-class Fitting:
-    """Heads of the same examples under several penalties, each search begun where the last one ended: from large
-    penalties to small ones that takes a quarter of the time. Arguments as for `fit_head`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherOptions:
+    """How teachers are made. `weights`: where a finetune teacher starts from; `model_args` and `image_size` go with it;
+    `force`: a teacher at chance is accepted; `cache`: the folder where what was trained is kept."""
 
-    def __init__(
-        self, vectors: F32, labels: npt.NDArray[np.int64] | npt.NDArray[np.float64], *, classes: int, mean: F32
-    ) -> None:
-        centred = vectors.astype(np.float64) - mean
-        self._scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
-        self._points, self._axes = centred * self._scale, None
-        if 0 < len(centred) < centred.shape[1]:
-            # The best weights lie in the span of the examples: fewer numbers to find, and the same ones.
-            self._axes, triangle = np.linalg.qr(self._points.T)
-            self._points = np.ascontiguousarray(triangle.T)
-        self._labels, self._classes, self._mean = labels, classes, mean
-        self._found: npt.NDArray[np.float64] | None = None
-
-    def head(self, penalty: float, *, steps: int = 300) -> Head:
-        """The head under `penalty`, after at most `steps` steps."""
-        found = softmax_regression(
-            self._points, self._labels, self._classes, penalty=penalty, steps=steps, start=self._found
-        )
-        self._found = found
-        weight = found[:-1] if self._axes is None else self._axes @ found[:-1]
-        return Head(
-            self._mean.astype(np.float32), (weight * self._scale).astype(np.float32), found[-1].astype(np.float32)
-        )
+    weights: Path | None = None
+    model_args: tuple[tuple[str, object], ...] = ()
+    image_size: int | None = None
+    force: bool = False
+    cache: Path | None = None
+    seed: int = 0
+    device: str | None = None
 
 
-def fit_linear_teacher(
-    train: tuple[F32, npt.NDArray[np.int64]],
-    validation: tuple[F32, npt.NDArray[np.int64]],
-    *,
-    classes: int,
-    mean: F32,
-) -> tuple[Head, float | None]:
-    """(head, validation accuracy) with the penalty chosen on the validation images; each pair is (vectors, labels).
-
-    Without validation images the penalty is PENALTY and the accuracy None.
-    """
-    if not len(validation[1]):
-        return fit_head(*train, classes=classes, mean=mean, penalty=PENALTY), None
-    heads = [fit_head(*train, classes=classes, mean=mean, penalty=penalty) for penalty in _PENALTIES]
-    judged = [accuracy(head.logits(validation[0]), validation[1]) for head in heads]
-    best = int(np.argmax(judged))
-    return heads[best], judged[best]
-
-
-def probabilities(logits: F32, temperature: float = 1.0) -> F32:
-    """softmax(logits / T) of logits [n, c]."""
-    scaled = logits / np.float32(temperature)
-    odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
-
-
-def accuracy(logits: F32, labels: npt.NDArray[np.int64]) -> float:
-    """Share of right argmaxes; 0 for no image."""
-    return float((logits.argmax(axis=1) == labels).mean()) if len(labels) else 0.0
-
-
-def pseudo_label(
-    blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]],
-    logits_of: Callable[[npt.NDArray[Any]], F32],
-    *,
-    classes: int,
-    advance: Callable[[int], None] = lambda _: None,
-) -> PseudoLabels:
-    """One pass of a teacher over the reference; `blocks` gives (positions [m], inputs [m, ...]).
-
-    Only a label and three scores are kept of each image, so memory does not grow with the classes.
+def teach(
+    index: "Index", task: Target, names: str | Sequence[str], views: "Views", options: TeacherOptions, report: Report
+) -> Taught:
+    """Make the teachers that `names` (separated by commas, or a sequence) asks for, and find out how good they are.
 
     Raises:
-        DataError: the teacher gave logits that are not finite, or of another shape; no image at all.
+        UnknownName: no such teacher. RequestError: one that cannot be made here.
+        DataError: a class without a readable training image, bad logits, a teacher at chance (unless forced).
+        ReferenceMismatch: a table of logits says that it was made for other images or another encoder than the index's.
     """
-    positions: list[npt.NDArray[np.int64]] = []
-    labels: list[npt.NDArray[np.int64]] = []
-    scores: dict[str, list[F32]] = {name: [] for name in SCORES}
-    for where, inputs in blocks:
-        if not len(where):
-            continue
-        logits = logits_of(inputs)
-        if logits.shape != (len(where), classes) or not np.isfinite(logits).all():
-            raise DataError(f"teacher: logits of shape {logits.shape}, expected finite ({len(where)}, {classes})")
-        positions.append(where)
-        labels.append(logits.argmax(axis=1))
-        for name, score in SCORES.items():
-            scores[name].append(score(logits))
-        advance(len(where))
-    if not positions:
-        raise DataError("teacher: the reference has no readable image")
-    joined = {name: np.concatenate(parts) for name, parts in scores.items()}
-    return PseudoLabels(np.concatenate(positions), np.concatenate(labels), joined, classes)
+    from plada.labeler.evaluation import judge_teachers
+
+    listed = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
+    if not listed or len(set(listed)) != len(listed):
+        raise RequestError(f"teachers {', '.join(listed) or 'none'}: expected one or more different names")
+    made: list[Teacher] = []
+    penalty: float | None = None
+    held: F32 | None = None
+    for name in listed:
+        if name == LINEAR:
+            from plada.labeler.linear_teacher import check_every_class, train_linear
+
+            check_every_class(task, views.train)
+            teacher, penalty, held = train_linear(index, task, views.train, views.validation, options.seed)
+            made.append(teacher)
+        else:
+            made.append(_other(index, task, name, views, options, report))
+    found = judge_teachers(made, task, views, held if listed == [LINEAR] else None, force=options.force)
+    return Taught(found.teachers, found.report, penalty)
+
+
+def write_logits(
+    index: "Index | str | Path | None",
+    logits: Any,
+    *,
+    classes: Sequence[str],
+    out: str | Path,
+    embedded: bool = False,
+    home: str | Path | None = None,
+) -> Path:
+    """Write logits [N, classes] of every image of an index, by position, as a table that `select(teacher="table:FILE")`
+    takes (Parquet). It says which images it was made of, and with `embedded` also which encoder: set it where the logits
+    were computed from the index's embeddings. `select` refuses it for other images, or another encoder.
+
+    Raises:
+        UnknownName: no such index. RequestError: class names that cannot be columns.
+        DataError: another number of rows or columns, logits that are not finite.
+    """
+    from plada.labeler.custom_teachers import write_table_of_logits
+    from plada.labeler.teacher import checked_logits
+    from plada.retrieval.index import Index, open_index
+
+    opened = index if isinstance(index, Index) else open_index(index, home=home)
+    found = checked_logits(f"table:{Path(out).name}", logits, len(opened), len(classes))
+    write_table_of_logits(found, tuple(classes), Path(out), claims_of(opened, embedded=embedded))
+    return Path(out)
+
+
+def claims_of(index: "Index", *, embedded: bool) -> dict[str, str]:
+    """What a table of logits says of where it belongs (plada.labeler.custom_teachers.CLAIMS): the images, and with `embedded` the
+    encoder: its name, and a hash of all that decides an embedding."""
+    claims = {"plada.key_id": str(index.info["key_id"]), "plada.content_id": str(index.info["content_id"])}
+    if embedded:
+        from blake3 import blake3
+
+        from plada.encoders.encoder import config_from_json
+        from plada.labeler.embedding_cache import identity_of
+
+        config = config_from_json(index.info["encoder"])
+        claims["plada.encoder"] = f"{config.name} {blake3(identity_of(config).encode()).hexdigest(8)}"
+    return claims
+
+
+def _other(
+    index: "Index", task: Target, name: str, views: "Views", options: TeacherOptions, report: Report
+) -> "Teacher":
+    if name == ZEROSHOT:
+        from plada.labeler.zeroshot import zeroshot_teacher
+
+        return zeroshot_teacher(index.encoder(device=options.device), task.classes)
+    if name.startswith(FINETUNE):
+        from plada.labeler.linear_teacher import check_every_class
+
+        check_every_class(task, views.train)
+        return _finetuned(task, name, options, report)
+    if name.startswith(TABLE):
+        from plada.labeler.custom_teachers import table_teacher
+
+        place = Path(name.removeprefix(TABLE)).expanduser()
+        return table_teacher(
+            place, task.classes, len(index), lambda: index.reference().manifest.keys, claims_of(index, embedded=True)
+        )
+    if ":" in name:
+        from plada.labeler.custom_teachers import function_teacher
+
+        return function_teacher(name, len(task.classes))
+    known = [LINEAR, ZEROSHOT, f"{FINETUNE}ARCH", f"{TABLE}FILE", "MODULE:FUNCTION"]
+    raise UnknownName("teacher", name, known, hint="ARCH is small_cnn or a timm network; several vote, comma-separated")
+
+
+def _finetuned(task: Target, name: str, options: TeacherOptions, report: Report) -> "Teacher":
+    """A network trained on the target's training images, stopped where its validation images liked it best; kept by all
+    that decides its weights."""
+    from plada.labeler.teacher import PIXELS, Teacher
+    from plada.networks.finetune import finetune
+
+    network = finetune(
+        name.removeprefix(FINETUNE),
+        task,
+        weights=options.weights,
+        model_args=dict(options.model_args),
+        image_size=options.image_size,
+        cache=options.cache,
+        seed=options.seed,
+        device=options.device,
+        report=report,
+    )
+    from plada.networks.loop import predict
+    from plada.trainer.student import view_of
+
+    return Teacher(
+        kind=name,
+        classes=len(task.classes),
+        needs=PIXELS,
+        logits=lambda pixels: predict(network, pixels, device=options.device),
+        view=view_of(network),
+    )

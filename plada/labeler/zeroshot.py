@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
+from plada.encoders.encoder import Encoder
 from plada.errors import RequestError
-from plada.indexer.encoders import Encoder
 from plada.labeler.teacher import VECTORS, Teacher
-from plada.labeler.teachers import Head
+from plada.networks.linear_head import Head
 
 F32 = npt.NDArray[np.float32]
 SCALE = 100.0  # what CLIP multiplies cosines by; training has it end there

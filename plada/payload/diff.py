@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt, ReferenceMismatch, RequestError
 from plada.payload.about import read_about, write_about
+from plada.payload.coders.content import needs_pack, read_content, write_content
 from plada.payload.container import (
     ABOUT,
     DIFF,
@@ -27,9 +28,8 @@ from plada.payload.container import (
     read_container,
     write_container,
 )
-from plada.payload.content import needs_pack, read_content, write_content
 from plada.payload.payload import NO_SIDE, Payload, check_side
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from plada.payload.varints import read_varint, varint
 
 I64 = npt.NDArray[np.int64]

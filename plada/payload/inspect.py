@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.payload.coders import allowed, encoded_size, read_start
+from plada.payload.coders.paper import paper_sizes
+from plada.payload.coders.registry import allowed, encoded_size, read_start
 from plada.payload.container import Header, Part, Signature, by_kind
-from plada.payload.paper import paper_sizes
 from plada.payload.payload import Payload, PayloadFile
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 
 RATES = (500, 9_600, 1_000_000)  # bits a second that time on air is given for: a trunked radio, a modem, a phone
 

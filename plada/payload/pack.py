@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.files import whole_file
 from plada.errors import (
     PayloadCorrupt,
     PayloadError,
@@ -24,7 +25,6 @@ from plada.errors import (
     ReferenceMismatch,
     RequestError,
 )
-from plada.files import whole_file
 
 MAGIC = b"\x89PLP"
 VERSION = 1

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.files import write_bytes
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, ReferenceMismatch, RequestError
-from plada.files import write_bytes
 from plada.payload.about import canonical, check_names, numbered, read_about, read_notes, write_about
-from plada.payload.coders import CODERS, body_sizes, encoded_size
+from plada.payload.coders.content import CONTENT_CHECK, MAX_KEPT, needs_pack, read_content, write_content
+from plada.payload.coders.registry import CODERS, body_sizes, encoded_size
 from plada.payload.container import (
     ABOUT,
     DIFF,
@@ -35,9 +36,8 @@ from plada.payload.container import (
     write_container,
     write_plan,
 )
-from plada.payload.content import CONTENT_CHECK, MAX_KEPT, needs_pack, read_content, write_content
 from plada.payload.segments import read_segments, write_segments
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from plada.payload.version1 import read_version1
 
 NO_SIDE = Side()
@@ -123,7 +123,7 @@ class Payload:
         """The whole file. `auto` takes the smallest coder that readers who have `side` understand (the first of equals).
 
         `progressive` is "blocks" or "layers": what is cut off or damaged then costs only its own labels; `segments` is how
-        many (docs/payload-format.md section 6). `signer` signs every byte (plada.signing).
+        many (docs/payload-format.md section 6). `signer` signs every byte (plada.payload.signature).
 
         Raises:
             UnknownName: no such coder. RequestError: an impossible number of segments; layers without `rank`.

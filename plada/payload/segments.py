@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing
-from plada.payload.content import read_content, write_content
-from plada.payload.runs import cut_bounds
-from plada.payload.side import Side
+from plada.payload.coders.content import read_content, write_content
+from plada.payload.coders.runs import cut_bounds
+from plada.payload.shared_context import Side
 
 I64 = npt.NDArray[np.int64]
 

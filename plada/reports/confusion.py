@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from plada.files import whole_file
+from plada.common.files import whole_file
 
 _NAMED = 40  # classes up to which rows and columns carry names and counts
 _MARGIN = 8

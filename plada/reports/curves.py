@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plada.common.files import whole_file
 from plada.errors import MissingExtra
-from plada.files import whole_file
 
 _PER_ROW = 3
 _DPI = 110

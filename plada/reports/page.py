@@ -9,10 +9,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
+from plada.common.units import format_rate, format_seconds, format_size
 from plada.reports import charts
 from plada.reports.findings import Accuracy, ClassFacts, Confusion, Findings, Picture, Spread, thinned
 from plada.reports.text import data_block, digits, esc, many, name
-from plada.units import format_rate, format_seconds, format_size
 
 LIMIT = 5_000_000  # bytes of a page
 _FIRST = 24  # pictures of a class that are shown at once; the others are behind a click

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from plada.common.files import whole_file
 from plada.errors import MissingExtra
-from plada.files import whole_file
 
 _SHOWN = 60  # classes that have a name below their bar
 

@@ -4,7 +4,7 @@ import html
 import json
 from typing import Any
 
-from plada.units import group_digits
+from plada.common.units import group_digits
 
 _JOINERS = "\u200c\u200d"  # letters of Persian and families of emoji hang on them
 

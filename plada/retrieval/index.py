@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.files import home_directory
+from plada.common.packages import require
+from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
-from plada.extras import require
-from plada.files import home_directory
 from plada.indexer.ann import Ann, made_of, read_ann
-from plada.indexer.encoders import Encoder, config_from_json, reload_encoder
 from plada.indexer.store import TABLE, Store, connect, readable_rows
 from plada.retrieval import queries as asking
 from plada.retrieval.knn import exact_search

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.encoders.encoder import Encoder
 from plada.errors import RequestError, Unreadable
-from plada.indexer.encoders import Encoder
 from plada.sources.decode import decode
 
 F32 = npt.NDArray[np.float32]

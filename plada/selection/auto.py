@@ -20,8 +20,8 @@ from plada.labeler.calibration import interval
 from plada.labeler.scores import PseudoLabels
 from plada.selection.budget import Trial, fill_budget
 from plada.selection.folds import Fold
-from plada.selection.rule import F32, I64, Choose, Chosen, Context
-from plada.selection.rules import DEFAULT, RULES
+from plada.selection.rules.registry import DEFAULT, RULES
+from plada.selection.rules.rule import F32, I64, Choose, Chosen, Context
 from plada.selection.student import small_student
 
 # Promising on eight real targets by validation (docs/selecting.md), the default first.

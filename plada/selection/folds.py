@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from plada.labeler.scores import PseudoLabels
 from plada.labeler.splits import stratified
-from plada.labeler.teachers import PENALTY, fit_head, probabilities, pseudo_label
-from plada.selection.rule import F32, I64, Context
+from plada.networks.linear_head import PENALTY, fit_head, probabilities, pseudo_label
+from plada.selection.rules.rule import F32, I64, Context
 
 PARTS = 5
 ENOUGH = 500  # validation images from which on they alone are judged on, and one fold is enough

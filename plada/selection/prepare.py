@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plada.labeler.linear import Embedded
+from plada.labeler.linear_teacher import Embedded
 from plada.labeler.scores import PseudoLabels
 from plada.selection.folds import Fold, cross_folds
-from plada.selection.rule import F32, I64, Context
+from plada.selection.rules.rule import F32, I64, Context
 from plada.selection.space import make_space
 
 F16 = npt.NDArray[np.float16]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.labeler.linear import TeacherReport
+from plada.labeler.linear_teacher import TeacherReport
 from plada.labeler.scores import PseudoLabels
 from plada.payload.payload import Payload
 from plada.selection.auto import Forecast, Tried
-from plada.selection.rules import Chosen
+from plada.selection.rules.registry import Chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class SelectionReport:
     forecast: Forecast | None
     left_out: int  # target images that could not be read
     target_note: str  # how the target was split where that is not its publisher's, and counts that are not the known
-    leaks: tuple[Any, ...]  # plada.sources.leaks.Leak: chosen images that are near copies of test images
+    leaks: tuple[Any, ...]  # plada.sources.leaks.leaks.Leak: chosen images that are near copies of test images
     leaks_dropped: tuple[Any, ...]  # the same, of images that were left out for it
     leaks_note: str  # why nothing could be checked, or nothing
     seconds: Mapping[str, float]

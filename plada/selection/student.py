@@ -3,8 +3,8 @@
 import numpy as np
 
 from plada.labeler.scores import PseudoLabels
-from plada.labeler.teachers import STUDENT_PENALTY, Head, fit_head
-from plada.selection.rule import I64, Context
+from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
+from plada.selection.rules.rule import I64, Context
 
 
 def small_student(labels: PseudoLabels, context: Context, rows: I64, *, steps: int = 40) -> Head:

@@ -1,8 +1,8 @@
 """docs/datasets.md, made from the table: `python -m plada.sources.catalogue > docs/datasets.md`."""
 
+from plada.common.units import group_digits
 from plada.sources.known import KNOWN, Known
-from plada.sources.layouts import LAYOUTS
-from plada.units import group_digits
+from plada.sources.targets.layouts import LAYOUTS
 
 _HEAD = """# Data sets
 

@@ -4,9 +4,9 @@ import bisect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from plada.common.units import group_digits
 from plada.sources.known import Known
-from plada.sources.targets import Target
-from plada.units import group_digits
+from plada.sources.targets.target import Target
 
 
 def count_note(known: Known, target: Target) -> str:

@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError, Unreadable
-from plada.progress import Report, Tracker, silent
 
 MAX_PIXELS = 89_478_485  # PIL's own warning level; more is refused before anything is decoded
 # Said to PIL: what it can open otherwise depends on what others registered, and EPS would start a program.

@@ -29,7 +29,7 @@ class Known:
     obtain: str
     figures: str  # where the counts come from
     looks: tuple[str, ...] = ()  # folders that the archives or other tools make, tried below datasets/NAME and datasets
-    layouts: tuple[str, ...] = ()  # of plada.sources.layouts; every target may also lie as folders or parquet
+    layouts: tuple[str, ...] = ()  # of plada.sources.targets.layouts; every target may also lie as folders or parquet
     reader: str = "plada"
     paper: str = ""  # what the paper (arXiv 2602.23358) did, where it used the set
     paper_split: str = ""  # same, pooled (its own 80/20 of everything) or train-only (the published validation unused)

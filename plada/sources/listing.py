@@ -24,8 +24,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.files import write_json
 from plada.errors import DataError, ResourceError
-from plada.files import write_json
 from plada.sources.collection import IMAGE_SUFFIXES
 
 SPILL = 262_144  # rows that are held in memory while listing; also about what one partition of a sort holds

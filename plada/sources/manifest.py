@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from blake3 import blake3
 
+from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
-from plada.files import whole_file
 
 HASH_BYTES = 16
 READABLE = "readable"

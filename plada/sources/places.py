@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from plada.errors import RequestError
 from plada.sources.known import KNOWN
-from plada.sources.layouts import find_layout
+from plada.sources.targets.layouts import find_layout
 
 _ANY_TARGET = ("parquet", "folders")  # a registered target may also lie so
 

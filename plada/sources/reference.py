@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from plada.common.files import write_json
+from plada.common.progress import Report, silent
 from plada.errors import DataError, ReferenceMismatch
-from plada.files import write_json
-from plada.progress import Report, silent
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plada.common.files import whole_file
+from plada.common.progress import Report, Tracker, silent
 from plada.errors import Interrupted
-from plada.files import whole_file
-from plada.progress import Report, Tracker, silent
 from plada.sources.collection import Collection, changed_size
 from plada.sources.dimensions import dimensions
-from plada.sources.folder import FolderCollection
+from plada.sources.formats.folder import FolderCollection
 from plada.sources.manifest import (
     HASH_BYTES,
     Block,

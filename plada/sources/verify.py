@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError
-from plada.progress import Report, Tracker, silent
 from plada.sources.collection import Collection
 from plada.sources.manifest import Manifest, content_hash
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError
-from plada.progress import Report, Tracker, silent
 from plada.sources.decode import View, load_pixels
-from plada.sources.targets import Split
+from plada.sources.targets.target import Split
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plada.files import whole_file
+from plada.common.files import whole_file
+from plada.common.progress import Report
 from plada.payload.payload import Payload
-from plada.progress import Report
-from plada.trainer.chosen import Chosen
 from plada.trainer.export_images import export_folder, export_hf, export_tfrecord, export_webdataset
+from plada.trainer.payload_images import Chosen
 
 Export = Callable[[Payload, Chosen, Path, Report, bool], None]  # the last: links instead of copies
 

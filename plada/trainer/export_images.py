@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plada.common.progress import Report, Tracker
 from plada.errors import RequestError, Unreadable
 from plada.payload.payload import Payload
-from plada.progress import Report, Tracker
-from plada.sources.folder import FolderCollection
+from plada.sources.formats.folder import FolderCollection
 from plada.sources.storage import LocalFiles
-from plada.trainer.chosen import Chosen
+from plada.trainer.payload_images import Chosen
 from plada.trainer.records import example, frame
 
 _SHARD = 4096  # images of one file

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from plada.common.files import whole_file
+from plada.common.progress import Report, silent
 from plada.errors import DataError, RequestError
-from plada.files import whole_file
-from plada.networks import Network, build_network, mismatch, read_safetensors
+from plada.networks.loop import predict
+from plada.networks.network import Network, build_network, mismatch, read_safetensors
+from plada.networks.recipe import Recipe
 from plada.payload.payload import Payload
-from plada.progress import Report, silent
 from plada.sources.decode import View
-from plada.sources.targets import Split
+from plada.sources.targets.target import Split
 from plada.trainer.evaluation import Evaluation, evaluate_split
-from plada.trainer.loop import predict
-from plada.trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ _LARGEST_HEADER = 100 << 20  # bytes; safetensors' own limit
 @dataclass(frozen=True, slots=True)
 class Student:
     """A trained network with the names of its classes, the recipe it was trained by, and the run that made it (see
-    plada.training)."""
+    plada.api.train)."""
 
     network: Network
     classes: tuple[str, ...]
@@ -148,7 +148,7 @@ class TrainingSummary:
     target: str | None
     accuracy: float | None
     evaluation: Evaluation | None
-    target_note: str  # as the note of plada.sources.targets.Target
+    target_note: str  # as the note of plada.sources.targets.target.Target
     model: str | None
     finished_before: bool
     processes: int

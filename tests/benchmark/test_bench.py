@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import plada
-from plada.benching import BenchSummary
+from plada.api.bench import BenchSummary
 from plada.benchmark import unit
 from plada.benchmark.rows import Lines, Row
+from plada.common.progress import Progress
 from plada.errors import BudgetTooSmall, DataError, RequestError, UnknownName
-from plada.progress import Progress
 from tests.conftest import make_shades
 
 QUICK = "herd-even-manifest,oracle,random,images-random-shrunk,probe-axes,probe-int8,full-data"

@@ -13,9 +13,9 @@ from plada.benchmark.sent import Everything, Known, Labels, Pictures, Sent, Unfi
 from plada.benchmark.students import Students, score
 from plada.benchmark.weights import principal_basis, pruned_basis, read_head, write_head
 from plada.errors import DataError, UnknownName
-from plada.payload.paper import paper_bytes
+from plada.payload.coders.paper import paper_bytes
 from plada.payload.payload import parse_payload
-from plada.selection.rules import RULES
+from plada.selection.rules.registry import RULES
 from plada.sources.decode import decode
 from tests.conftest import picture
 

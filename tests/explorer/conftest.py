@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import plada
+from plada.api.explore import contents, listening, server_of
 from plada.explorer.contents import Contents
-from plada.exploring import contents, listening, server_of
 from plada.payload.payload import Payload
 from tests.conftest import picture
 from tests.reports.findings import NASTY

@@ -11,7 +11,7 @@ if importlib.util.find_spec("starlette") is None:
     pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
-from plada.exploring import contents
+from plada.api.explore import contents
 from tests.browser import Tab, browser, fits_a_phone_and_both_schemes
 from tests.explorer.conftest import COOKIE, TOKEN, Client, serving
 

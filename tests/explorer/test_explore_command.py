@@ -23,10 +23,10 @@ if importlib.util.find_spec("starlette") is None:
     pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
-from plada import exploring
+from plada.api import explore as exploring
+from plada.api.explore import Exploring, contents
 from plada.cli import app
 from plada.errors import MissingExtra, ReferenceMismatch, RequestError, ResourceError
-from plada.exploring import Exploring, contents
 from plada.retrieval.index import Index
 from tests.conftest import picture
 from tests.explorer.conftest import nasty_payload

@@ -2,7 +2,7 @@
 
 import threading
 
-from plada.explorer.kept import Kept
+from plada.explorer.cache import Kept
 
 
 def test_the_least_recently_used_goes_first() -> None:

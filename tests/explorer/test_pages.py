@@ -18,11 +18,11 @@ if importlib.util.find_spec("starlette") is None:
     pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
+from plada.api.explore import contents
+from plada.encoders.encoder import Encoder
 from plada.explorer import app, pages, parts
 from plada.explorer.contents import HITS, THUMB, Contents, Upload
 from plada.explorer.query import Query
-from plada.exploring import contents
-from plada.indexer.encoders import Encoder
 from plada.reports.text import visible
 from plada.retrieval.index import Index
 from tests.conftest import picture

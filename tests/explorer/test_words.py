@@ -10,7 +10,7 @@ if importlib.util.find_spec("starlette") is None:
     pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
-from plada.exploring import contents
+from plada.api.explore import contents
 from tests.explorer.conftest import serving
 from tests.explorer.test_pages import read
 from tests.indexer.test_openclip import CONFIG, make_folder

@@ -26,7 +26,7 @@ from plada.errors import PladaError, ReferenceMismatch, RequestError
 from plada.payload.container import DIFF, PLAN, SIGNATURE, read_container, read_plan, write_container, write_plan
 from plada.payload.diff import apply_changes, parse_changes
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from plada.payload.varints import varint
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from plada.payload.coders import CODERS
+from plada.payload.coders.registry import CODERS
 from plada.payload.container import (
     ABOUT,
     LABELS,
@@ -29,7 +29,7 @@ from plada.payload.container import (
 )
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from plada.payload.varints import varint
 
 HERE = Path(__file__).parent

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 
 import plada
+from plada.common.progress import Clock, Progress
+from plada.encoders.encoder import Encoder, load_encoder
 from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError, ResourceError
 from plada.indexer.build import build_index
 from plada.indexer.embed import Rows
-from plada.indexer.encoders import Encoder, load_encoder
 from plada.indexer.job import Job
 from plada.indexer.store import Store, shard_rows
-from plada.progress import Clock, Progress
 from plada.retrieval.index import Index
 from plada.sources.decode import decode
-from plada.sources.looks import LOOK_BYTES
+from plada.sources.leaks.fingerprints import LOOK_BYTES
 from plada.sources.registry import open_source
 from tests.conftest import picture
 
@@ -99,7 +99,7 @@ def test_a_second_run_reuses_everything(pictures: Path) -> None:
 def test_another_reference_or_encoder_under_the_same_name_is_refused(pictures: Path, tmp_path: Path) -> None:
     import safetensors.torch
 
-    from plada.networks import import_timm
+    from plada.networks.network import import_timm
 
     plada.index(pictures, name="p", encoder="gradients")
     module = import_timm().create_model("test_resnet")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import plada
+from plada.common.progress import Progress
+from plada.encoders.encoder import Encoder, load_encoder
 from plada.errors import DataError, MissingExtra, PladaError, RequestError, ResourceError, UnknownName
-from plada.indexer.crews import Crew, Plan, all_gpus, feeding, here, make_plan, processes
 from plada.indexer.embed import Made, Task, embed
-from plada.indexer.encoders import Encoder, load_encoder
-from plada.progress import Progress
+from plada.indexer.workers import Crew, Plan, all_gpus, feeding, here, make_plan, processes
 from plada.sources.collection import Part, part_of
 from plada.sources.registry import open_source
 
@@ -193,7 +193,7 @@ def test_batches_are_halved_where_memory_ends(alone: list[Made]) -> None:
 
 
 def test_halved_batches_are_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import plada.indexer.encoders as encoders
+    import plada.encoders.encoder as encoders
 
     encoder = greedy(load_encoder("gradients"), 7)
     monkeypatch.setattr(encoders, "load_encoder", lambda *_, **__: encoder)

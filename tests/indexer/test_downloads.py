@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from plada.encoders.downloads import fetch
 from plada.errors import RequestError
-from plada.indexer.downloads import fetch
 
 Asked = list[tuple[str, str, str | None, bool]]
 

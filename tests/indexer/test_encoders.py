@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from plada.commands.console.options import pairs
+from plada.encoders import gradients
+from plada.encoders.encoder import Encoder, encoder_options, load_encoder, reload_encoder
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
-from plada.indexer import gradients
 from plada.indexer.embed import to_half
-from plada.indexer.encoders import Encoder, encoder_options, load_encoder, reload_encoder
-from plada.networks import build_network
-from plada.options import pairs
+from plada.networks.network import build_network
 
 TINY = "timm:test_resnet"  # timm's own test network: half a million parameters
 
@@ -25,7 +25,7 @@ def weights(tmp_path: Path) -> Path:
     import safetensors.torch
     import torch
 
-    from plada.networks import import_timm
+    from plada.networks.network import import_timm
 
     torch.manual_seed(0)
     module = import_timm().create_model("test_resnet")
@@ -170,7 +170,7 @@ def test_a_head_of_another_size_is_loaded_whole_then_replaced(tmp_path: Path, we
     import safetensors.torch
     import torch
 
-    from plada.networks import import_timm
+    from plada.networks.network import import_timm
 
     ten = import_timm().create_model("test_resnet", num_classes=10)
     safetensors.torch.save_file(ten.state_dict(), tmp_path / "ten.safetensors")

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import plada
+from plada.common.progress import Progress
 from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer import growth
 from plada.indexer.parts import Shard, part_spans
-from plada.progress import Progress
 from plada.retrieval.index import Index
 from tests.conftest import picture
 
@@ -164,7 +164,7 @@ def test_a_reference_that_grew_embeds_only_what_is_new(
     plada.index(pictures, name="p", encoder="gradients")
     grow(pictures)
     encoded: list[int] = []
-    from plada.indexer import gradients
+    from plada.encoders import gradients
 
     real = gradients.embed
 
@@ -239,7 +239,7 @@ def test_an_old_format_cannot_grow(pictures: Path, home: Path) -> None:
 def test_a_second_encoder_leaves_the_first_alone(pictures: Path, home: Path, tmp_path: Path) -> None:
     import safetensors.torch
 
-    from plada.networks import import_timm
+    from plada.networks.network import import_timm
 
     plada.index(pictures, name="p", encoder="gradients")
 
@@ -306,9 +306,9 @@ def vanishing(tmp_path: Path) -> None:
     for number in range(3):
         picture(number).save(tmp_path / "few" / f"{number}.png")
 
-    from plada.indexer.crews import Plan
     from plada.indexer.embed import Task
     from plada.indexer.ray_engine import on_ray
+    from plada.indexer.workers import Plan
     from plada.sources.collection import part_of
     from plada.sources.registry import open_source
 

@@ -14,10 +14,10 @@ import pytest
 if importlib.util.find_spec("open_clip") is None:
     pytest.skip("open_clip is not installed", allow_module_level=True)
 
+from plada.encoders import openclip
+from plada.encoders.encoder import encoder_options, load_encoder, reload_encoder
+from plada.encoders.tower import Ask
 from plada.errors import DataError, MissingExtra, ReferenceMismatch, RequestError, UnknownName
-from plada.indexer import openclip
-from plada.indexer.encoders import encoder_options, load_encoder, reload_encoder
-from plada.indexer.tower import Ask
 from tests.indexer.test_encoders import noise, saved_of
 
 CONFIG: dict[str, Any] = {

@@ -8,11 +8,11 @@ import pytest
 import safetensors.torch
 import torch
 
+from plada.encoders import timm_encoder
+from plada.encoders.encoder import DEFAULT_ENCODER, encoder_options, load_encoder, reload_encoder
+from plada.encoders.tower import Ask
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
-from plada.indexer import timm_encoder
-from plada.indexer.encoders import DEFAULT_ENCODER, encoder_options, load_encoder, reload_encoder
-from plada.indexer.tower import Ask
-from plada.networks import import_timm, keep_memory
+from plada.networks.network import import_timm, keep_memory
 from tests.indexer.test_encoders import TINY, load_from_words, noise, saved_of
 
 VIT = "timm:test_vit"
@@ -97,7 +97,7 @@ def test_an_older_index_without_a_tag_still_opens(
 
 
 def test_an_older_index_has_the_identity_of_the_same_command_today(resnet: Path) -> None:
-    from plada.indexer.encoders import config_from_json
+    from plada.encoders.encoder import config_from_json
 
     config = load_encoder(TINY, weights=resnet, image_size=32).config
     info = saved_of(load_encoder(TINY, weights=resnet, image_size=32))
@@ -198,7 +198,7 @@ def test_the_same_random_weights_in_another_process() -> None:
     import subprocess
     import sys
 
-    code = f"from plada.indexer.encoders import load_encoder; print(load_encoder('{TINY}.random').config.digest)"
+    code = f"from plada.encoders.encoder import load_encoder; print(load_encoder('{TINY}.random').config.digest)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == load_encoder(f"{TINY}.random").config.digest
 
@@ -309,7 +309,7 @@ def test_the_default_encoder_is_known_and_not_fetched() -> None:
 
 def test_an_encoder_on_a_cpu_keeps_its_memory(resnet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr("plada.indexer.encoders.keep_memory", lambda: asked.append(True))
+    monkeypatch.setattr("plada.encoders.encoder.keep_memory", lambda: asked.append(True))
     load_encoder(TINY, weights=resnet, image_size=32)
     assert asked == [True]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plada.labeler.cache import load_embeddings, save_embeddings, split_digest
-from plada.sources.targets import Split
+from plada.labeler.embedding_cache import load_embeddings, save_embeddings, split_digest
+from plada.sources.targets.target import Split
 from tests.sources.test_parts import Listed
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from plada.labeler.calibration import LEAST_IMAGES, above_chance, fit_temperature, interval, log_likelihood
-from plada.labeler.solver import softmax_regression
 from plada.labeler.splits import stratified
+from plada.networks.solver import softmax_regression
 
 
 def test_wilson_against_published_values() -> None:

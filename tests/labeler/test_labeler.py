@@ -5,7 +5,7 @@ import pytest
 
 from plada.errors import DataError
 from plada.labeler.scores import SCORES, energy, entropy, margin
-from plada.labeler.teachers import accuracy, fit_head, fit_linear_teacher, pseudo_label
+from plada.networks.linear_head import accuracy, fit_head, fit_linear_teacher, pseudo_label
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32) * 4
 

@@ -6,9 +6,9 @@ import pytest
 from plada.labeler.rounds import _in_turn, ask_in_rounds, fit_guess
 from plada.labeler.scores import PseudoLabels
 from plada.labeler.shortlist import Shortlist, find_shortlist, named
-from plada.labeler.teachers import Head, pseudo_label
-from plada.selection.rule import Choose, Context
-from plada.selection.rules import RULES
+from plada.networks.linear_head import Head, pseudo_label
+from plada.selection.rules.registry import RULES
+from plada.selection.rules.rule import Choose, Context
 
 IMAGES, AXES, CLASSES, K = 3000, 12, 4, 60
 RNG = np.random.default_rng(0)

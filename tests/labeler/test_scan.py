@@ -8,7 +8,7 @@ import pytest
 from plada.errors import DataError
 from plada.labeler import scan
 from plada.labeler.scores import SCORES
-from plada.labeler.teachers import Head, pseudo_label
+from plada.networks.linear_head import Head, pseudo_label
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(6000, 16)).astype(np.float16)

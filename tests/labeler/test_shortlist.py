@@ -8,9 +8,9 @@ import pytest
 from plada.errors import DataError
 from plada.labeler.scores import PseudoLabels
 from plada.labeler.shortlist import find_shortlist, leads, named
-from plada.labeler.teachers import pseudo_label
-from plada.selection.rule import Context
-from plada.selection.rules import RULES
+from plada.networks.linear_head import pseudo_label
+from plada.selection.rules.registry import RULES
+from plada.selection.rules.rule import Context
 
 LOGITS = np.random.default_rng(0).normal(size=(4000, 4)).astype(np.float32) * 3
 

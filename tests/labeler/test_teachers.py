@@ -11,7 +11,7 @@ import pytest
 
 import plada
 from plada.errors import DataError, RequestError, UnknownName
-from plada.labeler.own import function_teacher, table_teacher
+from plada.labeler.custom_teachers import function_teacher, table_teacher
 from plada.labeler.scores import consensus, density, energy, entropy, normalised_rank
 from plada.labeler.teacher import checked_logits, vote
 from plada.labeler.zeroshot import TEMPLATES, spoken, zeroshot_teacher

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from plada.payload.payload import Payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 
 KEY, CONTENT = bytes(range(8)), bytes(range(8, 16))
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError, SideMissing, UnknownName
-from plada.payload import features, runs
-from plada.payload.coders import CODERS, allowed, body_sizes, decode_body, encode_body, encoded_size
+from plada.payload.coders import features, runs
+from plada.payload.coders.paper import paper_bytes
+from plada.payload.coders.registry import CODERS, allowed, body_sizes, decode_body, encode_body, encoded_size
 from plada.payload.frames import compress
-from plada.payload.paper import paper_bytes
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from plada.payload.varints import varint
 from tests.payload.shapes import I64, bounds_of, clustered, features_of
 
@@ -110,7 +110,7 @@ def test_auto_is_the_smallest_and_the_size_is_exact() -> None:
 
 
 def test_large_contents_skip_what_cannot_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plada.payload.coders._SMALL", 10)
+    monkeypatch.setattr("plada.payload.coders.registry._SMALL", 10)
     model = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, side=NOTHING)
     assert model[0] == CODERS["even-blocks"].code
     pattern = np.arange(0, 200_000, 4)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from plada.errors import PayloadCorrupt, SideMissing
-from plada.payload import coders, content
 from plada.payload import payload as payloads
-from plada.payload.coders import CODERS
-from plada.payload.content import CONTENT_CHECK, MAX_KEPT, content_check, needs_pack, read_content, write_content
+from plada.payload.coders import content
+from plada.payload.coders import registry as coders
+from plada.payload.coders.content import CONTENT_CHECK, MAX_KEPT, content_check, needs_pack, read_content, write_content
+from plada.payload.coders.registry import CODERS
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from plada.payload.varints import varint
 from tests.payload.payloads import folders, made, same
 

@@ -25,7 +25,7 @@ import pytest
 from plada.payload.container import Signer
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from tests.payload.payloads import made
 
 ROOT = Path(__file__).parents[2]

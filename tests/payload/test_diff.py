@@ -12,7 +12,7 @@ from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, Referen
 from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container, write_container
 from plada.payload.diff import Classes, apply_changes, by_class, parse_changes, write_changes
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from tests.payload.payloads import CONTENT, KEY, folders, made, same
 
 TEN = tuple("abcdefghij")
@@ -238,7 +238,7 @@ def test_liars_are_named(data: bytes, words: str) -> None:
 
 
 def test_an_image_that_is_there_cannot_be_added() -> None:
-    from plada.payload.content import write_content
+    from plada.payload.coders.content import write_content
 
     body = write_content(OLD.positions[:1], OLD.labels[:1], images=20_000, classes=10, coder="gaps-zstd", side=Side())
     data = remade(rest=TAKEN + AFTER + b"\3" + EMPTY + b"\3" + EMPTY + body)
@@ -247,7 +247,7 @@ def test_an_image_that_is_there_cannot_be_added() -> None:
 
 
 def test_nothing_can_leave_an_empty_payload() -> None:
-    from plada.payload.content import write_content
+    from plada.payload.coders.content import write_content
 
     empty = made(0, 20_000, TEN)
     one = write_content(np.array([0]), np.array([0]), images=1, classes=1, coder="gaps-zstd", side=Side())

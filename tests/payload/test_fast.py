@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from plada.payload import fast
-from plada.payload.coders import CODERS, decode_body, encode_body
-from plada.payload.side import Side
+from plada.payload.coders import compiled as fast
+from plada.payload.coders.registry import CODERS, decode_body, encode_body
+from plada.payload.shared_context import Side
 from tests.payload.shapes import bounds_of, clustered, features_of
 
 MODELS = [name for name in CODERS if not name.endswith("zstd")]

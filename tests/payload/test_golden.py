@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, PayloadUnsupported
-from plada.payload.coders import CODERS
+from plada.payload.coders.registry import CODERS
 from plada.payload.diff import apply_changes, parse_changes
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 KINDS = {"truncated": PayloadTruncated, "unsupported": PayloadUnsupported, "corrupt": PayloadCorrupt}

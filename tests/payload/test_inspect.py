@@ -8,7 +8,7 @@ import pytest
 from plada.payload.container import Signer
 from plada.payload.inspect import choice_bits, label_bits, summarise, summarise_closed, time_on_air
 from plada.payload.payload import parse_payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from tests.payload.payloads import folders, made
 
 SIDE = folders()

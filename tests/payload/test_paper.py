@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plada.payload import paper
+from plada.payload.coders import paper
 
 TABLES = Path(__file__).resolve().parents[3] / "shared" / "paper" / "tables.json"
 IN21K, IN1K = 14_197_122, 1_281_167

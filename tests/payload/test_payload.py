@@ -18,10 +18,10 @@ from plada.errors import (
     RequestError,
     UnknownName,
 )
-from plada.payload.coders import CODERS, encode_body
+from plada.payload.coders.registry import CODERS, encode_body
 from plada.payload.container import ABOUT, DIFF, LABELS, PLAN, Header, Signer, write_container, write_plan
 from plada.payload.payload import Payload, parse_payload, read_payload_file
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from plada.payload.varints import varint
 from tests.payload.payloads import CONTENT, KEY, folders, made, same
 

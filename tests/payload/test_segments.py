@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing
+from plada.payload.coders.content import write_content
 from plada.payload.container import PLAN, Header, write_container, write_plan
-from plada.payload.content import write_content
 from plada.payload.payload import parse_payload
 from plada.payload.segments import (
     FOLDERS,
@@ -19,7 +19,7 @@ from plada.payload.segments import (
     scatter,
     write_segments,
 )
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from tests.payload.payloads import CONTENT, KEY, folders, made
 
 NOTHING = np.zeros(0, np.int64)

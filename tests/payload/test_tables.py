@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plada.payload import tables
+from plada.payload.coders import tables
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "payload-coders.md"
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, PayloadUnsupported
-from plada.payload.coders import encode_body
+from plada.payload.coders.registry import encode_body
 from plada.payload.frames import compress
 from plada.payload.payload import parse_payload
-from plada.payload.side import Side
+from plada.payload.shared_context import Side
 from plada.payload.varints import varint
 from plada.payload.version1 import read_version1
 from tests.payload.payloads import CONTENT, KEY, made, same

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from plada.reports.commands import command_line
+from plada.reports.command_line import command_line
 from plada.reports.findings import ClassFacts, Confusion, Picture
 from plada.reports.page import LIMIT, fitting, page
 from plada.reports.text import data_block, esc, shortened, visible

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from plada.reports.sheets import contact_sheet
+from plada.reports.contact_sheet import contact_sheet
 
 
 def test_rows_and_columns(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import plada
+from plada.common.files import home_directory
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
-from plada.files import home_directory
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index, indexes, indexes_that, open_index
-from plada.widening import widen
+from plada.trainer.expand import widen
 from tests.conftest import picture
 
 

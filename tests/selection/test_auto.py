@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import BudgetTooSmall, RequestError
-from plada.labeler.linear import Embedded
+from plada.labeler.linear_teacher import Embedded
 from plada.labeler.scores import SCORES, PseudoLabels
-from plada.labeler.teachers import fit_head, probabilities, pseudo_label
+from plada.networks.linear_head import fit_head, probabilities, pseudo_label
 from plada.selection.auto import FEWER, choose_rule
 from plada.selection.folds import ENOUGH, cross_folds, held_images
-from plada.selection.herding import _lowest, herd_order
 from plada.selection.prepare import Prepared, hold, prepare
 from plada.selection.quotas import prior_shares, reliable_counts, weighted_quotas
-from plada.selection.rule import Chosen, Context
-from plada.selection.rules import DEFAULT, RULES
-from plada.selection.shares import LEAST, _pairs
+from plada.selection.rules.herding import _lowest, herd_order
+from plada.selection.rules.registry import DEFAULT, RULES
+from plada.selection.rules.rule import Chosen, Context
+from plada.selection.rules.shares import LEAST, _pairs
 from plada.selection.space import make_space
 from plada.selection.student import small_student
 

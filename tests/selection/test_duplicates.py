@@ -7,8 +7,8 @@ import plada.selection.duplicates as duplicates
 from plada.errors import RequestError
 from plada.labeler.scores import SCORES, PseudoLabels
 from plada.selection.duplicates import copies_last, near_duplicates, without_copies
-from plada.selection.rule import Choose, Chosen, Context
-from plada.selection.rules import RULES
+from plada.selection.rules.registry import RULES
+from plada.selection.rules.rule import Choose, Chosen, Context
 
 HEAPS = 120
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from plada.labeler.scores import PseudoLabels
 from plada.selection.quotas import balanced_quotas, prior_shares, weighted_quotas
-from plada.selection.rule import best_first, class_pools, first_of_each_class, in_order_of
+from plada.selection.rules.rule import best_first, class_pools, first_of_each_class, in_order_of
 from plada.selection.selection import class_ranks, shares_of_class
 
 SCORES = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.5, 2.0, float(np.float32(0.1))]), min_size=1, max_size=40)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from plada.errors import BudgetTooSmall
 from plada.labeler.scores import SCORES, PseudoLabels
 from plada.selection.budget import fill_budget
-from plada.selection.nearest import nearest_order
 from plada.selection.quotas import balanced_quotas, safety_net_quotas
-from plada.selection.rules import RULES, Chosen, Context
+from plada.selection.rules.nearest import nearest_order
+from plada.selection.rules.registry import RULES, Chosen, Context
 from plada.selection.selection import class_ranks, make_table
 
 COUNTS = st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(lambda counts: sum(counts) > 0)
@@ -189,7 +189,7 @@ def test_nearest_takes_turns() -> None:
 
 
 def test_nearest_goes_on_where_no_neighbour_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plada.selection.nearest.DEPTH", 2)
+    monkeypatch.setattr("plada.selection.rules.nearest.DEPTH", 2)
     candidates = vectors(np.arange(30))
     order, similarity = nearest_order(candidates, vectors(np.arange(100, 103)))
     assert sorted(order) == list(range(30))

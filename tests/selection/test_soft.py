@@ -7,8 +7,8 @@ import pytest
 
 import plada
 from plada.errors import UnknownName
-from plada.labeler.solver import softmax_regression
-from plada.labeler.teachers import probabilities
+from plada.networks.linear_head import probabilities
+from plada.networks.solver import softmax_regression
 from plada.payload.soft import PARTS, soft_labels_of
 from plada.retrieval.index import Index
 from plada.selection.soft import DIRICHLET, LEAST_PRECISION, MOST_PRECISION, SOFT, soft_labels, whole_parts

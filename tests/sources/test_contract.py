@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from plada.errors import DataError
-from plada.sources.arrays import load_member
-from plada.sources.builtin import open_digits, open_glyphs
 from plada.sources.collection import Collection, part_of
 from plada.sources.decode import decode
-from plada.sources.flowers102 import CLASSES as FLOWERS
-from plada.sources.forms import open_collection
-from plada.sources.layouts import find_layout, read_layout
+from plada.sources.formats.arrays import load_member
+from plada.sources.formats.builtin import open_digits, open_glyphs
+from plada.sources.formats.detect import open_collection
 from plada.sources.manifest import load_manifest
 from plada.sources.reference import open_reference
 from plada.sources.scan import scan_manifest
-from plada.sources.targets import Ask
+from plada.sources.targets.flowers102 import CLASSES as FLOWERS
+from plada.sources.targets.layouts import find_layout, read_layout
+from plada.sources.targets.target import Ask
 from tests.sources import published
 from tests.sources.test_forms import FORMS
 from tests.sources.test_layouts import CASES

@@ -14,8 +14,8 @@ import pytest
 import plada
 from plada.errors import DataError, RequestError
 from plada.sources.collection import Collection
-from plada.sources.forms import open_collection
-from plada.sources.parquet import ParquetCollection
+from plada.sources.formats.detect import open_collection
+from plada.sources.formats.parquet import ParquetCollection
 from plada.sources.scan import scan_manifest
 from tests.sources.test_collections import as_tars
 
@@ -279,15 +279,15 @@ def test_parquet_reads_each_row_group_once_when_it_streams(
         return load(self, path, part, group)
 
     monkeypatch.setattr(ParquetCollection, "_load", counted)
-    monkeypatch.setattr("plada.sources.parquet._HELD", 0)
+    monkeypatch.setattr("plada.sources.formats.parquet._HELD", 0)
     assert sum(1 for _ in found.stream(0, 24)) == 24
     assert len(loads) == len(set(loads)) == 5
 
 
 def test_streams_cross_windows_and_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images larger than a window, windows that end in the middle of a tar, other files between images."""
-    monkeypatch.setattr("plada.sources.tars._WINDOW", 3000)
-    monkeypatch.setattr("plada.sources.tars._GAP", 2000)
+    monkeypatch.setattr("plada.sources.formats.tars._WINDOW", 3000)
+    monkeypatch.setattr("plada.sources.formats.tars._GAP", 2000)
     rng = np.random.default_rng(0)
     wanted = {}
     for part in range(2):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from plada.sources import glyphs
 from plada.sources.decode import decode
+from plada.sources.formats import glyphs
 from plada.sources.registry import open_source
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import plada
 from plada.errors import DataError, ReferenceMismatch
-from plada.sources.folder import open_folder
+from plada.sources.formats.folder import open_folder
 from plada.sources.manifest import load_manifest
 from plada.sources.reference import check_identity, find_reference, plain_name, slug
 from plada.sources.scan import scan_manifest

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pytest
 
 from plada.errors import DataError, RequestError
-from plada.sources.arrays import netpbm
 from plada.sources.decode import decode
-from plada.sources.flowers102 import CLASSES as FLOWERS
-from plada.sources.layouts import LAYOUTS, find_layout
+from plada.sources.formats.arrays import netpbm
 from plada.sources.registry import open_source, open_target
-from plada.sources.targets import Split, Target
+from plada.sources.targets.flowers102 import CLASSES as FLOWERS
+from plada.sources.targets.layouts import LAYOUTS, find_layout
+from plada.sources.targets.target import Split, Target
 from tests.sources import published
 from tests.sources.published import pixels
 
@@ -208,7 +208,7 @@ def test_the_names_of_the_flowers() -> None:
 
 
 def test_cifar_in_pickles_is_for_torchvision_alone(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plada.sources import array_layouts
+    from plada.sources.targets import array_layouts
 
     root = tmp_path / "cifar-10-batches-py"
     root.mkdir()

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 
 from plada.sources.collection import Collection
-from plada.sources.folder import open_folder
-from plada.sources.leaks import NEAR_COPY, SAME_BYTES, Leaks, find_leaks, read_tests
-from plada.sources.looks import Looks, scan_looks
+from plada.sources.formats.folder import open_folder
+from plada.sources.leaks.fingerprints import Looks, scan_looks
+from plada.sources.leaks.leaks import NEAR_COPY, SAME_BYTES, Leaks, find_leaks, read_tests
 
 REFERENCE, TESTS = 120, 12
 

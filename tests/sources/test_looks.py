@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from plada.common.progress import Progress
 from plada.errors import Interrupted
-from plada.progress import Progress
 from plada.sources.decode import decode
-from plada.sources.folder import FolderCollection, open_folder
-from plada.sources.looks import LOOK_BYTES, LOOK_SIDE, keep_looks, look, scan_looks
+from plada.sources.formats.folder import FolderCollection, open_folder
+from plada.sources.leaks.fingerprints import LOOK_BYTES, LOOK_SIDE, keep_looks, look, scan_looks
 from plada.sources.manifest import content_hash
 from tests.conftest import picture
 

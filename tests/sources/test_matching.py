@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from plada.sources.looks import LOOK_BYTES, look
-from plada.sources.matching import VERSIONS, Nearest, version_scores, versions_of
+from plada.sources.leaks.fingerprints import LOOK_BYTES, look
+from plada.sources.leaks.matching import VERSIONS, Nearest, version_scores, versions_of
 from tests.sources.test_leaks import scene
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from plada.errors import DataError
 from plada.sources.decode import decode
-from plada.sources.layouts import read_layout
-from plada.sources.targets import Ask, Target
+from plada.sources.targets.layouts import read_layout
+from plada.sources.targets.target import Ask, Target
 from tests.sources import published
 from tests.sources.published import pixels, png
 

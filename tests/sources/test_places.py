@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from plada.api import datasets
+from plada.api.datasets import datasets
 from plada.errors import RequestError
 from plada.sources.known import KNOWN
-from plada.sources.layouts import LAYOUTS
 from plada.sources.places import data_folder, find_source, find_target, looked_in, not_here
+from plada.sources.targets.layouts import LAYOUTS
 from tests.conftest import make_shades
 
 TARGETS = [name for name, known in KNOWN.items() if known.role == "target" and not known.built_in]

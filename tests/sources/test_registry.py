@@ -10,17 +10,17 @@ import pytest
 from typer.testing import CliRunner
 
 from plada.cli import app
+from plada.common.units import group_digits
 from plada.errors import DataError, RequestError, UnknownName
 from plada.sources.catalogue import page
 from plada.sources.collection import Collection
 from plada.sources.counts import class_count, count_note, source_note
 from plada.sources.datasets import list_datasets
 from plada.sources.known import KNOWN
-from plada.sources.layouts import LAYOUTS
 from plada.sources.places import find_target, looked_in
 from plada.sources.registry import check_source, open_source, open_target
-from plada.sources.targets import Split, Target, open_folder_target, split_off
-from plada.units import group_digits
+from plada.sources.targets.layouts import LAYOUTS
+from plada.sources.targets.target import Split, Target, open_folder_target, split_off
 from tests.conftest import picture
 from tests.sources import published
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import DataError
-from plada.sources.targets import (
+from plada.sources.targets.target import (
     TEST_SHARE,
     Nothing,
     Split,

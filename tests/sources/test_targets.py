@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from plada.errors import DataError, RequestError, UnknownName
-from plada.sources.builtin import open_digits
+from plada.sources.formats.builtin import open_digits
 from plada.sources.registry import open_target
-from plada.sources.targets import open_folder_target
+from plada.sources.targets.target import open_folder_target
 from tests.conftest import picture
 
 

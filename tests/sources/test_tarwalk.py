@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import DataError
+from plada.sources.formats.tar_members import walk_tar
 from plada.sources.storage import LocalFiles
-from plada.sources.tarwalk import walk_tar
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="/\0\\", exclude_categories=["Cs"]), min_size=1, max_size=30

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 import plada
+from plada.api.verify import Verification
 from plada.cli import app
 from plada.errors import DataError, RequestError
 from plada.sources.manifest import load_manifest
-from plada.verifying import Verification
 from tests.conftest import picture
 from tests.sources.test_collections import as_tars
 
@@ -91,7 +91,7 @@ def test_an_image_that_cannot_be_read_is_counted(
     pictures: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tars = as_tars(pictures, tmp_path / "tars")
-    from plada.sources.tars import TarCollection
+    from plada.sources.formats.tars import TarCollection
 
     read = TarCollection.read
 
@@ -167,7 +167,7 @@ def test_the_command_says_it_and_exits_with_4(copy: Path, manifest: Path) -> Non
 def test_copies_of_test_images_are_looked_for(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image, ImageOps
 
-    from plada.sources import looks
+    from plada.sources.leaks import fingerprints as looks
     from tests.sources.test_leaks import scene
 
     target = tmp_path / "target"

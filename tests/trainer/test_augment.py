@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from plada.trainer.augment import augment
-from plada.trainer.recipe import Recipe
+from plada.networks.augment import augment
+from plada.networks.recipe import Recipe
 
 OFF = Recipe(mirror=False, rotate=0, scale=1, stretch=0, shear=0, translate=0)
 

@@ -18,10 +18,10 @@ import plada
 from plada.cli import app
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.labeler.scores import margin
-from plada.labeler.teachers import STUDENT_PENALTY, fit_head
+from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
+from plada.trainer.expand import widen
 from plada.trainer.student import TrainingSummary, payload_digest, read_card
-from plada.widening import widen
 
 QUICK = {"epochs": 2, "batch_size": 8}
 
@@ -60,8 +60,8 @@ def test_the_card_says_what_the_model_is(model: Path, sent: Payload, pictures: P
 def test_timm_loads_the_model(model: Path) -> None:
     import torch
 
-    from plada.networks import import_timm
-    from plada.predicting import load_model
+    from plada.api.predict import load_model
+    from plada.networks.network import import_timm
 
     timm = import_timm()
     theirs = timm.create_model("test_resnet", num_classes=2, checkpoint_path=str(model)).eval()
@@ -313,7 +313,7 @@ def test_streamed_images_that_are_missing_are_named(
     sent: Payload, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (gone, changed), _ = lose(pictures, sent)
-    import plada.trainer.data as data
+    import plada.networks.data as data
 
     whole = data.labelled_images
     monkeypatch.setattr(data, "labelled_images", lambda *a, **k: whole(*a, **{**k, "memory": 0}))
@@ -388,7 +388,7 @@ def test_a_student_that_timm_does_not_have(sent: Payload, pictures: Path, asked:
 def test_a_run_begun_anew_and_stopped_goes_on_without_restart(
     sent: Payload, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import plada.trainer.loop as loop
+    import plada.networks.loop as loop
 
     out = tmp_path / "m"
 

@@ -18,14 +18,14 @@ import torch
 
 import plada
 from plada.errors import DataError, RequestError, ResourceError
-from plada.networks import Network, build_network
+from plada.networks.checkpoint import Keeper, differences, read_checkpoint
+from plada.networks.data import Held
+from plada.networks.logs import open_log
+from plada.networks.loop import fit, predict
+from plada.networks.mixup import mix
+from plada.networks.network import Network, build_network
+from plada.networks.recipe import Recipe
 from plada.payload.soft import SoftLabels
-from plada.trainer.checkpoint import Keeper, differences, read_checkpoint
-from plada.trainer.data import Held
-from plada.trainer.logs import open_log
-from plada.trainer.loop import fit, predict
-from plada.trainer.mixing import mix
-from plada.trainer.recipe import Recipe
 from tests.trainer.test_trainer import shades
 
 RECIPE = Recipe(epochs=4, learning_rate=3e-3, batch_size=16, ema=0.9, mixup=0.4, cutmix=0.4)
@@ -145,9 +145,9 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from plada.trainer.checkpoint import Keeper
-from plada.trainer.data import Held
-from plada.trainer.loop import fit
+from plada.networks.checkpoint import Keeper
+from plada.networks.data import Held
+from plada.networks.loop import fit
 from plada.trainer.student import save_model
 from tests.trainer.test_loop import RECIPE, RUN, IMAGES, network, shades
 made, folder = network(), Path(sys.argv[1])
@@ -315,7 +315,7 @@ def test_mixing_still_learns_and_changes_the_weights() -> None:
     fit(plain, images, recipe=Recipe(epochs=8, learning_rate=3e-3), seed=0)
     fit(mixed, images, recipe=Recipe(epochs=8, learning_rate=3e-3, mixup=0.2, cutmix=0.5), seed=0)
     assert not same(weights_of(plain), weights_of(mixed))
-    from plada.trainer.loop import predict
+    from plada.networks.loop import predict
 
     pixels, labels = shades(100, 8, seed=4)
     assert (predict(mixed, pixels).argmax(1) == labels).mean() > 0.8
@@ -356,11 +356,11 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 import numpy as np
-from plada.trainer.checkpoint import Keeper
-from plada.trainer.data import Held, Streamed
-from plada.trainer.loop import fit
-from plada.trainer.ranks import joined
-from plada.trainer.recipe import Recipe
+from plada.networks.checkpoint import Keeper
+from plada.networks.data import Held, Streamed
+from plada.networks.loop import fit
+from plada.networks.ranks import joined
+from plada.networks.recipe import Recipe
 from tests.trainer.test_loop import IMAGES, network, shades
 folder = Path(sys.argv[1])
 with joined("cpu") as ranks:
@@ -423,9 +423,9 @@ def test_several_processes_without_augmentation_give_the_weights_of_one(tmp_path
 import sys, torch
 from pathlib import Path
 from dataclasses import replace
-from plada.trainer.data import Held
-from plada.trainer.loop import fit
-from plada.trainer.ranks import joined
+from plada.networks.data import Held
+from plada.networks.loop import fit
+from plada.networks.ranks import joined
 from tests.trainer.test_loop import plain_case
 with joined("cpu") as ranks:
     made = plain_case(ranks)
@@ -433,7 +433,7 @@ with joined("cpu") as ranks:
         torch.save(made.module.state_dict(), sys.argv[1])
 """
     torchrun(2, "-c", code, tmp_path / "two")
-    from plada.trainer.ranks import ALONE
+    from plada.networks.ranks import ALONE
 
     alone = plain_case(ALONE)
     for name, tensor in torch.load(tmp_path / "two", weights_only=True).items():

@@ -10,13 +10,13 @@ from PIL import Image
 
 import plada
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
-from plada.networks import build_network
+from plada.networks.data import Held, Streamed, labelled_images
+from plada.networks.loop import fit, predict
+from plada.networks.network import build_network
+from plada.networks.recipe import Recipe, default_recipe
+from plada.networks.step import freeze_batch_norm, parameter_groups
 from plada.payload.payload import Payload
 from plada.sources.decode import View
-from plada.trainer.data import Held, Streamed, labelled_images
-from plada.trainer.loop import fit, predict
-from plada.trainer.recipe import Recipe, default_recipe
-from plada.trainer.step import freeze_batch_norm, parameter_groups
 
 
 def shades(n: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +114,7 @@ def test_where_the_disk_has_no_room_pixels_are_decoded_again(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("plada.trainer.data.os.posix_fallocate", full)
+    monkeypatch.setattr("plada.networks.data.os.posix_fallocate", full)
     read = plada.open_images(pictures).read
     images = labelled_images(read, np.arange(24), np.arange(24), View(size=16), where="x", memory=0, cache=tmp_path)
     assert isinstance(images, Streamed)

@@ -1,0 +1,67 @@
+"""The two ends of a pack: the server makes one from an index, a client installs it. Lies beside api.py."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plada.common.files import home_directory
+from plada.common.progress import Report, silent
+from plada.payload.pack import (
+    SCALE,
+    PackSummary,
+    copy_pack,
+    installed_path,
+    packs_folder,
+    read_pack,
+    summarise,
+    write_pack,
+)
+from plada.sources.reference import find_reference
+
+if TYPE_CHECKING:
+    from plada.retrieval.index import Index
+
+_ROWS = 8192  # vectors held at a time
+
+
+def make_pack(
+    index: "Index | str | Path | None" = None,
+    out: str | Path | None = None,
+    *,
+    dimensions: int = 64,
+    home: str | Path | None = None,
+    report: Report = silent,
+) -> PackSummary:
+    """Write a pack from an index: features that clients may install beside their images, so that payloads shrink.
+
+    `index` is an opened index, its name, or None for the only one there is. The file goes to `out`; without, it is
+    kept where an installed pack would be, ready to be sent on.
+
+    Raises:
+        UnknownName: no such index. RequestError: more dimensions than the embeddings have. DataError: all are alike.
+    """
+    from plada.indexer.pack import feature_blocks, fit_projection
+    from plada.retrieval.index import Index, open_index
+
+    opened = index if isinstance(index, Index) else open_index(index, home=home)
+    root = home_directory(home)
+    images, key = len(opened), bytes.fromhex(opened.info["key_id"])
+    projection = fit_projection(opened.scan(_ROWS), images=images, dimensions=dimensions, scale=SCALE, report=report)
+    features = feature_blocks(opened.scan(_ROWS), projection, images=images, report=report)
+    path = Path(out) if out is not None else packs_folder(root) / f"{key.hex()}.new"
+    pack_id = write_pack(path, features, key_id=key, images=images, dimensions=dimensions)
+    if out is None:
+        path = path.replace(installed_path(root, key, pack_id))
+    return summarise(read_pack(path), reference=opened.info["reference"]["location"], variance=projection.variance)
+
+
+def install_pack(path: str | Path, *, home: str | Path | None = None) -> PackSummary:
+    """Keep a pack in the home, its hash compared, where payloads that need it look; doing it again changes nothing.
+
+    The summary's `reference` is where this machine has the images that the pack belongs to, None if it has none.
+
+    Raises:
+        RequestError: no such file. PayloadError: the pack is truncated, damaged or of a newer format.
+    """
+    root = home_directory(home)
+    pack = read_pack(path)
+    return summarise(copy_pack(pack, root), reference=find_reference(pack.key_id, root))

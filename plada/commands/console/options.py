@@ -1,0 +1,144 @@
+"""What all commands have in common: how a failure ends, the options they share, and how figures are shown."""
+
+import errno
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from plada.commands.console import completion as completing
+from plada.commands.console.pipes import READER_LEFT, reader_left
+from plada.errors import Interrupted, PladaError, RequestError, ResourceError
+
+
+class PladaCommand(TyperCommand):
+    """Turns what a user can cause into one line and the exit status of its class."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PladaError as err:
+            failure = err
+        except KeyboardInterrupt:
+            # What was begun anew must not be begun anew again.
+            again = f"plada {shlex.join(part for part in sys.argv[1:] if part != '--restart')}"
+            failure = Interrupted(f"{self.name}: stopped; what was finished is kept", resume=again)
+        except MemoryError as err:
+            failure = ResourceError(f"{self.name}: out of memory ({err}). Lower --batch-size or free memory")
+        except RuntimeError as err:
+            # torch has a class of its own for a full GPU; it must not be imported to name it.
+            if type(err).__name__ != "OutOfMemoryError":
+                raise
+            reason = str(err).partition(". ")[0]
+            failure = ResourceError(f"{self.name}: out of memory ({reason}). Lower the batch size, or --device cpu")
+        except OSError as err:
+            if isinstance(err, BrokenPipeError):
+                if reader_left():
+                    raise typer.Exit(READER_LEFT) from None
+                raise RuntimeError(f"{self.name}: a pipe between plada's own processes broke") from err
+            if err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
+                raise
+            failure = ResourceError(
+                f"{self.name}: {err.strerror} ({err.filename or 'no file named'}). Free space and run again"
+            )
+        _fail(failure, as_json=bool(ctx.params.get("as_json")))
+        raise typer.Exit(failure.exit_code)
+
+
+def _fail(failure: PladaError, *, as_json: bool) -> None:
+    if as_json:
+        error = {"type": "error", "code": failure.exit_code, "kind": type(failure).__name__, "message": str(failure)}
+        print(json.dumps(error), file=sys.stderr)
+    else:
+        print(f"plada: {' '.join(str(failure).split())}", file=sys.stderr)
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line; the last one is the summary.")]
+# Taken by every command, also by those that are done at once: scripts need not know which.
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: results, remarks and errors alone.")]
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Where indexes and manifests are kept. [default: $PLADA_HOME or the user's data folder]"),
+]
+Device = Annotated[
+    str | None, typer.Option(help="torch's name of a device: cpu, cuda, cuda:1. [default: a GPU if there is one]")
+]
+Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+ModelArg = Annotated[
+    list[str] | None, typer.Option("--model-arg", help="NAME=VALUE for the network, such as pad_type=same; repeatable.")
+]
+Weights = Annotated[Path | None, typer.Option(help="Weights of the network, a safetensors file.")]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="Let timm download the weights of the network's tag.")]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the square the network sees. [default: the weights' own]")]
+RecipeOption = Annotated[
+    list[str] | None,
+    typer.Option("--recipe", help="NAME=VALUE of the training recipe, such as mirror=false or epochs=30; repeatable."),
+]
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Your copy of the reference: a name or a path. [default: one known here that fits]",
+        autocompletion=completing.references,
+    ),
+]
+SameKeys = Annotated[
+    bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
+]
+PayloadFile = Annotated[str, typer.Argument(help="A .plada file, or a URL of one.")]
+ClientHas = Annotated[
+    str,
+    typer.Option(
+        help="What readers have beside the images: nothing, manifest (the images' names) or pack. More is less bytes.",
+        autocompletion=completing.client_has,
+    ),
+]
+PackFile = Annotated[Path | None, typer.Option("--pack", help="A pack's file. [default: the one that is installed]")]
+Progressive = Annotated[
+    str | None,
+    typer.Option(
+        help="Any part of the file is worth something: blocks (an even sample) or layers (the best first).",
+        autocompletion=completing.progressive,
+    ),
+]
+Segments = Annotated[
+    int | None,
+    typer.Option(min=1, help="Parts of a progressive file. [default: of blocks one for 200 images, 2 to 64; 2 layers]"),
+]
+SignWith = Annotated[Path | None, typer.Option("--sign", help="Sign the file with this private key (`plada keygen`).")]
+Serial = Annotated[
+    int, typer.Option(min=0, help="Serial number of the file, to grow with each one you send. [default: none]")
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Take what is whole of a progressive file that is cut off or damaged.")
+]
+Update = Annotated[
+    list[Path] | None, typer.Option("--update", help="A file of changes (`plada diff`) to apply first; repeatable.")
+]
+RequireSignature = Annotated[Path | None, typer.Option(help="A public key; refuse what its owner has not signed.")]
+MinSerial = Annotated[int, typer.Option(min=0, help="Refuse a payload with a lower serial number, or none.")]
+
+
+def pairs(texts: list[str] | None) -> dict[str, Any]:
+    """NAME=VALUE options; a value that reads as JSON (a number, true, false) is taken as such, else as text."""
+    pairs: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise RequestError(f"option '{text}': expected NAME=VALUE")
+        try:
+            pairs[name] = json.loads(value)
+        except ValueError:
+            pairs[name] = value
+    return pairs
+
+
+def percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def seconds(stages: Any) -> str:
+    return ", ".join(f"{stage} {spent:.1f}" for stage, spent in stages.items())

@@ -1,0 +1,132 @@
+"""What the command line shows: progress bars on a terminal, plain lines elsewhere, JSON on request, tables."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from plada.common.progress import Progress, Report
+
+_QUIET_SECONDS = 5.0  # between two plain lines of one stage
+
+
+@contextmanager
+def reporter(*, as_json: bool, quiet: bool = False) -> Iterator[Report]:
+    """Something to hand to a call as `report`; what it shows goes to standard error, JSON to standard output."""
+    if as_json:
+        yield _json_lines()
+    elif quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _plain_lines()
+
+
+def print_json(kind: str, value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of standard output."""
+    print(json.dumps({"type": kind, **value}, allow_nan=False), flush=True)
+
+
+def print_table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), title: str = "") -> None:
+    """A table of text; the first column is what the others are about."""
+    from rich.console import Console
+    from rich.table import Table
+
+    # Off a terminal nothing is cut to a width nobody has.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    table = Table(*head, title=title or None, show_header=bool(head), title_justify="left")
+    if not head:
+        for _ in rows[0]:
+            table.add_column()
+    for row in rows:
+        table.add_row(*(_plain(cell) for cell in row))
+    console.print(table)
+
+
+def _plain(cell: str) -> Any:
+    """Names come from data: they are never read as markup."""
+    from rich.text import Text
+
+    return Text(cell)
+
+
+class _Pace:
+    """Lets the events of each stage through at most once in `seconds`, and always the one that ends it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def __call__(self, progress: Progress) -> bool:
+        now = time.monotonic()
+        done, last = self._seen.get(progress.stage, (0, now))
+        if progress.done < done:  # the same stage anew: another student, another split
+            last = now
+        show = progress.done == progress.total or now - last >= self.seconds
+        self._seen[progress.stage] = (progress.done, now if show else last)
+        return show
+
+
+def _json_lines() -> Report:
+    due = _Pace(1.0)
+
+    def show(progress: Progress) -> None:
+        if progress.note or due(progress):
+            event = {
+                "stage": progress.stage,
+                "done": progress.done,
+                "total": progress.total,
+                "rate": round(progress.rate, 1),
+                **({"note": progress.note} if progress.note else {}),
+            }
+            print_json("progress", event)
+
+    return show
+
+
+def _plain_lines() -> Report:
+    due = _Pace(_QUIET_SECONDS)
+
+    def show(progress: Progress) -> None:
+        if progress.note:
+            print(f"{progress.stage}: {progress.note}", file=sys.stderr, flush=True)
+        elif due(progress):
+            total = f" of {progress.total}" if progress.total is not None else ""
+            left = (progress.total - progress.done) / progress.rate if progress.total and progress.rate else 0
+            ending = f", {left:.0f} s left" if left else ""
+            print(
+                f"{progress.stage}: {progress.done}{total}, {progress.rate:.0f}/s{ending}", file=sys.stderr, flush=True
+            )
+
+    return show
+
+
+@contextmanager
+def _bars() -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description:>18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f}/s"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(progress: Progress) -> None:
+            task = tasks.get(progress.stage)
+            if task is None or next(t for t in bars.tasks if t.id == task).finished:
+                task = tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total, rate=0.0)
+            if progress.note:
+                bars.print(f"{progress.stage}: {progress.note}", markup=False)
+            bars.update(task, completed=progress.done, total=progress.total, rate=progress.rate)
+
+        yield show

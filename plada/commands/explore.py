@@ -1,0 +1,64 @@
+"""The command `plada explore`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import plada
+from plada.commands.console import completion as completing
+from plada.commands.console.options import Device, Home, Json, PackFile, Quiet, SameKeys
+
+
+def explore(
+    name: Annotated[str, typer.Argument(help="Name or folder of the index.", autocompletion=completing.indexes)],
+    payload: Annotated[
+        list[str] | None,
+        typer.Argument(help="Payloads (.plada files, or URLs) of its reference, to see what they chose."),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the images are now, a name or a path. [default: where they were indexed]",
+            autocompletion=completing.references,
+        ),
+    ] = None,
+    same_keys: SameKeys = False,
+    selection: Annotated[
+        list[Path] | None,
+        typer.Option(help="A table that `plada select --table` wrote with one of the payloads: scores; repeatable."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 7523,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open a browser, where there is a screen.")
+    ] = True,
+    pack: PackFile = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Where the encoder's weights lie now, if they have moved.")
+    ] = None,
+    device: Device = None,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Look through an index in a browser: search, neighbours, what payloads chose. For this machine alone; Ctrl-C ends it."""
+    from plada.api.explore import Exploring
+    from plada.commands.console.output import print_json, reporter
+    from plada.common.units import group_digits
+
+    def ready(made: Exploring) -> None:
+        if as_json:
+            return print_json("summary", made.to_dict())
+        chosen = f" and {made.payloads} payload{'s' if made.payloads > 1 else ''}" if made.payloads else ""
+        print(f"{made.index}: {group_digits(made.images)} images{chosen}. Open this address; Ctrl-C ends it:")
+        print(made.url, flush=True)
+        for line in made.notes:
+            print(line, file=sys.stderr)
+        return None
+
+    with reporter(as_json=as_json, quiet=quiet) as report:
+        plada.explore(
+            name, payload or (), reference=reference, same_keys=same_keys, selection=selection or (), port=port,
+            open_page=open_page, pack=pack, weights=weights, device=device, home=home, ready=ready, report=report,
+        )  # fmt: skip

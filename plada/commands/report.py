@@ -1,0 +1,63 @@
+"""The command `plada report`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import plada
+from plada.commands.console import completion as completing
+from plada.commands.console.options import Device, Home, Json, PackFile, PayloadFile, Quiet, ReferenceOption, SameKeys
+
+
+def report(
+    payload: PayloadFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
+    reference: ReferenceOption = None,
+    same_keys: SameKeys = False,
+    selection: Annotated[
+        Path | None, typer.Option(help="The table that `plada select --table` wrote: scores, budget, forecast.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="A model that was trained on the payload: its result.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What the model is tested on. [default: the target of the selection]",
+            autocompletion=completing.targets,
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Where the encoder of a linear model lies now, if it has moved.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="What the file may have: 1MB, 2048. [default: that of the selection]")
+    ] = None,
+    rate: Annotated[
+        list[str] | None, typer.Option(help="Say the time on air at this rate, such as 500bps; repeatable.")
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Images that are shown, at most, spread over the classes.")
+    ] = 1500,
+    pack: PackFile = None,
+    device: Device = None,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a page that a person opens: what a payload is for, its images, its bytes, and where to correct it."""
+    from plada.commands.console.output import print_json, reporter
+    from plada.common.units import format_size
+
+    with reporter(as_json=as_json, quiet=quiet) as progress:
+        made = plada.report(
+            payload, out=out, reference=reference, same_keys=same_keys, selection=selection, model=model, target=target,
+            weights=weights, budget=budget, rate=rate or (), pictures=pictures, pack=pack, device=device, home=home,
+            report=progress,
+        )  # fmt: skip
+    if as_json:
+        return print_json("summary", made.to_dict())
+    print(f"{made.report}: {format_size(made.bytes)}, {made.pictures} pictures of {made.classes} classes")
+    for line in made.unknown:
+        print(f"not in it: {line}", file=sys.stderr)
+    return None

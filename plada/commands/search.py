@@ -1,0 +1,45 @@
+"""The command `plada search`: parse, call, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import plada
+from plada.commands.console import completion as completing
+from plada.commands.console.options import Home, Json, Quiet
+
+
+def search(
+    query: Annotated[
+        list[str], typer.Argument(help="Image files, position:NUMBER, or words (text:WORDS) for an encoder that reads.")
+    ],
+    index: Annotated[
+        str | None,
+        typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Hits for each query.")] = 10,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Use the approximate index: fast, but an image may be missed.")
+    ] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Write queries and hits as pictures (PNG).")] = None,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Find the images of a reference that are nearest to a picture, or to words."""
+    from plada.commands.console.output import print_json, print_table
+
+    found = plada.search(query, index=index, k=k, exact=not approximate, sheet=sheet, home=home)
+    hits = [
+        {**({"query": text} if len(query) > 1 else {}), "position": hit.position, "key": hit.key, "score": hit.score}
+        for text, row in zip(query, found, strict=True)
+        for hit in row
+    ]
+    if as_json:
+        return print_json("summary", {"hits": hits})
+    for text, row in zip(query, found, strict=True):
+        print_table(
+            [[str(h.position), h.key, f"{h.score:.4f}"] for h in row], head=("position", "key", "score"), title=text
+        )
+    return None

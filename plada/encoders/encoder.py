@@ -1,0 +1,362 @@
+"""Encoders: images to L2-normalised embeddings. An index records its encoder so exactly that no other can stand in.
+
+Names: `gradients` (built in, no weights), `timm:ARCH`, `timm:ARCH.TAG`, `open_clip:ARCH/TAG`, `open_clip:local-dir:PATH`;
+see docs/encoders.md.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.encoders import gradients
+from plada.encoders.batch_norm import fold_batch_norms
+from plada.encoders.tower import RANDOM, Ask, Settings, Tower
+from plada.errors import DataError, ReferenceMismatch, RequestError, ResourceError, UnknownName
+from plada.networks.network import keep_memory, pick_device, to_device, to_floats
+from plada.sources.decode import View
+
+if TYPE_CHECKING:
+    import torch
+
+F32 = npt.NDArray[np.float32]
+Encode = Callable[[npt.NDArray[np.uint8]], F32]
+EncodeText = Callable[[list[str]], F32]
+
+DEFAULT_ENCODER = "open_clip:ViT-B-32-256/datacomp_s34b_b86k"  # for photographs; chosen in docs/encoders.md
+DEFAULT_HINT = f"--encoder {DEFAULT_ENCODER} --pretrained (or --weights FILE, once downloaded; see docs/encoders.md)"
+PRECISIONS = ("fp32", "fp16", "bf16")
+_LOCAL = "open_clip:local-dir:"
+# Cosine that a fixed picture's embedding must keep. Other hardware differs in the sixth digit; in bf16, with its 8 bits, two
+# ways of adding up differ in the third. Other padding gave 0.44.
+_SELF_CHECK = {"fp32": 0.999, "fp16": 0.999, "bf16": 0.98}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderConfig:
+    """All that decides an embedding, as it is written into index.json.
+
+    `weights` is where the file was (a hint), `digest` its SHA-256, or that of the tensors where weights are random; both are
+    empty where there are none. `tag` is "random" for random weights. `architecture` identifies the
+    configuration of a local-dir. Fields with a default are newer than format 1.
+    """
+
+    name: str
+    dimension: int
+    view: Mapping[str, Any]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    weights: str = ""
+    digest: str = ""
+    model_args: Mapping[str, Any]
+    tag: str = ""
+    precision: str = "fp32"
+    quick_gelu: bool = False
+    architecture: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        """The part that must agree between two indexes of the same encoder: all but places."""
+        values = {name: value for name, value in asdict(self).items() if name != "weights"}
+        return {**values, "name": _LOCAL if self.name.startswith(_LOCAL) else self.name}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """`encode` takes uint8 [n, size, size, 3] as `view` makes them and gives float32 [n, dimension] of length one.
+
+    `encode_text` takes n lines and gives float32 [n, dimension] of length one, too; it is None where the encoder has no text
+    tower that works here, and `text_note` says why. `where` is the device that both run on.
+    """
+
+    config: EncoderConfig
+    view: View
+    encode: Encode
+    encode_text: EncodeText | None = None
+    where: str = "cpu"
+    text_note: str = ""
+
+    def self_check(self) -> list[float]:
+        """Embedding of one fixed picture; kept in the index and compared whenever the encoder is loaded again."""
+        size = self.view.size
+        ramp = np.arange(size, dtype=np.int64)
+        picture = (ramp[:, None, None] * 7 + ramp[None, :, None] * 13 + np.arange(3) * 59) * 255 // (20 * size + 118)
+        return [float(value) for value in self.encode(picture.astype(np.uint8)[None])[0]]
+
+
+def load_encoder(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    pretrained: bool = False,
+    tag: str | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+    precision: str | None = None,
+    compiled: bool = False,
+    device: str | None = None,
+) -> Encoder:
+    """An encoder by name. All arguments are plain values, so that other processes can load the same one.
+
+    `tag` names the weights that a file stands for (or is part of the name); "random" asks for random ones, the same in every
+    process. `model_args` are arguments of the network, and settings of preprocessing (docs/encoders.md). `image_size` is the
+    side of the square that it sees. `precision`: fp32, or fp16 or bf16 by autocast; by default fp32 on a CPU, fp16 on a GPU.
+    `compiled`: by torch.compile. `device`: torch's name of where it runs.
+
+    Raises:
+        UnknownName: no such encoder or tag.
+        RequestError: options that do not fit or contradict each other, no weights, weights that nothing says how to use,
+            no network for a download.
+        DataError: weights of another architecture.
+        MissingExtra: a library that it needs is not installed.
+    """
+    ask = Ask(
+        name=name,
+        weights=Path(weights).expanduser() if weights else None,
+        pretrained=pretrained,
+        tag=tag or "",
+        model_args=_plain(model_args or {}, name),
+        image_size=image_size,
+    )
+    return _load(ask, precision=precision, compiled=compiled, device=device)
+
+
+def _load(ask: Ask, *, precision: str | None, compiled: bool, device: str | None) -> Encoder:
+    if precision is not None and precision not in PRECISIONS:
+        raise RequestError(f"encoder {ask.name}: precision '{precision}': expected {', '.join(PRECISIONS)}")
+    if ask.image_size is not None and ask.image_size < 1:
+        raise RequestError(f"encoder {ask.name}: --image-size {ask.image_size}: expected 1 or more pixels")
+    if ask.name == "gradients":
+        if ask.weights or ask.pretrained or ask.tag or ask.model_args or ask.image_size or compiled:
+            raise RequestError("encoder gradients has no weights and no options")
+        if precision not in (None, "fp32"):
+            raise RequestError(f"encoder gradients computes in fp32, not in {precision}. Leave out --precision")
+        view = View(size=gradients.SIZE, mode="squash")
+        config = EncoderConfig(name=ask.name, dimension=gradients.DIMENSION, view=asdict(view), model_args={})
+        return Encoder(config, view, gradients.embed, text_note="gradients have no text tower")
+    if ask.name.startswith("timm:"):
+        from plada.encoders.timm_encoder import build
+    elif ask.name.startswith("open_clip:"):
+        from plada.encoders.openclip import build
+    else:
+        known = ["gradients", "timm:ARCH", "timm:ARCH.TAG", "open_clip:ARCH/TAG", "open_clip:local-dir:PATH"]
+        hint = f"timm:ARCH is any timm network, open_clip:ARCH any of open_clip's. For photographs: {DEFAULT_HINT}"
+        raise UnknownName("encoder", ask.name, known, hint=hint)
+    return _assemble(build(ask), ask, precision=precision, compiled=compiled, device=device)
+
+
+def _assemble(tower: Tower, ask: Ask, *, precision: str | None, compiled: bool, device: str | None) -> Encoder:
+    import torch
+
+    where, view, settings = pick_device(device), tower.view(), tower.settings
+    chosen = precision or ("fp16" if where.type == "cuda" else "fp32")
+    kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[chosen]
+    to_device(tower.module.eval(), where)
+    if where.type == "cpu":
+        keep_memory()
+        fold_batch_norms(tower.module, tower.features, view.size)
+    features = torch.compile(tower.features) if compiled else tower.features
+    text_features = tower.text
+    mean, std = (torch.tensor(part, device=where).view(1, 3, 1, 1) for part in (settings.mean, settings.std))
+
+    def unit(rows: "torch.Tensor") -> F32:
+        return np.asarray(torch.nn.functional.normalize(rows.float().flatten(1), dim=1).cpu())
+
+    def encode(pixels: npt.NDArray[np.uint8]) -> F32:
+        if not len(pixels):
+            return np.zeros((0, dimension), np.float32)
+        with torch.inference_mode():
+            # In place: the floats are fresh, and each further copy of a batch costs a CPU a percent.
+            batch = to_floats(pixels, where).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(where.type, kind, enabled=chosen != "fp32"):
+                rows = features(batch)
+            return unit(rows)
+
+    def encode_text(lines: list[str]) -> F32:
+        assert text_features is not None
+        if not lines:
+            return np.zeros((0, dimension), np.float32)
+        with torch.inference_mode():
+            with torch.autocast(where.type, kind, enabled=chosen != "fp32"):
+                rows = text_features(lines, where)
+            return unit(rows)
+
+    dimension = _dimension(encode, view, tower.name, compiled=compiled)
+    config = EncoderConfig(
+        name=tower.name,
+        dimension=dimension,
+        view=asdict(view),
+        mean=settings.mean,
+        std=settings.std,
+        weights=str(tower.weights.absolute()) if tower.weights else "",
+        digest=tower.digest,
+        model_args=dict(ask.model_args),
+        tag=tower.tag,
+        precision=chosen,
+        quick_gelu=settings.quick_gelu,
+        architecture=tower.architecture,
+    )
+    text = encode_text if text_features is not None else None
+    return Encoder(config, view, encode, text, str(where), tower.text_note)
+
+
+def _dimension(encode: Encode, view: View, name: str, *, compiled: bool) -> int:
+    """Found by embedding a black picture, which also shows early that the network runs here at all."""
+    try:
+        return int(encode(np.zeros((1, view.size, view.size, 3), np.uint8)).shape[1])
+    except Exception as err:
+        line = next((line for line in str(err).splitlines() if line.strip()), type(err).__name__)
+        if compiled:
+            raise RequestError(
+                f"encoder {name}: torch.compile fails here ({line}). On a CPU it needs a C++ compiler (g++, or $CXX). "
+                "Install one, or leave out --compile"
+            ) from err
+        if "out of memory" in line or isinstance(err, MemoryError):
+            raise ResourceError(
+                f"encoder {name}: no memory for it on this device ({line}). Give another --device"
+            ) from err
+        raise RequestError(
+            f"encoder {name}: it does not take pictures of {view.size} pixels ({line}). Give another --image-size"
+        ) from err
+
+
+def reload_encoder(
+    saved: Mapping[str, Any], *, weights: str | Path | None = None, device: str | None = None
+) -> Encoder:
+    """The encoder of an index, from what index.json says of it; `weights` where the file (or local-dir) is if it has moved.
+
+    Raises:
+        ReferenceMismatch: the weights, a setting, or the embeddings it gives are not those of the index; both are said.
+        RequestError: the weights file is gone.
+    """
+    config = config_from_json(saved)
+    encoder = _load(_ask_again(config, weights), precision=config.precision, compiled=False, device=device)
+    encoder = replace(encoder, view=View(**config.view))
+    if config.digest and encoder.config.digest != config.digest:
+        raise ReferenceMismatch(
+            f"encoder {config.name}: the index was made with weights {config.digest[:12]}, these are "
+            f"{encoder.config.digest[:12]}. Give the right file with --weights",
+            wanted=config.digest,
+            found=encoder.config.digest,
+        )
+    for field in ("mean", "std", "quick_gelu", "precision", "tag", "architecture", "dimension"):
+        was, now = getattr(config, field), getattr(encoder.config, field)
+        if was != now:
+            raise ReferenceMismatch(
+                f"encoder {config.name}: the index was made with {field} {was}, now it has {now}. Another version of a "
+                "library, or of its configuration? Restore it, or index again",
+                wanted=str(was),
+                found=str(now),
+            )
+    wanted, found = np.asarray(saved["self_check"]), np.asarray(encoder.self_check())
+    least = _SELF_CHECK.get(config.precision, 0.999)
+    if wanted.shape != found.shape or not float(wanted @ found) >= least:
+        alike = (
+            f"cosine {float(wanted @ found):.4f}" if wanted.shape == found.shape else f"{wanted.shape}, {found.shape}"
+        )
+        raise ReferenceMismatch(
+            f"encoder {config.name}: it no longer gives the embeddings of the index (a fixed picture differs: {alike}, "
+            f"expected {least} or more). Another version of a library? Index again",
+        )
+    return encoder
+
+
+def _ask_again(config: EncoderConfig, weights: str | Path | None) -> Ask:
+    name, place = config.name, Path(weights).expanduser() if weights else None
+    if name.startswith(_LOCAL):
+        if place is not None and place.is_dir():
+            name, place = f"{_LOCAL}{place.absolute()}", None
+    elif place is None and config.weights and config.tag != RANDOM:
+        place = Path(config.weights)
+    view = View(**config.view)
+    recorded = None
+    if config.mean:
+        recorded = Settings(
+            mean=config.mean,
+            std=config.std,
+            interpolation=view.interpolation,
+            mode=view.mode,
+            crop=view.crop,
+            size=view.size,
+            quick_gelu=config.quick_gelu,
+        )
+    return Ask(
+        name=name,
+        weights=place,
+        pretrained=bool(config.mean) and place is None and config.tag != RANDOM and not name.startswith(_LOCAL),
+        tag=config.tag,
+        model_args=config.model_args,
+        image_size=view.size if config.mean else None,
+        recorded=recorded,
+    )
+
+
+def encoder_options(config: EncoderConfig) -> list[str]:
+    """The words of a command line that load this very encoder (on the same kind of device)."""
+    words = ["--encoder", config.name]
+    if config.name == "gradients":
+        return words
+    local = config.name.startswith(_LOCAL)
+    if config.tag and (local or not _named_tag(config.name)):
+        words += ["--tag", config.tag]
+    if config.tag != RANDOM:
+        words += ["--weights", config.weights] if config.weights else ["--pretrained"]
+    # A size that was asked for goes with a crop of 1 (or one asked for); with any other the size is the weights' own.
+    if config.view["crop"] == 1 or "crop_pct" in config.model_args:
+        words += ["--image-size", str(config.view["size"])]
+    for option, value in config.model_args.items():
+        words += ["--model-arg", f"{option}={_spelt(value)}"]
+    return [*words, "--precision", config.precision]
+
+
+def config_from_json(saved: Mapping[str, Any]) -> EncoderConfig:
+    """Inverse of asdict(EncoderConfig) after a way through JSON; what older versions did not write gets its default.
+
+    Raises:
+        DataError: fields are missing.
+    """
+    try:
+        return EncoderConfig(
+            name=saved["name"],
+            dimension=int(saved["dimension"]),
+            view=dict(saved["view"]),
+            mean=tuple(saved["mean"]),
+            std=tuple(saved["std"]),
+            weights=saved["weights"],
+            digest=saved["digest"],
+            model_args=dict(saved["model_args"]),
+            tag=saved.get("tag", _named_tag(saved["name"])),
+            precision=saved.get("precision", "fp32"),
+            quick_gelu=bool(saved.get("quick_gelu", False)),
+            architecture=saved.get("architecture", ""),
+        )
+    except (KeyError, TypeError, ValueError) as err:
+        raise DataError(f"the encoder in index.json cannot be understood ({err}). Index again") from err
+
+
+def _named_tag(name: str) -> str:
+    if name.startswith("timm:"):
+        return name.partition(".")[2]
+    return name.partition("/")[2] if name.startswith("open_clip:") and not name.startswith(_LOCAL) else ""
+
+
+def _plain(model_args: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The same values as they come back from JSON: tuples as lists."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(model_args)))
+    except (TypeError, ValueError) as err:
+        raise RequestError(f"encoder {name}: model arguments must be plain values ({err})") from err
+    return plain
+
+
+def _spelt(value: Any) -> str:
+    """A value as NAME=VALUE is read: JSON, or text that is no JSON."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value)

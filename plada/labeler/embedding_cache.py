@@ -1,0 +1,60 @@
+"""Embeddings of target images, kept by content: the same images under the same encoder are embedded once.
+
+A file is named by the hash of what decides it: the encoder's identity and the bytes of the images in order. It carries
+that hash inside, too; one that was renamed, or cut, is made again.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+import blake3
+import numpy as np
+import numpy.typing as npt
+
+from plada.common.files import whole_file
+from plada.encoders.encoder import Encoder, EncoderConfig
+from plada.sources.targets.target import Split
+
+F32 = npt.NDArray[np.float32]
+
+
+def split_digest(split: Split, *more: str) -> str:
+    """Hash of the stored bytes of a split's images, in order, and of `more`; hex."""
+    whole = blake3.blake3()
+    for text in more:
+        whole.update(f"{len(text.encode())}:{text}".encode())
+    for position in split.positions.tolist():
+        data = split.collection.read(position)
+        whole.update(len(data).to_bytes(8, "little"))
+        whole.update(data)
+    return str(whole.hexdigest(32))
+
+
+def encoder_identity(encoder: Encoder) -> str:
+    """All that decides an embedding, as one line."""
+    return identity_of(encoder.config)
+
+
+def identity_of(config: EncoderConfig) -> str:
+    """The same of an encoder that is not loaded."""
+    return json.dumps(config.identity(), sort_keys=True)
+
+
+def load_embeddings(
+    path: Path, digest: str, *, images: int, dimension: int
+) -> tuple[F32, npt.NDArray[np.bool_]] | None:
+    """(vectors float32 [readable, d], readable bool [images]) of a file, or None where it is not there or not right."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            kept, vectors, readable = str(held["digest"]), held["vectors"], held["readable"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    right = (kept == digest, readable.shape == (images,), vectors.shape == (int(readable.sum()), dimension))
+    return (vectors.astype(np.float32), readable.astype(np.bool_)) if all(right) else None
+
+
+def save_embeddings(path: Path, digest: str, vectors: F32, readable: npt.NDArray[np.bool_]) -> None:
+    """Write what load_embeddings reads, whole or not at all."""
+    with whole_file(path) as part, part.open("wb") as file:
+        np.savez(file, digest=np.array(digest), vectors=vectors, readable=readable)

@@ -1,0 +1,181 @@
+"""A network trained on a target's own images: the teacher `finetune:ARCH`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import blake3
+import numpy as np
+import numpy.typing as npt
+
+from plada.common.files import whole_file
+from plada.common.progress import Report, silent
+from plada.networks.data import labelled_images
+from plada.networks.loop import fit, predict
+from plada.networks.network import Network, build_network, file_digest, pick_device, read_safetensors, seed_everything
+from plada.networks.recipe import Recipe, default_recipe
+from plada.sources.decode import load_pixels
+from plada.sources.targets.target import Split, Target
+from plada.trainer.student import view_of
+
+if TYPE_CHECKING:
+    import torch
+
+PATIENCE = 6  # epochs without a better validation loss after which training ends
+_EMA_SPAN = 0.1  # of all steps: what averaged weights look back on
+_TEACHER_EPOCHS = 30
+
+
+def finetune(
+    name: str,
+    target: Target,
+    *,
+    weights: Path | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    report: Report = silent,
+) -> Network:
+    """The network `name` trained on the target's training images: augmented, its weights averaged (EMA), and those of the
+    epoch kept whose loss on the validation images was lowest; training ends PATIENCE epochs after it.
+
+    What was trained is kept in the folder `cache`, by the hash of all that decides its weights, and found there again.
+
+    Raises:
+        UnknownName: no such network. DataError: no image can be read, weights of another network.
+    """
+    seed_everything(seed)
+    chosen = teacher_recipe(name, len(target.train), trained=weights is not None).changed(target.recipe)
+    chosen = chosen.changed(recipe or {})
+    network = build_network(
+        name,
+        classes=len(target.classes),
+        weights=weights,
+        model_args=model_args,
+        image_size=image_size or chosen.image_size or None,
+    )
+    path = None
+    if cache is not None:
+        digest = _digest(name, target, weights, model_args, network.size, chosen, seed)
+        path = cache / f"{digest[:32]}.safetensors"
+        if _restore(network, path, digest):
+            return network
+    view = view_of(network, supersample=chosen.supersample)
+    images = labelled_images(
+        target.train.collection.read, target.train.positions, target.train.labels, view,
+        where=target.train.collection.location, stage="train images", report=report,
+    )  # fmt: skip
+    best = _Best(network, target.validation, device)
+    fit(
+        network, images, recipe=chosen, seed=seed, device=device, stage="teacher", report=report,
+        enough=best.seen if len(target.validation) else None,
+    )  # fmt: skip
+    best.put_back()
+    if path is not None:
+        _keep(network, path, digest)
+    return network
+
+
+def teacher_recipe(name: str, images: int, *, trained: bool) -> Recipe:
+    """A client's recipe with more epochs (early stopping ends them) and averaged weights."""
+    recipe = default_recipe(name, trained=trained)
+    epochs = max(recipe.epochs, _TEACHER_EPOCHS)
+    steps = max(1, epochs * max(1, images // min(recipe.batch_size, max(images, 1))))
+    return replace(recipe, epochs=epochs, ema=max(0.0, 1 - 1 / max(2.0, _EMA_SPAN * steps)))
+
+
+class _Best:
+    """The weights with the lowest loss on validation images so far."""
+
+    def __init__(self, network: Network, validation: Split, device: str | None) -> None:
+        self.network, self.device = network, device
+        self.loss, self.since = float("inf"), 0
+        self.state: dict[str, torch.Tensor] | None = None
+        if len(validation):
+            pixels, readable = load_pixels(
+                validation.collection.read, validation.positions, view_of(network), stage="validation images"
+            )
+            self.pixels, self.labels = pixels[readable], validation.labels[readable]
+
+    def seen(self, module: "torch.nn.Module") -> bool:
+        """Look at a network after an epoch; True when nothing better has come for PATIENCE epochs."""
+        if not len(self.labels):
+            return False
+        loss = _loss(predict(replace(self.network, module=module), self.pixels, device=self.device), self.labels)
+        if loss < self.loss:
+            self.loss, self.since = loss, 0
+            self.state = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+        else:
+            self.since += 1
+        return self.since >= PATIENCE
+
+    def put_back(self) -> None:
+        """Give the network the best weights that were seen."""
+        if self.state is not None:
+            self.network.module.load_state_dict(self.state)
+        self.network.module.to(pick_device(self.device)).eval()
+
+
+def _loss(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+    peak = logits.max(axis=1)
+    total = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
+    return float((total - logits[np.arange(len(labels)), labels]).mean())
+
+
+def _digest(
+    name: str,
+    target: Target,
+    weights: Path | None,
+    model_args: Mapping[str, Any] | None,
+    size: int,
+    recipe: Recipe,
+    seed: int,
+) -> str:
+    """Hash of all that decides the weights; hex."""
+    decides = {
+        "network": name,
+        "weights": file_digest(weights) if weights else "",
+        "model_args": dict(model_args or {}),
+        "size": size,
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "classes": target.classes,
+        "format": 1,
+    }
+    whole = blake3.blake3(json.dumps(decides, sort_keys=True, default=str).encode())
+    for split in (target.train, target.validation):
+        whole.update(len(split).to_bytes(8, "little") + np.ascontiguousarray(split.labels, "<i8").tobytes())
+        for position in split.positions.tolist():
+            data = split.collection.read(position)
+            whole.update(len(data).to_bytes(8, "little") + data)
+    return str(whole.hexdigest())
+
+
+def _keep(network: Network, path: Path, digest: str) -> None:
+    import safetensors.torch
+
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.module.state_dict().items()}
+    with whole_file(path) as part:
+        safetensors.torch.save_file(state, part, metadata={"plada_teacher": digest})
+
+
+def _restore(network: Network, path: Path, digest: str) -> bool:
+    """Load kept weights; False where there are none, or none that are whole and these very ones."""
+    import safetensors
+
+    if not path.exists():
+        return False
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("plada_teacher") != digest:
+                return False
+        network.module.load_state_dict(read_safetensors(path), strict=True)
+    except Exception:  # a cut or foreign file: it is trained again, and written over
+        return False
+    network.module.eval()
+    return True

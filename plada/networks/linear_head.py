@@ -1,0 +1,150 @@
+"""Teachers: a target's classifier, run over the whole reference to pseudo-label it.
+
+`linear` is a softmax head on the index's own embeddings: the reference is labelled in one pass over the table.
+`finetune:ARCH` is a network trained on the target's images; it sees the reference's images. How a network is trained
+is handed in by the caller, since the loop belongs to the client's half.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import DataError
+from plada.labeler.scores import SCORES, PseudoLabels
+from plada.networks.solver import softmax_regression
+
+F32 = npt.NDArray[np.float32]
+PENALTY = 1e-3  # of a teacher without validation images to choose one on
+_PENALTIES = (1e-5, 1e-4, PENALTY, 1e-2)
+# A linear student's labels come from a linear teacher: it may follow them closely. At 1e-3 it fell behind with many or
+# uneven labels, by up to 25 points (docs/log.md).
+STUDENT_PENALTY = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A linear classifier on centred, rescaled embeddings: logits = (x - mean) @ weight + bias."""
+
+    mean: F32  # [d]
+    weight: F32  # [d, c]
+    bias: F32  # [c]
+
+    def logits(self, vectors: npt.NDArray[np.floating]) -> F32:
+        """Logits float32 [n, c] of embeddings [n, d]."""
+        return np.asarray((np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias, np.float32)
+
+
+def fit_head(
+    vectors: F32,
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.float64],
+    *,
+    classes: int,
+    mean: F32,
+    penalty: float,
+    steps: int = 300,
+) -> Head:
+    """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
+
+    In float64: with another number of threads sums round otherwise, and in float32 that reached the labels.
+
+    vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the reference's). The centred vectors are
+    scaled to a mean length of one, so that a penalty means the same for every encoder.
+    """
+    return Fitting(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps)
+
+
+class Fitting:
+    """Heads of the same examples under several penalties, each search begun where the last one ended: from large
+    penalties to small ones that takes a quarter of the time. Arguments as for `fit_head`."""
+
+    def __init__(
+        self, vectors: F32, labels: npt.NDArray[np.int64] | npt.NDArray[np.float64], *, classes: int, mean: F32
+    ) -> None:
+        centred = vectors.astype(np.float64) - mean
+        self._scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
+        self._points, self._axes = centred * self._scale, None
+        if 0 < len(centred) < centred.shape[1]:
+            # The best weights lie in the span of the examples: fewer numbers to find, and the same ones.
+            self._axes, triangle = np.linalg.qr(self._points.T)
+            self._points = np.ascontiguousarray(triangle.T)
+        self._labels, self._classes, self._mean = labels, classes, mean
+        self._found: npt.NDArray[np.float64] | None = None
+
+    def head(self, penalty: float, *, steps: int = 300) -> Head:
+        """The head under `penalty`, after at most `steps` steps."""
+        found = softmax_regression(
+            self._points, self._labels, self._classes, penalty=penalty, steps=steps, start=self._found
+        )
+        self._found = found
+        weight = found[:-1] if self._axes is None else self._axes @ found[:-1]
+        return Head(
+            self._mean.astype(np.float32), (weight * self._scale).astype(np.float32), found[-1].astype(np.float32)
+        )
+
+
+def fit_linear_teacher(
+    train: tuple[F32, npt.NDArray[np.int64]],
+    validation: tuple[F32, npt.NDArray[np.int64]],
+    *,
+    classes: int,
+    mean: F32,
+) -> tuple[Head, float | None]:
+    """(head, validation accuracy) with the penalty chosen on the validation images; each pair is (vectors, labels).
+
+    Without validation images the penalty is PENALTY and the accuracy None.
+    """
+    if not len(validation[1]):
+        return fit_head(*train, classes=classes, mean=mean, penalty=PENALTY), None
+    heads = [fit_head(*train, classes=classes, mean=mean, penalty=penalty) for penalty in _PENALTIES]
+    judged = [accuracy(head.logits(validation[0]), validation[1]) for head in heads]
+    best = int(np.argmax(judged))
+    return heads[best], judged[best]
+
+
+def probabilities(logits: F32, temperature: float = 1.0) -> F32:
+    """softmax(logits / T) of logits [n, c]."""
+    scaled = logits / np.float32(temperature)
+    odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
+
+
+def accuracy(logits: F32, labels: npt.NDArray[np.int64]) -> float:
+    """Share of right argmaxes; 0 for no image."""
+    return float((logits.argmax(axis=1) == labels).mean()) if len(labels) else 0.0
+
+
+def pseudo_label(
+    blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]],
+    logits_of: Callable[[npt.NDArray[Any]], F32],
+    *,
+    classes: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> PseudoLabels:
+    """One pass of a teacher over the reference; `blocks` gives (positions [m], inputs [m, ...]).
+
+    Only a label and three scores are kept of each image, so memory does not grow with the classes.
+
+    Raises:
+        DataError: the teacher gave logits that are not finite, or of another shape; no image at all.
+    """
+    positions: list[npt.NDArray[np.int64]] = []
+    labels: list[npt.NDArray[np.int64]] = []
+    scores: dict[str, list[F32]] = {name: [] for name in SCORES}
+    for where, inputs in blocks:
+        if not len(where):
+            continue
+        logits = logits_of(inputs)
+        if logits.shape != (len(where), classes) or not np.isfinite(logits).all():
+            raise DataError(f"teacher: logits of shape {logits.shape}, expected finite ({len(where)}, {classes})")
+        positions.append(where)
+        labels.append(logits.argmax(axis=1))
+        for name, score in SCORES.items():
+            scores[name].append(score(logits))
+        advance(len(where))
+    if not positions:
+        raise DataError("teacher: the reference has no readable image")
+    joined = {name: np.concatenate(parts) for name, parts in scores.items()}
+    return PseudoLabels(np.concatenate(positions), np.concatenate(labels), joined, classes)

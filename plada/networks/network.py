@@ -1,0 +1,309 @@
+"""Networks: plada's own small one and everything timm has. Built here and nowhere else, so that weights are never
+random by accident and torchvision always loads."""
+
+import ctypes
+import difflib
+import hashlib
+import importlib
+import platform
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.common.packages import require
+from plada.errors import DataError, RequestError, UnknownName
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+SMALL_CNN = "small_cnn"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_KEPT = 1 << 30  # bytes; blocks below it stay in the heap
+_shim: list[Any] = []  # keeps the registration below alive
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A module that takes normalised RGB [n, 3, size, size] and gives logits [n, classes].
+
+    `size`, `crop`, `interpolation`, `mean`, `std` are the preprocessing that belongs to the weights; `trained` says
+    whether the body was loaded from weights.
+    """
+
+    name: str
+    module: "nn.Module"
+    size: int
+    crop: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    trained: bool
+
+
+def import_timm() -> Any:
+    """timm, with torchvision made loadable where its wheel was built for CUDA and torch for the CPU.
+
+    The general index serves only CUDA builds of torchvision; beside a CPU torch their operators are missing and
+    `import torchvision` fails. Declaring the two operators is enough: nothing that timm does calls them.
+
+    Raises:
+        MissingExtra: torch, torchvision or timm is missing or broken.
+    """
+    require("torch", extra="client", purpose="a network")
+    import torch
+
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        if torch.version.cuda is None and not _shim:
+            library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+            for name in ("nms", "qnms"):
+                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _shim.append(library)
+    except ImportError:
+        pass  # said by the next line
+    require("torchvision", extra="client", purpose="a timm network")
+    require("timm", extra="client", purpose="a timm network")
+    return importlib.import_module("timm")
+
+
+def build_network(
+    name: str,
+    *,
+    classes: int,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    model_args: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+) -> Network:
+    """A network with a fresh head of `classes` outputs on a random, given (`weights`) or downloaded (`pretrained`) body.
+
+    Raises:
+        UnknownName: neither small_cnn nor a timm architecture.
+        RequestError: options that do not fit the network.
+        DataError: weights of another architecture.
+    """
+    if name == SMALL_CNN:
+        from plada.networks.small_cnn import SmallCnn
+
+        if weights or pretrained or model_args:
+            raise RequestError(f"{name} starts from nothing: it takes no weights and no model arguments")
+        require("torch", extra="client", purpose="a network")
+        return Network(
+            name, SmallCnn(classes), image_size or 16, 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3, trained=False
+        )
+    timm = import_timm()
+    architecture = name.removeprefix("timm:")
+    if not timm.is_model(architecture.partition(".")[0]):
+        raise UnknownName("network", name, near_networks(timm, architecture), hint="Any timm architecture will do")
+    arguments = dict(model_args or {})
+    if weights is not None:
+        module = load_weights(timm, architecture, weights, arguments)
+        module.reset_classifier(classes)  # type: ignore[operator]
+    else:
+        try:
+            module = timm.create_model(architecture, pretrained=pretrained, num_classes=classes, **arguments)
+        except (TypeError, RuntimeError, OSError) as err:
+            raise RequestError(f"network {name}: cannot be made ({_first_line(err)})") from err
+    config = timm.data.resolve_model_data_config(module)
+    return Network(
+        name=name,
+        module=module,
+        size=image_size or int(config["input_size"][-1]),
+        crop=1.0 if image_size else float(config["crop_pct"]),
+        interpolation=str(config["interpolation"]),
+        mean=tuple(map(float, config["mean"])),
+        std=tuple(map(float, config["std"])),
+        trained=weights is not None or pretrained,
+    )
+
+
+def load_weights(
+    timm: Any, architecture: str, weights: Path, arguments: Mapping[str, Any], *, heads: Container[int] | None = None
+) -> "nn.Module":
+    """A timm module filled from a safetensors file, every tensor of both sides accounted for, head included.
+
+    The head may have any number of outputs, or one of `heads`.
+
+    Raises:
+        DataError: not a safetensors file, tensors of another architecture (the first is named), another head.
+        RequestError: arguments that the architecture does not take, no such file.
+    """
+    state = read_safetensors(weights)
+    plain = create_network(timm, architecture, arguments)
+    names = plain.pretrained_cfg.get("classifier")
+    head = names if isinstance(names, str) or not names else names[0]
+    outputs = state.get(f"{head}.weight")
+    module: nn.Module = plain
+    if outputs is not None and outputs.shape[0] != plain.num_classes:
+        found = int(outputs.shape[0])
+        if "num_classes" in arguments or (heads is not None and found not in heads):
+            raise DataError(
+                f"{weights}: its head has {found} outputs, {architecture} has {plain.num_classes}: these are other "
+                f"weights than said. If they are right, say so with --model-arg num_classes={found}"
+            )
+        module = create_network(timm, architecture, {**arguments, "num_classes": found})
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as err:
+        raise DataError(
+            f"{weights}: not the weights of {architecture} with {dict(arguments)} ({mismatch(module.state_dict(), state)})"
+        ) from err
+    return module
+
+
+def create_network(timm: Any, architecture: str, arguments: Mapping[str, Any]) -> Any:
+    """A timm module with random weights.
+
+    Raises:
+        RequestError: arguments that the architecture does not take.
+    """
+    try:
+        return timm.create_model(architecture, **arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as err:
+        raise RequestError(f"network {architecture}: {_first_line(err)}. Check --model-arg") from err
+
+
+def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
+    """All tensors of a safetensors file; no other format is read, since pickles can run code.
+
+    Raises:
+        RequestError: no such file. DataError: not a safetensors file.
+    """
+    require("safetensors.torch", extra="client", purpose="weights")
+    import safetensors.torch
+
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError as err:
+        raise RequestError(f"{path}: no such weights file") from err
+    except Exception as err:  # SafetensorError derives from Exception alone
+        raise DataError(
+            f"{path}: not a safetensors file ({_first_line(err)}). plada opens no pickles (.pt, .pth, .bin): they can run "
+            "code. Convert it with safetensors.torch.save_file, see docs/encoders.md"
+        ) from err
+
+
+def seed_everything(seed: int) -> None:
+    """Decide the initial weights of the networks built next; they come from torch's own generator."""
+    require("torch", extra="client", purpose="training")
+    import torch
+
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> "Iterator[None]":
+    """Decide the initial weights of networks built inside, and leave torch's generator as it was before."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def keep_memory() -> bool:
+    """Let glibc keep freed memory for the next batch; True where it took the advice, False elsewhere.
+
+    By default glibc gives large blocks back to the kernel when they are freed, and each batch's activations are faulted in
+    again, page by page, zeroed (figures: docs/encoders.md). The price is that the process keeps its peak.
+    """
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
+    return all(mallopt(parameter, _KEPT) == 1 for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
+
+
+def to_device(module: "nn.Module", where: "torch.device") -> "nn.Module":
+    """Move a module, with its weights laid out channels last, which convolutions on CPU and GPU prefer."""
+    import torch
+
+    moved: nn.Module = cast(Any, module).to(where, memory_format=torch.channels_last)
+    return moved
+
+
+def pick_device(device: str | None) -> "torch.device":
+    """The device named, else the first GPU, else the CPU.
+
+    Raises:
+        RequestError: not a device of this machine.
+    """
+    import torch
+
+    try:
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as err:
+        raise RequestError(f"device '{device}': not on this machine. `plada doctor` lists what is") from err
+    return where
+
+
+def to_floats(pixels: npt.NDArray[np.uint8], where: "torch.device") -> "torch.Tensor":
+    """uint8 [n, h, w, 3] to floats [n, 3, h, w] between 0 and 1."""
+    import torch
+
+    stored = torch.from_numpy(np.ascontiguousarray(pixels))
+    if where.type == "cuda":
+        # Pinned, a batch is copied while the GPU is at work on another.
+        stored = stored.pin_memory()
+    return stored.to(where, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+
+
+def normalise(network: Network, images: "torch.Tensor") -> "torch.Tensor":
+    """Subtract the network's mean and divide by its deviation, channel by channel."""
+    import torch
+
+    mean = torch.tensor(network.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(network.std, device=images.device).view(1, 3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hex.
+
+    Raises:
+        RequestError: no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:
+        raise RequestError(f"{path}: cannot be read ({err.strerror})") from err
+
+
+def tensors_digest(module: "nn.Module") -> str:
+    """SHA-256 over names, shapes, types and bytes of all tensors of a module, hex; for weights that are no file."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        whole.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        whole.update(array.data)
+    return whole.hexdigest()
+
+
+def mismatch(own: "Mapping[str, torch.Tensor]", state: "Mapping[str, torch.Tensor]") -> str:
+    """The first tensor that one of two sets of weights lacks, or has in another shape; empty where all agree."""
+    for kind, names in (("lacks", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
+        if names:
+            return f"the file {kind} {min(names)}"
+    name = next((name for name in own if own[name].shape != state[name].shape), None)
+    return f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}" if name else ""
+
+
+def near_networks(timm: Any, name: str) -> list[str]:
+    """Names to suggest for one that timm does not know."""
+    stem, known = name.partition(".")[0], timm.list_models()
+    near = difflib.get_close_matches(stem, known, n=4, cutoff=0.7)
+    same = [other for other in known if other.startswith(stem[:6]) and other not in near]
+    return [SMALL_CNN, *near, *same[: 8 - len(near)]]
+
+
+def _first_line(err: BaseException) -> str:
+    return (str(err).splitlines() or [type(err).__name__])[0]

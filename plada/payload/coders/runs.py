@@ -1,0 +1,107 @@
+"""From (positions, labels) to bytes by the model of blocks, and back: what is around the functions of blocks.py."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.errors import PayloadCorrupt
+from plada.payload.coders import arithmetic, blocks
+from plada.payload.coders.compiled import coding_tables, functions, vector
+
+I64 = npt.NDArray[np.int64]
+_ROOM = 64, 2  # bytes made ready for coded ones: these, and so many an image; where they do not do, it is done again
+EVEN = 256  # length of blocks where no folder is known
+
+
+def even_bounds(images: int) -> I64:
+    """Bounds int64 [B+1] of blocks of 256, the last one shorter."""
+    return np.append(np.arange(0, images, EVEN, dtype=np.int64), images)
+
+
+def cut_bounds(bounds: I64) -> I64:
+    """Bounds of the same runs, those over 2048 images cut into pieces of 2048 (the last one shorter), empty ones gone."""
+    sizes = np.diff(bounds)
+    pieces = -(-sizes // blocks.LARGEST)
+    first = np.repeat(np.cumsum(pieces) - pieces, pieces)
+    starts = np.repeat(bounds[:-1], pieces) + blocks.LARGEST * (np.arange(len(first)) - first)
+    return np.append(starts, bounds[-1]).astype(np.int64)
+
+
+def encode_blocks(positions: I64, labels: I64, *, classes: int, bounds: I64) -> bytes:
+    """Coded bytes of positions int64 [k] and labels int64 [k], k > 0; `bounds` as of even_bounds or cut_bounds."""
+    kept = len(positions)
+    room = _ROOM[0] + _ROOM[1] * (kept + classes)
+    while True:
+        io, buffer = _run(np.zeros(room, np.uint8), 0, positions, labels, kept, classes, bounds)[2:]
+        if io[arithmetic.AT] <= room:
+            return bytes(buffer[: io[arithmetic.AT] - io[arithmetic.ZEROS]])
+        room = int(io[arithmetic.AT])
+
+
+def decode_blocks(coded: bytes, kept: int, *, classes: int, bounds: I64) -> tuple[I64, I64]:
+    """Inverse of encode_blocks, kept > 0.
+
+    Raises:
+        PayloadCorrupt: no content has these bytes.
+    """
+    blank = np.zeros(kept, np.int64)
+    raw = np.frombuffer(coded, np.uint8).copy()
+    positions, labels, io, _ = _run(raw, 1, blank, blank, kept, classes, bounds)
+    check_end(io, len(coded))
+    return np.array(positions, np.int64), np.array(labels, np.int64)
+
+
+def check_end(io: Any, length: int) -> None:
+    """Refuse bytes that a decoder never came to.
+
+    Raises:
+        PayloadCorrupt: there are some.
+    """
+    if io[arithmetic.AT] < length:
+        raise PayloadCorrupt(f"a body goes on for {length - io[arithmetic.AT]} bytes after its last image")
+
+
+def _run(
+    raw: npt.NDArray[np.uint8], decoding: int, positions: I64, labels: I64, kept: int, classes: int, bounds: I64
+) -> tuple[Any, Any, Any, Any]:
+    """(positions, labels, state of the coder, buffer) after coding in one direction."""
+    steps = 40 * kept + min(int(bounds[-1]), 256 * kept) + 4 * len(bounds) + 10 * classes
+    f = functions(steps)
+    compiled = f.compiled
+    buffer: Any = raw if compiled else bytearray(raw.tobytes())
+    io, t = vector(np.zeros(6), compiled), coding_tables(compiled)
+    f.arithmetic.start(io, buffer, decoding)
+    totals = vector(np.zeros(classes) if decoding else np.bincount(labels, minlength=classes), compiled)
+    slots = np.zeros(blocks.NUMBERS)
+    values, counts = vector(slots, compiled), vector(slots, compiled)
+    failed = f.blocks.code_class_counts(io, buffer, totals, kept, classes, t, values, counts)
+    if not failed:
+        still, rest, width = _trees(np.array(totals, np.int64))
+        nothing = np.zeros(2 * width)
+        near, here, active = (vector(nothing, compiled) for _ in range(3))
+        places, names = vector(positions, compiled), vector(labels, compiled)
+        failed = f.blocks.code_blocks(
+            io, buffer, vector(bounds, compiled), places, names, kept, width, t, vector(slots, compiled),
+            vector(slots, compiled), vector(blocks.START, compiled), vector(still, compiled), vector(rest, compiled),
+            near, here, active, vector(np.zeros(blocks.EXPERTS), compiled),
+        )  # fmt: skip
+    if failed:
+        raise PayloadCorrupt("the coded bytes are of no content: there is no room for its images")
+    if not decoding:
+        f.arithmetic.finish(io, buffer)
+    return places, names, io, buffer
+
+
+def _trees(totals: I64) -> tuple[I64, I64, int]:
+    """Sums over the classes as a binary tree [2 w], leaves from w on: 1 for each class with images, and its images."""
+    width = 1 << (len(totals) - 1).bit_length()
+    rest = np.zeros(2 * width, np.int64)
+    rest[width : width + len(totals)] = totals
+    still = (rest > 0).astype(np.int64)
+    at = width
+    while at > 1:
+        for tree in (rest, still):
+            tree[at // 2 : at] = tree[at : 2 * at : 2] + tree[at + 1 : 2 * at : 2]
+        at //= 2
+    return still, rest, width

@@ -1,0 +1,287 @@
+"""`plada verify --leaks` and the check in `select`: which images of a reference are copies of a target's test images.
+
+Here because the check itself (plada/sources/leaks/leaks.py) knows no index, and an index knows more candidates.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.common.files import home_directory, whole_file
+from plada.common.progress import Clock, Report, silent
+from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
+from plada.reports.contact_sheet import contact_sheet
+from plada.sources.collection import Collection
+from plada.sources.decode import decode
+from plada.sources.leaks.fingerprints import Looks, keep_looks, scan_looks
+from plada.sources.leaks.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
+from plada.sources.manifest import binary_rows
+from plada.sources.reference import Reference, manifest_folder, open_reference, plain_name
+from plada.sources.registry import open_source, open_target
+from plada.sources.targets.target import Split
+
+if TYPE_CHECKING:
+    from plada.labeler.scores import PseudoLabels
+    from plada.retrieval.index import Index
+
+I64 = npt.NDArray[np.int64]
+
+NEIGHBOURS = 8  # candidates a test image that an index adds
+_BLOCK = 8192
+_PICTURED = 40  # pairs of a contact sheet
+_EMBEDDED = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakReport:
+    """What a leak check found. `images` of the reference were compared with `tested` test images; `unreadable` test
+    images and `unread` candidates of the reference were left out. `index` is the one whose neighbours were looked at
+    too; where there is none, `note` says why."""
+
+    reference: str
+    target: str
+    images: int
+    tested: int
+    unreadable: int
+    unread: int
+    same_bytes: int
+    near_copies: int
+    leaking_tests: int
+    leaks: tuple[Leak, ...]
+    index: str | None
+    note: str
+    seconds: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "leaks": [asdict(leak) for leak in self.leaks]}
+
+
+def leaks(
+    reference: str | Path,
+    target: str | Path,
+    *,
+    index: str | Path | None = None,
+    sheet: str | Path | None = None,
+    home: str | Path | None = None,
+    report: Report = silent,
+) -> LeakReport:
+    """Look for copies of a target's test images in a reference: the same bytes, re-encoded, resized, cropped by a tenth,
+    mirrored or flipped.
+
+    The looks of all images are kept beside the reference's manifest; the first check takes them from an index of these
+    images, or makes them, which is one pass of decoding. Neighbours by embedding are candidates too where an index of the same images is here: `index`, or the
+    first one found.
+
+    The first pairs go to a contact sheet `sheet` if given, test image on the left.
+
+    Raises:
+        RequestError: the target has no test images. ReferenceMismatch: `index` was made of other images.
+        Interrupted: stopped while the looks were made; the same call goes on.
+    """
+    root, clock = home_directory(home), Clock()
+    with clock("load"):
+        task = open_target(target, root)
+        if task.test is None or not len(task.test):
+            raise RequestError(f"target {task.name}: has no test images; there is nothing that could leak")
+        collection = open_source(reference, root)
+        opened = open_reference(plain_name(collection.location), collection, root, report=report)
+    with clock("looks"):
+        path = manifest_folder(root, collection) / f"looks-{opened.manifest.content_id.hex()[:16]}.bin"
+        if not path.exists():
+            _copy_looks(opened, root, path)
+        looks = keep_looks(collection, path, report=report)
+    with clock("tests"):
+        tests = read_tests(task.test.collection, task.test.positions, report=report)
+    with clock("neighbours"):
+        neighbours, used, note = _neighbours(opened, index, root, task.test, tests, report)
+    with clock("compare"):
+        found = find_leaks(tests, collection, _blocks(opened, looks), neighbours=neighbours, report=report)
+    if sheet is not None:
+        _write_sheet(found.found, task.test.collection, collection, Path(sheet), title=f"{task.name} in {opened.name}")
+    same = sum(leak.kind == SAME_BYTES for leak in found.found)
+    return LeakReport(
+        reference=collection.location,
+        target=task.name,
+        images=found.compared,
+        tested=found.tested,
+        unreadable=found.unreadable,
+        unread=found.unread,
+        same_bytes=same,
+        near_copies=len(found.found) - same,
+        leaking_tests=len({leak.test for leak in found.found}),
+        leaks=found.found,
+        index=used,
+        note=note,
+        seconds=clock.seconds,
+    )
+
+
+class SelectionCheck:
+    """Finds near copies of test images among the images of a selection; asked again, it decodes only what is new.
+
+    `note` says why nothing can be checked: the reference is not here, or has changed. The index alone is enough to
+    select, so that is no failure unless `must` says so. Without test images there is nothing to check.
+    """
+
+    def __init__(
+        self, test: Split | None, reference: Callable[[], Reference], *, must: bool = False, report: Report = silent
+    ) -> None:
+        self._report = report
+        self._collection: Collection | None = None
+        self._looks: Looks | None = None  # of all images seen so far
+        self.note = ""
+        if test is not None and len(test):
+            try:
+                self._collection = reference().collection
+            except PladaError as err:
+                if must:
+                    raise
+                self.note = str(err)
+            else:
+                self._tests = read_tests(test.collection, test.positions, report=report)
+
+    def __call__(self, positions: I64) -> tuple[Leak, ...]:
+        """Leaks among the images at `positions`, int64 [k]. Of a test image with very many copies not all are found at
+        once: ask again without those."""
+        if self._collection is None:
+            return ()
+        known = self._looks.positions if self._looks is not None else np.zeros(0, np.int64)
+        fresh = np.setdiff1d(positions, known)
+        if len(fresh):
+            made, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
+            self._looks = made if self._looks is None else _joined(self._looks, made)
+        if self._looks is None:
+            return ()
+        wanted = _rows(self._looks, np.flatnonzero(np.isin(self._looks.positions, positions)))
+        blocks = _parts(wanted)
+        images = len(wanted.positions)
+        return find_leaks(self._tests, self._collection, blocks, images=images, report=self._report).found
+
+
+def _joined(first: Looks, second: Looks) -> Looks:
+    return Looks(
+        np.concatenate([first.positions, second.positions]),
+        np.concatenate([first.hashes, second.hashes]),
+        np.concatenate([first.looks, second.looks]),
+    )
+
+
+def _rows(looks: Looks, rows: I64 | slice) -> Looks:
+    return Looks(looks.positions[rows], looks.hashes[rows], looks.looks[rows])
+
+
+def in_words(leaks: Sequence[Leak]) -> str:
+    """One line on leaks of a selection."""
+    images, first = len({leak.position for leak in leaks}), leaks[0]
+    what = f"{first.kind}{f', {first.change}' if first.change else ''}"
+    return f"{images} chosen image(s) are copies of test images, such as {first.key} of {first.test_key} ({what})"
+
+
+def without(labels: "PseudoLabels", positions: Sequence[int]) -> "PseudoLabels":
+    """The pseudo-labels of all other images.
+
+    Raises:
+        DataError: there are none.
+    """
+    keep = ~np.isin(labels.positions, positions)
+    if not keep.any():
+        raise DataError("every image that could be chosen is a copy of a test image. Take another reference")
+    scores = {name: values[keep] for name, values in labels.scores.items()}
+    return replace(labels, positions=labels.positions[keep], labels=labels.labels[keep], scores=scores)
+
+
+def _blocks(reference: Reference, looks: npt.NDArray[np.uint8]) -> Iterator[Looks]:
+    at = 0
+    for table in reference.manifest.blocks(["hash"]):
+        stop = at + table.num_rows
+        hashes = binary_rows(table.column("hash"))
+        yield from _parts(Looks(np.arange(at, stop, dtype=np.int64), hashes, looks[at:stop]))
+        at = stop
+
+
+def _parts(looks: Looks) -> Iterator[Looks]:
+    for start in range(0, len(looks.positions), _BLOCK):
+        yield _rows(looks, slice(start, start + _BLOCK))
+
+
+def _write_sheet(found: Sequence[Leak], tests: Collection, reference: Collection, path: Path, *, title: str) -> None:
+    """Pairs to look at: what the check found is for a person to judge."""
+    rows = [
+        (
+            f"{leak.test_key} = {leak.key} ({leak.change or leak.kind}, {leak.score:.2f})",
+            [decode(tests.read(leak.test)), decode(reference.read(leak.position))],
+        )
+        for leak in found[:_PICTURED]
+    ]
+    contact_sheet(rows, path, title=f"{title}: {len(rows)} of {len(found)} leaks")
+
+
+def _ids(reference: Reference) -> tuple[str, str]:
+    return reference.manifest.key_id.hex(), reference.manifest.content_id.hex()
+
+
+def _indexes_of(reference: Reference, home: Path) -> Iterator["Index"]:
+    """The indexes of these very images."""
+    from plada.retrieval.index import indexes_that
+
+    return indexes_that(lambda index: (index.info["key_id"], index.info["content_id"]) == _ids(reference), home)
+
+
+def _copy_looks(reference: Reference, home: Path, path: Path) -> None:
+    """Write the looks that an index of the same images has, so that no image need be decoded again for them."""
+    for index in _indexes_of(reference, home):
+        try:
+            if index.has_looks():
+                with whole_file(path) as part, part.open("wb") as file:
+                    for looks in index.looks():
+                        file.write(looks.tobytes())
+                return
+        except PladaError:
+            continue  # they can be made without it
+
+
+def _neighbours(
+    reference: Reference, name: str | Path | None, home: Path, test: Split, tests: TestImages, report: Report
+) -> tuple[I64 | None, str | None, str]:
+    """(positions int64 [n, k] of each test image's neighbours, the index's name, why there are none)."""
+    from plada.retrieval.index import open_index
+
+    if name is not None:
+        ids = _ids(reference)
+        index = open_index(name, home=home)
+        if (index.info["key_id"], index.info["content_id"]) != ids:
+            raise ReferenceMismatch(
+                f"index '{index.name}' was made of images with content id {index.info['content_id'][:16]}, "
+                f"{reference.collection.location} has {ids[1][:16]}. Name another index, or none",
+                wanted=ids[1],
+                found=index.info["content_id"],
+            )
+        return _nearest(index, test, tests, report), index.name, ""
+    for index in _indexes_of(reference, home):
+        try:
+            return _nearest(index, test, tests, report), index.name, ""
+        except PladaError as err:
+            return None, None, f"index '{index.name}' could not be used: {err}"
+    return None, None, "no index of these images is here"
+
+
+def _nearest(index: "Index", test: Split, tests: TestImages, report: Report) -> I64:
+    from plada.retrieval.knn import exact_search
+    from plada.sources.decode import load_pixels
+
+    encoder = index.encoder()
+    vectors = [np.zeros((0, index.dimension), np.float32)]
+    for start in range(0, len(tests), _EMBEDDED):
+        rows = tests.positions[start : start + _EMBEDDED]
+        pixels, _ = load_pixels(test.collection.read, rows, encoder.view, stage="embed tests")
+        vectors.append(encoder.encode(pixels))
+    queries = np.concatenate(vectors)
+    if not len(queries):
+        return np.zeros((0, NEIGHBOURS), np.int64)
+    readable = len(index) - int(index.info["unreadable"])
+    return np.asarray(exact_search(index.scan(), queries, min(NEIGHBOURS, readable))[1], np.int64)

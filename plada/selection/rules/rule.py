@@ -1,0 +1,107 @@
+"""What a rule is: prepared once with the pseudo-labels and a context, then asked for any number of images.
+
+A search over budgets does not repeat what does not depend on k. Ties go to the lower position: the same inputs give the
+same selection.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.labeler.scores import PseudoLabels
+from plada.selection.space import Space
+
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a rule may look at besides scores.
+
+    `vectors` gives the embeddings float32 [m, d] of positions [m]; `target` and `target_labels` are the embeddings
+    float32 [t, d] and labels int64 [t] of the target's training images; `mean` float32 [d] is the reference's mean
+    embedding (None: the origin); `seed` is for what is random. `blocks` int64 [B+1] are the bounds of runs of positions that
+    the coder knows (plada.payload.shared_context), None where it knows none, or something better.
+    """
+
+    vectors: Callable[[I64], F32]
+    target: F32
+    target_labels: I64
+    seed: int = 0
+    mean: F32 | None = None
+    space: Space | None = None
+    blocks: I64 | None = None
+
+    def centred(self, positions: I64) -> F32:
+        """Embeddings less the reference's mean, on the axes of `space` where there is one, [m, axes]: what a linear
+        student in small sees."""
+        if self.space is not None:
+            return self.space.at(positions)
+        vectors = self.vectors(positions)
+        return vectors if self.mean is None else vectors - self.mean
+
+    def block_of(self, positions: I64) -> I64 | None:
+        """Number of the block that each position is in, int64 [m]; None where there are no blocks."""
+        if self.blocks is None:
+            return None
+        return np.asarray(np.searchsorted(self.blocks, positions, side="right") - 1, np.int64)
+
+    def goals(self) -> F32:
+        """The target's training images [t, axes], centred likewise."""
+        return self.small(self.target)
+
+    def small(self, vectors: F32) -> F32:
+        """Any embeddings [n, d] as `centred` gives those of the reference."""
+        if self.space is not None:
+            return self.space.of(vectors)
+        return vectors if self.mean is None else vectors - self.mean
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Rows int64 [k] of the pseudo-labels, best first within each class, and the score float32 [k] that put them in this
+    order."""
+
+    rows: I64
+    scores: F32
+
+
+Choose = Callable[[int], Chosen]
+Prepare = Callable[[PseudoLabels, Context], Choose]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`about` is one line for people; `near` says that the rule looks at the target's training images."""
+
+    prepare: Prepare
+    about: str
+    near: bool = False
+
+
+def best_first(score: F32) -> I64:
+    """Rows by falling score, equal scores by rising row."""
+    return np.argsort(-score, kind="stable").astype(np.int64)
+
+
+def in_order_of(score: F32, rows: I64) -> Chosen:
+    """Rows sorted by their score, best first."""
+    ordered = rows[np.argsort(-score[rows], kind="stable")]
+    return Chosen(ordered, score[ordered])
+
+
+def first_of_each_class(labels: PseudoLabels, order: I64, quotas: I64) -> I64:
+    """The first quotas[c] rows of each class c in `order`, class by class."""
+    by_class = order[np.argsort(labels.labels[order], kind="stable")]
+    starts = np.concatenate([[0], np.cumsum(labels.counts())])
+    kept = [by_class[starts[label] : starts[label] + quota] for label, quota in enumerate(quotas.tolist())]
+    return np.concatenate(kept).astype(np.int64)
+
+
+def class_pools(labels: PseudoLabels, name: str = "margin") -> list[I64]:
+    """Rows of each class by falling score."""
+    order = best_first(labels.scores[name])
+    return [order[labels.labels[order] == label] for label in range(labels.classes)]

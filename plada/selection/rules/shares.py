@@ -1,0 +1,115 @@
+"""Quotas that are corrected by what a student in small makes of them.
+
+A student answers too often with the classes that its labelled images make broad, whether or not they have the most. A
+round of training tells which: answers on the target's training images, counted, against how often each class is right.
+Quotas follow the difference, for some rounds; the round that answered best is kept. With two classes a share is one number:
+a row of them is tried.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.labeler.scores import PseudoLabels
+from plada.networks.linear_head import probabilities
+from plada.selection.quotas import balanced_quotas, weighted_quotas
+from plada.selection.rules.near import Within, joined
+from plada.selection.rules.rule import F32, Choose, Chosen, Context, Prepare
+from plada.selection.student import small_student
+
+F64 = npt.NDArray[np.float64]
+OfShares = Callable[[F64], Chosen]
+Answers = Callable[[Chosen], tuple[F32, float, float]]
+
+ROUNDS = 3  # of correction after the balanced start
+# Shares of the first of two classes.
+PAIRS = (0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94)
+LEAST = 10  # images of either: of fewer the student in small says little about a whole one
+RATE = 0.7  # exponent by which a class's share follows its lack of answers
+_EASED = 0.2  # of an even share that is added to both counts: few answers say little
+_LEAST = 0.1  # of an even share that every class keeps
+_ALIKE = 1.3  # ratio of numbers of images within which shares are not looked for again: a search tries many near ones
+_STEPS = 30  # of the student's training: near enough to count its answers
+
+
+def evened(within_of: Callable[[PseudoLabels, Context], Within]) -> Prepare:
+    """A rule that chooses within each class as `within_of` does, with corrected quotas."""
+
+    def prepare(labels: PseudoLabels, context: Context) -> Choose:
+        return _choose_evened(labels, context, within_of(labels, context))
+
+    return prepare
+
+
+def _choose_evened(labels: PseudoLabels, context: Context, within: Within) -> Choose:
+    goals, wanted = context.goals(), context.target_labels
+    prior = np.bincount(wanted, minlength=labels.classes) / max(len(wanted), 1)
+    settled: dict[int, F64] = {}  # shares by the number of images that they were found for
+
+    def choose(k: int) -> Chosen:
+        near = min(settled, key=lambda known: abs(np.log(known / k)), default=0)
+        if near and max(near, k) <= _ALIKE * min(near, k):
+            return joined(within, weighted_quotas(labels.counts(), k, settled[near]))
+        even = joined(within, balanced_quotas(labels.counts(), k))
+        if not len(wanted) or labels.classes < 2:
+            return even
+        search = _pairs if labels.classes == 2 else _rounds
+        best, settled[k] = search(even, prior, of_shares=lambda shares: of_shares(k, shares), answers=answers)
+        return best
+
+    def of_shares(k: int, shares: F64) -> Chosen:
+        return joined(within, weighted_quotas(labels.counts(), k, shares))
+
+    def answers(chosen: Chosen) -> tuple[F32, float, float]:
+        """Odds [t, classes] that a student gives the target's images; how often it is right; its mean odds of the truth."""
+        given = probabilities(small_student(labels, context, chosen.rows, steps=_STEPS).logits(goals))
+        right = float((given.argmax(axis=1) == wanted).mean())
+        return given, right, float(given[np.arange(len(wanted)), wanted].mean())
+
+    return choose
+
+
+def _rounds(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) -> tuple[Chosen, F64]:
+    """The round of correction that is right most often, and its shares."""
+    shares = np.full(len(prior), 1 / len(prior))
+    best, chosen, highest, kept = even, even, -1.0, shares
+    for turn in range(ROUNDS + 1):
+        if turn:
+            chosen = of_shares(shares)
+        given, right, _ = answers(chosen)
+        if right > highest:
+            best, highest, kept = chosen, right, shares
+        shares = _corrected(shares, prior, given.mean(axis=0))
+    return best, kept
+
+
+def _pairs(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) -> tuple[Chosen, F64]:
+    """The share of PAIRS under which the truth is likeliest: of every other one, then from the best to its neighbours while they
+    are better. Mean odds, not answers: they follow a share smoothly, and what is best by chance is seldom far from best."""
+    places = [
+        place for place, share in enumerate(PAIRS) if share == 0.5 or min(share, 1 - share) * len(even.rows) >= LEAST
+    ]
+    chosen: dict[int, Chosen] = {}
+    likely: dict[int, float] = {}
+
+    def look(place: int) -> None:
+        if place in places and place not in likely:
+            chosen[place] = of_shares(np.array([PAIRS[place], 1 - PAIRS[place]])) if PAIRS[place] != 0.5 else even
+            likely[place] = answers(chosen[place])[2]
+
+    for place in range(1, len(PAIRS), 2):
+        look(place)
+    look(PAIRS.index(0.5))
+    best = -1
+    while best != (best := max(sorted(likely), key=lambda place: likely[place])):
+        look(best - 1)
+        look(best + 1)
+    return chosen[best], np.array([PAIRS[best], 1 - PAIRS[best]])
+
+
+def _corrected(shares: F64, prior: F64, given: F32) -> F64:
+    even = 1 / len(shares)
+    moved = shares * ((prior + _EASED * even) / (given + _EASED * even)) ** RATE
+    moved = np.maximum(moved, _LEAST * even)
+    return np.asarray(moved / moved.sum(), np.float64)

@@ -1,0 +1,156 @@
+"""Parquet files with a column of images, read by row group: Hugging Face's layout, or bytes beside a key column.
+
+Parquet has no way to one value: an image costs its row group, so the last ones stay in memory. Rows in the order of their
+keys, or row groups of some hundred rows (Hugging Face's default), are what makes this quick.
+"""
+
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from plada.errors import DataError
+from plada.sources.formats.columns import Columns, find_columns, keys_of
+from plada.sources.formats.tars import shards
+from plada.sources.listing import Listed, ListingWriter
+from plada.sources.storage import Files, LocalFiles
+
+_HELD = 256 << 20  # bytes of row groups that are held, and at least the last one
+
+
+@dataclass
+class _Groups:
+    """Row groups read last. Threads share it, and so do the parts of one collection that reach another process, where it
+    starts empty."""
+
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)  # this opening of the collection
+    held: "OrderedDict[tuple[str, int], Any]" = field(default_factory=OrderedDict)
+    lock: Any = field(default_factory=threading.Lock)
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (_groups_of, (self.token,))
+
+
+@lru_cache(maxsize=2)
+def _groups_of(token: str) -> _Groups:
+    return _Groups(token)
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetCollection(Listed):
+    """Images in parquet files; how many bytes each has is known only when it is read. A part of the listing is a file, an
+    offset a row of it."""
+
+    files: Files
+    columns: Columns
+    starts: tuple[npt.NDArray[np.int64], ...]  # of each file: first row of each row group, and the number of rows
+    groups: _Groups = field(default_factory=_Groups, repr=False, compare=False)
+
+    def part(self, start: int, stop: int) -> "ParquetCollection":
+        listing, used = self.listing.part(start, stop)
+        return replace(self, listing=listing, starts=tuple(self.starts[part] for part in used))
+
+    def read(self, position: int) -> bytes:
+        part, row = int(self.listing.part_of[position]), int(self.listing.offsets[position])
+        group = int(np.searchsorted(self.starts[part], row, side="right")) - 1
+        return self._bytes(self._group(part, group), row - int(self.starts[part][group]), position)
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        parts, rows = self.listing.part_of[start:stop], self.listing.offsets[start:stop]
+        order = np.lexsort((rows, parts))
+
+        def group_of(place: int) -> tuple[int, int]:
+            part = int(parts[place])
+            return part, int(np.searchsorted(self.starts[part], rows[place], side="right")) - 1
+
+        for (part, group), places in groupby(order.tolist(), key=group_of):
+            images, first = self._group(part, group), int(self.starts[part][group])
+            for place in places:
+                yield start + place, self._bytes(images, int(rows[place]) - first, start + place)
+
+    def _group(self, part: int, group: int) -> Any:
+        path = self.listing.parts[part]
+        with self.groups.lock:
+            held = self.groups.held
+            if (path, group) not in held:
+                held[path, group] = self._load(path, part, group)
+                while len(held) > 1 and sum(array.nbytes for array in held.values()) > _HELD:
+                    held.popitem(last=False)
+            held.move_to_end((path, group))
+            return held[path, group]
+
+    def _load(self, path: str, part: int, group: int) -> Any:
+        try:
+            with self.files.open(path) as stream:
+                file = pq.ParquetFile(stream)
+                table = file.read_row_group(group, columns=[self.columns.image])
+        except (OSError, pa.ArrowException) as err:
+            raise DataError(f"{self.files.show(path)}: cannot be read ({err}). Restore the file") from err
+        if table.num_rows != int(np.diff(self.starts[part])[group]):
+            raise DataError(f"{self.files.show(path)}: has other rows than when it was listed. Restore the file")
+        column = table.column(0)
+        for name in self.columns.image.split(".")[1:]:
+            column = pa.chunked_array([chunk.field(name) for chunk in column.chunks])
+        return column
+
+    def _bytes(self, images: Any, row: int, position: int) -> bytes:
+        data = images[row].as_py()
+        if data is None:
+            raise DataError(
+                f"{self.location}: image {position} ({self.keys[position]}) has no bytes, only a path. Embed the images "
+                "in the file, or give the folder that they lie in"
+            )
+        return bytes(data)
+
+
+def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
+    """List the parquet files below a root, at any depth; `only` names a single one. Images are not read for it.
+
+    Raises:
+        DataError: no column of images or of names, two images with one key, a file that is no parquet.
+    """
+    files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
+    paths = [only] if only else sorted(path for path, _ in shards(files, ".parquet"))
+    location = files.show(only) if only else files.location
+    columns: Columns | None = None
+    starts = []
+    with ListingWriter(location, place=lambda part, row, key: f"{part} ({key}, row {row})") as writer:
+        for number, path in enumerate(paths):
+            try:
+                with files.open(path) as stream:
+                    file = pq.ParquetFile(stream)
+                    found = find_columns(file.schema_arrow, files.show(path))
+                    columns = columns or found
+                    if found != columns:
+                        raise DataError(
+                            f"{files.show(path)}: has its images in {found.image} and their names in {found.key}; {paths[0]} in "
+                            f"{columns.image} and {columns.key}. Give files of one kind"
+                        )
+                    rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                    starts.append(np.cumsum([0, *rows], dtype=np.int64))
+                    _list(file, columns, files.show(path), number, writer)
+            except (OSError, pa.ArrowException) as err:
+                raise DataError(f"{files.show(path)}: not a whole parquet file ({err}). Fetch it again") from err
+        listing = writer.finish(tuple(paths))
+    assert columns is not None
+    return ParquetCollection(location, listing, files, columns, tuple(starts))
+
+
+def _list(file: Any, columns: Columns, where: str, number: int, writer: ListingWriter) -> None:
+    at = 0
+    for batch in file.iter_batches(batch_size=65_536, columns=[columns.key]):
+        column = batch.column(0)
+        for name in columns.key.split(".")[1:]:
+            column = column.field(name)
+        writer.add_rows(keys_of(column, where), None, number, np.arange(at, at + len(column)))
+        at += len(column)

@@ -1,0 +1,181 @@
+"""Targets that are published as arrays: CIFAR-10 and CIFAR-100, STL-10, MedMNIST."""
+
+import contextlib
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.common.packages import require
+from plada.errors import DataError, MissingExtra, RequestError
+from plada.networks.network import import_timm
+from plada.sources.formats.arrays import (
+    ArchivedPixels,
+    ArrayCollection,
+    HeldPixels,
+    Pixels,
+    RecordFiles,
+    collect,
+    load_member,
+    open_records,
+)
+from plada.sources.targets.split_lists import read_lines
+from plada.sources.targets.target import Ask, Split, Target, make_target
+
+_CIFAR_PLANES = (3, 32, 32)
+_STL_PLANES = (3, 96, 96)  # each plane by columns
+MEDMNIST_CLASSES = {
+    "bloodmnist": (
+        "basophil", "eosinophil", "erythroblast",
+        "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)", "lymphocyte", "monocyte", "neutrophil",
+        "platelet",
+    ),
+    "dermamnist": (
+        "actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma", "benign keratosis-like lesions",
+        "dermatofibroma", "melanoma", "melanocytic nevi", "vascular lesions",
+    ),
+    "retinamnist": ("0", "1", "2", "3", "4"),
+}  # fmt: skip
+
+
+def open_cifar_binary(root: Path, ask: Ask) -> Target:
+    """CIFAR-10 or CIFAR-100, "binary version": data_batch_1.bin .. 5, test_batch.bin, batches.meta.txt; or train.bin,
+    test.bin, fine_label_names.txt. Records of one label byte (CIFAR-100: coarse, fine) and 3 x 32 x 32 pixels."""
+    fine = (root / "train.bin").is_file()
+    files = {
+        "train": [root / "train.bin"] if fine else [root / f"data_batch_{number}.bin" for number in range(1, 6)],
+        "test": [root / "test.bin" if fine else root / "test_batch.bin"],
+    }
+    skip = 2 if fine else 1
+    classes = tuple(read_lines(root / ("fine_label_names.txt" if fine else "batches.meta.txt")))
+    pixels = {
+        part: open_records(paths, skip=skip, stored=_CIFAR_PLANES, axes=(1, 2, 0)) for part, paths in files.items()
+    }
+    labels = {part: _label_bytes(records, skip - 1) for part, records in pixels.items()}
+    return _arrays_target(root, ask, classes, dict(pixels), labels)
+
+
+def _label_bytes(records: RecordFiles, offset: int) -> npt.NDArray[np.int64]:
+    length = records.skip + int(np.prod(records.stored))
+    columns = [
+        np.memmap(path, np.uint8, "r", shape=(count, length))[:, offset]
+        for path, count in zip(records.paths, records.counts, strict=True)
+    ]
+    return np.concatenate(columns).astype(np.int64)
+
+
+def open_cifar_python(root: Path, ask: Ask) -> Target:
+    """CIFAR's "python version", which is pickled: left to torchvision, which reads it only with the known MD5 sums.
+
+    Raises:
+        MissingExtra: torchvision is not installed.
+        DataError: torchvision does not find the files, or not with these sums.
+    """
+    datasets = _torchvision_datasets()
+    reader = datasets.CIFAR100 if (root / "meta").is_file() else datasets.CIFAR10
+    if root.name != reader.base_folder:
+        raise RequestError(f"{root}: torchvision wants CIFAR's python version in a folder called {reader.base_folder}")
+    try:
+        sets = {"train": reader(root.parent, train=True), "test": reader(root.parent, train=False)}
+    except RuntimeError as err:
+        raise DataError(
+            f"{root}: torchvision refuses these files ({err}). Unpack the archive again, or take the binary version"
+        ) from err
+    pixels: dict[str, Pixels] = {part: HeldPixels(np.asarray(found.data, np.uint8)) for part, found in sets.items()}
+    labels = {part: np.asarray(found.targets, np.int64) for part, found in sets.items()}
+    return _arrays_target(root, ask, tuple(sets["train"].classes), pixels, labels)
+
+
+def open_stl10(root: Path, ask: Ask) -> Target:
+    """STL-10: train_X.bin, train_y.bin, test_X.bin, test_y.bin, class_names.txt. The unlabelled part is not used."""
+    classes = tuple(read_lines(root / "class_names.txt"))
+    pixels: dict[str, Pixels] = {}
+    labels = {}
+    for part in ("train", "test"):
+        pixels[part] = open_records([root / f"{part}_X.bin"], skip=0, stored=_STL_PLANES, axes=(2, 1, 0))
+        file = root / f"{part}_y.bin"
+        if not file.is_file():
+            raise DataError(f"{file}: missing, but a part of this set as published. Unpack the archive again")
+        labels[part] = np.fromfile(file, np.uint8).astype(np.int64) - 1
+    return _arrays_target(root, ask, classes, pixels, labels)
+
+
+def find_medmnist(root: Path) -> dict[tuple[str, int], Path]:
+    """(set, side of its images) to file, of the MedMNIST files in a folder, or of the one file that `root` is."""
+    files = [root] if root.is_file() else sorted(root.glob("*mnist*.npz"))
+    named = [(re.fullmatch(r"([a-z0-9]+mnist)(?:_(\d+))?\.npz", path.name), path) for path in files]
+    return {(match[1], int(match[2] or 28)): path for match, path in named if match}
+
+
+def open_medmnist(root: Path, ask: Ask) -> Target:
+    """A two-dimensional MedMNIST set: NAME.npz (28 pixels) or NAME_64.npz, _128, _224; option size=28, 64, 128, 224.
+
+    Raises:
+        RequestError: several sizes are there and none is asked for, or not the one that is.
+        DataError: a damaged file; a set of volumes or of several labels an image.
+    """
+    found = find_medmnist(root)
+    sets = sorted({name for name, _ in found})
+    stem = ask.name if ask.name in sets else sets[0] if len(sets) == 1 else ""
+    if not stem:
+        raise RequestError(f"{root}: holds several sets ({', '.join(sets)}). Give the path of one file")
+    there = {side: path for (name, side), path in found.items() if name == stem}
+    wanted = ask.options.get("size", str(next(iter(there))) if len(there) == 1 else "")
+    file = {str(side): path for side, path in there.items()}.get(wanted)
+    if file is None:
+        sizes = ", ".join(map(str, sorted(there)))
+        raise RequestError(
+            f"{root}: holds the sizes {sizes}. Say which one: {stem}:size={min(there)}, or give a file's path"
+        )
+    names = {"train": "train", "validation": "val", "test": "test"}
+    pixels: dict[str, Pixels] = {part: ArchivedPixels(file, f"{name}_images") for part, name in names.items()}
+    labels = {part: load_member(file, f"{name}_labels") for part, name in names.items()}
+    for part, found in labels.items():
+        if found.ndim == 2 and found.shape[1] == 1:
+            labels[part] = found[:, 0].astype(np.int64)
+        elif found.ndim != 1:
+            raise DataError(f"{file}: {found.shape[1:]} labels an image; only sets with one class an image are targets")
+    count = 1 + max(int(found.max(initial=0)) for found in labels.values())
+    classes = MEDMNIST_CLASSES.get(stem, tuple(str(number) for number in range(count)))
+    note = f"images of {pixels['train'].shape[1]} pixels" if len(there) > 1 else ""
+    return _arrays_target(file, ask, classes, pixels, labels, note=note)
+
+
+def _arrays_target(
+    location: Path,
+    ask: Ask,
+    classes: tuple[str, ...],
+    pixels: dict[str, Pixels],
+    labels: dict[str, npt.NDArray[np.int64]],
+    *,
+    note: str = "",
+) -> Target:
+    collection = collect(str(location.absolute()), pixels)
+    parts = {part: _part(collection, part, found, classes) for part, found in labels.items()}
+    return make_target(
+        ask.name, classes, parts["train"], parts.get("validation"), parts.get("test"), seed=ask.seed, note=note
+    )
+
+
+def _part(collection: ArrayCollection, part: str, labels: npt.NDArray[np.int64], classes: tuple[str, ...]) -> Split:
+    rows = collection.rows(part)
+    if len(rows) != len(labels):
+        raise DataError(
+            f"{collection.location}: {len(rows)} {part} images, but {len(labels)} labels. Unpack the archive again"
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise DataError(
+            f"{collection.location}: {part} labels {labels.min()} to {labels.max()}, but {len(classes)} classes. "
+            "Unpack the archive again"
+        )
+    return Split(collection, rows, labels)
+
+
+def _torchvision_datasets() -> Any:
+    with contextlib.suppress(MissingExtra):
+        import_timm()  # makes torchvision loadable beside a torch for the CPU
+    require("torchvision", extra="client", purpose="CIFAR's python version (its binary version needs nothing)")
+    return importlib.import_module("torchvision.datasets")

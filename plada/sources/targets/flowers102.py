@@ -1,0 +1,70 @@
+"""Oxford 102 Flowers as published: jpg/image_00001.jpg .., the split in setid.mat, the labels in imagelabels.mat."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.common.packages import require
+from plada.errors import DataError
+from plada.sources.formats.folder import open_folder
+from plada.sources.targets.split_lists import Listed, listed_target
+from plada.sources.targets.target import Ask, Target
+
+# The published files number the classes only; these are the publishers' names in the order of the numbers.
+CLASSES = tuple(
+    """
+pink primrose, hard-leaved pocket orchid, canterbury bells, sweet pea, english marigold, tiger lily, moon
+orchid, bird of paradise, monkshood, globe thistle, snapdragon, colt's foot, king protea, spear thistle, yellow
+iris, globe-flower, purple coneflower, peruvian lily, balloon flower, giant white arum lily, fire lily,
+pincushion flower, fritillary, red ginger, grape hyacinth, corn poppy, prince of wales feathers, stemless
+gentian, artichoke, sweet william, carnation, garden phlox, love in the mist, mexican aster, alpine sea holly,
+ruby-lipped cattleya, cape flower, great masterwort, siam tulip, lenten rose, barbeton daisy, daffodil, sword
+lily, poinsettia, bolero deep blue, wallflower, marigold, buttercup, oxeye daisy, common dandelion, petunia,
+wild pansy, primula, sunflower, pelargonium, bishop of llandaff, gaura, geranium, orange dahlia, pink-yellow
+dahlia?, cautleya spicata, japanese anemone, black-eyed susan, silverbush, californian poppy, osteospermum,
+spring crocus, bearded iris, windflower, tree poppy, gazania, azalea, water lily, rose, thorn apple, morning
+glory, passion flower, lotus, toad lily, anthurium, frangipani, clematis, hibiscus, columbine, desert-rose, tree
+mallow, magnolia, cyclamen, watercress, canna lily, hippeastrum, bee balm, ball moss, foxglove, bougainvillea,
+camellia, mallow, mexican petunia, bromelia, blanket flower, trumpet creeper, blackberry lily
+""".replace("\n", " ")
+    .strip()
+    .split(", ")
+)
+
+
+def open_flowers102(root: Path, ask: Ask) -> Target:
+    """Read the published layout.
+
+    Raises:
+        MissingExtra: scipy, which reads .mat files, is not installed.
+        DataError: a file is missing or damaged, a listed image is not there.
+    """
+    require("scipy.io", extra="client", purpose="the split of Oxford 102 Flowers")
+    labels = _numbers(root / "imagelabels.mat", "labels")
+    if len(labels) and not 1 <= labels.min() <= labels.max() <= len(CLASSES):
+        raise DataError(f"{root / 'imagelabels.mat'}: expected class numbers 1 to 102. Fetch the file again")
+    parts = {}
+    for part, member in {"train": "trnid", "validation": "valid", "test": "tstid"}.items():
+        file = root / "setid.mat"
+        ids = _numbers(file, member)
+        if len(ids) and not 1 <= ids.min() <= ids.max() <= len(labels):
+            raise DataError(f"{file}: names image {ids.max()}, imagelabels.mat has {len(labels)}. Fetch both again")
+        names = [CLASSES[label - 1] for label in labels[ids - 1].tolist()]
+        parts[part] = Listed(file, [f"image_{number:05d}" for number in ids.tolist()], names)
+    present = set().union(*(listed.classes for listed in parts.values()))
+    classes = tuple(name for name in CLASSES if name in present)
+    return listed_target(ask, open_folder(root / "jpg"), classes, parts)
+
+
+def _numbers(path: Path, member: str) -> npt.NDArray[np.int64]:
+    from scipy.io import loadmat  # type: ignore[import-untyped]
+
+    if not path.is_file():
+        raise DataError(f"{path}: missing, but a part of this set as published. Fetch it from the set's page")
+    try:
+        content: Any = loadmat(path, variable_names=[member])
+        return np.asarray(content[member], np.int64).ravel()
+    except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as err:
+        raise DataError(f"{path}: holds no numbers called '{member}' ({err}). Fetch the file again") from err

@@ -1,0 +1,281 @@
+"""A target in Hugging Face's parquet layout: files named by split, a column of images, a column of labels."""
+
+import json
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from plada.errors import DataError
+from plada.sources.collection import key_of
+from plada.sources.targets.target import Ask, Split, Target, make_target
+
+_PARTS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
+_HELD = 4  # row groups kept unpacked: readers come with a few threads, in the order of the rows
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where images and labels are: `image` is a struct of bytes and path (`nested`) or bytes; `names` are the classes."""
+
+    image: str
+    nested: bool
+    label: str
+    names: tuple[str, ...] | None
+
+
+class RowGroups:
+    """Image bytes by file and row, a row group at a time; the last few are kept. A copy sent elsewhere keeps none."""
+
+    def __init__(self, files: Sequence[Path], columns: Columns) -> None:
+        self.files, self.columns = tuple(files), columns
+        self._held: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._starts: dict[int, npt.NDArray[np.int64]] = {}
+        self._lock = threading.Lock()
+
+    def read(self, file: int, row: int) -> bytes:
+        """The bytes of one image.
+
+        Raises:
+            DataError: the file is gone or damaged, or the row has no image.
+        """
+        with self._lock:
+            try:
+                if file not in self._starts:
+                    self._starts[file] = group_starts(self.files[file])
+                group = int(np.searchsorted(self._starts[file], row, side="right")) - 1
+                if (file, group) not in self._held:
+                    self._held[file, group] = self._load(file, group)
+                    while len(self._held) > _HELD:
+                        self._held.popitem(last=False)
+                value = self._held[file, group][row - int(self._starts[file][group])].as_py()
+            except (OSError, pa.ArrowException, IndexError) as err:
+                raise DataError(f"{self.files[file]}: row {row} cannot be read ({err}). Fetch the file again") from err
+        if value is None:
+            raise DataError(
+                f"{self.files[file]}: row {row} holds no image bytes; only a path. Fetch the set with its images"
+            )
+        return bytes(value)
+
+    def _load(self, file: int, group: int) -> Any:
+        name = self.columns.image
+        with pq.ParquetFile(self.files[file]) as parquet:
+            table = parquet.read_row_group(group, columns=[f"{name}.bytes" if self.columns.nested else name])
+        column = table.column(name).combine_chunks()
+        return pc.struct_field(column, "bytes") if self.columns.nested else column
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RowGroups, (self.files, self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetImages:
+    """The images of one split; the key is SPLIT/PATH where every row has a path of its own, else SPLIT/ROW."""
+
+    location: str
+    keys: Any
+    sizes: npt.NDArray[np.int64]  # -1: parquet tells them only when an image is read
+    groups: RowGroups = field(repr=False)
+    file_of: npt.NDArray[np.int64]  # [N]
+    row_of: npt.NDArray[np.int64]  # [N], row in its file
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, position: int) -> bytes:
+        return self.groups.read(int(self.file_of[position]), int(self.row_of[position]))
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        by_row = np.lexsort((self.row_of[start:stop], self.file_of[start:stop]))
+        for position in (start + by_row).tolist():
+            yield position, self.read(position)
+
+
+def find_parquet(root: Path) -> dict[str, list[Path]]:
+    """Split to files, of data/SPLIT-*.parquet, SPLIT-*.parquet or SPLIT/*.parquet; empty where there is no train."""
+    for place in (root / "data", root):
+        found: dict[str, list[Path]] = {}
+        for path in sorted(place.glob("*.parquet")):
+            part = _PARTS.get(re.split(r"[-_.]", path.name)[0])
+            if part is not None:
+                found.setdefault(part, []).append(path)
+        for name, part in _PARTS.items():
+            if part not in found and (files := sorted((place / name).glob("*.parquet"))):
+                found[part] = files
+        if "train" in found:
+            return found
+    return {}
+
+
+def open_parquet_target(root: Path, ask: Ask) -> Target:
+    """Read the layout; option label=COLUMN where a table has several columns of classes.
+
+    Raises:
+        DataError: no image or label column, a shard that is missing, labels without a class, damaged files.
+    """
+    files = find_parquet(root)
+    for paths in files.values():
+        _complete(paths)
+    columns = find_columns(files["train"][0], ask.options.get("label"))
+    splits, names = {}, columns.names
+    notes = []
+    for part in ("train", "validation", "test"):
+        if part in files:
+            collection, order, values = _open_part(part, files[part], columns)
+            if names is None:
+                names = tuple(sorted({str(value) for value in values}, key=_natural))
+            labels = _labels(values, names, columns, files[part][0])
+            if part != "train" and len(labels) and bool((labels < 0).all()):
+                notes.append(f"{part}: left out, it has no labels")
+            elif bool((labels < 0).any()):
+                raise DataError(
+                    f"{files[part][0]}: {part} rows without a label. Leave them out, or fetch the set again"
+                )
+            else:
+                splits[part] = Split(collection, order, labels)
+    if ask.validation_is_test and "test" not in splits and "validation" in splits:
+        splits["test"] = splits.pop("validation")
+        notes.append("test: the published validation images")
+    return make_target(
+        ask.name,
+        names or (),
+        splits["train"],
+        splits.get("validation"),
+        splits.get("test"),
+        seed=ask.seed,
+        note="; ".join(notes),
+    )
+
+
+def find_columns(file: Path, label: str | None = None) -> Columns:
+    """Image and label column of a parquet file, by Hugging Face's own description of it, else by type and name.
+
+    Raises:
+        DataError: no such column, or several that could be meant.
+    """
+    try:
+        schema = pq.read_schema(file)
+    except (OSError, pa.ArrowException) as err:
+        raise DataError(f"{file}: not a whole parquet file ({err}). Fetch it again") from err
+    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features: dict[str, Any] = described.get("info", {}).get("features") or {}
+    image = next((name for name, kind in features.items() if _kind(kind) == "Image"), None) or next(
+        (entry.name for entry in schema if _is_image(entry.type) or (entry.name == "image" and _is_bytes(entry.type))),
+        None,
+    )
+    if image is None:
+        raise DataError(f"{file}: no column of images (a struct of bytes and path) among {', '.join(schema.names)}")
+    labelled = [name for name, kind in features.items() if _kind(kind) == "ClassLabel"]
+    usual = [name for name in ("label", "labels", "fine_label") if name in schema.names]
+    chosen = label or (
+        labelled[0] if len(labelled) == 1 else next((name for name in usual if not labelled or name in labelled), None)
+    )
+    if chosen is None or chosen not in schema.names:
+        raise DataError(
+            f"{file}: no label column{f' {label}' if label else ''} among {', '.join(schema.names)}. Say which one it is "
+            "with label=COLUMN behind a registered name, or call it label"
+        )
+    names = features[chosen].get("names") if chosen in labelled else None
+    return Columns(image, _is_image(schema.field(image).type), chosen, tuple(names) if names else None)
+
+
+def group_starts(file: Path) -> npt.NDArray[np.int64]:
+    """First row of each row group, int64 [groups]."""
+    with pq.ParquetFile(file) as parquet:
+        counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+    return np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) if counts else np.zeros(0, np.int64)
+
+
+def _open_part(
+    part: str, files: list[Path], columns: Columns
+) -> tuple[ParquetImages, npt.NDArray[np.int64], list[Any]]:
+    """(images, positions in the order of the rows, label values in the same order)."""
+    paths: list[str | None] = []
+    values: list[Any] = []
+    counts = []
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as parquet:
+                table = parquet.read(columns=[columns.label, *_path_column(parquet, columns)])
+        except (OSError, pa.ArrowException) as err:
+            raise DataError(f"{file}: cannot be read ({err}). Fetch it again") from err
+        values.extend(table.column(columns.label).to_pylist())
+        paths.extend(_paths(table, columns))
+        counts.append(len(table))
+    named = [key_of(path) for path in paths if path]
+    if len(named) == len(values) and len(set(named)) == len(named):
+        keys = [f"{part}/{name}" for name in named]
+    else:
+        keys = [f"{part}/{row:08d}" for row in range(len(values))]
+    order = np.asarray(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+    file_of = np.repeat(np.arange(len(files)), counts)
+    row_of = np.concatenate([np.arange(count) for count in counts])
+    images = ParquetImages(
+        location=str(files[0].parent.absolute()),
+        keys=pa.array([keys[row] for row in order.tolist()], pa.string()),
+        sizes=np.full(len(keys), -1, np.int64),
+        groups=RowGroups(files, columns),
+        file_of=file_of[order],
+        row_of=row_of[order],
+    )
+    positions = np.empty(len(order), np.int64)
+    positions[order] = np.arange(len(order))
+    return images, positions, values
+
+
+def _path_column(parquet: Any, columns: Columns) -> list[str]:
+    kind = parquet.schema_arrow.field(columns.image).type
+    return [f"{columns.image}.path"] if columns.nested and kind.get_field_index("path") >= 0 else []
+
+
+def _paths(table: Any, columns: Columns) -> Iterator[str | None]:
+    if columns.image not in table.column_names:
+        yield from [None] * len(table)
+    else:
+        yield from (value and value.get("path") for value in table.column(columns.image).to_pylist())
+
+
+def _labels(values: list[Any], names: tuple[str, ...], columns: Columns, file: Path) -> npt.NDArray[np.int64]:
+    """Class indices; -1 where there is none."""
+    if columns.names is not None:
+        labels = np.array([-1 if value is None else int(value) for value in values], np.int64)
+        if len(labels) and labels.max() >= len(names):
+            raise DataError(f"{file}: label {labels.max()}, but {len(names)} class names. Fetch the file again")
+        return labels
+    index = {name: place for place, name in enumerate(names)}
+    return np.array([index.get(str(value), -1) for value in values], np.int64)
+
+
+def _complete(files: list[Path]) -> None:
+    """Names say how many files there are: data/train-00001-of-00003.parquet."""
+    numbered = [match for path in files if (match := re.search(r"-(\d+)-of-(\d+)", path.name))]
+    if numbered and len(numbered) != int(numbered[0][2]):
+        raise DataError(
+            f"{files[0].parent}: {len(numbered)} of the {int(numbered[0][2])} files that {files[0].name} speaks of. "
+            "Fetch the others"
+        )
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdecimal() else (-1, text)
+
+
+def _kind(feature: Any) -> str | None:
+    return feature.get("_type") if isinstance(feature, dict) else None
+
+
+def _is_bytes(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_image(kind: Any) -> bool:
+    return bool(pa.types.is_struct(kind)) and kind.get_field_index("bytes") >= 0
