@@ -5,20 +5,30 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from plada.api.pack import make_pack
+from plada.benchmark.document import document
+from plada.benchmark.figures import Results
+from plada.benchmark.methods import METHODS, pick_methods
+from plada.benchmark.paper_numbers import MEDICAL
+from plada.benchmark.pictures import draw
+from plada.benchmark.rows import Lines, Row, claim, write_parquet
+from plada.benchmark.students import Students
+from plada.benchmark.unit import Unit, measure, start_worker
 from plada.common.files import home_directory, write_bytes
+from plada.common.packages import require
 from plada.common.progress import Progress, Report, Tracker, silent
 from plada.common.units import parse_share, parse_size
-from plada.errors import BudgetTooSmall, RequestError, ResourceError
-from plada.sources.registry import open_target
+from plada.encoders.encoder import config_from_json
+from plada.errors import BudgetTooSmall, RequestError, ResourceError, UnknownName
+from plada.networks.network import build_network, file_digest
+from plada.networks.recipe import Recipe
+from plada.payload.pack import find_pack, read_pack
+from plada.retrieval.index import Index, indexes, open_index
+from plada.sources.manifest import key_id
+from plada.sources.registry import open_source, open_target
 from plada.sources.targets.target import Split, Target
-
-if TYPE_CHECKING:
-    from plada.benchmark.rows import Row
-    from plada.benchmark.students import Students
-    from plada.benchmark.unit import Unit
-    from plada.retrieval.index import Index
 
 BUDGETS = ("500", "1kB", "2kB")
 KEEP = ("1%", "5%", "10%")
@@ -57,7 +67,7 @@ class BenchSummary:
 
 
 def bench(
-    index: "Index | str | Path | None" = None,
+    index: Index | str | Path | None = None,
     *,
     reference: str | Path | None = None,
     targets: str | Sequence[str | Path],
@@ -99,10 +109,6 @@ def bench(
         UnknownName: no such index, target, method, student. RequestError: no or bad budgets, seeds; two targets of one name;
         a target without test images; `out` holds another run or something else. BudgetTooSmall: no method fits any budget of a target.
     """
-    from plada.benchmark.methods import METHODS, pick_methods
-    from plada.benchmark.rows import Lines, claim, write_parquet
-    from plada.benchmark.students import Students
-    from plada.benchmark.unit import Unit
 
     began, root, folder = time.monotonic(), home_directory(home), Path(out)
     chosen = pick_methods(methods, linear=student == LINEAR)
@@ -144,17 +150,14 @@ def bench(
 
 
 def _told(
-    index: "Index",
-    rows: "list[Row]",
-    units: "list[Unit]",
+    index: Index,
+    rows: list[Row],
+    units: list[Unit],
     measured: int,
     far: tuple[str, ...],
     folder: Path,
     seconds: float,
 ) -> BenchSummary:
-    from plada.benchmark.document import document
-    from plada.benchmark.figures import Results
-    from plada.benchmark.pictures import draw
 
     one = units[0]
     names = tuple(dict.fromkeys(unit.target for unit in units))
@@ -186,12 +189,10 @@ def _told(
     )
 
 
-def _measure(units: "list[Unit]", workers: int, report: Report) -> int:
+def _measure(units: list[Unit], workers: int, report: Report) -> int:
     """Measure all units, in processes of one thread each; returns the number of new rows."""
-    from plada.benchmark.rows import Lines
-    from plada.benchmark.unit import measure
 
-    def left(unit: "Unit") -> int:
+    def left(unit: Unit) -> int:
         done = {row.key for row in Lines(unit.out, unit.target, unit.seed).read()}
         return sum(key not in done for key in unit.cells())
 
@@ -210,9 +211,7 @@ def _measure(units: "list[Unit]", workers: int, report: Report) -> int:
     return _measure_apart([units[number] for number in missing], workers, left, tracker)
 
 
-def _measure_apart(units: "list[Unit]", workers: int, left: Any, tracker: Tracker) -> int:
-    from plada.benchmark.unit import measure, start_worker
-    from plada.common.packages import require
+def _measure_apart(units: list[Unit], workers: int, left: Any, tracker: Tracker) -> int:
 
     require("loky", extra="cpu", purpose="worker processes")
     from concurrent.futures import FIRST_EXCEPTION, wait
@@ -259,20 +258,17 @@ def _shares(keep: str | Sequence[str | float]) -> tuple[float, ...]:
     return tuple(sorted({parse_share(share) for share in _listed(keep)}))
 
 
-def _opened(index: "Index | str | Path | None", reference: str | Path | None, home: Path) -> "Index":
+def _opened(index: Index | str | Path | None, reference: str | Path | None, home: Path) -> Index:
     """The index that is named, or the one of these images.
 
     Raises:
         UnknownName: no such index. RequestError: both or neither are named, or there is no index of these images.
     """
-    from plada.retrieval.index import Index, indexes, open_index
 
     if reference is None:
         return index if isinstance(index, Index) else open_index(index, home=home)
     if index is not None:
         raise RequestError("bench: name an --index or a --reference, not both")
-    from plada.sources.manifest import key_id
-    from plada.sources.registry import open_source
 
     found = key_id(open_source(reference, home).keys).hex()
     fitting = [name for name in indexes(home) if open_index(name, home=home).info["key_id"] == found]
@@ -318,11 +314,8 @@ def _images(split: Split) -> Iterable[str]:
         yield f"{label} {blake3(split.collection.read(position)).hexdigest(16)}"
 
 
-def _identity(index: "Index", students: "Students", packs: bool, pack: Path | None) -> dict[str, Any]:
+def _identity(index: Index, students: Students, packs: bool, pack: Path | None) -> dict[str, Any]:
     """What decides every number of a run, plain values."""
-    from plada.encoders.encoder import config_from_json
-    from plada.networks.network import file_digest
-    from plada.payload.pack import read_pack
 
     options = {
         "weights": file_digest(students.weights) if students.weights else None,
@@ -337,19 +330,15 @@ def _identity(index: "Index", students: "Students", packs: bool, pack: Path | No
     }
 
 
-def _check_student(students: "Students") -> None:
+def _check_student(students: Students) -> None:
     """Refuse an unknown network before anything is measured."""
     if students.student != LINEAR:
-        from plada.networks.network import build_network
-        from plada.networks.recipe import Recipe
-
         Recipe().changed(students.recipe)
         build_network(students.student, classes=2, model_args=students.model_args, image_size=students.image_size)
 
 
-def _known_pack(index: "Index", pack: str | Path | None, folder: Path) -> Path | None:
+def _known_pack(index: Index, pack: str | Path | None, folder: Path) -> Path | None:
     """The pack's file that is named, or installed; None where one is made here, or has been."""
-    from plada.payload.pack import find_pack
 
     if pack is not None:
         return Path(pack)
@@ -359,16 +348,15 @@ def _known_pack(index: "Index", pack: str | Path | None, folder: Path) -> Path |
     return found.path if found is not None else None
 
 
-def _made_pack(index: "Index", folder: Path, home: Path, report: Report) -> Path:
+def _made_pack(index: Index, folder: Path, home: Path, report: Report) -> Path:
     """A pack in the folder of the benchmark, made once."""
-    from plada.api.pack import make_pack
 
     if not (folder / _PACK).exists():
         make_pack(index, out=folder / _PACK, home=home, report=report)
     return folder / _PACK
 
 
-def _check_budgets(rows: "list[Row]", budgets: tuple[int, ...], classes: Mapping[str, int]) -> None:
+def _check_budgets(rows: list[Row], budgets: tuple[int, ...], classes: Mapping[str, int]) -> None:
     """Refuse budgets that are too small for everything, once that is known.
 
     Raises:
@@ -382,8 +370,6 @@ def _check_budgets(rows: "list[Row]", budgets: tuple[int, ...], classes: Mapping
 
 
 def _far(far: str | Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:
-    from plada.benchmark.paper_numbers import MEDICAL
-    from plada.errors import UnknownName
 
     if far is None:
         return tuple(name for name in names if name in MEDICAL)

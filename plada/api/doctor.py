@@ -11,6 +11,7 @@ from typing import Any
 
 from plada.common.files import home_directory
 from plada.errors import MissingExtra, PladaError
+from plada.networks.network import import_timm
 
 # Import name, distribution, the extra that brings it.
 _PACKAGES = (
@@ -145,8 +146,6 @@ def _problem(module: str) -> str:
     """Why a module does not load, or an empty string; torchvision and timm are loaded the way plada loads them."""
     try:
         if module in ("torchvision", "timm", "open_clip"):
-            from plada.networks.network import import_timm
-
             try:
                 import_timm()
             except MissingExtra as err:

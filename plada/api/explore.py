@@ -12,19 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.common.progress import Report, silent
 from plada.errors import PladaError, RequestError, ResourceError
-
-if TYPE_CHECKING:
-    from plada.explorer.choices import Choice
-    from plada.explorer.contents import Contents
-    from plada.payload.payload import Payload
-    from plada.retrieval.index import Index
-    from plada.sources.reference import Reference
+from plada.explorer.choices import Choice, choice_of
+from plada.explorer.contents import Contents
+from plada.payload.payload import Payload
+from plada.retrieval.index import Index, open_index
+from plada.selection.table import read_selected
+from plada.sources.reference import Reference, check_identity, open_reference, plain_name
+from plada.sources.registry import open_source
+from plada.trainer.payload_file import Around, open_payload
 
 ADDRESS = "127.0.0.1"  # this machine alone; never another
 PORT = 7523
@@ -50,7 +51,7 @@ class Exploring:
 
 
 def explore(
-    name: "Index | str | Path",
+    name: Index | str | Path,
     payload: Sequence[str | Path] = (),
     *,
     reference: str | Path | None = None,
@@ -135,7 +136,7 @@ def server_of(app: Any) -> Any:
 
 
 def contents(
-    name: "Index | str | Path",
+    name: Index | str | Path,
     payload: Sequence[str | Path] = (),
     *,
     reference: str | Path | None = None,
@@ -146,10 +147,8 @@ def contents(
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
-) -> "Contents":
+) -> Contents:
     """What the pages show, opened and compared; arguments and errors are those of `explore`."""
-    from plada.explorer.contents import Contents
-    from plada.retrieval.index import Index, open_index
 
     require("faiss", extra="cpu", purpose="search")
     opened = name if isinstance(name, Index) else open_index(name, home=home)
@@ -170,10 +169,8 @@ def contents(
     )  # fmt: skip
 
 
-def _reference(opened: "Index", named: str | Path | None, same_keys: bool, home: Path, report: Report) -> "Reference":
+def _reference(opened: Index, named: str | Path | None, same_keys: bool, home: Path, report: Report) -> Reference:
     """The indexed images, where the index says or at `named`, after their ids were compared with the index's."""
-    from plada.sources.reference import check_identity, open_reference, plain_name
-    from plada.sources.registry import open_source
 
     if named is None and not same_keys:
         return opened.reference()
@@ -191,18 +188,13 @@ def _reference(opened: "Index", named: str | Path | None, same_keys: bool, home:
 def _choices(
     files: Sequence[str | Path],
     tables: Sequence[str | Path],
-    images: "Reference",
+    images: Reference,
     pack: str | Path | None,
     same_keys: bool,
     home: Path,
-) -> "tuple[Choice, ...]":
+) -> tuple[Choice, ...]:
     """The payloads, each with the table that was written with it."""
     import numpy as np
-
-    from plada.explorer.choices import choice_of
-    from plada.selection.table import read_selected
-    from plada.sources.reference import check_identity
-    from plada.trainer.payload_file import Around, open_payload
 
     around = Around(home=home, reference=images.collection.location, pack=pack)
     read: list[tuple[str | Path, int, Payload]] = []
@@ -231,7 +223,7 @@ def _choices(
     )
 
 
-def _approximate(opened: "Index") -> tuple[bool, tuple[str, ...]]:
+def _approximate(opened: Index) -> tuple[bool, tuple[str, ...]]:
     """Whether the approximate index can be used, and what to say of one that is there and cannot."""
     if not (opened.folder / "ann").exists():
         return False, ()

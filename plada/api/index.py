@@ -5,22 +5,25 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from plada.api.pack import make_pack
 from plada.api.search import make_ann
 from plada.common.files import home_directory
 from plada.common.progress import Clock, Report, silent
+from plada.encoders.encoder import DEFAULT_HINT, Encoder, load_encoder
 from plada.errors import PladaError, RequestError, ResourceError, UnknownName
+from plada.indexer.ann import made_of, read_ann, wanted
+from plada.indexer.build import build_index, refuse_combinations
+from plada.indexer.forecast import Forecast, try_out
+from plada.indexer.job import IndexSummary, Job
+from plada.indexer.parts import build_part, merge_parts, parse_shard
+from plada.indexer.ray_engine import on_ray
+from plada.indexer.workers import Plan, Run, all_gpus, feeding, here, make_plan, processes
+from plada.retrieval.index import open_index
 from plada.sources.known import KNOWN
 from plada.sources.reference import plain_name
 from plada.sources.registry import check_source, open_source
-
-if TYPE_CHECKING:
-    from plada.encoders.encoder import Encoder
-    from plada.indexer.forecast import Forecast
-    from plada.indexer.job import IndexSummary
-    from plada.indexer.workers import Plan, Run
 
 ENGINES = ("local", "ray")
 
@@ -51,7 +54,7 @@ def index(
     pack_dimensions: int = 64,
     home: str | Path | None = None,
     report: Report = silent,
-) -> "IndexSummary":
+) -> IndexSummary:
     """Embed a reference into a searchable index; an interrupted run goes on where it stopped.
 
     `source` is a registered name, a path or an fsspec URL: images, tars, WebDataset shards, parquet or Lance. `encoder` and
@@ -71,9 +74,6 @@ def index(
         RequestError: options that exclude each other, no encoder. Others as plada.indexer.build.build_index,
         plada.indexer.parts.merge_parts and load_encoder raise.
     """
-    from plada.indexer.ann import wanted
-    from plada.indexer.build import build_index, refuse_combinations
-    from plada.indexer.parts import build_part, merge_parts, parse_shard
 
     refuse_combinations(restart=restart, append=append, shard=shard, merge=merge)
     wanted(ann, 0, 1)  # a word that is none is refused now, not after hours
@@ -117,12 +117,11 @@ def forecast(
     seconds: float = 20.0,
     home: str | Path | None = None,
     report: Report = silent,
-) -> "Forecast":
+) -> Forecast:
     """What `plada.index` with the same arguments would take, from a trial of about `seconds` on some of the images.
 
     Nothing is kept. Raises as `index` does.
     """
-    from plada.indexer.forecast import try_out
 
     root, clock = home_directory(home), Clock()
     job = _job(source, None, root, clock)
@@ -132,10 +131,8 @@ def forecast(
     return try_out(job.collection, loaded[0], plan, crew, seconds=seconds, clock=clock, home=root, report=report)
 
 
-def _with_ann(made: "IndexSummary", asked: str, home: Path, report: Report) -> "IndexSummary":
+def _with_ann(made: IndexSummary, asked: str, home: Path, report: Report) -> IndexSummary:
     """The summary of an index with its approximate index, which is built if it is wanted and not there yet."""
-    from plada.indexer.ann import made_of, read_ann, wanted
-    from plada.retrieval.index import open_index
 
     kind = wanted(asked, made.images - made.unreadable, made.dimension)
     if kind is None:
@@ -155,7 +152,6 @@ def _with_ann(made: "IndexSummary", asked: str, home: Path, report: Report) -> "
 
 
 def _job(source: str | Path, name: str | None, home: Path, clock: Clock) -> Any:
-    from plada.indexer.job import Job
 
     with clock("list"):
         collection = open_source(source, home)
@@ -175,7 +171,6 @@ def _loading(
     compiled: bool,
 ) -> dict[str, Any]:
     """Arguments of load_encoder, plain values: worker processes load it again."""
-    from plada.encoders.encoder import DEFAULT_HINT
 
     known = str(source).partition(":")[0]
     if encoder is None and not (known in KNOWN and KNOWN[known].built_in):
@@ -195,9 +190,7 @@ def _loading(
     return {option: value for option, value in given.items() if value}
 
 
-def _load(loading: Mapping[str, Any], device: str | None, clock: Clock) -> "list[Encoder]":
-    from plada.encoders.encoder import load_encoder
-    from plada.indexer.workers import all_gpus
+def _load(loading: Mapping[str, Any], device: str | None, clock: Clock) -> list[Encoder]:
 
     with clock("load"):
         devices = all_gpus() if device == "all" else [device]
@@ -206,14 +199,12 @@ def _load(loading: Mapping[str, Any], device: str | None, clock: Clock) -> "list
 
 def _staff(
     loading: Mapping[str, Any],
-    loaded: "list[Encoder]",
+    loaded: list[Encoder],
     images: int,
     batch_size: int | None,
     workers: int | None,
     engine: str,
-) -> "tuple[Plan, AbstractContextManager[Run]]":
-    from plada.indexer.ray_engine import on_ray
-    from plada.indexer.workers import feeding, here, make_plan, processes
+) -> tuple[Plan, AbstractContextManager[Run]]:
 
     plan = make_plan(loaded[0], images, batch_size=batch_size, workers=workers)
     if engine == "ray":

@@ -1,10 +1,10 @@
 """The two ends of a pack: the server makes one from an index, a client installs it. Lies beside api.py."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
+from plada.indexer.pack import feature_blocks, fit_projection
 from plada.payload.pack import (
     SCALE,
     PackSummary,
@@ -15,16 +15,14 @@ from plada.payload.pack import (
     summarise,
     write_pack,
 )
+from plada.retrieval.index import Index, open_index
 from plada.sources.reference import find_reference
-
-if TYPE_CHECKING:
-    from plada.retrieval.index import Index
 
 _ROWS = 8192  # vectors held at a time
 
 
 def make_pack(
-    index: "Index | str | Path | None" = None,
+    index: Index | str | Path | None = None,
     out: str | Path | None = None,
     *,
     dimensions: int = 64,
@@ -39,8 +37,6 @@ def make_pack(
     Raises:
         UnknownName: no such index. RequestError: more dimensions than the embeddings have. DataError: all are alike.
     """
-    from plada.indexer.pack import feature_blocks, fit_projection
-    from plada.retrieval.index import Index, open_index
 
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     root = home_directory(home)

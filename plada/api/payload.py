@@ -7,6 +7,7 @@ from plada.common.files import home_directory, write_bytes
 from plada.payload.container import Header, Signer
 from plada.payload.payload import Payload
 from plada.payload.shared_context import Side
+from plada.payload.signature import load_signer
 from plada.trainer.payload_file import Around, side_for
 
 
@@ -54,8 +55,6 @@ def sender_for(
     """
     signer = None
     if sign is not None:
-        from plada.payload.signature import load_signer
-
         signer = load_signer(sign)
     side = side_for(header, Around(home=home_directory(home), pack=pack), client_has)
     return Sender(side=side, progressive=progressive, segments=segments, signer=signer)

@@ -3,21 +3,23 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.common.files import home_directory
+from plada.common.packages import require
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError, Unreadable
+from plada.networks.loop import predict as network_logits
+from plada.reports.confusion import confusion_picture
+from plada.sources.collection import is_image_name
 from plada.sources.decode import View, decode
 from plada.sources.registry import open_target
-
-if TYPE_CHECKING:
-    from plada.trainer.evaluation import Evaluation
-    from plada.trainer.linear_student import LinearStudent
-    from plada.trainer.student import Student
+from plada.trainer.evaluation import Evaluation, evaluate_split, probabilities
+from plada.trainer.linear_student import LinearStudent, load_linear
+from plada.trainer.student import Student, check_classes, load_student, read_card, view_of
 
 _BATCH = 64
 
@@ -54,7 +56,7 @@ class ModelEvaluation:
 
     model: str
     target: str
-    evaluation: "Evaluation"
+    evaluation: Evaluation
     target_note: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,22 +76,16 @@ def load_model(path: str | Path, *, weights: str | Path | None = None, device: s
     Raises:
         RequestError: no such file. DataError: not such a model, or damaged. ReferenceMismatch: another encoder.
     """
-    from plada.common.packages import require
-    from plada.trainer.student import load_student, read_card
 
     card = read_card(Path(path))
     require("torch", extra="client", purpose="a model")
     if card["network"] == "linear":
-        from plada.trainer.linear_student import load_linear
-
         return model_of(load_linear(Path(path), card, weights, device), device, card)
     return model_of(load_student(Path(path)), device, card)
 
 
-def model_of(trained: "Student | LinearStudent", device: str | None, card: Mapping[str, Any] | None = None) -> Model:
+def model_of(trained: Student | LinearStudent, device: str | None, card: Mapping[str, Any] | None = None) -> Model:
     """A student just trained, as a model."""
-    from plada.networks.loop import predict as network_logits
-    from plada.trainer.student import Student, view_of
 
     if isinstance(trained, Student):
         network = trained.network
@@ -117,7 +113,6 @@ def predict(
         RequestError: no such file, no picture, `top` below 1. Others as `load_model` raises. A picture that cannot be decoded
         is said in its prediction.
     """
-    from plada.trainer.evaluation import probabilities
 
     if top < 1:
         raise RequestError(f"top = {top}: expected 1 or more classes")
@@ -155,9 +150,6 @@ def evaluate(
     Raises:
         RequestError: a target without test images. DataError: of other classes. Others as `load_model` raises.
     """
-    from plada.reports.confusion import confusion_picture
-    from plada.trainer.evaluation import evaluate_split
-    from plada.trainer.student import check_classes
 
     task = open_target(target, home_directory(home))
     loaded = load_model(model, weights=weights, device=device)
@@ -172,7 +164,6 @@ def evaluate(
 
 
 def _files(images: Iterable[str | Path]) -> list[Path]:
-    from plada.sources.collection import is_image_name
 
     found: list[Path] = []
     for place in map(Path, images):

@@ -3,14 +3,20 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plada.common.packages import require
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
+from plada.indexer.ann import made_of
+from plada.indexer.ann_build import build_ann
+from plada.indexer.store import Store
 from plada.reports.contact_sheet import contact_sheet
+from plada.retrieval.index import Hit, Index, open_index
+from plada.retrieval.knn import exact_search
+from plada.retrieval.queries import picture, split, understand
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from plada.retrieval.index import Hit, Index
 
 _SHEET = 200  # rows of a contact sheet
 
@@ -18,18 +24,16 @@ _SHEET = 200  # rows of a contact sheet
 def search(
     queries: Any,
     *,
-    index: "Index | str | Path | None" = None,
+    index: Index | str | Path | None = None,
     k: int = 10,
     exact: bool = True,
     sheet: str | Path | None = None,
     home: str | Path | None = None,
-) -> "list[list[Hit]]":
+) -> list[list[Hit]]:
     """The k nearest images of each query; queries as `plada.retrieval.Index.search` takes them.
 
     With `exact=False` the approximate index answers. `sheet` is a PNG that shows each query and its hits, with scores.
     """
-    from plada.retrieval.index import Index, open_index
-    from plada.retrieval.queries import split, understand
 
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     if sheet is None:
@@ -52,7 +56,7 @@ def search(
 
 
 def make_ann(
-    index: "Index | str | Path | None" = None,
+    index: Index | str | Path | None = None,
     *,
     kind: str = "ivf",
     recall: float = 0.95,
@@ -69,12 +73,6 @@ def make_ann(
         RequestError: another kind, too few images. ResourceError: memory or disk too small, or another process writes the
             index. DataError: the recall cannot be reached.
     """
-    from plada.common.packages import require
-    from plada.indexer.ann import made_of
-    from plada.indexer.ann_build import build_ann
-    from plada.indexer.store import Store
-    from plada.retrieval.index import Index, open_index
-    from plada.retrieval.knn import exact_search
 
     require("faiss", extra="cpu", purpose="an approximate index")
     opened = index if isinstance(index, Index) else open_index(index, home=home)
@@ -94,11 +92,9 @@ def make_ann(
         )
 
 
-def _picture(asked: Any, opened: "Index") -> "Image.Image":
+def _picture(asked: Any, opened: Index) -> "Image.Image":
     """What a sheet shows of a query: its image, the image at its position, or an empty cell for words and vectors."""
     from PIL import Image
-
-    from plada.retrieval.queries import picture
 
     if asked.kind == "image":
         seen: Image.Image = picture(asked)

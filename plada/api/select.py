@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,22 +13,26 @@ from plada.common.files import home_directory, write_bytes
 from plada.common.progress import Clock, Report, Tracker, silent
 from plada.common.units import parse_share, parse_size
 from plada.errors import DataError, RequestError, UnknownName
+from plada.labeler.label import Labelled, Picks, Vectors, joint_logits, label
+from plada.labeler.linear_teacher import Views, embed_split
+from plada.labeler.scores import PseudoLabels
+from plada.labeler.teachers import Taught, TeacherOptions, teach
+from plada.networks.linear_head import probabilities
 from plada.payload.payload import Payload
+from plada.reports.plots import class_histogram
 from plada.reports.selection_sheets import write_percentiles, write_sheet, write_table
+from plada.retrieval.index import Index, open_index
+from plada.selection.auto import Auto, choose_rule
 from plada.selection.candidates import corrected, without_near_duplicates
 from plada.selection.compose import about_table, asked_of, header_of, label_bytes, notes_of, payload_of
+from plada.selection.corrections import read_keys
+from plada.selection.leaks import SelectionCheck, without
+from plada.selection.prepare import Prepared, prepare
+from plada.selection.rules.registry import AUTO, DEFAULT, RULES, Chosen
+from plada.selection.selection import Selection, SelectionReport, make_table
+from plada.selection.soft import HARD, LABELS, soft_labels
 from plada.sources.registry import open_target
 from plada.sources.targets.target import Nothing, Split, Target
-
-if TYPE_CHECKING:
-    from plada.labeler.label import Labelled, Picks, Vectors
-    from plada.labeler.linear_teacher import Views
-    from plada.labeler.scores import PseudoLabels
-    from plada.labeler.teachers import Taught
-    from plada.retrieval.index import Index
-    from plada.selection.auto import Auto
-    from plada.selection.rules.registry import Chosen
-    from plada.selection.selection import Selection, SelectionReport
 
 I64 = npt.NDArray[np.int64]
 _PACK_GAIN = 1.7  # times the images that fit at most where the client has the pack (docs/log.md: 0.6 of the bytes)
@@ -38,7 +42,7 @@ EMBEDDINGS, TEACHERS = "embeddings", "teachers"  # folders of the home's cache
 
 
 def select(
-    index: "Index | str | Path | None" = None,
+    index: Index | str | Path | None = None,
     *,
     target: str | Path,
     budget: str | int = "1MB",
@@ -72,7 +76,7 @@ def select(
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
-) -> "Selection":
+) -> Selection:
     """Choose and label reference images for a target, as many as fit into the budget, or the share `keep` ("1%", 0.01).
 
     `index` is an opened index, its name, or None for the only one there is. A target `classes:cat,dog` (or `classes:FILE`) has
@@ -97,8 +101,6 @@ def select(
         DataError: a class without images, nothing readable, a teacher at chance, bad logits or corrections.
         RequestError: an impossible keep rate. ReferenceMismatch: the encoder or images have changed.
     """
-    from plada.selection.rules.registry import AUTO, RULES
-    from plada.selection.soft import LABELS
 
     if rule != AUTO and rule not in RULES:
         raise UnknownName("rule", rule, [AUTO, *RULES])
@@ -120,16 +122,12 @@ def select(
     with clock("embed"):
         views = _embed(encoder, task, root, report)
     with clock("teacher"):
-        from plada.labeler.teachers import TeacherOptions, teach
-
         options = TeacherOptions(
             weights=Path(teacher_weights) if teacher_weights else None, model_args=tuple((model_args or {}).items()),
             image_size=image_size, force=force, cache=root / "cache" / TEACHERS, seed=seed, device=device,
         )  # fmt: skip
         taught = teach(opened, task, teacher, views, options, report)
     with clock("label"):
-        from plada.labeler.label import label
-
         notes = notes_of(task, taught, recipe, limit)
         labelled = label(
             opened, task, taught, views, exhaustive=exhaustive, budget=limit, seed=seed, report=report,
@@ -152,18 +150,17 @@ def select(
     summary = _summary(ask, made, told)
     if table is not None:
         write_table(rows, Path(table), about_table(summary, asked))
-    from plada.selection.selection import Selection
 
     return Selection(rows, made.payload, summary)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    index: "Index"
+    index: Index
     task: Target
-    taught: "Taught"
-    views: "Views"
-    labelled: "Labelled"
+    taught: Taught
+    views: Views
+    labelled: Labelled
     rule: str
     budget: int
     keep: int | None
@@ -178,7 +175,7 @@ class _Ask:
 class _Softener:
     """Notes on what classes are like, for a choice of images; a teacher is asked once about each image."""
 
-    def __init__(self, index: "Index", taught: "Taught", labelled: "Labelled", kind: str, report: Report) -> None:
+    def __init__(self, index: Index, taught: Taught, labelled: Labelled, kind: str, report: Report) -> None:
         self.index, self.taught, self.labelled, self.kind, self.report = index, taught, labelled, kind, report
         self._known: dict[int, npt.NDArray[np.float32]] = {}  # odds by position
 
@@ -188,7 +185,6 @@ class _Softener:
         Raises:
             DataError: an image can no longer be read.
         """
-        from plada.selection.soft import HARD, soft_labels
 
         if self.kind == HARD:
             return {}
@@ -200,8 +196,6 @@ class _Softener:
 
     def _odds(self, positions: I64) -> npt.NDArray[np.float32]:
         """Calibrated odds [n, classes] at rising positions [n]."""
-        from plada.labeler.label import joint_logits
-        from plada.networks.linear_head import probabilities
 
         teachers = self.taught.teachers
         readable, logits = joint_logits(self.index, teachers, positions, self.labelled.vectors, self.report)
@@ -215,9 +209,9 @@ class _Softener:
 class _Made:
     """A choice of `labels`, and what of it and of choices before it leaks (plada.sources.leaks.leaks.Leak)."""
 
-    labels: "PseudoLabels"
-    auto: "Auto"
-    chosen: "Chosen"
+    labels: PseudoLabels
+    auto: Auto
+    chosen: Chosen
     payload: Payload
     leaks: tuple[Any, ...] = ()
     dropped: tuple[Any, ...] = ()
@@ -235,8 +229,6 @@ def _named_only(target: str | Path) -> Target | None:
         return None
     place = Path(text.removeprefix(CLASSES)).expanduser()
     if place.is_file():
-        from plada.selection.corrections import read_keys
-
         names, title = read_keys(place), place.stem
     else:
         names, title = [name.strip() for name in text.removeprefix(CLASSES).split(",") if name.strip()], "classes"
@@ -248,8 +240,7 @@ def _named_only(target: str | Path) -> Target | None:
     return Target(title, tuple(names), nothing, nothing, None, note="class names alone, no images")
 
 
-def _embed(encoder: Any, task: Target, root: Path, report: Report) -> "Views":
-    from plada.labeler.linear_teacher import Views, embed_split
+def _embed(encoder: Any, task: Target, root: Path, report: Report) -> Views:
 
     cache = root / "cache" / EMBEDDINGS
     train, validation = (
@@ -260,11 +251,7 @@ def _embed(encoder: Any, task: Target, root: Path, report: Report) -> "Views":
     return Views(train, validation, test)
 
 
-def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
-    from plada.selection.auto import choose_rule
-    from plada.selection.prepare import prepare
-    from plada.selection.rules.registry import AUTO
-
+def _choose(ask: _Ask, labels: PseudoLabels, report: Report) -> _Made:
     prepared = prepare(
         labels, ask.labelled.vectors, ask.index.mean, ask.views.train, ask.views.validation,
         relabel=ask.taught.linear, penalty=ask.taught.penalty, judge=True, seed=ask.seed, around=ask.labelled.around,
@@ -273,7 +260,7 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
     )  # fmt: skip
     tracker, cheap = Tracker("choose", None, report), ask.cheap
 
-    def payload(chosen: "Chosen") -> Payload:
+    def payload(chosen: Chosen) -> Payload:
         note = ask.soften.note(labels.positions[chosen.rows], labels.labels[chosen.rows])
         return payload_of(ask.index, ask.task, labels, chosen.rows, {**ask.notes, **note}, ask.serial)
 
@@ -286,13 +273,12 @@ def _choose(ask: _Ask, labels: "PseudoLabels", report: Report) -> _Made:
     return _Made(labels, found, found.trial.made, payload(found.trial.made))
 
 
-def _without_leaks(ask: _Ask, made: _Made, labels: "PseudoLabels", drop: bool, report: Report) -> _Made:
+def _without_leaks(ask: _Ask, made: _Made, labels: PseudoLabels, drop: bool, report: Report) -> _Made:
     """The choice with its near copies of test images named, or with `drop` another one that has none.
 
     Raises:
         DataError: nothing else can be chosen. Others, with `drop`: the reference is not here.
     """
-    from plada.selection.leaks import SelectionCheck, without
 
     leaks_in = SelectionCheck(ask.task.test, ask.index.reference, must=drop, report=report)
     leaks, dropped = leaks_in(made.payload.positions), made.dropped
@@ -314,7 +300,6 @@ def _write(
     histogram: str | Path | None,
 ) -> Any:
     """The files that were asked for; the selection's table (pyarrow) comes back."""
-    from plada.selection.selection import make_table
 
     index, classes = ask.index, ask.task.classes
     rows = make_table(made.labels, made.chosen, index.keys(made.labels.positions[made.chosen.rows]))
@@ -326,16 +311,13 @@ def _write(
     if percentiles is not None:
         write_percentiles(rows, classes, index.reference(), Path(percentiles), title=title)
     if histogram is not None:
-        from plada.reports.plots import class_histogram
-
         before = made.labels.population().tolist()
         class_histogram(before, made.payload.class_counts(), classes, Path(histogram), title)
     return rows
 
 
-def _summary(ask: _Ask, made: _Made, told: Mapping[str, Any]) -> "SelectionReport":
+def _summary(ask: _Ask, made: _Made, told: Mapping[str, Any]) -> SelectionReport:
     """`told`: what `select` alone knows."""
-    from plada.selection.selection import SelectionReport
 
     classes, payload = ask.task.classes, made.payload
     before = made.labels.population().tolist()
@@ -367,28 +349,25 @@ def _summary(ask: _Ask, made: _Made, told: Mapping[str, Any]) -> "SelectionRepor
 
 
 def _picks(
-    index: "Index",
+    index: Index,
     task: Target,
-    views: "Views",
+    views: Views,
     sender: Sender,
     rule: str,
     budget: int,
     keep: int | None,
     notes: Mapping[str, Any],
     seed: int,
-) -> "Picks | None":
+) -> Picks | None:
     """What the rule (of `auto` the default) would choose of some pseudo-labels, unjudged; None for rules that do not look at the
     target: the candidates of one pass hold what these choose."""
-    from plada.selection.auto import choose_rule
-    from plada.selection.prepare import Prepared, prepare
-    from plada.selection.rules.registry import AUTO, DEFAULT, RULES
 
     name = DEFAULT if rule == AUTO else rule
     if not RULES[name].near or not len(views.train.labels):
         return None
     kept: list[Prepared] = []  # the axes are the same as long as the positions are
 
-    def picks(labels: "PseudoLabels", vectors: "Vectors") -> I64:
+    def picks(labels: PseudoLabels, vectors: Vectors) -> I64:
         if not kept or not np.array_equal(kept[0].labels.positions, labels.positions):
             kept[:] = [
                 prepare(
@@ -415,7 +394,7 @@ def _kept(keep: str | float | None, images: int) -> int | None:
     return max(1, int(parse_share(keep) * images + 1e-9))
 
 
-def _thin(task: Target, views: "Views") -> str:
+def _thin(task: Target, views: Views) -> str:
     """What is said of classes with a single image."""
     counts = np.bincount(np.concatenate([views.train.labels, views.validation.labels]), minlength=len(task.classes))
     single = [name for name, count in zip(task.classes, counts, strict=True) if count == 1]
@@ -426,7 +405,6 @@ def _thin(task: Target, views: "Views") -> str:
     )
 
 
-def _opened(index: "Index | str | Path | None", home: str | Path | None) -> "Index":
-    from plada.retrieval.index import Index, open_index
+def _opened(index: Index | str | Path | None, home: str | Path | None) -> Index:
 
     return index if isinstance(index, Index) else open_index(index, home=home)

@@ -3,31 +3,44 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from plada.api.predict import model_of
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, silent
 from plada.errors import DataError, RequestError, UnknownName
+from plada.networks.checkpoint import Keeper, refuse_another_run
+from plada.networks.data import Images, labelled_images
+from plada.networks.logs import no_log, open_log
+from plada.networks.loop import fit
+from plada.networks.network import build_network, file_digest, seed_everything
+from plada.networks.ranks import Ranks, joined
+from plada.networks.recipe import default_recipe
 from plada.payload.payload import Payload
 from plada.payload.signature import check_serial
 from plada.payload.soft import soft_labels_of
+from plada.reports.confusion import confusion_picture
 from plada.sources.decode import View
 from plada.sources.registry import open_target
 from plada.sources.targets.target import Split, Target
+from plada.trainer.evaluation import Evaluation, evaluate_split
+from plada.trainer.expand import widen
 from plada.trainer.export import EXPORTS
+from plada.trainer.linear_student import LinearStudent, embed_chosen, fit_linear, load_linear
 from plada.trainer.payload_file import Around, open_payload
 from plada.trainer.payload_images import Chosen, open_chosen
-
-if TYPE_CHECKING:
-    from plada.networks.checkpoint import Keeper
-    from plada.networks.data import Images
-    from plada.networks.ranks import Ranks
-    from plada.trainer.evaluation import Evaluation
-    from plada.trainer.linear_student import LinearStudent
-    from plada.trainer.student import Student, TrainingSummary
+from plada.trainer.student import (
+    Student,
+    TrainingSummary,
+    check_classes,
+    load_student,
+    payload_digest,
+    read_card,
+    view_of,
+)
 
 LINEAR = "linear"
 
@@ -61,7 +74,7 @@ def train(
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
-) -> "TrainingSummary":
+) -> TrainingSummary:
     """Train a student on the images and labels of a payload, and test it on `target` if one is named.
 
     `reference` is the client's own copy (a name or a path); without one, a collection known here that fits. `student` is
@@ -83,8 +96,6 @@ def train(
         UnknownName: no such student. RequestError: `out` holds another run; the loss is no longer finite.
         KeyboardInterrupt: stopped; with `out`, after a checkpoint.
     """
-    from plada.networks.ranks import joined
-    from plada.trainer.student import TrainingSummary, check_classes, payload_digest
 
     clock, root = Clock(), home_directory(home)
     around = Around(home=root, reference=reference, pack=pack)
@@ -171,11 +182,11 @@ class Asked:
 class Made:
     """A trained student, images it was trained on, and whether all of it was there `before`."""
 
-    trained: "Student | LinearStudent"
+    trained: Student | LinearStudent
     images: int
     epochs: int
     before: bool
-    keeper: "Keeper | None" = None
+    keeper: Keeper | None = None
 
 
 def _refuse_combinations(student: str, encoder: str | None, widen: int | None, *, tested: bool, pictured: bool) -> None:
@@ -188,33 +199,24 @@ def _refuse_combinations(student: str, encoder: str | None, widen: int | None, *
 
 
 def _widened(payload: Payload, per_class: int | None, home: Path, index: str | None, same_keys: bool) -> Payload | None:
-    from plada.trainer.expand import widen
 
     return None if per_class is None else widen(payload, per_class, home=home, index=index, same_keys=same_keys)
 
 
-def _tested(made: Made, task: Target, split: Split, ranks: "Ranks", report: Report) -> "Evaluation":
+def _tested(made: Made, task: Target, split: Split, ranks: Ranks, report: Report) -> Evaluation:
     """A trained student on a target's test images; its classes are the target's, in order."""
-    from plada.api.predict import model_of
-    from plada.trainer.evaluation import evaluate_split
 
     model = model_of(made.trained, ranks.device)
     return evaluate_split(model.logits, model.view, split, task.classes, report=report)
 
 
-def _draw(evaluation: "Evaluation", path: str | Path | None, title: str) -> None:
-    from plada.reports.confusion import confusion_picture
+def _draw(evaluation: Evaluation, path: str | Path | None, title: str) -> None:
 
     if path is not None:
         confusion_picture([each.name for each in evaluation.classes], evaluation.confusion, Path(path), title=title)
 
 
-def _train_network(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report, clock: Clock) -> Made:
-    from plada.networks.logs import no_log, open_log
-    from plada.networks.loop import fit
-    from plada.networks.network import build_network, file_digest, seed_everything
-    from plada.networks.recipe import default_recipe
-    from plada.trainer.student import Student, load_student, view_of
+def _train_network(asked: Asked, chosen: Chosen, ranks: Ranks, report: Report, clock: Clock) -> Made:
 
     payload, trained_before = asked.payload, bool(asked.weights or asked.pretrained)
     recipe = default_recipe(asked.student, trained=trained_before).changed(recommended(payload)).changed(asked.recipe)
@@ -259,8 +261,7 @@ def _train_network(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report,
     return Made(student, labelled.used(), recipe.epochs, before=False, keeper=keeper)
 
 
-def _images(asked: Asked, chosen: Chosen, view: View, report: Report) -> "Images":
-    from plada.networks.data import labelled_images
+def _images(asked: Asked, chosen: Chosen, view: View, report: Report) -> Images:
 
     wanted, cache = asked.labelled, asked.home / "cache"
     try:
@@ -274,9 +275,8 @@ def _images(asked: Asked, chosen: Chosen, view: View, report: Report) -> "Images
     return labelled
 
 
-def _keeper(asked: Asked, run: Mapping[str, Any], ranks: "Ranks") -> "Keeper | None":
+def _keeper(asked: Asked, run: Mapping[str, Any], ranks: Ranks) -> Keeper | None:
     """What writes checkpoints beside the model; None where no model is written."""
-    from plada.networks.checkpoint import Keeper
 
     if asked.out is None:
         return None
@@ -289,9 +289,7 @@ def _keeper(asked: Asked, run: Mapping[str, Any], ranks: "Ranks") -> "Keeper | N
     return keeper
 
 
-def _train_linear(asked: Asked, chosen: Chosen, ranks: "Ranks", report: Report, clock: Clock) -> Made:
-    from plada.trainer.linear_student import embed_chosen, fit_linear, load_linear
-    from plada.trainer.student import read_card
+def _train_linear(asked: Asked, chosen: Chosen, ranks: Ranks, report: Report, clock: Clock) -> Made:
 
     if ranks.size > 1 or asked.recipe or asked.log:
         what = "torchrun" if ranks.size > 1 else "--recipe" if asked.recipe else "--log"
@@ -331,7 +329,6 @@ def recommended(payload: Payload) -> Mapping[str, Any]:
 
 def _run_of(asked: Asked, chosen: Chosen) -> dict[str, Any]:
     """What makes two runs the same one; plain values."""
-    from plada.trainer.student import payload_digest
 
     more = {"widened": payload_digest(asked.widened)} if asked.widened is not None else {}
     return {
@@ -349,8 +346,6 @@ def _finished(asked: Asked, run: Mapping[str, Any]) -> dict[str, Any] | None:
     Raises:
         RequestError: there is something else.
     """
-    from plada.networks.checkpoint import refuse_another_run
-    from plada.trainer.student import read_card
 
     if asked.out is None or asked.restart or not asked.out.exists():
         return None
@@ -364,7 +359,7 @@ def _finished(asked: Asked, run: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _opened_in_turn(
-    ranks: "Ranks",
+    ranks: Ranks,
     asked: Asked,
     reference: str | Path | None,
     same_keys: bool,

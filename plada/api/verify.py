@@ -2,20 +2,19 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
+from plada.selection.leaks import LeakReport
+from plada.selection.leaks import leaks as find_leaks
 from plada.sources.collection import Collection
 from plada.sources.manifest import Manifest, key_id, load_manifest
 from plada.sources.reference import manifest_path, open_reference, plain_name
 from plada.sources.registry import open_source
 from plada.sources.verify import SAMPLE, compare
 from plada.trainer.payload_file import read_identity
-
-if TYPE_CHECKING:
-    from plada.selection.leaks import LeakReport
 
 _LEAST_HEX = 8
 
@@ -42,7 +41,7 @@ class Verification:
     key_id: str
     content_id: str
     manifest: str
-    leaks: "LeakReport | None" = None  # where they were asked for
+    leaks: LeakReport | None = None  # where they were asked for
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -76,7 +75,6 @@ def verify(
     found = _verify(reference, against, full, sample, seed, home, report)
     if leaks is None:
         return found
-    from plada.selection.leaks import leaks as find_leaks
 
     return replace(found, leaks=find_leaks(reference, leaks, index=index, sheet=sheet, home=home, report=report))
 
@@ -117,7 +115,7 @@ Identity = tuple[
 ]  # images, beginnings of key id and content id; one id for either if only one is known
 
 
-def _against(against: str | Path | None) -> tuple[str, "Manifest | Identity | None"]:
+def _against(against: str | Path | None) -> tuple[str, Manifest | Identity | None]:
     if against is None:
         return "its manifest", None
     text = str(against)

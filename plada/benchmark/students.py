@@ -11,10 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from plada.api.train import train
 from plada.benchmark.course import Course
 from plada.benchmark.images import head_of_pictures
 from plada.benchmark.sent import Everything, Known, Labels, Pictures, Unfit, Weights, What
+from plada.networks.data import Held
+from plada.networks.finetune import finetune
+from plada.networks.loop import fit
+from plada.networks.network import build_network, seed_everything
+from plada.networks.recipe import default_recipe
 from plada.sources.decode import decode
+from plada.trainer.student import evaluate, view_of
 
 LINEAR = "linear"
 
@@ -61,7 +68,6 @@ def _linear(course: Course, what: What) -> float:
 
 def _labels(course: Course, what: Labels, plan: Students) -> float:
     """`plada train` itself, on the reference of the index."""
-    from plada.api.train import train
 
     made = train(
         course.payload(what.rows, course.task.classes),
@@ -83,11 +89,6 @@ def _labels(course: Course, what: Labels, plan: Students) -> float:
 
 def _pictures(course: Course, what: Pictures, plan: Students) -> float:
     """The client's loop on the pictures that arrived."""
-    from plada.networks.data import Held
-    from plada.networks.loop import fit
-    from plada.networks.network import build_network, seed_everything
-    from plada.networks.recipe import default_recipe
-    from plada.trainer.student import evaluate, view_of
 
     assert course.task.test is not None
     recipe = default_recipe(plan.student, trained=bool(plan.weights or plan.pretrained))
@@ -109,8 +110,6 @@ def _pictures(course: Course, what: Pictures, plan: Students) -> float:
 
 def _everything(course: Course, what: Everything, plan: Students) -> float:
     """The student as a teacher is trained: on the target's training images, stopped by its validation images."""
-    from plada.networks.finetune import finetune
-    from plada.trainer.student import evaluate
 
     assert course.task.test is not None
     network = finetune(

@@ -16,6 +16,8 @@ from plada.benchmark.rows import Key, Lines, Row
 from plada.benchmark.sent import Answer, Sent, Unfit
 from plada.benchmark.students import Students, score
 from plada.common.progress import Report, Tracker, silent
+from plada.payload.coders.compiled import functions
+from plada.retrieval.index import open_index
 
 _COMPILE = 10**9  # steps: enough for the coders' functions to be compiled, or loaded
 _PARENT_SECONDS = 0.5  # how often a worker looks whether its parent still lives
@@ -57,10 +59,7 @@ def measure(unit: Unit, report: Report = silent) -> int:
     if not missing:
         return 0
     if unit.pack is not None:
-        from plada.payload.coders.compiled import functions
-
         functions(_COMPILE)
-    from plada.retrieval.index import open_index
 
     tracker = Tracker(f"{unit.target} {unit.seed}", len(missing), report)
     index = open_index(unit.index, home=unit.index_home)

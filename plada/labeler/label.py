@@ -2,27 +2,29 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker
 from plada.errors import DataError
+from plada.labeler.linear_teacher import Views, train_linear
+from plada.labeler.rounds import MOST_LOGITS, ask_in_rounds
+from plada.labeler.scan import KEEP_ALL, scan_linear, scored
+from plada.labeler.scores import PseudoLabels
+from plada.labeler.shortlist import LEAST, find_shortlist, named
+from plada.labeler.teacher import VECTORS, Teacher, reference_logits, vote
+from plada.labeler.teachers import Taught
+from plada.networks.linear_head import pseudo_label
+from plada.retrieval.index import Index
+from plada.selection.prepare import hold
 from plada.sources.targets.target import Target
-
-if TYPE_CHECKING:
-    from plada.labeler.linear_teacher import Views
-    from plada.labeler.scores import PseudoLabels
-    from plada.labeler.teacher import Teacher
-    from plada.labeler.teachers import Taught
-    from plada.retrieval.index import Index
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 Vectors = Callable[[I64], npt.NDArray[np.floating]]
 # Rows that the rule chooses of some pseudo-labels, whose embeddings are given.
-Picks = Callable[["PseudoLabels", Vectors], I64]
+Picks = Callable[[PseudoLabels, Vectors], I64]
 MOST = 2_000_000  # images of a shortlist
 SHARE = 0.05  # of the reference that a teacher which looks at pictures is shown, unless exhaustive
 POOL = 20  # images that a rule looks at for each that it keeps; more labels than bytes hardly ever fit
@@ -33,17 +35,17 @@ class Labelled:
     """Pseudo-labels of what can be chosen, how to get their embeddings and those `around` them, and images that the last
     teacher looked at."""
 
-    labels: "PseudoLabels"
+    labels: PseudoLabels
     vectors: Vectors
     looked_at: int
     around: I64
 
 
 def label(
-    index: "Index",
+    index: Index,
     task: Target,
-    taught: "Taught",
-    views: "Views",
+    taught: Taught,
+    views: Views,
     *,
     exhaustive: bool,
     budget: int,
@@ -58,11 +60,6 @@ def label(
     Raises:
         DataError: bad logits, nothing that can be read. BudgetTooSmall: by `picks`.
     """
-    from plada.labeler.scan import KEEP_ALL, scan_linear, scored
-    from plada.labeler.shortlist import LEAST
-    from plada.labeler.teacher import VECTORS
-    from plada.networks.linear_head import pseudo_label
-    from plada.selection.prepare import hold
 
     classes, tracker = len(task.classes), Tracker("scan", index.readable, report)
     first = taught.teachers[0]
@@ -89,10 +86,10 @@ def label(
 
 
 def _shown(
-    index: "Index",
+    index: Index,
     task: Target,
-    taught: "Taught",
-    views: "Views",
+    taught: Taught,
+    views: Views,
     exhaustive: bool,
     budget: int,
     seed: int,
@@ -102,12 +99,6 @@ def _shown(
     report: Report,
 ) -> Labelled:
     """Labels by teachers that must be shown images."""
-    from plada.labeler.linear_teacher import train_linear
-    from plada.labeler.rounds import MOST_LOGITS, ask_in_rounds
-    from plada.labeler.scan import scan_linear
-    from plada.labeler.shortlist import LEAST, find_shortlist, named
-    from plada.labeler.teacher import VECTORS
-    from plada.networks.linear_head import pseudo_label
 
     classes = len(task.classes)
     scout = next(
@@ -138,7 +129,7 @@ def _shown(
 
 
 def joint_logits(
-    index: "Index", teachers: "Sequence[Teacher]", positions: I64, vectors: Vectors, report: Report
+    index: Index, teachers: Sequence[Teacher], positions: I64, vectors: Vectors, report: Report
 ) -> tuple[I64, F32]:
     """(positions int64 [n], logits float32 [n, c]) of the images, of those at rising `positions`, that every teacher could
     answer for; several teachers are put to the vote.
@@ -146,7 +137,6 @@ def joint_logits(
     Raises:
         DataError: there is none; bad logits.
     """
-    from plada.labeler.teacher import reference_logits
 
     return _asked(
         [reference_logits(teacher, index, positions, vectors, report) for teacher in teachers],
@@ -154,8 +144,7 @@ def joint_logits(
     )
 
 
-def _asked(answers: "Sequence[Iterator[tuple[I64, F32]]]", heats: Sequence[float]) -> tuple[I64, F32]:
-    from plada.labeler.teacher import vote
+def _asked(answers: Sequence[Iterator[tuple[I64, F32]]], heats: Sequence[float]) -> tuple[I64, F32]:
 
     parts = [list(zip(*answer, strict=True)) for answer in answers]
     places = [np.concatenate(part[0]) if part else np.zeros(0, np.int64) for part in parts]

@@ -3,19 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report
+from plada.encoders.encoder import config_from_json
 from plada.errors import RequestError, UnknownName
+from plada.labeler.custom_teachers import function_teacher, table_teacher, write_table_of_logits
+from plada.labeler.embedding_cache import identity_of
+from plada.labeler.evaluation import judge_teachers
+from plada.labeler.linear_teacher import TeacherReport, Views, check_every_class, train_linear
+from plada.labeler.teacher import PIXELS, Teacher, checked_logits
+from plada.labeler.zeroshot import zeroshot_teacher
+from plada.networks.finetune import finetune
+from plada.networks.loop import predict
+from plada.retrieval.index import Index, open_index
 from plada.sources.targets.target import Target
-
-if TYPE_CHECKING:
-    from plada.labeler.linear_teacher import TeacherReport, Views
-    from plada.labeler.teacher import Teacher
-    from plada.retrieval.index import Index
+from plada.trainer.student import view_of
 
 F32 = npt.NDArray[np.float32]
 LINEAR, ZEROSHOT, FINETUNE, TABLE = "linear", "zeroshot", "finetune:", "table:"
@@ -25,8 +31,8 @@ LINEAR, ZEROSHOT, FINETUNE, TABLE = "linear", "zeroshot", "finetune:", "table:"
 class Taught:
     """Teachers, calibrated and ready to vote; what is known of them; the penalty of the linear one, if there is one."""
 
-    teachers: "tuple[Teacher, ...]"
-    report: "TeacherReport"
+    teachers: tuple[Teacher, ...]
+    report: TeacherReport
     penalty: float | None = None
 
     @property
@@ -50,7 +56,7 @@ class TeacherOptions:
 
 
 def teach(
-    index: "Index", task: Target, names: str | Sequence[str], views: "Views", options: TeacherOptions, report: Report
+    index: Index, task: Target, names: str | Sequence[str], views: Views, options: TeacherOptions, report: Report
 ) -> Taught:
     """Make the teachers that `names` (separated by commas, or a sequence) asks for, and find out how good they are.
 
@@ -59,7 +65,6 @@ def teach(
         DataError: a class without a readable training image, bad logits, a teacher at chance (unless forced).
         ReferenceMismatch: a table of logits says that it was made for other images or another encoder than the index's.
     """
-    from plada.labeler.evaluation import judge_teachers
 
     listed = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
     if not listed or len(set(listed)) != len(listed):
@@ -69,8 +74,6 @@ def teach(
     held: F32 | None = None
     for name in listed:
         if name == LINEAR:
-            from plada.labeler.linear_teacher import check_every_class, train_linear
-
             check_every_class(task, views.train)
             teacher, penalty, held = train_linear(index, task, views.train, views.validation, options.seed)
             made.append(teacher)
@@ -81,7 +84,7 @@ def teach(
 
 
 def write_logits(
-    index: "Index | str | Path | None",
+    index: Index | str | Path | None,
     logits: Any,
     *,
     classes: Sequence[str],
@@ -97,9 +100,6 @@ def write_logits(
         UnknownName: no such index. RequestError: class names that cannot be columns.
         DataError: another number of rows or columns, logits that are not finite.
     """
-    from plada.labeler.custom_teachers import write_table_of_logits
-    from plada.labeler.teacher import checked_logits
-    from plada.retrieval.index import Index, open_index
 
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     found = checked_logits(f"table:{Path(out).name}", logits, len(opened), len(classes))
@@ -107,53 +107,38 @@ def write_logits(
     return Path(out)
 
 
-def claims_of(index: "Index", *, embedded: bool) -> dict[str, str]:
+def claims_of(index: Index, *, embedded: bool) -> dict[str, str]:
     """What a table of logits says of where it belongs (plada.labeler.custom_teachers.CLAIMS): the images, and with `embedded` the
     encoder: its name, and a hash of all that decides an embedding."""
     claims = {"plada.key_id": str(index.info["key_id"]), "plada.content_id": str(index.info["content_id"])}
     if embedded:
         from blake3 import blake3
 
-        from plada.encoders.encoder import config_from_json
-        from plada.labeler.embedding_cache import identity_of
-
         config = config_from_json(index.info["encoder"])
         claims["plada.encoder"] = f"{config.name} {blake3(identity_of(config).encode()).hexdigest(8)}"
     return claims
 
 
-def _other(
-    index: "Index", task: Target, name: str, views: "Views", options: TeacherOptions, report: Report
-) -> "Teacher":
+def _other(index: Index, task: Target, name: str, views: Views, options: TeacherOptions, report: Report) -> Teacher:
     if name == ZEROSHOT:
-        from plada.labeler.zeroshot import zeroshot_teacher
-
         return zeroshot_teacher(index.encoder(device=options.device), task.classes)
     if name.startswith(FINETUNE):
-        from plada.labeler.linear_teacher import check_every_class
-
         check_every_class(task, views.train)
         return _finetuned(task, name, options, report)
     if name.startswith(TABLE):
-        from plada.labeler.custom_teachers import table_teacher
-
         place = Path(name.removeprefix(TABLE)).expanduser()
         return table_teacher(
             place, task.classes, len(index), lambda: index.reference().manifest.keys, claims_of(index, embedded=True)
         )
     if ":" in name:
-        from plada.labeler.custom_teachers import function_teacher
-
         return function_teacher(name, len(task.classes))
     known = [LINEAR, ZEROSHOT, f"{FINETUNE}ARCH", f"{TABLE}FILE", "MODULE:FUNCTION"]
     raise UnknownName("teacher", name, known, hint="ARCH is small_cnn or a timm network; several vote, comma-separated")
 
 
-def _finetuned(task: Target, name: str, options: TeacherOptions, report: Report) -> "Teacher":
+def _finetuned(task: Target, name: str, options: TeacherOptions, report: Report) -> Teacher:
     """A network trained on the target's training images, stopped where its validation images liked it best; kept by all
     that decides its weights."""
-    from plada.labeler.teacher import PIXELS, Teacher
-    from plada.networks.finetune import finetune
 
     network = finetune(
         name.removeprefix(FINETUNE),
@@ -166,8 +151,6 @@ def _finetuned(task: Target, name: str, options: TeacherOptions, report: Report)
         device=options.device,
         report=report,
     )
-    from plada.networks.loop import predict
-    from plada.trainer.student import view_of
 
     return Teacher(
         kind=name,

@@ -199,7 +199,7 @@ def seed_everything(seed: int) -> None:
 
 
 @contextmanager
-def seeded(seed: int) -> "Iterator[None]":
+def seeded(seed: int) -> Iterator[None]:
     """Decide the initial weights of networks built inside, and leave torch's generator as it was before."""
     import torch
 

@@ -69,7 +69,7 @@ def softmax_regression(
     return weights
 
 
-def _direction(slope: F64, history: "deque[tuple[F64, F64, float]]") -> F64:
+def _direction(slope: F64, history: deque[tuple[F64, F64, float]]) -> F64:
     """The two-loop recursion (Nocedal 1980)."""
     direction, shares = -slope, []
     for change, bend, weight in reversed(history):

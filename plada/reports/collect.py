@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.api.inspect import inspect
+from plada.api.predict import ModelEvaluation, evaluate
 from plada.common.progress import Report, Tracker
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, SideMissing, Unreadable
 from plada.payload.inspect import PayloadSummary, summarise
@@ -28,13 +29,13 @@ from plada.reports.findings import (
     shares,
     spread_of,
 )
+from plada.reports.thumbnails import matrix_picture, thumbnail
+from plada.selection.corrections import read_keys, read_labels
 from plada.selection.table import Selected, read_selected
 from plada.sources.decode import decode
 from plada.trainer.payload_file import Around, fetch, open_payload, side_for
 from plada.trainer.payload_images import Chosen, open_chosen
-
-if TYPE_CHECKING:
-    from plada.api.predict import ModelEvaluation
+from plada.trainer.student import check_classes, payload_digest, read_card
 
 I64 = npt.NDArray[np.int64]
 MODEL = "the model"
@@ -135,9 +136,7 @@ def _reference(wanted: Wanted, payload: Payload | None, report: Report) -> tuple
     return chosen, ""
 
 
-def _evaluated(wanted: Wanted, selected: Selected | None, summary: PayloadSummary, report: Report) -> "ModelEvaluation":
-    from plada.api.predict import evaluate
-    from plada.trainer.student import check_classes
+def _evaluated(wanted: Wanted, selected: Selected | None, summary: PayloadSummary, report: Report) -> ModelEvaluation:
 
     target = wanted.target or (selected.asked.get("target") if selected is not None else None)
     assert wanted.model is not None
@@ -209,7 +208,6 @@ def _with_pictures(
 
 
 def _picture(chosen: Chosen, position: int, key: str, rank: int, score: float | None) -> Picture:
-    from plada.reports.thumbnails import thumbnail
 
     try:
         url, width, height = thumbnail(decode(chosen.read(position)))
@@ -219,7 +217,7 @@ def _picture(chosen: Chosen, position: int, key: str, rank: int, score: float | 
 
 
 def _accuracies(
-    summary: PayloadSummary, said: Mapping[str, Any], evaluated: "ModelEvaluation | None"
+    summary: PayloadSummary, said: Mapping[str, Any], evaluated: ModelEvaluation | None
 ) -> tuple[Accuracy, ...]:
     found = []
     taught = said.get("teacher") or {"accuracy": summary.notes.get("teacher_accuracy")}
@@ -241,8 +239,7 @@ def _accuracies(
     return tuple(found)
 
 
-def _confusion(evaluated: "ModelEvaluation") -> Confusion:
-    from plada.reports.thumbnails import matrix_picture
+def _confusion(evaluated: ModelEvaluation) -> Confusion:
 
     made = evaluated.evaluation
     classes = len(made.classes)
@@ -310,7 +307,6 @@ class _Earlier:
 
 
 def _earlier(selected: Selected | None, classes: tuple[str, ...]) -> _Earlier:
-    from plada.selection.corrections import read_keys, read_labels
 
     asked = selected.asked if selected is not None else {}
     excluded: list[str] = []
@@ -384,7 +380,6 @@ def _remarks(
 
 
 def _trained_on(model: str | Path, payload: Payload) -> bool:
-    from plada.trainer.student import payload_digest, read_card
 
     try:
         return bool(read_card(Path(model)).get("run", {}).get("payload") == payload_digest(payload))

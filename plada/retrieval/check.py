@@ -4,24 +4,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report, silent
+from plada.encoders.encoder import Encoder, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
+from plada.indexer.ann import Ann, made_of, read_ann
+from plada.indexer.audit import DAMAGE, Rows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
+from plada.retrieval.index import Index, open_index
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.manifest import key_id, load_manifest
 from plada.sources.reference import manifest_path
 from plada.sources.registry import open_source
-
-if TYPE_CHECKING:
-    from plada.encoders.encoder import Encoder
-    from plada.indexer.ann import Ann
-    from plada.indexer.audit import Rows
-    from plada.retrieval.index import Index
 
 F32 = npt.NDArray[np.float32]
 SAMPLE = 1000  # images that are hashed again; a part of them is embedded again
@@ -81,7 +79,6 @@ def check_index(
         UnknownName: no such index. RequestError: none was named, and there is not just one.
         DataError: its index.json cannot be read or is of a newer format.
     """
-    from plada.retrieval.index import open_index
 
     if sample < 0:
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")
@@ -101,9 +98,8 @@ def check_index(
 
 
 def _items(
-    index: "Index", sample: int | None, weights: str | Path | None, device: str | None, seed: int, report: Report
+    index: Index, sample: int | None, weights: str | Path | None, device: str | None, seed: int, report: Report
 ) -> Iterator[CheckItem]:
-    from plada.indexer.audit import DAMAGE, audit_rows, compare_manifest
 
     lacking = _lacking(index.info)
     yield _item("index.json", not lacking, f"lacks {lacking}, or has it of another kind" if lacking else "complete")
@@ -176,7 +172,7 @@ def _lacking(info: Mapping[str, Any]) -> str:
     return "shards" if shards is not None and not (sound and shards["rows"] > 0) else ""
 
 
-def _collection(index: "Index") -> tuple[Collection | None, str]:
+def _collection(index: Index) -> tuple[Collection | None, str]:
     location = index.info["reference"]["location"]
     try:
         return open_source(location, index.home), ""
@@ -185,18 +181,16 @@ def _collection(index: "Index") -> tuple[Collection | None, str]:
 
 
 def _images(
-    index: "Index", collection: Collection, rows: "Rows", sample: int | None, seed: int, report: Report
+    index: Index, collection: Collection, rows: Rows, sample: int | None, seed: int, report: Report
 ) -> tuple[bool, str]:
     """Whether the collection is the one of the table: keys, known sizes, and content of a sample."""
-    from plada.indexer.audit import compare_images
 
     if key_id(collection.keys).hex() != index.info["key_id"]:
         return False, f"{collection.location} has {len(collection)} images with other keys than the index"
     return compare_images(rows, collection, sample, seed, report)
 
 
-def _encoder(index: "Index", weights: str | Path | None, device: str | None) -> "tuple[Encoder | None, CheckItem]":
-    from plada.encoders.encoder import reload_encoder
+def _encoder(index: Index, weights: str | Path | None, device: str | None) -> tuple[Encoder | None, CheckItem]:
 
     try:
         encoder = reload_encoder(index.info["encoder"], weights=weights, device=device)
@@ -209,9 +203,8 @@ def _encoder(index: "Index", weights: str | Path | None, device: str | None) -> 
     return encoder, _item("encoder", True, f"{encoder.config.name}: a fixed picture gives the embedding that was kept")
 
 
-def _embeddings(index: "Index", collection: Collection, encoder: "Encoder", seed: int) -> tuple[bool, str]:
+def _embeddings(index: Index, collection: Collection, encoder: Encoder, seed: int) -> tuple[bool, str]:
     """Whether some images give the embeddings that the table has for them."""
-    from plada.indexer.audit import some_rows
 
     places, vectors = some_rows(index.folder, index.info, _EMBEDDED, seed)
     if not len(places):
@@ -229,8 +222,7 @@ def _embeddings(index: "Index", collection: Collection, encoder: "Encoder", seed
     return True, f"{len(places)} images embedded again, least cosine {cosines.min():.5f}"
 
 
-def _ann(index: "Index", seed: int) -> Iterator[CheckItem]:
-    from plada.indexer.ann import made_of, read_ann
+def _ann(index: Index, seed: int) -> Iterator[CheckItem]:
 
     folder = index.folder / "ann"
     if not (folder / "ann.json").exists():
@@ -247,9 +239,8 @@ def _ann(index: "Index", seed: int) -> Iterator[CheckItem]:
     yield _tried("ann recall", lambda: _recall(index, ann, seed))
 
 
-def _recall(index: "Index", ann: "Ann", seed: int) -> tuple[bool, str]:
+def _recall(index: Index, ann: Ann, seed: int) -> tuple[bool, str]:
     """Recall@10 again, on images of the index, each of which is left out of its own answer."""
-    from plada.indexer.audit import some_rows
 
     places, vectors = some_rows(index.folder, index.info, _QUERIES, seed)
     queries = vectors.astype(np.float32)
@@ -270,6 +261,5 @@ def _others(scores: F32, positions: npt.NDArray[np.int64], own: npt.NDArray[np.i
 
 
 def _reason(err: BaseException) -> str:
-    from plada.indexer.audit import reason_of
 
     return reason_of(err)

@@ -1,31 +1,29 @@
 """What can be chosen, after a person's say and without near-duplicates."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.errors import DataError
+from plada.labeler.label import Vectors
+from plada.labeler.scores import PseudoLabels
+from plada.retrieval.index import Index
+from plada.selection.corrections import left_out, read_keys, read_labels, relabelled
+from plada.selection.duplicates import near_duplicates, without_copies
 from plada.sources.targets.target import Target
-
-if TYPE_CHECKING:
-    from plada.labeler.label import Vectors
-    from plada.labeler.scores import PseudoLabels
-    from plada.retrieval.index import Index
 
 I64 = npt.NDArray[np.int64]
 
 
 def corrected(
-    index: "Index", task: Target, labels: "PseudoLabels", exclude: str | Path | None, relabel: str | Path | None
-) -> "PseudoLabels":
+    index: Index, task: Target, labels: PseudoLabels, exclude: str | Path | None, relabel: str | Path | None
+) -> PseudoLabels:
     """The pseudo-labels after what a person says: files of keys to leave out, and of keys with the label that is right.
 
     Raises:
         DataError: a key that the reference does not have.
     """
-    from plada.selection.corrections import left_out, read_keys, read_labels, relabelled
 
     if relabel is not None:
         keys, given = read_labels(Path(relabel), task.classes)
@@ -35,19 +33,18 @@ def corrected(
     return labels
 
 
-def without_near_duplicates(labels: "PseudoLabels", vectors: "Vectors", threshold: float) -> "PseudoLabels":
+def without_near_duplicates(labels: PseudoLabels, vectors: Vectors, threshold: float) -> PseudoLabels:
     """The pseudo-labels without images that are nearer to a surer one of their class than a cosine of `threshold`.
 
     Raises:
         RequestError: a threshold that is no cosine.
     """
-    from plada.selection.duplicates import near_duplicates, without_copies
 
     copies = near_duplicates(labels, lambda positions: vectors(positions).astype(np.float32), threshold)
     return without_copies(labels, copies)
 
 
-def _positions_of(index: "Index", keys: list[str], path: Path) -> I64:
+def _positions_of(index: Index, keys: list[str], path: Path) -> I64:
     import pyarrow as pa
     import pyarrow.compute as pc
 

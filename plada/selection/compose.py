@@ -4,35 +4,34 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from plada.api.payload import Sender
+from plada.labeler.linear_teacher import TeacherReport
+from plada.labeler.scores import PseudoLabels
+from plada.labeler.teachers import Taught
+from plada.networks.recipe import Recipe
 from plada.payload.container import Header
 from plada.payload.payload import Payload
+from plada.payload.soft import NOTE
+from plada.retrieval.index import Index
+from plada.selection.selection import SelectionReport, shares_of_class
 from plada.sources.targets.target import Target
-
-if TYPE_CHECKING:
-    from plada.labeler.linear_teacher import TeacherReport
-    from plada.labeler.scores import PseudoLabels
-    from plada.labeler.teachers import Taught
-    from plada.retrieval.index import Index
-    from plada.selection.selection import SelectionReport
 
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
 
 
-def header_of(index: "Index") -> Header:
+def header_of(index: Index) -> Header:
     """What the payloads of an index have in common."""
     return Header(len(index), 1, bytes.fromhex(index.info["key_id"])[:8], bytes.fromhex(index.info["content_id"])[:8])
 
 
 def payload_of(
-    index: "Index", task: Target, labels: "PseudoLabels", rows: Any, notes: Mapping[str, Any], serial: int
+    index: Index, task: Target, labels: PseudoLabels, rows: Any, notes: Mapping[str, Any], serial: int
 ) -> Payload:
     """The payload of the images at `rows`, best first."""
-    from plada.selection.selection import shares_of_class
 
     order, header = np.argsort(rows), header_of(index)
     return Payload(
@@ -48,9 +47,8 @@ def payload_of(
     )
 
 
-def notes_of(task: Target, taught: "Taught", recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
+def notes_of(task: Target, taught: Taught, recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
     """What rides along: the recipe always (a few bytes, and the student needs it), the rest where it costs nothing."""
-    from plada.networks.recipe import Recipe
 
     advice = {**task.recipe, **(recipe or {})}
     Recipe().changed(advice)  # refuse nonsense here, not on every client
@@ -65,7 +63,6 @@ def notes_of(task: Target, taught: "Taught", recipe: Mapping[str, Any] | None, b
 
 def label_bytes(payload: Payload, sender: Sender) -> int:
     """What the note on soft labels costs, in the file as it is written."""
-    from plada.payload.soft import NOTE
 
     if NOTE not in payload.notes:
         return 0
@@ -83,7 +80,7 @@ def asked_of(call: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, An
     return asked
 
 
-def about_table(made: "SelectionReport", asked: Mapping[str, Any]) -> dict[str, Any]:
+def about_table(made: SelectionReport, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What a selection's table says of its selection. Without seconds: the same call writes the same bytes."""
     said = made.to_dict()
     said.pop("seconds")

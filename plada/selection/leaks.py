@@ -6,7 +6,7 @@ Here because the check itself (plada/sources/leaks/leaks.py) knows no index, and
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +14,18 @@ import numpy.typing as npt
 from plada.common.files import home_directory, whole_file
 from plada.common.progress import Clock, Report, silent
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
+from plada.labeler.scores import PseudoLabels
 from plada.reports.contact_sheet import contact_sheet
+from plada.retrieval.index import Index, indexes_that, open_index
+from plada.retrieval.knn import exact_search
 from plada.sources.collection import Collection
-from plada.sources.decode import decode
+from plada.sources.decode import decode, load_pixels
 from plada.sources.leaks.fingerprints import Looks, keep_looks, scan_looks
 from plada.sources.leaks.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
 from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, manifest_folder, open_reference, plain_name
 from plada.sources.registry import open_source, open_target
 from plada.sources.targets.target import Split
-
-if TYPE_CHECKING:
-    from plada.labeler.scores import PseudoLabels
-    from plada.retrieval.index import Index
 
 I64 = npt.NDArray[np.int64]
 
@@ -182,7 +181,7 @@ def in_words(leaks: Sequence[Leak]) -> str:
     return f"{images} chosen image(s) are copies of test images, such as {first.key} of {first.test_key} ({what})"
 
 
-def without(labels: "PseudoLabels", positions: Sequence[int]) -> "PseudoLabels":
+def without(labels: PseudoLabels, positions: Sequence[int]) -> PseudoLabels:
     """The pseudo-labels of all other images.
 
     Raises:
@@ -225,9 +224,8 @@ def _ids(reference: Reference) -> tuple[str, str]:
     return reference.manifest.key_id.hex(), reference.manifest.content_id.hex()
 
 
-def _indexes_of(reference: Reference, home: Path) -> Iterator["Index"]:
+def _indexes_of(reference: Reference, home: Path) -> Iterator[Index]:
     """The indexes of these very images."""
-    from plada.retrieval.index import indexes_that
 
     return indexes_that(lambda index: (index.info["key_id"], index.info["content_id"]) == _ids(reference), home)
 
@@ -249,7 +247,6 @@ def _neighbours(
     reference: Reference, name: str | Path | None, home: Path, test: Split, tests: TestImages, report: Report
 ) -> tuple[I64 | None, str | None, str]:
     """(positions int64 [n, k] of each test image's neighbours, the index's name, why there are none)."""
-    from plada.retrieval.index import open_index
 
     if name is not None:
         ids = _ids(reference)
@@ -270,9 +267,7 @@ def _neighbours(
     return None, None, "no index of these images is here"
 
 
-def _nearest(index: "Index", test: Split, tests: TestImages, report: Report) -> I64:
-    from plada.retrieval.knn import exact_search
-    from plada.sources.decode import load_pixels
+def _nearest(index: Index, test: Split, tests: TestImages, report: Report) -> I64:
 
     encoder = index.encoder()
     vectors = [np.zeros((0, index.dimension), np.float32)]

@@ -265,7 +265,7 @@ class ManifestWriter:
     def __exit__(self, *failure: Any) -> None:
         self._stack.__exit__(*failure)
 
-    def write(self, block: "Block | Any") -> None:
+    def write(self, block: Block | Any) -> None:
         """The next rows: a Block, or a pyarrow table of all columns but `position`."""
         table = _table_of(block) if isinstance(block, Block) else block
         self._hasher.update(_hashes_of(table).tobytes())

@@ -7,15 +7,16 @@ from pictures, and some hundred are few; a linear student gains nothing by it (d
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from plada.errors import ReferenceMismatch, RequestError
+from plada.labeler.scan import scan_linear
+from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
-
-if TYPE_CHECKING:
-    from plada.retrieval.index import Index
+from plada.retrieval.index import Index, indexes_that, open_index
+from plada.selection.selection import class_ranks
+from plada.trainer.linear_student import with_embedding
 
 
 def widen(
@@ -32,10 +33,6 @@ def widen(
         ReferenceMismatch: `index` is of other images. UnknownName: there is no such index.
         DataError: the index could read none of the payload's images.
     """
-    from plada.labeler.scan import scan_linear
-    from plada.networks.linear_head import STUDENT_PENALTY, fit_head
-    from plada.selection.selection import class_ranks
-    from plada.trainer.linear_student import with_embedding
 
     if per_class < 1:
         raise RequestError(f"--widen {per_class}: expected 1 or more images of each class")
@@ -60,9 +57,8 @@ def widen(
     return replace(payload, positions=both[place], labels=of_both[place], rank=None)
 
 
-def _index_of(payload: Payload, home: Path, name: str | None, same_keys: bool) -> "Index":
+def _index_of(payload: Payload, home: Path, name: str | None, same_keys: bool) -> Index:
     """An index here of the payload's reference: the one of that name, or the first."""
-    from plada.retrieval.index import Index, indexes_that, open_index
 
     def fits(opened: Index) -> bool:
         keys, content = opened.info["key_id"], opened.info["content_id"]

@@ -8,22 +8,22 @@ embedded.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker
+from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
 from plada.errors import DataError, RequestError, UnknownName, Unreadable
+from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
+from plada.networks.network import read_safetensors
 from plada.payload.payload import Payload
 from plada.payload.soft import SoftLabels
+from plada.retrieval.index import Index, indexes, indexes_that, open_index
 from plada.sources.decode import decode
 from plada.trainer.payload_images import Chosen
 from plada.trainer.student import save_model
-
-if TYPE_CHECKING:
-    from plada.encoders.encoder import Encoder
-    from plada.networks.linear_head import Head
 
 LINEAR = "linear"
 _BATCH = 64
@@ -33,8 +33,8 @@ _BATCH = 64
 class LinearStudent:
     """A head on an encoder's embeddings, with the names of its classes and the run that made it."""
 
-    encoder: "Encoder"
-    head: "Head"
+    encoder: Encoder
+    head: Head
     classes: tuple[str, ...]
     run: Mapping[str, Any]
 
@@ -58,9 +58,6 @@ def load_linear(path: Path, card: Mapping[str, Any], weights: str | Path | None,
     Raises:
         DataError: damaged. ReferenceMismatch: the encoder is not the same any more. RequestError: its weights are gone.
     """
-    from plada.encoders.encoder import reload_encoder
-    from plada.networks.linear_head import Head
-    from plada.networks.network import read_safetensors
 
     state = read_safetensors(path)
     if set(state) != {"mean", "weight", "bias"}:
@@ -78,7 +75,7 @@ class Embeddings:
     vectors: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     mean: npt.NDArray[np.float32]
-    encoder: "Encoder"
+    encoder: Encoder
     name: str
 
 
@@ -102,8 +99,6 @@ def embed_chosen(
         UnknownName: neither an index nor an encoder. RequestError: none is named and no index fits.
         ReferenceMismatch: the index is of other images. DataError: none of the images can be read.
     """
-    from plada.encoders.encoder import load_encoder
-    from plada.retrieval.index import Index, indexes, indexes_that, open_index
 
     def fits(opened: Index) -> bool:
         return bool(opened.info["content_id"] == chosen.manifest.content_id.hex())
@@ -139,7 +134,6 @@ def fit_linear(
 ) -> LinearStudent:
     """A multinomial logistic regression on the embeddings. No random choice is made, but for `soft` labels that are drawn:
     once for each image, by `seed`."""
-    from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 
     wanted = found.labels if soft is None else soft.targets(found.labels, seed)
     head = fit_head(found.vectors, wanted, classes=len(classes), mean=found.mean, penalty=STUDENT_PENALTY)
@@ -157,7 +151,7 @@ def with_embedding(index: Any, payload: Payload) -> tuple[npt.NDArray[np.int64],
 
 
 def _embed(
-    payload: Payload, chosen: Chosen, encoder: "Encoder", report: Report
+    payload: Payload, chosen: Chosen, encoder: Encoder, report: Report
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     tracker = Tracker("embed", len(payload), report)
     vectors, labels = [], []

@@ -5,6 +5,8 @@ from pathlib import Path
 from plada.errors import RequestError
 from plada.sources.collection import Collection, is_image_name
 from plada.sources.formats.folder import open_folder
+from plada.sources.formats.lance import open_lance
+from plada.sources.formats.parquet import open_parquet
 from plada.sources.formats.tars import open_tars
 from plada.sources.storage import Files, open_files
 
@@ -23,14 +25,10 @@ def open_collection(place: str | Path, *, cache: Path | None = None) -> Collecti
     """
     form, place = _said(str(place))
     if form == "lance" or (form is None and _is_lance(place)):
-        from plada.sources.formats.lance import open_lance
-
         return open_lance(place)
     files, only = open_files(place)
     told = form or form_at(files, only)
     if told == "parquet":
-        from plada.sources.formats.parquet import open_parquet
-
         return open_parquet(files, only=only)
     if told in ("tars", "webdataset"):
         return open_tars(files, form=form, only=only, cache=cache)

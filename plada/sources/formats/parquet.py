@@ -34,7 +34,7 @@ class _Groups:
     starts empty."""
 
     token: str = field(default_factory=lambda: uuid.uuid4().hex)  # this opening of the collection
-    held: "OrderedDict[tuple[str, int], Any]" = field(default_factory=OrderedDict)
+    held: OrderedDict[tuple[str, int], Any] = field(default_factory=OrderedDict)
     lock: Any = field(default_factory=threading.Lock)
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
