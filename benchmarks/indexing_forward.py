@@ -18,8 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from plada.common.packages import import_timm
 from plada.encoders.batch_norm import fold_batch_norms
-from plada.networks.network import import_timm, keep_memory
+from plada.networks.network import keep_memory
 
 
 def module_of(

@@ -16,8 +16,9 @@ import plada
 from benchmarks.document import spread
 from plada.common.files import home_directory, write_bytes
 from plada.common.progress import silent
+from plada.common.statistics import accuracy
 from plada.labeler.linear_teacher import Embedded, embed_split, linear_teacher
-from plada.networks.linear_head import STUDENT_PENALTY, accuracy, fit_head
+from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index
 from plada.selection.budget import fill_budget

@@ -19,10 +19,10 @@ import plada
 from benchmarks.document import conclude, machine
 from benchmarks.selection_shortlist import Course
 from benchmarks.selection_teachers import Answers, open_options, teacher_answers
+from plada.common.statistics import accuracy
 from plada.labeler.calibration import fit_temperature
 from plada.labeler.linear_teacher import train_linear
 from plada.labeler.teacher import vote
-from plada.networks.linear_head import accuracy
 from plada.selection.rules.registry import DEFAULT
 
 F32 = npt.NDArray[np.float32]

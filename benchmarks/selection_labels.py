@@ -21,13 +21,16 @@ from benchmarks.document import conclude, machine, spread
 from plada.api.payload import sender_for
 from plada.common.files import home_directory
 from plada.common.progress import silent
+from plada.common.statistics import accuracy, probabilities
 from plada.labeler.linear_teacher import Views, embed_split
+from plada.labeler.pseudo_labels import pseudo_label
 from plada.labeler.teachers import TeacherOptions, teach
-from plada.networks.linear_head import STUDENT_PENALTY, accuracy, fit_head, probabilities, pseudo_label
+from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
+from plada.retrieval.embeddings import hold
 from plada.retrieval.index import Index
 from plada.selection.budget import fill_budget
-from plada.selection.prepare import hold, prepare
+from plada.selection.prepare import prepare
 from plada.selection.rules.registry import DEFAULT, RULES
 from plada.selection.soft import HARD, LABELS, soft_labels
 from plada.sources.registry import open_target

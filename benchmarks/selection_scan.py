@@ -21,7 +21,7 @@ import numpy.typing as npt
 from benchmarks.document import conclude, machine
 from plada.labeler.scan import scan_linear, scored
 from plada.networks.linear_head import Head
-from plada.selection.prepare import hold
+from plada.retrieval.embeddings import hold
 
 BLOCK = 16_384
 ROWS = 512  # as plada.labeler.scan multiplies them, and faster than larger blocks

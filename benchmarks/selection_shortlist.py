@@ -24,12 +24,13 @@ from benchmarks.selection_teachers import open_options, processor_seconds, teach
 from plada.api.payload import sender_for
 from plada.common.files import home_directory
 from plada.common.progress import silent
+from plada.common.statistics import accuracy
 from plada.labeler.label import SHARE
 from plada.labeler.linear_teacher import embed_split, train_linear
+from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.rounds import ask_in_rounds
-from plada.labeler.scores import PseudoLabels
 from plada.labeler.shortlist import Shortlist, find_shortlist, named
-from plada.networks.linear_head import STUDENT_PENALTY, accuracy, fit_head, pseudo_label
+from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index
 from plada.selection.budget import fill_budget

@@ -21,11 +21,12 @@ from benchmarks.document import conclude, machine, spread
 from plada.common.files import home_directory
 from plada.common.progress import silent
 from plada.labeler.linear_teacher import Views, embed_split
+from plada.labeler.pseudo_labels import pseudo_label
 from plada.labeler.teachers import TeacherOptions, teach
-from plada.networks.linear_head import pseudo_label
+from plada.retrieval.embeddings import hold
 from plada.retrieval.index import Index
 from plada.selection.compose import header_of
-from plada.selection.prepare import hold, prepare
+from plada.selection.prepare import prepare
 from plada.selection.rules.registry import RULES
 from plada.sources.registry import open_target
 

@@ -21,12 +21,11 @@ from plada.common.files import home_directory, whole_file
 from plada.encoders.batch_norm import fold_batch_norms
 from plada.networks.finetune import finetune
 from plada.networks.loop import predict
-from plada.networks.network import keep_memory
+from plada.networks.network import keep_memory, view_of
 from plada.retrieval.index import Index
 from plada.sources.decode import load_pixels
 from plada.sources.registry import open_target
 from plada.sources.targets.target import Split, Target
-from plada.trainer.student import view_of
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]

@@ -32,11 +32,10 @@ import plada
 from benchmarks.document import machine, write_section
 from plada.networks.data import Held, Images, labelled_images
 from plada.networks.loop import fit
-from plada.networks.network import Network, build_network, normalise, pick_device, to_device, to_floats
+from plada.networks.network import Network, build_network, normalise, pick_device, to_device, to_floats, view_of
 from plada.networks.recipe import TRAINED_BODY, Recipe
 from plada.networks.step import parameter_groups
 from plada.payload.payload import Payload
-from plada.trainer.student import view_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORK, ARGUMENTS = "mobilenetv2_100", {"pad_type": "same"}

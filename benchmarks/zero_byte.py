@@ -23,13 +23,12 @@ import numpy.typing as npt
 
 import plada
 from benchmarks.document import conclude, machine, spread
-from plada.api.predict import model_of
 from plada.common.files import home_directory
 from plada.common.progress import Tracker, silent
 from plada.networks.augment import augment
 from plada.networks.data import Held, labelled_images
 from plada.networks.loop import draw_order, fit
-from plada.networks.network import Network, build_network, normalise, seed_everything, to_floats
+from plada.networks.network import Network, build_network, normalise, seed_everything, to_floats, view_of
 from plada.networks.ranks import ALONE
 from plada.networks.recipe import Recipe, default_recipe
 from plada.networks.step import Step, begin
@@ -38,8 +37,9 @@ from plada.sources.registry import open_target
 from plada.sources.targets.target import Target
 from plada.trainer.evaluation import evaluate_split
 from plada.trainer.expand import widen
+from plada.trainer.model import model_of
 from plada.trainer.payload_images import open_chosen
-from plada.trainer.student import Student, view_of
+from plada.trainer.student import Student
 
 ARCHITECTURE = "mobilenetv2_100"
 ARMS = "plain,widen,consistency"

@@ -13,7 +13,7 @@ Names are loaded on first use, so that `import plada` costs nothing.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from plada.common.version import __version__ as __version__
 
 _WHERE = {
     "Index": "plada.retrieval.index",
@@ -27,7 +27,7 @@ _WHERE = {
     "diff": "plada.api.diff",
     "doctor": "plada.api.doctor",
     "encoded_size": "plada.api.payload",
-    "evaluate": "plada.api.predict",
+    "evaluate": "plada.api.evaluate",
     "explore": "plada.api.explore",
     "export": "plada.api.train",
     "forecast": "plada.api.index",
@@ -57,12 +57,13 @@ if TYPE_CHECKING:
     from plada.api.demo import demo
     from plada.api.diff import apply_diff, diff
     from plada.api.doctor import doctor
+    from plada.api.evaluate import evaluate
     from plada.api.explore import explore
     from plada.api.index import forecast, index
     from plada.api.inspect import inspect
     from plada.api.pack import install_pack, make_pack
     from plada.api.payload import encoded_size, write_payload
-    from plada.api.predict import evaluate, predict
+    from plada.api.predict import predict
     from plada.api.report import report
     from plada.api.search import make_ann, search
     from plada.api.select import select

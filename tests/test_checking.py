@@ -261,7 +261,7 @@ def test_weights_that_are_elsewhere_or_others(tmp_path: Path, pictures: Path) ->
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
-    from plada.networks.network import import_timm
+    from plada.common.packages import import_timm
 
     timm, home = import_timm(), tmp_path / "h"
     for number in range(2):

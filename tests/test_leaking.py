@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import plada
 from plada.cli import app
 from plada.errors import DataError, ReferenceMismatch, RequestError
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index
 from plada.selection.leaks import leaks, without
 from tests.sources.test_leaks import scene

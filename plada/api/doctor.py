@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from plada.common.files import home_directory
+from plada.common.packages import import_timm
+from plada.common.version import __version__
 from plada.errors import MissingExtra, PladaError
-from plada.networks.network import import_timm
 
 # Import name, distribution, the extra that brings it.
 _PACKAGES = (
@@ -73,8 +74,6 @@ class Diagnosis:
 
 def doctor(*, home: str | Path | None = None) -> Diagnosis:
     """Look at everything that plada can use. Nothing is changed."""
-    from plada import __version__
-
     root = home_directory(home)
     faiss_builds = [name for name in ("faiss-cpu", "faiss-gpu") if _version(name)]
     packages = tuple(_package(module, dist, extra, faiss_builds) for module, dist, extra in _PACKAGES)

@@ -5,12 +5,9 @@ from pathlib import Path
 
 from plada.common.files import home_directory
 from plada.common.units import parse_rate
-from plada.errors import SideMissing
-from plada.payload.about import numbered, read_about
-from plada.payload.container import ABOUT, DIFF, LABELS, read_container
-from plada.payload.diff import parse_changes
-from plada.payload.inspect import RATES, PayloadSummary, summarise, summarise_closed
-from plada.trainer.payload_file import Around, check_sender, fetch, named, parse_beside, side_for
+from plada.payload.inspect import RATES, PayloadSummary
+from plada.trainer.payload_file import Around
+from plada.trainer.payload_summary import summarise_file
 
 
 def inspect(
@@ -33,36 +30,4 @@ def inspect(
     """
     rates = tuple(parse_rate(text) for text in rate) or RATES
     around = Around(home=home_directory(home), reference=reference, pack=pack)
-    data = fetch(payload)
-    with named(payload):
-        check_sender(data, require_signature, payload)
-        file = read_container(data) if data[4:5] != b"\1" else None
-        if file is not None and DIFF in file.sections:
-            changes = parse_changes(data)
-            said = {
-                "for": changes.old.hex(),
-                "makes": changes.new.hex(),
-                "new_names": list(changes.names),
-                "renamed": len(changes.classes.renamed),
-                "gone_bytes": len(changes.gone),
-                "changed_bytes": len(changes.changed),
-                "added_bytes": len(changes.added),
-            }
-            return summarise_closed(
-                file.header, len(data), file.parts, file.signature, (), changes.notes or {}, missing="", changes=said,
-                rates=rates,
-            )  # fmt: skip
-        try:
-            opened = parse_beside(data, around)
-        except SideMissing as missing:
-            assert file is not None  # version 1 needs nothing
-            about = file.sections.get(ABOUT)
-            names, notes = read_about(about, file.header.classes) if about is not None else (None, {})
-            bodies = [body for body in (file.sections.get(LABELS), *file.segments) if body is not None]
-            return summarise_closed(
-                file.header, len(data), file.parts, file.signature, names or numbered(file.header.classes), notes,
-                missing=str(missing), bodies=bodies, segments=(len(file.segments),) * 2 if file.segments else None,
-                rates=rates,
-            )  # fmt: skip
-        side = side_for(opened.header, around, "pack" if opened.header.pack_id else "manifest")
-        return summarise(opened, side, rates=rates)
+    return summarise_file(payload, around, rates=rates, require_signature=require_signature)

@@ -1,38 +1,13 @@
 """A payload on its way out: for which clients, in which form, signed by whom. Lies beside api.py."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from plada.common.files import home_directory, write_bytes
-from plada.payload.container import Header, Signer
+from plada.payload.container import Header
 from plada.payload.payload import Payload
-from plada.payload.shared_context import Side
+from plada.payload.sender import Sender
 from plada.payload.signature import load_signer
 from plada.trainer.payload_file import Around, side_for
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sender:
-    """How payloads of one reference are written: what clients know (`side`), progressive or not, and who signs."""
-
-    side: Side
-    progressive: str | None = None
-    segments: int | None = None
-    signer: Signer | None = None
-
-    def size(self, payload: Payload) -> int:
-        """Bytes of the whole file, exactly."""
-        if self.progressive is None:
-            return payload.size(side=self.side, signed=self.signer is not None)
-        return len(self.encode(payload))
-
-    def encode(self, payload: Payload) -> bytes:
-        """The whole file."""
-        return payload.encode(side=self.side, progressive=self.progressive, segments=self.segments, signer=self.signer)
-
-    def coder(self, payload: Payload) -> str:
-        """Name of the coder that the labels are written with."""
-        return payload.coder(side=self.side)
 
 
 def sender_for(

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.api.payload import Sender, sender_for
+from plada.api.payload import sender_for
 from plada.common.files import home_directory, write_bytes
 from plada.common.progress import Clock, Report, Tracker, silent
+from plada.common.statistics import probabilities
 from plada.common.units import parse_share, parse_size
 from plada.errors import DataError, RequestError, UnknownName
 from plada.labeler.label import Labelled, Picks, Vectors, joint_logits, label
 from plada.labeler.linear_teacher import Views, embed_split
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.teachers import Taught, TeacherOptions, teach
-from plada.networks.linear_head import probabilities
 from plada.payload.payload import Payload
+from plada.payload.sender import Sender
 from plada.reports.plots import class_histogram
-from plada.reports.selection_sheets import write_percentiles, write_sheet, write_table
+from plada.reports.selection_sheets import write_percentiles, write_sheet
 from plada.retrieval.index import Index, open_index
 from plada.selection.auto import Auto, choose_rule
 from plada.selection.candidates import corrected, without_near_duplicates
@@ -31,6 +32,7 @@ from plada.selection.prepare import Prepared, prepare
 from plada.selection.rules.registry import AUTO, DEFAULT, RULES, Chosen
 from plada.selection.selection import Selection, SelectionReport, make_table
 from plada.selection.soft import HARD, LABELS, soft_labels
+from plada.selection.table import write_table
 from plada.sources.registry import open_target
 from plada.sources.targets.target import Nothing, Split, Target
 

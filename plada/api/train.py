@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from plada.api.predict import model_of
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, silent
@@ -16,7 +15,7 @@ from plada.networks.checkpoint import Keeper, refuse_another_run
 from plada.networks.data import Images, labelled_images
 from plada.networks.logs import no_log, open_log
 from plada.networks.loop import fit
-from plada.networks.network import build_network, file_digest, seed_everything
+from plada.networks.network import build_network, file_digest, seed_everything, view_of
 from plada.networks.ranks import Ranks, joined
 from plada.networks.recipe import default_recipe
 from plada.payload.payload import Payload
@@ -30,17 +29,10 @@ from plada.trainer.evaluation import Evaluation, evaluate_split
 from plada.trainer.expand import widen
 from plada.trainer.export import EXPORTS
 from plada.trainer.linear_student import LinearStudent, embed_chosen, fit_linear, load_linear
+from plada.trainer.model import model_of
 from plada.trainer.payload_file import Around, open_payload
 from plada.trainer.payload_images import Chosen, open_chosen
-from plada.trainer.student import (
-    Student,
-    TrainingSummary,
-    check_classes,
-    load_student,
-    payload_digest,
-    read_card,
-    view_of,
-)
+from plada.trainer.student import Student, TrainingSummary, check_classes, load_student, payload_digest, read_card
 
 LINEAR = "linear"
 

@@ -1,15 +1,20 @@
 """`plada verify`: are the images here the ones a manifest, a payload or an id speaks of?"""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
+from plada.reports.contact_sheet import contact_sheet
 from plada.selection.leaks import LeakReport
 from plada.selection.leaks import leaks as find_leaks
 from plada.sources.collection import Collection
+from plada.sources.decode import decode
+from plada.sources.leaks.leaks import Leak
 from plada.sources.manifest import Manifest, key_id, load_manifest
 from plada.sources.reference import manifest_path, open_reference, plain_name
 from plada.sources.registry import open_source
@@ -17,6 +22,7 @@ from plada.sources.verify import SAMPLE, compare
 from plada.trainer.payload_file import read_identity
 
 _LEAST_HEX = 8
+_PICTURED = 40  # pairs of a contact sheet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +82,8 @@ def verify(
     if leaks is None:
         return found
 
-    return replace(found, leaks=find_leaks(reference, leaks, index=index, sheet=sheet, home=home, report=report))
+    draw = partial(_write_sheet, Path(sheet)) if sheet is not None else None
+    return replace(found, leaks=find_leaks(reference, leaks, index=index, draw=draw, home=home, report=report))
 
 
 def _verify(
@@ -206,3 +213,15 @@ def _by_ids(
         content_id=own.content_id.hex(),
         manifest=str(own.path),
     )
+
+
+def _write_sheet(path: Path, found: Sequence[Leak], tests: Collection, reference: Collection, title: str) -> None:
+    """Pairs to look at, test image on the left: what the check found is for a person to judge."""
+    rows = [
+        (
+            f"{leak.test_key} = {leak.key} ({leak.change or leak.kind}, {leak.score:.2f})",
+            [decode(tests.read(leak.test)), decode(reference.read(leak.position))],
+        )
+        for leak in found[:_PICTURED]
+    ]
+    contact_sheet(rows, path, title=f"{title}: {len(rows)} of {len(found)} leaks")

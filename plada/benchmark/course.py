@@ -12,22 +12,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.api.payload import Sender, sender_for
 from plada.common.progress import silent
+from plada.common.statistics import accuracy
 from plada.errors import DataError, RequestError
 from plada.labeler.linear_teacher import Embedded, Views, embed_split
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.teachers import TeacherOptions, teach
-from plada.networks.linear_head import STUDENT_PENALTY, Head, accuracy, fit_head, pseudo_label
+from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
 from plada.payload.coders.paper import paper_bytes
 from plada.payload.payload import Payload, parse_payload
+from plada.payload.sender import Sender
+from plada.retrieval.embeddings import hold
 from plada.retrieval.index import Index
 from plada.selection.auto import Auto, choose_rule
 from plada.selection.folds import Fold, cross_folds
-from plada.selection.prepare import hold, prepare
+from plada.selection.prepare import prepare
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Choose, Context
 from plada.sources.registry import open_target
+from plada.trainer.payload_file import Around, side_for
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -112,7 +115,7 @@ class Course:
         """How files are written for clients that have the manifest, or the pack too."""
         if has not in self._senders:
             head = self.payload(np.arange(1)).header()
-            self._senders[has] = sender_for(head, client_has=has, pack=self.pack, home=self.index.home)
+            self._senders[has] = Sender(side=side_for(head, Around(home=self.index.home, pack=self.pack), has))
         return self._senders[has]
 
     def size(self, has: str, rows: I64) -> int:

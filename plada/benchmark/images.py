@@ -16,8 +16,9 @@ from PIL import Image
 
 from plada.benchmark.course import Course
 from plada.benchmark.sent import Answer, Ask, Everything, Known, Pictures, Sent, Unfit
+from plada.common.statistics import accuracy
 from plada.errors import DataError, Unreadable
-from plada.networks.linear_head import Fitting, Head, accuracy
+from plada.networks.linear_head import Fitting, Head
 from plada.sources.decode import decode
 from plada.sources.targets.target import Split
 

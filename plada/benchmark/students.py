@@ -18,10 +18,10 @@ from plada.benchmark.sent import Everything, Known, Labels, Pictures, Unfit, Wei
 from plada.networks.data import Held
 from plada.networks.finetune import finetune
 from plada.networks.loop import fit
-from plada.networks.network import build_network, seed_everything
+from plada.networks.network import build_network, seed_everything, view_of
 from plada.networks.recipe import default_recipe
 from plada.sources.decode import decode
-from plada.trainer.student import evaluate, view_of
+from plada.trainer.student import evaluate
 
 LINEAR = "linear"
 

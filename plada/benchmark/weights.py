@@ -16,8 +16,9 @@ import zstandard
 
 from plada.benchmark.course import Course
 from plada.benchmark.sent import Answer, Ask, Sent, Unfit, Weights
+from plada.common.statistics import accuracy
 from plada.labeler.splits import stratified
-from plada.networks.linear_head import Fitting, Head, accuracy
+from plada.networks.linear_head import Fitting, Head
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]

@@ -2,8 +2,14 @@
 
 import importlib
 import importlib.util
+from typing import TYPE_CHECKING, Any
 
 from plada.errors import MissingExtra
+
+if TYPE_CHECKING:
+    pass
+
+_shim: list[Any] = []  # keeps the registration below alive
 
 
 def require(package: str, *, extra: str, purpose: str) -> None:
@@ -21,3 +27,30 @@ def require(package: str, *, extra: str, purpose: str) -> None:
     except (ImportError, OSError, RuntimeError) as err:
         reason = f"is installed but does not load ({str(err).splitlines()[0] if str(err) else type(err).__name__})"
         raise MissingExtra(package=package, extra=extra, purpose=purpose, reason=reason) from err
+
+
+def import_timm() -> Any:
+    """timm, with torchvision made loadable where its wheel was built for CUDA and torch for the CPU.
+
+    The general index serves only CUDA builds of torchvision; beside a CPU torch their operators are missing and
+    `import torchvision` fails. Declaring the two operators is enough: nothing that timm does calls them.
+
+    Raises:
+        MissingExtra: torch, torchvision or timm is missing or broken.
+    """
+    require("torch", extra="client", purpose="a network")
+    import torch
+
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        if torch.version.cuda is None and not _shim:
+            library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+            for name in ("nms", "qnms"):
+                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _shim.append(library)
+    except ImportError:
+        pass  # said by the next line
+    require("torchvision", extra="client", purpose="a timm network")
+    require("timm", extra="client", purpose="a timm network")
+    return importlib.import_module("timm")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plada.common.packages import require
+from plada.common.packages import import_timm, require
 from plada.encoders.downloads import fetch
 from plada.encoders.tower import (
     RANDOM,
@@ -25,7 +25,7 @@ from plada.encoders.tower import (
     split_arguments,
 )
 from plada.errors import DataError, RequestError, UnknownName
-from plada.networks.network import file_digest, import_timm, mismatch, read_safetensors, seeded, tensors_digest
+from plada.networks.network import file_digest, mismatch, read_safetensors, seeded, tensors_digest
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layer
 
 
 def import_open_clip() -> Any:
-    """open_clip, with torchvision made loadable (see plada.networks.network.import_timm).
+    """open_clip, with torchvision made loadable (see plada.common.packages.import_timm).
 
     Raises:
         MissingExtra: it is missing or broken.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from plada.common.packages import import_timm
 from plada.encoders.downloads import fetch
 from plada.encoders.tower import (
     RANDOM,
@@ -16,15 +17,7 @@ from plada.encoders.tower import (
     split_arguments,
 )
 from plada.errors import RequestError, UnknownName
-from plada.networks.network import (
-    create_network,
-    file_digest,
-    import_timm,
-    load_weights,
-    near_networks,
-    seeded,
-    tensors_digest,
-)
+from plada.networks.network import create_network, file_digest, load_weights, near_networks, seeded, tensors_digest
 
 _WORDS = {"mean": "mean", "std": "std", "interpolation": "interpolation", "mode": "crop_mode", "crop": "crop_pct"}
 _MODES = {"center": "crop", "squash": "squash"}  # timm's words for what View does

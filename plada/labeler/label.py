@@ -9,15 +9,14 @@ import numpy.typing as npt
 from plada.common.progress import Report, Tracker
 from plada.errors import DataError
 from plada.labeler.linear_teacher import Views, train_linear
+from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.rounds import MOST_LOGITS, ask_in_rounds
 from plada.labeler.scan import KEEP_ALL, scan_linear, scored
-from plada.labeler.scores import PseudoLabels
 from plada.labeler.shortlist import LEAST, find_shortlist, named
 from plada.labeler.teacher import VECTORS, Teacher, reference_logits, vote
 from plada.labeler.teachers import Taught
-from plada.networks.linear_head import pseudo_label
+from plada.retrieval.embeddings import hold
 from plada.retrieval.index import Index
-from plada.selection.prepare import hold
 from plada.sources.targets.target import Target
 
 F32 = npt.NDArray[np.float32]

@@ -7,14 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker
+from plada.common.statistics import accuracy
 from plada.encoders.encoder import Encoder
 from plada.errors import DataError
 from plada.labeler.calibration import fit_temperature, log_likelihood
 from plada.labeler.embedding_cache import encoder_identity, load_embeddings, save_embeddings, split_digest
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.splits import stratified
 from plada.labeler.teacher import VECTORS, Teacher
-from plada.networks.linear_head import F32, Fitting, accuracy, fit_head, fit_linear_teacher, pseudo_label
+from plada.networks.linear_head import F32, Fitting, fit_head, fit_linear_teacher
 from plada.retrieval.index import Index
 from plada.sources.decode import load_pixels
 from plada.sources.targets.target import Split, Target

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plada.labeler.scores import SCORES, PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
+from plada.labeler.scores import SCORES
 from plada.labeler.shortlist import Shortlist, leads
 
 F32 = npt.NDArray[np.float32]

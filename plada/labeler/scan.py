@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import DataError
-from plada.labeler.scores import SCORES, PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
+from plada.labeler.scores import SCORES
 from plada.networks.linear_head import Head
 
 F32 = npt.NDArray[np.float32]

@@ -1,7 +1,6 @@
 """How sure a teacher is of an image: logits to one number, higher is kept first."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -61,29 +60,3 @@ def consensus(scores: Sequence[F32]) -> F32:
 SCORES: Mapping[str, Score] = MappingProxyType(
     {"energy": energy, "entropy": entropy, "margin": margin, "max-logit": max_logit}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class PseudoLabels:
-    """What a teacher says of the readable images of a reference, and nothing of the size of its logits.
-
-    positions int64 [n] (rising), labels int64 [n], scores: name -> float32 [n]. `whole` int64 [classes] counts the labels
-    over the whole reference where the rows are only a shortlist of it.
-    """
-
-    positions: I64
-    labels: I64
-    scores: Mapping[str, F32]
-    classes: int
-    whole: I64 | None = None
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def counts(self) -> I64:
-        """Rows of each class, int64 [classes]: what can be chosen."""
-        return np.bincount(self.labels, minlength=self.classes).astype(np.int64)
-
-    def population(self) -> I64:
-        """Pseudo-labels of each class in the whole reference, int64 [classes]: the paper's N_c."""
-        return self.counts() if self.whole is None else self.whole

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import DataError
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]

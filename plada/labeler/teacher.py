@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker
+from plada.common.statistics import probabilities
 from plada.errors import DataError, Unreadable
-from plada.networks.linear_head import Head, probabilities
+from plada.networks.linear_head import Head
 from plada.retrieval.index import Index
 from plada.sources.decode import View, decode, load_pixels
 from plada.sources.targets.target import Split

@@ -19,9 +19,9 @@ from plada.labeler.teacher import PIXELS, Teacher, checked_logits
 from plada.labeler.zeroshot import zeroshot_teacher
 from plada.networks.finetune import finetune
 from plada.networks.loop import predict
+from plada.networks.network import view_of
 from plada.retrieval.index import Index, open_index
 from plada.sources.targets.target import Target
-from plada.trainer.student import view_of
 
 F32 = npt.NDArray[np.float32]
 LINEAR, ZEROSHOT, FINETUNE, TABLE = "linear", "zeroshot", "finetune:", "table:"

@@ -14,11 +14,18 @@ from plada.common.files import whole_file
 from plada.common.progress import Report, silent
 from plada.networks.data import labelled_images
 from plada.networks.loop import fit, predict
-from plada.networks.network import Network, build_network, file_digest, pick_device, read_safetensors, seed_everything
+from plada.networks.network import (
+    Network,
+    build_network,
+    file_digest,
+    pick_device,
+    read_safetensors,
+    seed_everything,
+    view_of,
+)
 from plada.networks.recipe import Recipe, default_recipe
 from plada.sources.decode import load_pixels
 from plada.sources.targets.target import Split, Target
-from plada.trainer.student import view_of
 
 if TYPE_CHECKING:
     import torch

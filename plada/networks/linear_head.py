@@ -5,15 +5,12 @@
 is handed in by the caller, since the loop belongs to the client's half.
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import DataError
-from plada.labeler.scores import SCORES, PseudoLabels
+from plada.common.statistics import accuracy
 from plada.networks.solver import softmax_regression
 
 F32 = npt.NDArray[np.float32]
@@ -102,49 +99,3 @@ def fit_linear_teacher(
     judged = [accuracy(head.logits(validation[0]), validation[1]) for head in heads]
     best = int(np.argmax(judged))
     return heads[best], judged[best]
-
-
-def probabilities(logits: F32, temperature: float = 1.0) -> F32:
-    """softmax(logits / T) of logits [n, c]."""
-    scaled = logits / np.float32(temperature)
-    odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
-
-
-def accuracy(logits: F32, labels: npt.NDArray[np.int64]) -> float:
-    """Share of right argmaxes; 0 for no image."""
-    return float((logits.argmax(axis=1) == labels).mean()) if len(labels) else 0.0
-
-
-def pseudo_label(
-    blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]],
-    logits_of: Callable[[npt.NDArray[Any]], F32],
-    *,
-    classes: int,
-    advance: Callable[[int], None] = lambda _: None,
-) -> PseudoLabels:
-    """One pass of a teacher over the reference; `blocks` gives (positions [m], inputs [m, ...]).
-
-    Only a label and three scores are kept of each image, so memory does not grow with the classes.
-
-    Raises:
-        DataError: the teacher gave logits that are not finite, or of another shape; no image at all.
-    """
-    positions: list[npt.NDArray[np.int64]] = []
-    labels: list[npt.NDArray[np.int64]] = []
-    scores: dict[str, list[F32]] = {name: [] for name in SCORES}
-    for where, inputs in blocks:
-        if not len(where):
-            continue
-        logits = logits_of(inputs)
-        if logits.shape != (len(where), classes) or not np.isfinite(logits).all():
-            raise DataError(f"teacher: logits of shape {logits.shape}, expected finite ({len(where)}, {classes})")
-        positions.append(where)
-        labels.append(logits.argmax(axis=1))
-        for name, score in SCORES.items():
-            scores[name].append(score(logits))
-        advance(len(where))
-    if not positions:
-        raise DataError("teacher: the reference has no readable image")
-    joined = {name: np.concatenate(parts) for name, parts in scores.items()}
-    return PseudoLabels(np.concatenate(positions), np.concatenate(labels), joined, classes)

@@ -4,7 +4,6 @@ random by accident and torchvision always loads."""
 import ctypes
 import difflib
 import hashlib
-import importlib
 import platform
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.packages import require
+from plada.common.packages import import_timm, require
 from plada.errors import DataError, RequestError, UnknownName
+from plada.sources.decode import View
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 SMALL_CNN = "small_cnn"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT = 1 << 30  # bytes; blocks below it stay in the heap
-_shim: list[Any] = []  # keeps the registration below alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,33 +43,6 @@ class Network:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     trained: bool
-
-
-def import_timm() -> Any:
-    """timm, with torchvision made loadable where its wheel was built for CUDA and torch for the CPU.
-
-    The general index serves only CUDA builds of torchvision; beside a CPU torch their operators are missing and
-    `import torchvision` fails. Declaring the two operators is enough: nothing that timm does calls them.
-
-    Raises:
-        MissingExtra: torch, torchvision or timm is missing or broken.
-    """
-    require("torch", extra="client", purpose="a network")
-    import torch
-
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        if torch.version.cuda is None and not _shim:
-            library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-            for name in ("nms", "qnms"):
-                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _shim.append(library)
-    except ImportError:
-        pass  # said by the next line
-    require("torchvision", extra="client", purpose="a timm network")
-    require("timm", extra="client", purpose="a timm network")
-    return importlib.import_module("timm")
 
 
 def build_network(
@@ -307,3 +279,8 @@ def near_networks(timm: Any, name: str) -> list[str]:
 
 def _first_line(err: BaseException) -> str:
     return (str(err).splitlines() or [type(err).__name__])[0]
+
+
+def view_of(network: Network, *, supersample: int = 1) -> View:
+    """How a network wants its images; for training, `supersample` times as large as it sees them."""
+    return View(size=network.size * supersample, crop=network.crop, interpolation=network.interpolation)

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.api.inspect import inspect
-from plada.api.predict import ModelEvaluation, evaluate
 from plada.common.progress import Report, Tracker
+from plada.common.version import __version__
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, SideMissing, Unreadable
 from plada.payload.inspect import PayloadSummary, summarise
 from plada.payload.payload import Payload
@@ -33,8 +32,10 @@ from plada.reports.thumbnails import matrix_picture, thumbnail
 from plada.selection.corrections import read_keys, read_labels
 from plada.selection.table import Selected, read_selected
 from plada.sources.decode import decode
+from plada.trainer.model import ModelEvaluation, evaluate_model
 from plada.trainer.payload_file import Around, fetch, open_payload, side_for
 from plada.trainer.payload_images import Chosen, open_chosen
+from plada.trainer.payload_summary import summarise_file
 from plada.trainer.student import check_classes, payload_digest, read_card
 
 I64 = npt.NDArray[np.int64]
@@ -114,7 +115,7 @@ def _read(wanted: Wanted) -> tuple[Payload | None, PayloadSummary]:
     try:
         opened = open_payload(wanted.payload, around)
     except SideMissing:
-        closed = inspect(wanted.payload, rate=wanted.rates, reference=around.reference, home=around.home)
+        closed = summarise_file(wanted.payload, around, rates=wanted.rates)
         return None, closed
     side = side_for(opened.header, around, "pack" if opened.header.pack_id else "manifest")
     return opened.payload, summarise(opened, side, rates=wanted.rates)
@@ -142,9 +143,9 @@ def _evaluated(wanted: Wanted, selected: Selected | None, summary: PayloadSummar
     assert wanted.model is not None
     if target is None:
         raise RequestError("--model is tested on a target's test images: name the --target, too")
-    made = evaluate(
+    made = evaluate_model(
         wanted.model,
-        target=target,
+        target,
         weights=wanted.weights,
         device=wanted.device,
         home=wanted.around.home,
@@ -273,7 +274,6 @@ def _target(wanted: Wanted, selected: Selected | None, summary: PayloadSummary) 
 def _identity(
     wanted: Wanted, summary: PayloadSummary, payload: Payload | None, chosen: Chosen | None, said: Mapping[str, Any]
 ) -> tuple[tuple[str, str], ...]:
-    from plada import __version__
 
     rows = [
         ("file", str(wanted.payload)),

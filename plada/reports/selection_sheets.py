@@ -1,18 +1,14 @@
 """What a person sees of a selection before it is sent: contact sheets, and the table itself."""
 
 import itertools
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from plada.common.files import whole_file
 from plada.reports.contact_sheet import contact_sheet
 from plada.sources.reference import Reference
 
-ABOUT = "plada"  # name of what a table says of its selection, among its metadata
 SHEET_COLUMNS = 16
 PERCENTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
@@ -41,12 +37,3 @@ def write_percentiles(table: Any, classes: tuple[str, ...], images: Reference, p
         rows.append((f"{low:.0%} to {high:.0%}", [images.image(int(positions[row])) for row in some]))
         notes.append([classes[int(labels[row])][:10] for row in some])
     return contact_sheet(rows, path, title=title, notes=notes)
-
-
-def write_table(table: Any, path: Path, about: Mapping[str, Any] | None = None) -> None:
-    """A selection's table as Parquet; `about` (plain values) goes into its metadata, for `plada report`."""
-    import pyarrow.parquet as pq
-
-    kept = {ABOUT: json.dumps(about)} if about is not None else None
-    with whole_file(path) as part:
-        pq.write_table(table.replace_schema_metadata(kept), part, compression="zstd")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from plada.errors import BudgetTooSmall, RequestError
 from plada.labeler.calibration import interval
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.budget import Trial, fill_budget
 from plada.selection.folds import Fold
 from plada.selection.rules.registry import DEFAULT, RULES

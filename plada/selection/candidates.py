@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from plada.errors import DataError
 from plada.labeler.label import Vectors
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index
 from plada.selection.corrections import left_out, read_keys, read_labels, relabelled
 from plada.selection.duplicates import near_duplicates, without_copies

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from plada.api.payload import Sender
 from plada.labeler.linear_teacher import TeacherReport
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.teachers import Taught
 from plada.networks.recipe import Recipe
 from plada.payload.container import Header
 from plada.payload.payload import Payload
+from plada.payload.sender import Sender
 from plada.payload.soft import NOTE
 from plada.retrieval.index import Index
 from plada.selection.selection import SelectionReport, shares_of_class

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import DataError, RequestError
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 
 I64 = npt.NDArray[np.int64]
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import RequestError
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.rules.rule import F32, I64, Choose, Chosen, Context, Prepare, class_pools, in_order_of
 
 ALIKE = 0.9  # cosine of embeddings from which on the rule that leaves copies for last takes two images for the same

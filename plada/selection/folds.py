@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from plada.labeler.scores import PseudoLabels
+from plada.common.statistics import probabilities
+from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.splits import stratified
-from plada.networks.linear_head import PENALTY, fit_head, probabilities, pseudo_label
+from plada.networks.linear_head import PENALTY, fit_head
 from plada.selection.rules.rule import F32, I64, Context
 
 PARTS = 5

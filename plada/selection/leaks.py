@@ -14,12 +14,11 @@ import numpy.typing as npt
 from plada.common.files import home_directory, whole_file
 from plada.common.progress import Clock, Report, silent
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
-from plada.labeler.scores import PseudoLabels
-from plada.reports.contact_sheet import contact_sheet
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index, indexes_that, open_index
 from plada.retrieval.knn import exact_search
 from plada.sources.collection import Collection
-from plada.sources.decode import decode, load_pixels
+from plada.sources.decode import load_pixels
 from plada.sources.leaks.fingerprints import Looks, keep_looks, scan_looks
 from plada.sources.leaks.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
 from plada.sources.manifest import binary_rows
@@ -28,10 +27,10 @@ from plada.sources.registry import open_source, open_target
 from plada.sources.targets.target import Split
 
 I64 = npt.NDArray[np.int64]
+Draw = Callable[[Sequence[Leak], Collection, Collection, str], None]
 
 NEIGHBOURS = 8  # candidates a test image that an index adds
 _BLOCK = 8192
-_PICTURED = 40  # pairs of a contact sheet
 _EMBEDDED = 64
 
 
@@ -65,7 +64,7 @@ def leaks(
     target: str | Path,
     *,
     index: str | Path | None = None,
-    sheet: str | Path | None = None,
+    draw: Draw | None = None,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> LeakReport:
@@ -76,7 +75,7 @@ def leaks(
     images, or makes them, which is one pass of decoding. Neighbours by embedding are candidates too where an index of the same images is here: `index`, or the
     first one found.
 
-    The first pairs go to a contact sheet `sheet` if given, test image on the left.
+    `draw` is called with the leaks, the collections of the test images and of the reference, and a title.
 
     Raises:
         RequestError: the target has no test images. ReferenceMismatch: `index` was made of other images.
@@ -100,8 +99,8 @@ def leaks(
         neighbours, used, note = _neighbours(opened, index, root, task.test, tests, report)
     with clock("compare"):
         found = find_leaks(tests, collection, _blocks(opened, looks), neighbours=neighbours, report=report)
-    if sheet is not None:
-        _write_sheet(found.found, task.test.collection, collection, Path(sheet), title=f"{task.name} in {opened.name}")
+    if draw is not None:
+        draw(found.found, task.test.collection, collection, f"{task.name} in {opened.name}")
     same = sum(leak.kind == SAME_BYTES for leak in found.found)
     return LeakReport(
         reference=collection.location,
@@ -206,18 +205,6 @@ def _blocks(reference: Reference, looks: npt.NDArray[np.uint8]) -> Iterator[Look
 def _parts(looks: Looks) -> Iterator[Looks]:
     for start in range(0, len(looks.positions), _BLOCK):
         yield _rows(looks, slice(start, start + _BLOCK))
-
-
-def _write_sheet(found: Sequence[Leak], tests: Collection, reference: Collection, path: Path, *, title: str) -> None:
-    """Pairs to look at: what the check found is for a person to judge."""
-    rows = [
-        (
-            f"{leak.test_key} = {leak.key} ({leak.change or leak.kind}, {leak.score:.2f})",
-            [decode(tests.read(leak.test)), decode(reference.read(leak.position))],
-        )
-        for leak in found[:_PICTURED]
-    ]
-    contact_sheet(rows, path, title=f"{title}: {len(rows)} of {len(found)} leaks")
 
 
 def _ids(reference: Reference) -> tuple[str, str]:

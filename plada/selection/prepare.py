@@ -1,19 +1,18 @@
 """From pseudo-labels to what rules and students work on: embeddings in memory, small axes, folds of the target."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.labeler.linear_teacher import Embedded
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.folds import Fold, cross_folds
 from plada.selection.rules.rule import F32, I64, Context
 from plada.selection.space import make_space
 
 F16 = npt.NDArray[np.float16]
-HELD = 1 << 30  # bytes of embeddings that are kept in memory; more are read when they are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +52,3 @@ def prepare(
     if judge and len(known.labels):
         folds = cross_folds(labels, context, validation=len(validation.labels), relabel=relabel, penalty=penalty)
     return Prepared(labels, context, folds)
-
-
-def hold(
-    positions: I64,
-    dimension: int,
-    blocks: Callable[[], Iterable[tuple[I64, F16]]],
-    read: Callable[[I64], F16],
-    *,
-    limit: int = HELD,
-) -> Callable[[I64], F16]:
-    """A function that gives embeddings [m, d] of some of `positions` int64 [n] (rising): out of memory where they fit into
-    `limit` bytes, taken from one pass over `blocks`, else by `read`."""
-    if len(positions) * dimension * 2 > limit:
-        return read
-    kept = np.empty((len(positions), dimension), np.float16)
-    for found, vectors in blocks():
-        low, high = np.searchsorted(positions, [found[0], found[-1] + 1]) if len(found) else (0, 0)
-        wanted = positions[low:high]
-        kept[low:high] = vectors[np.searchsorted(found, wanted)]
-    return lambda asked: kept[np.searchsorted(positions, asked)]

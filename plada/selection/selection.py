@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.labeler.linear_teacher import TeacherReport
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.payload.payload import Payload
 from plada.selection.auto import Forecast, Tried
 from plada.selection.rules.registry import Chosen

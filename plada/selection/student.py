@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
 from plada.selection.rules.rule import I64, Context
 

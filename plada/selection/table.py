@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
 from plada.payload.payload import Payload
-from plada.reports.selection_sheets import ABOUT
+
+ABOUT = "plada"  # name of what a table says of its selection, among its metadata
 
 _COLUMNS = ("position", "key", "label", "score", "class_rank")
 
@@ -80,3 +82,12 @@ def _about(table: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(said, dict):
         return {}
     return {name: part for name, part in said.items() if isinstance(part, dict)}
+
+
+def write_table(table: Any, path: Path, about: Mapping[str, Any] | None = None) -> None:
+    """A selection's table as Parquet; `about` (plain values) goes into its metadata, for `plada report`."""
+    import pyarrow.parquet as pq
+
+    kept = {ABOUT: json.dumps(about)} if about is not None else None
+    with whole_file(path) as part:
+        pq.write_table(table.replace_schema_metadata(kept), part, compression="zstd")

@@ -13,12 +13,12 @@ from blake3 import blake3
 
 from plada.common.files import whole_file
 from plada.common.progress import Report, silent
+from plada.common.version import __version__
 from plada.errors import DataError, RequestError
 from plada.networks.loop import predict
-from plada.networks.network import Network, build_network, mismatch, read_safetensors
+from plada.networks.network import Network, build_network, mismatch, read_safetensors, view_of
 from plada.networks.recipe import Recipe
 from plada.payload.payload import Payload
-from plada.sources.decode import View
 from plada.sources.targets.target import Split
 from plada.trainer.evaluation import Evaluation, evaluate_split
 
@@ -110,9 +110,7 @@ def versions() -> dict[str, str]:
     """What a model was made with."""
     from importlib.metadata import PackageNotFoundError, version
 
-    import plada
-
-    found = {"plada": plada.__version__, "python": platform.python_version()}
+    found = {"plada": __version__, "python": platform.python_version()}
     for name in ("torch", "timm", "numpy", "pillow"):
         try:
             found[name] = version(name)
@@ -163,11 +161,6 @@ class TrainingSummary:
         """Plain values, for JSON."""
         tested = self.evaluation.to_dict() if self.evaluation is not None else None
         return {**asdict(replace(self, evaluation=None)), "evaluation": tested}
-
-
-def view_of(network: Network, *, supersample: int = 1) -> View:
-    """How a network wants its images; for training, `supersample` times as large as it sees them."""
-    return View(size=network.size * supersample, crop=network.crop, interpolation=network.interpolation)
 
 
 def evaluate(

@@ -99,7 +99,7 @@ def test_a_second_run_reuses_everything(pictures: Path) -> None:
 def test_another_reference_or_encoder_under_the_same_name_is_refused(pictures: Path, tmp_path: Path) -> None:
     import safetensors.torch
 
-    from plada.networks.network import import_timm
+    from plada.common.packages import import_timm
 
     plada.index(pictures, name="p", encoder="gradients")
     module = import_timm().create_model("test_resnet")

@@ -25,7 +25,7 @@ def weights(tmp_path: Path) -> Path:
     import safetensors.torch
     import torch
 
-    from plada.networks.network import import_timm
+    from plada.common.packages import import_timm
 
     torch.manual_seed(0)
     module = import_timm().create_model("test_resnet")
@@ -170,7 +170,7 @@ def test_a_head_of_another_size_is_loaded_whole_then_replaced(tmp_path: Path, we
     import safetensors.torch
     import torch
 
-    from plada.networks.network import import_timm
+    from plada.common.packages import import_timm
 
     ten = import_timm().create_model("test_resnet", num_classes=10)
     safetensors.torch.save_file(ten.state_dict(), tmp_path / "ten.safetensors")

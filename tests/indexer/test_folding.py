@@ -34,7 +34,7 @@ def norms(module: nn.Module) -> int:
 
 @pytest.mark.parametrize("name", ["mobilenetv2_100", "resnet18", "test_efficientnet"])
 def test_the_features_stay_and_the_norms_go(name: str) -> None:
-    from plada.networks.network import import_timm
+    from plada.common.packages import import_timm
 
     module: Any = trained(import_timm().create_model(name))
     plain, before = copy.deepcopy(module), norms(module)
@@ -76,7 +76,7 @@ def test_nothing_to_fold() -> None:
 def test_an_encoder_on_the_cpu_is_folded_and_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetensors.torch
 
-    from plada.networks.network import import_timm
+    from plada.common.packages import import_timm
 
     module = trained(import_timm().create_model("test_resnet"))
     safetensors.torch.save_file(module.state_dict(), tmp_path / "w.safetensors")

@@ -239,7 +239,7 @@ def test_an_old_format_cannot_grow(pictures: Path, home: Path) -> None:
 def test_a_second_encoder_leaves_the_first_alone(pictures: Path, home: Path, tmp_path: Path) -> None:
     import safetensors.torch
 
-    from plada.networks.network import import_timm
+    from plada.common.packages import import_timm
 
     plada.index(pictures, name="p", encoder="gradients")
 

@@ -8,11 +8,12 @@ import pytest
 import safetensors.torch
 import torch
 
+from plada.common.packages import import_timm
 from plada.encoders import timm_encoder
 from plada.encoders.encoder import DEFAULT_ENCODER, encoder_options, load_encoder, reload_encoder
 from plada.encoders.tower import Ask
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
-from plada.networks.network import import_timm, keep_memory
+from plada.networks.network import keep_memory
 from tests.indexer.test_encoders import TINY, load_from_words, noise, saved_of
 
 VIT = "timm:test_vit"

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from plada.common.statistics import accuracy
 from plada.errors import DataError
+from plada.labeler.pseudo_labels import pseudo_label
 from plada.labeler.scores import SCORES, energy, entropy, margin
-from plada.networks.linear_head import accuracy, fit_head, fit_linear_teacher, pseudo_label
+from plada.networks.linear_head import fit_head, fit_linear_teacher
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32) * 4
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.rounds import _in_turn, ask_in_rounds, fit_guess
-from plada.labeler.scores import PseudoLabels
 from plada.labeler.shortlist import Shortlist, find_shortlist, named
-from plada.networks.linear_head import Head, pseudo_label
+from plada.networks.linear_head import Head
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Choose, Context
 

@@ -7,8 +7,9 @@ import pytest
 
 from plada.errors import DataError
 from plada.labeler import scan
+from plada.labeler.pseudo_labels import pseudo_label
 from plada.labeler.scores import SCORES
-from plada.networks.linear_head import Head, pseudo_label
+from plada.networks.linear_head import Head
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(6000, 16)).astype(np.float16)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from plada.errors import DataError
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.shortlist import find_shortlist, leads, named
-from plada.networks.linear_head import pseudo_label
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Context
 

@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plada.common.statistics import probabilities
 from plada.errors import BudgetTooSmall, RequestError
 from plada.labeler.linear_teacher import Embedded
-from plada.labeler.scores import SCORES, PseudoLabels
-from plada.networks.linear_head import fit_head, probabilities, pseudo_label
+from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
+from plada.labeler.scores import SCORES
+from plada.networks.linear_head import fit_head
+from plada.retrieval.embeddings import hold
 from plada.selection.auto import FEWER, choose_rule
 from plada.selection.folds import ENOUGH, cross_folds, held_images
-from plada.selection.prepare import Prepared, hold, prepare
+from plada.selection.prepare import Prepared, prepare
 from plada.selection.quotas import prior_shares, reliable_counts, weighted_quotas
 from plada.selection.rules.herding import _lowest, herd_order
 from plada.selection.rules.registry import DEFAULT, RULES

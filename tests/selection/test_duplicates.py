@@ -5,7 +5,8 @@ import pytest
 
 import plada.selection.duplicates as duplicates
 from plada.errors import RequestError
-from plada.labeler.scores import SCORES, PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
+from plada.labeler.scores import SCORES
 from plada.selection.duplicates import copies_last, near_duplicates, without_copies
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Choose, Chosen, Context

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.quotas import balanced_quotas, prior_shares, weighted_quotas
 from plada.selection.rules.rule import best_first, class_pools, first_of_each_class, in_order_of
 from plada.selection.selection import class_ranks, shares_of_class

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import BudgetTooSmall
-from plada.labeler.scores import SCORES, PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
+from plada.labeler.scores import SCORES
 from plada.selection.budget import fill_budget
 from plada.selection.quotas import balanced_quotas, safety_net_quotas
 from plada.selection.rules.nearest import nearest_order

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import plada
+from plada.common.statistics import probabilities
 from plada.errors import UnknownName
-from plada.networks.linear_head import probabilities
 from plada.networks.solver import softmax_regression
 from plada.payload.soft import PARTS, soft_labels_of
 from plada.retrieval.index import Index

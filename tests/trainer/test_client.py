@@ -60,8 +60,8 @@ def test_the_card_says_what_the_model_is(model: Path, sent: Payload, pictures: P
 def test_timm_loads_the_model(model: Path) -> None:
     import torch
 
-    from plada.api.predict import load_model
-    from plada.networks.network import import_timm
+    from plada.common.packages import import_timm
+    from plada.trainer.model import load_model
 
     timm = import_timm()
     theirs = timm.create_model("test_resnet", num_classes=2, checkpoint_path=str(model)).eval()

@@ -59,7 +59,7 @@ def test_folder_and_its_table(sent: Path, pictures: Path, tmp_path: Path) -> Non
 
 
 def test_a_folder_that_torchvision_reads(sent: Path, pictures: Path, tmp_path: Path) -> None:
-    from plada.networks.network import import_timm
+    from plada.common.packages import import_timm
 
     import_timm()  # makes torchvision loadable
     from torchvision.datasets import ImageFolder

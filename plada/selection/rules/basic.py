@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from plada.labeler.scores import PseudoLabels, consensus
+from plada.labeler.pseudo_labels import PseudoLabels
+from plada.labeler.scores import consensus
 from plada.labeler.splits import stratified
 from plada.networks.linear_head import PENALTY, fit_head
 from plada.selection.folds import PARTS

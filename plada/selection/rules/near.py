@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from plada.labeler.scores import PseudoLabels, density
+from plada.labeler.pseudo_labels import PseudoLabels
+from plada.labeler.scores import density
 from plada.selection.quotas import balanced_quotas
 from plada.selection.rules.herding import herd_order
 from plada.selection.rules.nearest import nearest_order

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from plada.labeler.scores import PseudoLabels
-from plada.networks.linear_head import probabilities
+from plada.common.statistics import probabilities
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.quotas import balanced_quotas, weighted_quotas
 from plada.selection.rules.near import Within, joined
 from plada.selection.rules.rule import F32, Choose, Chosen, Context, Prepare

@@ -3,7 +3,7 @@
 import numpy as np
 
 from plada.common.packages import require
-from plada.labeler.scores import PseudoLabels
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.rules.near import Within, class_by_class
 from plada.selection.rules.rule import F32, I64, Choose, Chosen, Context, class_pools, in_order_of
 from plada.selection.space import SAMPLE, main_axes

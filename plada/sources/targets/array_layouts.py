@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.packages import require
+from plada.common.packages import import_timm, require
 from plada.errors import DataError, MissingExtra, RequestError
-from plada.networks.network import import_timm
 from plada.sources.formats.arrays import (
     ArchivedPixels,
     ArrayCollection,

@@ -1,0 +1,1 @@
+"""`plada export` as a Python call: the labelled set for another framework."""
