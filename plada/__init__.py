@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 from plada.common.version import __version__ as __version__
 
 _WHERE = {
+    "NetworkSpec": "plada.networks.network",
+    "Delivery": "plada.payload.sender",
     "Index": "plada.retrieval.index",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
+    "ReadOptions": "plada.trainer.payload_file",
     "apply_diff": "plada.api.diff",
     "bench": "plada.api.bench",
     "check_index": "plada.retrieval.check",
@@ -29,22 +32,22 @@ _WHERE = {
     "encoded_size": "plada.api.payload",
     "evaluate": "plada.api.evaluate",
     "explore": "plada.api.explore",
-    "export": "plada.api.train",
+    "export": "plada.api.export",
     "forecast": "plada.api.index",
     "index": "plada.api.index",
     "inspect": "plada.api.inspect",
     "install_pack": "plada.api.pack",
-    "keygen": "plada.payload.signature",
+    "keygen": "plada.api.sign",
     "make_ann": "plada.api.search",
     "make_pack": "plada.api.pack",
     "open_index": "plada.retrieval.index",
     "open_images": "plada.api.datasets",
     "predict": "plada.api.predict",
-    "read_payload": "plada.trainer.payload_file",
+    "read_payload": "plada.api.payload",
     "report": "plada.api.report",
     "search": "plada.api.search",
     "select": "plada.api.select",
-    "sign": "plada.payload.signature",
+    "sign": "plada.api.sign",
     "train": "plada.api.train",
     "verify": "plada.api.verify",
     "write_logits": "plada.labeler.teachers",
@@ -59,28 +62,34 @@ if TYPE_CHECKING:
     from plada.api.doctor import doctor
     from plada.api.evaluate import evaluate
     from plada.api.explore import explore
+    from plada.api.export import export
     from plada.api.index import forecast, index
     from plada.api.inspect import inspect
     from plada.api.pack import install_pack, make_pack
-    from plada.api.payload import encoded_size, write_payload
+    from plada.api.payload import encoded_size, read_payload, write_payload
     from plada.api.predict import predict
     from plada.api.report import report
     from plada.api.search import make_ann, search
     from plada.api.select import select
-    from plada.api.train import export, train
+    from plada.api.sign import keygen, sign
+    from plada.api.train import train
     from plada.api.verify import verify
     from plada.errors import PladaError
     from plada.labeler.teachers import write_logits
+    from plada.networks.network import NetworkSpec
     from plada.payload.payload import Payload
-    from plada.payload.signature import keygen, sign
+    from plada.payload.sender import Delivery
     from plada.retrieval.check import check_index
     from plada.retrieval.index import Index, open_index
-    from plada.trainer.payload_file import read_payload
+    from plada.trainer.payload_file import ReadOptions
 
 __all__ = [
+    "Delivery",
     "Index",
+    "NetworkSpec",
     "Payload",
     "PladaError",
+    "ReadOptions",
     "apply_diff",
     "bench",
     "check_index",

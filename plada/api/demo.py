@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from plada.api.index import index
+from plada.api.payload import read_payload
 from plada.api.report import report as write_report
 from plada.api.select import select
 from plada.api.train import train
@@ -20,7 +21,6 @@ from plada.retrieval.index import open_index
 from plada.sources.decode import decode
 from plada.sources.formats.builtin import open_digits
 from plada.sources.targets.target import Split
-from plada.trainer.payload_file import read_payload
 
 # Chosen on the digits' validation split; what else was tried, and what it gave, is in docs/log.md.
 BUDGET = 2000

@@ -10,7 +10,8 @@ from plada.api.payload import sender_for
 from plada.common.files import home_directory, write_bytes
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
-from plada.trainer.payload_file import Around, open_payload
+from plada.payload.sender import Delivery
+from plada.trainer.payload_file import Around, ReadOptions, open_payload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ def diff(
     """
     around = Around(home=home_directory(home), pack=pack)
     before, after = (open_payload(path, around) for path in (old, new))
-    sender = sender_for(after.payload.header(), client_has=client_has, pack=pack, sign=sign, home=home)
+    sender = sender_for(after.payload.header(), Delivery(client_has=client_has, pack=pack, sign=sign), home=home)
     data = write_changes(before.payload, after.payload, side=sender.side, signer=sender.signer)
     write_bytes(Path(out), data)
     removed, added, relabelled = count_changes(before.payload, after.payload)
@@ -100,8 +101,8 @@ def apply_diff(
         ReferenceMismatch: the changes are for another payload. PayloadError: one of the files is bad.
     """
     around = Around(home=home_directory(home), pack=pack)
-    made = open_payload(old, around, update=[changes], require_signature=require_signature).payload
-    sender = sender_for(made.header(), client_has=client_has, pack=pack, home=home)
+    made = open_payload(old, around, ReadOptions(update=[changes], require_signature=require_signature)).payload
+    sender = sender_for(made.header(), Delivery(client_has=client_has, pack=pack), home=home)
     data = sender.encode(made)
     write_bytes(Path(out), data)
     return ApplySummary(

@@ -1,78 +1,106 @@
-"""A payload on its way out: for which clients, in which form, signed by whom. Lies beside api.py."""
+"""`plada.read_payload` and `plada.write_payload`: payload files beside what this machine knows of their reference."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from plada.common.files import home_directory, write_bytes
 from plada.payload.container import Header
 from plada.payload.payload import Payload
-from plada.payload.sender import Sender
+from plada.payload.sender import Delivery, Sender
 from plada.payload.signature import load_signer
-from plada.trainer.payload_file import Around, side_for
+from plada.trainer.payload_file import Around, ReadOptions, open_payload, side_for
 
 
-def sender_for(
-    header: Header,
-    *,
-    client_has: str = "manifest",
-    pack: str | Path | None = None,
-    progressive: str | None = None,
-    segments: int | None = None,
-    sign: str | Path | None = None,
-    home: str | Path | None = None,
-) -> Sender:
+def sender_for(header: Header, delivery: Delivery | None = None, *, home: str | Path | None = None) -> Sender:
     """The sender of payloads with a header like this one, whose reference and key ids are looked at.
-
-    `client_has` says what clients hold beside the images: nothing, manifest (the keys; every client that indexed or
-    verified its copy has them), or pack. `pack` is a pack's file, else an installed one; `sign` a private key's file.
 
     Raises:
         RequestError: no such kind of client, no such file. SideMissing: there is no pack. MissingExtra: no cryptography.
     """
-    signer = None
-    if sign is not None:
-        signer = load_signer(sign)
-    side = side_for(header, Around(home=home_directory(home), pack=pack), client_has)
-    return Sender(side=side, progressive=progressive, segments=segments, signer=signer)
+    way = delivery or Delivery()
+    signer = load_signer(way.sign) if way.sign is not None else None
+    side = side_for(header, Around(home=home_directory(home), pack=way.pack), way.client_has)
+    return Sender(side=side, progressive=way.progressive, segments=way.segments, signer=signer)
 
 
 def write_payload(
-    payload: Payload,
-    out: str | Path,
-    *,
-    client_has: str = "manifest",
-    pack: str | Path | None = None,
-    progressive: str | None = None,
-    segments: int | None = None,
-    sign: str | Path | None = None,
-    home: str | Path | None = None,
+    payload: Payload, out: str | Path, *, delivery: Delivery | None = None, home: str | Path | None = None
 ) -> int:
-    """Write a payload for clients that hold the reference, whole or not at all; returns its bytes.
+    """Write a payload for clients that hold the reference, whole or not at all.
 
-    Unlike `Payload.save` this uses what is known of the reference on this machine (a manifest kept in `home`, a pack).
-    Options and errors are those of sender_for.
+    Unlike `Payload.save` this uses what is known of the reference on this machine: a manifest kept in `home`, a pack.
+
+    Args:
+        payload: What is written.
+        out: The file.
+        delivery: How it goes to clients. Its serial number, where there is one, replaces the payload's.
+        home: Where manifests and packs are kept; None for the usual place.
+
+    Returns:
+        The bytes of the file.
+
+    Raises:
+        RequestError: no such kind of client, no such file.
+        SideMissing: clients have a pack, and none is here.
+        MissingExtra: it is to be signed, and cryptography is missing.
     """
-    sender = sender_for(
-        payload.header(), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
-        home=home,
-    )  # fmt: skip
-    data = sender.encode(payload)
+    numbered = _numbered(payload, delivery)
+    data = sender_for(numbered.header(), delivery, home=home).encode(numbered)
     write_bytes(Path(out), data)
     return len(data)
 
 
-def encoded_size(
-    payload: Payload,
+def encoded_size(payload: Payload, *, delivery: Delivery | None = None, home: str | Path | None = None) -> int:
+    """Bytes of the file that `write_payload` would write, exactly.
+
+    Args:
+        payload: What would be written.
+        delivery: How it would go to clients.
+        home: Where manifests and packs are kept; None for the usual place.
+
+    Returns:
+        The bytes of the whole file.
+
+    Raises:
+        RequestError: no such kind of client, no such file.
+        SideMissing: clients have a pack, and none is here.
+        MissingExtra: it is to be signed, and cryptography is missing.
+    """
+    numbered = _numbered(payload, delivery)
+    return sender_for(numbered.header(), delivery, home=home).size(numbered)
+
+
+def read_payload(
+    path: str | Path,
     *,
-    client_has: str = "manifest",
-    pack: str | Path | None = None,
-    progressive: str | None = None,
-    segments: int | None = None,
-    sign: str | Path | None = None,
+    reference: str | Path | None = None,
+    read: ReadOptions | None = None,
     home: str | Path | None = None,
-) -> int:
-    """Bytes of the file that `write_payload` would write, exactly. For many sizes make one `sender_for` and ask it."""
-    sender = sender_for(
-        payload.header(), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
-        home=home,
-    )  # fmt: skip
-    return sender.size(payload)
+) -> Payload:
+    """Read a payload from a path or a URL.
+
+    What it needs beside itself is found here: the keys of the reference's images in a manifest of `home` or in
+    `reference`, and a pack in `home` or in a file.
+
+    Args:
+        path: A .plada file, or a URL of one.
+        reference: Name or place of the images; None where a manifest kept here knows their keys.
+        read: The pack's file, changes to apply, and what is demanded of the file.
+        home: Where manifests and packs are kept; None for the usual place.
+
+    Returns:
+        The payload: positions, labels, classes, notes.
+
+    Raises:
+        RequestError: no such file.
+        PayloadError: its subclass says what is wrong; SideMissing: what it needs is not here.
+        SignatureError: not signed by the key that is demanded, or too old.
+        ReferenceMismatch: `reference` or the pack is another one.
+    """
+    options = read or ReadOptions()
+    around = Around(home=home_directory(home), reference=reference, pack=options.pack)
+    return open_payload(path, around, options).payload
+
+
+def _numbered(payload: Payload, delivery: Delivery | None) -> Payload:
+    return replace(payload, serial=delivery.serial) if delivery is not None and delivery.serial else payload

@@ -19,7 +19,7 @@ from plada.labeler.linear_teacher import Views, embed_split
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.teachers import Taught, TeacherOptions, teach
 from plada.payload.payload import Payload
-from plada.payload.sender import Sender
+from plada.payload.sender import Delivery, Sender
 from plada.reports.plots import class_histogram
 from plada.reports.selection_sheets import write_percentiles, write_sheet
 from plada.retrieval.index import Index, open_index
@@ -115,7 +115,8 @@ def select(
         task = _named_only(target) or open_target(target, root)
         encoder = opened.encoder(weights, device) if weights else opened.waiting_encoder(device)
         sender = sender_for(
-            header_of(opened), client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign,
+            header_of(opened),
+            Delivery(client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign),
             home=root,
         )  # fmt: skip
         # A pack's coder learns while it codes, a second for each size that is asked: a plain one leads the way.

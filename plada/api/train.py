@@ -10,7 +10,7 @@ import numpy as np
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, silent
-from plada.errors import DataError, RequestError, UnknownName
+from plada.errors import DataError, RequestError
 from plada.networks.checkpoint import Keeper, refuse_another_run
 from plada.networks.data import Images, labelled_images
 from plada.networks.logs import no_log, open_log
@@ -27,10 +27,9 @@ from plada.sources.registry import open_target
 from plada.sources.targets.target import Split, Target
 from plada.trainer.evaluation import Evaluation, evaluate_split
 from plada.trainer.expand import widen
-from plada.trainer.export import EXPORTS
 from plada.trainer.linear_student import LinearStudent, embed_chosen, fit_linear, load_linear
 from plada.trainer.model import model_of
-from plada.trainer.payload_file import Around, open_payload
+from plada.trainer.payload_file import Around, ReadOptions, open_payload
 from plada.trainer.payload_images import Chosen, open_chosen
 from plada.trainer.student import Student, TrainingSummary, check_classes, load_student, payload_digest, read_card
 
@@ -381,7 +380,9 @@ def _read(
     """The payload, read if it is not yet; one that was read by the caller can be asked no more who signed it."""
     if not isinstance(payload, Payload):
         return open_payload(
-            payload, around, partial=partial, update=update, require_signature=require_signature, min_serial=min_serial
+            payload,
+            around,
+            ReadOptions(partial=partial, update=update, require_signature=require_signature, min_serial=min_serial),
         ).payload
     if require_signature is not None or update:
         raise RequestError("a payload that was read already: give its path, or these options to read_payload")
@@ -402,42 +403,3 @@ def _emptied(payload: Payload, chosen: Chosen) -> tuple[str, ...]:
 
 def _path(place: str | Path | None) -> Path | None:
     return Path(place) if place is not None else None
-
-
-def export(
-    payload: Payload | str | Path,
-    *,
-    to: str,
-    out: str | Path,
-    reference: str | Path | None = None,
-    link: bool = False,
-    same_keys: bool = False,
-    skip_changed: bool = False,
-    pack: str | Path | None = None,
-    partial: bool = False,
-    update: Sequence[str | Path] = (),
-    require_signature: str | Path | None = None,
-    min_serial: int = 0,
-    home: str | Path | None = None,
-    report: Report = silent,
-) -> Path:
-    """Hand the labelled set to another framework, in one of the forms of docs/clients.md: csv, parquet, folder, webdataset,
-    tfrecord, hf. `link` makes a folder of links instead of copies. `pack`, `partial`, `update`, `require_signature` and
-    `min_serial` are as for `read_payload`.
-
-    Raises:
-        UnknownName: no such form. RequestError: `out` cannot be made, or not by links. Others as `train` raises.
-    """
-    if to not in EXPORTS:
-        raise UnknownName("export form", to, EXPORTS)
-    if link and to != "folder":
-        raise RequestError(
-            f"--link makes a folder of links; {to} holds the images themselves. Leave it out, or --to folder"
-        )
-    around = Around(home=home_directory(home), reference=reference, pack=pack)
-    read = _read(payload, around, partial, update, require_signature, min_serial)
-    chosen = open_chosen(
-        read, reference, home=around.home, same_keys=same_keys, skip_changed=skip_changed, report=report
-    )
-    EXPORTS[to](read, chosen, Path(out), report, link)
-    return Path(out)

@@ -20,6 +20,7 @@ from plada.commands.console.options import (
     Weights,
     pairs,
 )
+from plada.commands.console.output import print_json, print_table, reporter
 
 
 def bench(
@@ -86,8 +87,6 @@ def bench(
 
     Stopped by whatever, the same command goes on.
     """
-    from plada.commands.console.output import print_json, print_table, reporter
-
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.bench(
             index, reference=reference, targets=targets, budgets=budgets, keep=keep, methods=methods, seeds=seeds,

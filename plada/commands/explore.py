@@ -9,6 +9,8 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import Device, Home, Json, PackFile, Quiet, SameKeys
+from plada.commands.console.output import print_json, reporter
+from plada.common.units import group_digits
 
 
 def explore(
@@ -44,8 +46,6 @@ def explore(
 ) -> None:
     """Look through an index in a browser: search, neighbours, what payloads chose. For this machine alone; Ctrl-C ends it."""
     from plada.api.explore import Exploring
-    from plada.commands.console.output import print_json, reporter
-    from plada.common.units import group_digits
 
     def ready(made: Exploring) -> None:
         if as_json:

@@ -20,6 +20,8 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
+from plada.commands.console.output import print_json, print_table, reporter
+from plada.common.units import format_size
 
 if TYPE_CHECKING:
     from plada.indexer.forecast import Forecast
@@ -109,8 +111,6 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Embed a reference into a searchable index. Interrupted, it goes on where it stopped."""
-    from plada.commands.console.output import print_json, print_table, reporter
-
     loading: dict[str, Any] = {
         "encoder": encoder, "weights": weights, "tag": tag, "pretrained": pretrained, "model_args": pairs(model_arg),
         "image_size": image_size, "precision": precision, "compiled": compiled, "batch_size": batch_size,
@@ -158,8 +158,6 @@ def index(
 
 
 def _show_check(found: "CheckReport", *, as_json: bool) -> None:
-    from plada.commands.console.output import print_json, print_table
-
     if as_json:
         print_json("summary", found.to_dict())
     else:
@@ -171,9 +169,6 @@ def _show_check(found: "CheckReport", *, as_json: bool) -> None:
 
 
 def _show_forecast(made: "Forecast", *, as_json: bool) -> None:
-    from plada.commands.console.output import print_json, print_table
-    from plada.common.units import format_size
-
     if as_json:
         return print_json("summary", made.to_dict())
     each = ", ".join(f"{stage} {spent:.0f}" for stage, spent in made.microseconds.items())

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import plada
 from plada.commands.console.options import (
-    ClientHas,
     Home,
     Json,
     PackFile,
@@ -17,14 +15,14 @@ from plada.commands.console.options import (
     Quiet,
     ReferenceOption,
     RequireSignature,
-    SignWith,
 )
+from plada.commands.console.output import print_json, print_table
+from plada.common.units import format_rate, format_seconds
 
 if TYPE_CHECKING:
     from plada.payload.inspect import PayloadSummary
 
 _NAMED = 12  # classes that a table shows
-Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write.")]
 
 
 def inspect(
@@ -40,8 +38,6 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Say what a payload holds and where its bytes go, as far as that can be said without its reference too."""
-    from plada.commands.console.output import print_json, print_table
-
     made = plada.inspect(
         payload, rate=rate or (), reference=reference, pack=pack, require_signature=require_signature, home=home
     )
@@ -51,88 +47,7 @@ def inspect(
     return None
 
 
-def diff(
-    old: PayloadFile,
-    new: PayloadFile,
-    out: Out,
-    client_has: ClientHas = "manifest",
-    pack: PackFile = None,
-    sign: SignWith = None,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Write the file that turns the payload OLD into NEW, at a fraction of NEW's size."""
-    from plada.commands.console.output import print_json
-
-    made = plada.diff(old, new, out=out, client_has=client_has, pack=pack, sign=sign, home=home)
-    if as_json:
-        return print_json("summary", made.to_dict())
-    print(
-        f"{made.path}: {made.bytes} bytes, {made.bytes / made.new_bytes:.0%} of the new payload's {made.new_bytes}; "
-        f"{made.removed} images removed, {made.added} added, {made.relabelled} called otherwise"
-    )
-    return None
-
-
-def apply_diff(
-    old: PayloadFile,
-    changes: Annotated[str, typer.Argument(help="What `plada diff` wrote for OLD.")],
-    out: Out,
-    require_signature: RequireSignature = None,
-    client_has: ClientHas = "manifest",
-    pack: PackFile = None,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Write the payload that a file of changes makes of OLD."""
-    from plada.commands.console.output import print_json
-
-    made = plada.apply_diff(
-        old, changes, out=out, require_signature=require_signature, client_has=client_has, pack=pack, home=home
-    )
-    if as_json:
-        return print_json("summary", made.to_dict())
-    print(f"{made.payload}: {made.bytes} bytes, {made.images} images, {made.classes} classes")
-    return None
-
-
-def keygen(
-    out: Annotated[Path, typer.Argument(help="File of the private key; the public one gets .pub behind its name.")],
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Make a pair of keys to sign payloads with. Keep the private one; give the public one to clients."""
-    from plada.commands.console.output import print_json
-
-    made = plada.keygen(out)
-    if as_json:
-        return print_json("summary", made.to_dict())
-    print(f"{made.private}: the private key, readable by you alone\n{made.public}: the public key {made.fingerprint}")
-    return None
-
-
-def sign(
-    payload: Annotated[Path, typer.Argument(help="A payload, or a file of changes.")],
-    key: Annotated[Path, typer.Option(help="The private key that `plada keygen` made.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The signed file. [default: in place]")] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Sign a payload file, every byte of it."""
-    from plada.commands.console.output import print_json
-
-    made = plada.sign(payload, key=key, out=out)
-    if as_json:
-        return print_json("summary", made.to_dict())
-    print(f"{made.payload}: {made.bytes} bytes, signed by key {made.fingerprint}")
-    return None
-
-
 def _rows(made: "PayloadSummary") -> list[list[str]]:
-    from plada.common.units import format_rate, format_seconds
-
     each = f", {8 * made.bytes / made.images:.1f} bits an image" if made.images else ""
     rows = [
         ["images", f"{made.images if made.images is not None else 'unknown'} of a reference of {made.reference}"],

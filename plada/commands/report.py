@@ -9,6 +9,8 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import Device, Home, Json, PackFile, PayloadFile, Quiet, ReferenceOption, SameKeys
+from plada.commands.console.output import print_json, reporter
+from plada.common.units import format_size
 
 
 def report(
@@ -46,9 +48,6 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a page that a person opens: what a payload is for, its images, its bytes, and where to correct it."""
-    from plada.commands.console.output import print_json, reporter
-    from plada.common.units import format_size
-
     with reporter(as_json=as_json, quiet=quiet) as progress:
         made = plada.report(
             payload, out=out, reference=reference, same_keys=same_keys, selection=selection, model=model, target=target,

@@ -8,6 +8,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import Home, Json, Quiet
+from plada.commands.console.output import print_json, print_table
 
 
 def search(
@@ -28,8 +29,6 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the images of a reference that are nearest to a picture, or to words."""
-    from plada.commands.console.output import print_json, print_table
-
     found = plada.search(query, index=index, k=k, exact=not approximate, sheet=sheet, home=home)
     hits = [
         {**({"query": text} if len(query) > 1 else {}), "position": hit.position, "key": hit.key, "score": hit.score}

@@ -26,6 +26,7 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
+from plada.commands.console.output import print_json, print_table, reporter
 
 if TYPE_CHECKING:
     from plada.selection.selection import SelectionReport
@@ -123,8 +124,6 @@ def select(
     as_json: Json = False,
 ) -> None:
     """Choose and label reference images for a target, as many as fit into the budget."""
-    from plada.commands.console.output import print_json, print_table, reporter
-
     with reporter(as_json=as_json, quiet=quiet) as report:
         made = plada.select(
             index, target=target, budget=budget, keep=keep, rule=rule, labels=labels, teacher=teacher, teacher_weights=teacher_weights,

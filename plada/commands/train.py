@@ -10,6 +10,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import (
+    Confusion,
     Device,
     Home,
     ImageSize,
@@ -26,29 +27,18 @@ from plada.commands.console.options import (
     RequireSignature,
     SameKeys,
     Seed,
+    SkipChanged,
     Update,
     Weights,
     pairs,
-    percent,
     seconds,
 )
+from plada.commands.console.output import print_json, print_table, reporter
 
 if TYPE_CHECKING:
     from plada.trainer.evaluation import Evaluation
 
 _SHOWN = 5  # confused pairs, keys, that are printed
-
-ModelFile = Annotated[Path, typer.Option(help="A model that `plada train` wrote.")]
-Confusion = Annotated[
-    Path | None, typer.Option(help="Write what the target's classes are taken for as a picture (PNG).")
-]
-SkipChanged = Annotated[
-    bool,
-    typer.Option("--skip-changed", help="Leave out images that are missing or changed since the manifest was made."),
-]
-EncoderWeights = Annotated[
-    Path | None, typer.Option(help="Where the encoder of a linear student lies now, if it has moved.")
-]
 
 
 def train(
@@ -113,8 +103,6 @@ def train(
 
     Stopped by whatever, the same command goes on. On several GPUs: torchrun --nproc-per-node N -m plada train ...
     """
-    from plada.commands.console.output import print_json, print_table, reporter
-
     follows = int(os.environ.get("RANK", "0")) > 0  # one of torchrun's: the first process speaks
     with reporter(as_json=as_json and not follows, quiet=quiet or follows) as report:
         made = plada.train(
@@ -154,108 +142,6 @@ def train(
         print(f"{len(made.changed)} images are missing or changed and were left out: {named}", file=sys.stderr)
     if made.emptied:
         print(f"no image is left of: {', '.join(made.emptied)}", file=sys.stderr)
-    return None
-
-
-def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Picture files, or folders of them.")],
-    model: ModelFile,
-    top: Annotated[int, typer.Option(min=1, help="Classes that are named.")] = 3,
-    weights: EncoderWeights = None,
-    device: Device = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Say what a trained model sees in pictures."""
-    from plada.commands.console.output import print_json, reporter
-
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.predict(images, model=model, top=top, weights=weights, device=device, report=report)
-    if as_json:
-        return print_json("summary", {"model": str(model), "predictions": [found.to_dict() for found in made]})
-    for found in made:
-        best = ", ".join(f"{name} {share:.1%}" for name, share in found.best)
-        print(f"{found.image}: {best or f'cannot be read: {found.problem}'}")
-    return None
-
-
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model that `plada train` wrote.")],
-    target: Annotated[
-        str, typer.Option(help="A registered name, or a folder with test/CLASS.", autocompletion=completing.targets)
-    ],
-    confusion: Confusion = None,
-    weights: EncoderWeights = None,
-    device: Device = None,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Test a trained model: accuracy with its interval, each class, what is taken for what, calibration."""
-    from plada.commands.console.output import print_json, print_table, reporter
-
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.evaluate(
-            model, target=target, confusion=confusion, weights=weights, device=device, home=home, report=report
-        )
-    if as_json:
-        return print_json("summary", made.to_dict())
-    print_table(_shown(made.evaluation), title=f"{model} on {made.target}")
-    print_table(
-        [
-            [c.name, str(c.images), percent(c.accuracy), f"{c.low:.1%} to {c.high:.1%}"]
-            for c in made.evaluation.classes
-        ],
-        head=("class", "images", "accuracy", "95 %"),
-    )  # fmt: skip
-    print_table(
-        [
-            [f"{b.low:.0%} to {b.high:.0%}", str(b.images), f"{b.confidence:.1%}", f"{b.accuracy:.1%}"]
-            for b in made.evaluation.reliability
-            if b.images
-        ],
-        head=("confidence", "images", "mean", "right"),
-    )  # fmt: skip
-    if made.target_note:
-        print(f"target {target}: {made.target_note}", file=sys.stderr)
-    return None
-
-
-def export(
-    payload: PayloadFile,
-    to: Annotated[
-        str,
-        typer.Option(
-            help="csv, parquet, folder (out/CLASS/IMAGE), webdataset, tfrecord, hf.",
-            autocompletion=completing.export_forms,
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to make.")],
-    reference: ReferenceOption = None,
-    link: Annotated[bool, typer.Option("--link", help="A folder of links instead of copies.")] = False,
-    same_keys: SameKeys = False,
-    skip_changed: SkipChanged = False,
-    pack: PackFile = None,
-    partial: Partial = False,
-    update: Update = None,
-    require_signature: RequireSignature = None,
-    min_serial: MinSerial = 0,
-    home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Hand the labelled set to another framework."""
-    from plada.commands.console.output import print_json, reporter
-
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.export(
-            payload, to=to, out=out, reference=reference, link=link, same_keys=same_keys, skip_changed=skip_changed,
-            pack=pack, partial=partial, update=update or (), require_signature=require_signature, min_serial=min_serial,
-            home=home, report=report,
-        )  # fmt: skip
-    if as_json:
-        return print_json("summary", {"out": str(made), "to": to})
-    print(made)
     return None
 
 

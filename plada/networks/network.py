@@ -7,7 +7,7 @@ import hashlib
 import platform
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +25,25 @@ if TYPE_CHECKING:
 SMALL_CNN = "small_cnn"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT = 1 << 30  # bytes; blocks below it stay in the heap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSpec:
+    """Which network is meant, and how it starts.
+
+    Attributes:
+        name: small_cnn, any timm architecture, or an encoder's name.
+        weights: A safetensors file to start from; None starts from nothing, or from what is `pretrained`.
+        pretrained: Let timm or open_clip download the weights of the network's tag.
+        model_args: Arguments for the architecture, such as {"pad_type": "same"}.
+        image_size: Side of the square that the network sees, in pixels; None for the weights' own.
+    """
+
+    name: str
+    weights: str | Path | None = None
+    pretrained: bool = False
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    image_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,33 @@
 """A payload on its way out: what clients know beside it, in which form it goes, and who signs it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from plada.payload.container import Signer
 from plada.payload.payload import Payload
 from plada.payload.shared_context import Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """How a payload is delivered.
+
+    Attributes:
+        client_has: What clients hold beside the images: "nothing", "manifest" (the images' keys; every client that indexed
+            or verified its copy has them) or "pack".
+        pack: A pack's file; None stands for the pack that is installed for the reference.
+        progressive: None, or "blocks" or "layers": any part of the file is worth something.
+        segments: Parts of a progressive file; None lets the payload's size decide.
+        sign: File of an Ed25519 private key that signs the payload; None leaves it unsigned.
+        serial: Serial number, to grow with each payload that is sent; 0 for none.
+    """
+
+    client_has: str = "manifest"
+    pack: str | Path | None = None
+    progressive: str | None = None
+    segments: int | None = None
+    sign: str | Path | None = None
+    serial: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

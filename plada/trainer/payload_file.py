@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.files import home_directory, write_bytes
+from plada.common.files import write_bytes
 from plada.errors import DataError, PayloadError, ReferenceMismatch, RequestError, ResourceError, SideMissing
 from plada.payload.container import MAX_TOTAL, Header, Signature, check_magic, read_container, read_header
 from plada.payload.diff import apply_changes, parse_changes
@@ -42,53 +42,35 @@ class Around:
     pack: str | Path | None = None
 
 
-def read_payload(
-    path: str | Path,
-    *,
-    pack: str | Path | None = None,
-    reference: str | Path | None = None,
-    partial: bool = False,
-    update: Sequence[str | Path] = (),
-    require_signature: str | Path | None = None,
-    min_serial: int = 0,
-    home: str | Path | None = None,
-) -> Payload:
-    """Read a payload from a path or a URL.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How a payload is read.
 
-    What it needs beside itself is found here: the names of the reference's images in a manifest of `home`, or in
-    `reference` (a name or place of the images); a pack installed in `home`, or the file `pack`. `partial` takes what is
-    whole of a progressive file that is cut off or damaged. `update` are files of changes (`plada diff`), applied in
-    order. `require_signature` is a public key that must have signed all these files, `min_serial` the least serial
-    number of the result.
-
-    Raises:
-        RequestError: no such file. PayloadError: its subclass says what is wrong; SideMissing: what it needs is not here.
-        SignatureError: not signed by that key, or too old. ReferenceMismatch: `reference` or `pack` is another one.
+    Attributes:
+        pack: A pack's file; None stands for the pack that is installed for the reference.
+        partial: Take what is whole of a progressive file that is cut off or damaged.
+        update: Files of changes (`plada diff`), applied in order.
+        require_signature: A public key that must have signed the file and all changes; None demands none.
+        min_serial: The least serial number of the result; 0 takes every payload.
     """
-    around = Around(home=home_directory(home), reference=reference, pack=pack)
-    opened = open_payload(
-        path, around, partial=partial, update=update, require_signature=require_signature, min_serial=min_serial
-    )
-    return opened.payload
+
+    pack: str | Path | None = None
+    partial: bool = False
+    update: Sequence[str | Path] = ()
+    require_signature: str | Path | None = None
+    min_serial: int = 0
 
 
-def open_payload(
-    path: str | Path,
-    around: Around,
-    *,
-    partial: bool = False,
-    update: Sequence[str | Path] = (),
-    require_signature: str | Path | None = None,
-    min_serial: int = 0,
-) -> PayloadFile:
-    """As read_payload, with the anatomy of the file."""
+def open_payload(path: str | Path, around: Around, read: ReadOptions | None = None) -> PayloadFile:
+    """As `plada.read_payload`, with the anatomy of the file. The pack is the one of `around`."""
+    options = read or ReadOptions()
     data = fetch(path)
     with named(path):
-        check_sender(data, require_signature, path)
-        file = parse_beside(data, around, partial=partial)
-    for change in update:
-        file = replace(file, payload=apply_file(file.payload, change, around, require_signature))
-    check_serial(file.payload.serial, min_serial, str(path))
+        check_sender(data, options.require_signature, path)
+        file = parse_beside(data, around, partial=options.partial)
+    for change in options.update:
+        file = replace(file, payload=apply_file(file.payload, change, around, options.require_signature))
+    check_serial(file.payload.serial, options.min_serial, str(path))
     return file
 
 

@@ -11,9 +11,9 @@ if importlib.util.find_spec("starlette") is None:
 
 import plada
 from plada.api.explore import contents
+from tests.encoders.test_openclip import CONFIG, make_folder
 from tests.explorer.conftest import serving
 from tests.explorer.test_pages import read
-from tests.indexer.test_openclip import CONFIG, make_folder
 
 
 def test_words_through_a_text_tower(pictures: Path, home: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from plada.sources.targets.flowers102 import CLASSES as FLOWERS
 from plada.sources.targets.layouts import find_layout, read_layout
 from plada.sources.targets.target import Ask
 from tests.sources import published
-from tests.sources.test_forms import FORMS
-from tests.sources.test_layouts import CASES
+from tests.sources.formats.test_detect import FORMS
+from tests.sources.targets.test_layouts import CASES
 
 
 def keeps_its_promises(collection: Collection) -> None:

@@ -168,7 +168,7 @@ def test_copies_of_test_images_are_looked_for(pictures: Path, tmp_path: Path, mo
     from PIL import Image, ImageOps
 
     from plada.sources.leaks import fingerprints as looks
-    from tests.sources.test_leaks import scene
+    from tests.sources.leaks.test_leaks import scene
 
     target = tmp_path / "target"
     for part, first in (("train", 100), ("test", 110)):

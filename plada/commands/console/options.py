@@ -1,18 +1,43 @@
-"""What all commands have in common: how a failure ends, the options they share, and how figures are shown."""
+"""What all commands have in common: how a failure ends, the options they share, and how figures are shown.
+
+A command is a plain function. A parameter whose type is one of the frozen dataclasses below stands for a group of options:
+`with_options` gives Typer the fields as options of the command. So each option is declared once.
+"""
 
 import errno
+import functools
+import inspect
 import json
 import shlex
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from plada.commands.console import completion as completing
+from plada.commands.console.output import reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
+from plada.common.progress import Report
 from plada.errors import Interrupted, PladaError, RequestError, ResourceError
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write.")]
+
+ModelFile = Annotated[Path, typer.Option(help="A model that `plada train` wrote.")]
+Confusion = Annotated[
+    Path | None, typer.Option(help="Write what the target's classes are taken for as a picture (PNG).")
+]
+SkipChanged = Annotated[
+    bool,
+    typer.Option("--skip-changed", help="Leave out images that are missing or changed since the manifest was made."),
+]
+EncoderWeights = Annotated[
+    Path | None, typer.Option(help="Where the encoder of a linear student lies now, if it has moved.")
+]
 
 
 class PladaCommand(TyperCommand):
@@ -142,3 +167,46 @@ def percent(share: float | None) -> str:
 
 def seconds(stages: Any) -> str:
     return ", ".join(f"{stage} {spent:.1f}" for stage, spent in stages.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How a command answers."""
+
+    quiet: Quiet = False
+    as_json: Json = False
+
+    def reporter(self) -> AbstractContextManager[Report]:
+        """Something to hand to a call as `report`."""
+        return reporter(as_json=self.as_json, quiet=self.quiet)
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with the fields of its option groups as parameters of their own, as Typer reads them."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if is_dataclass(group := hints[name]):
+            groups[name] = group
+            types = get_type_hints(group, include_extras=True)
+            for field in fields(group):
+                parameters.append(
+                    inspect.Parameter(
+                        field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
+                    )
+                )
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+
+    @functools.wraps(command)
+    def expanded(**given: Any) -> None:
+        made = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        return command(**given, **made)
+
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return expanded

@@ -1,7 +1,7 @@
 """The models' functions, compiled by numba where it is installed; the plain ones do the same, some 50 times slower.
 
 A module of such functions is loaded a second time, and its functions are compiled in place of themselves: one source,
-so the same bytes either way (tests/payload/test_fast.py compares them).
+so the same bytes either way (tests/payload/coders/test_compiled.py compares them).
 """
 
 import hashlib

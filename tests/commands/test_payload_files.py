@@ -110,7 +110,10 @@ def test_diff_and_apply(chosen: Path, glyph_home: Path, tmp_path: Path) -> None:
     updated = ("export", old, "--to", "csv", "-o", tmp_path / "u.csv", "--home", glyph_home, "--update", change)
     summary(*updated)
     assert len((tmp_path / "u.csv").read_text().splitlines()) == done["images"] + 1
-    assert same(plada.read_payload(old, update=[change], home=glyph_home), plada.read_payload(new, home=glyph_home))
+    assert same(
+        plada.read_payload(old, read=plada.ReadOptions(update=[change]), home=glyph_home),
+        plada.read_payload(new, home=glyph_home),
+    )
 
 
 def test_keygen_and_sign(sent: Path, glyph_home: Path, tmp_path: Path) -> None:

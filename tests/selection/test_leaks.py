@@ -15,7 +15,7 @@ from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index
 from plada.selection.leaks import leaks, without
-from tests.sources.test_leaks import scene
+from tests.sources.leaks.test_leaks import scene
 
 COPIED = 4  # test images a class whose copies lie in the reference
 

@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 
 from plada.sources.leaks.fingerprints import LOOK_BYTES, look
 from plada.sources.leaks.matching import VERSIONS, Nearest, version_scores, versions_of
-from tests.sources.test_leaks import scene
+from tests.sources.leaks.test_leaks import scene
 
 
 def cropped(image: Image.Image, share: float, seed: int) -> Image.Image:

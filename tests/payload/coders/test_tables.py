@@ -8,7 +8,7 @@ import pytest
 
 from plada.payload.coders import tables
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "payload-coders.md"
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "payload-coders.md"
 
 
 @pytest.mark.parametrize("name", ["SQ", "ST", "LN", "EXP", "NB"])

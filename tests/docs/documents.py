@@ -15,7 +15,7 @@ import typer
 import plada
 from plada.cli import app
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 SHELL, PYTHON = "sh", "python"
 LANGUAGES = {SHELL, PYTHON, "text", "json", "toml", "dockerfile", "c"}  # the others are looked at, not run

@@ -48,9 +48,9 @@ def test_a_payload_is_read_with_its_updates(files: tuple[Path, Path], tmp_path: 
     steps = [tmp_path / "1", tmp_path / "2"]
     plada.diff(old, new, out=steps[0])
     plada.diff(new, tmp_path / "third.plada", out=steps[1])
-    assert same(plada.read_payload(old, update=steps, min_serial=3), third)
+    assert same(plada.read_payload(old, read=plada.ReadOptions(update=steps, min_serial=3)), third)
     with pytest.raises(SignatureError, match="serial number 2"):
-        plada.read_payload(old, update=steps[:1], min_serial=3)
+        plada.read_payload(old, read=plada.ReadOptions(update=steps[:1], min_serial=3))
 
 
 def test_both_files_must_be_signed(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -76,8 +76,13 @@ def test_added_images_may_need_the_manifest(pictures: Path, tmp_path: Path) -> N
     old.save(tmp_path / "old")
     new.save(tmp_path / "new")
     plada.diff(tmp_path / "old", tmp_path / "new", out=tmp_path / "d")
-    assert np.array_equal(plada.read_payload(tmp_path / "old", update=[tmp_path / "d"]).positions, np.arange(8, 16))
-    found = plada.read_payload(tmp_path / "old", update=[tmp_path / "d"], reference=pictures, home=tmp_path / "away")
+    assert np.array_equal(
+        plada.read_payload(tmp_path / "old", read=plada.ReadOptions(update=[tmp_path / "d"])).positions,
+        np.arange(8, 16),
+    )
+    found = plada.read_payload(
+        tmp_path / "old", read=plada.ReadOptions(update=[tmp_path / "d"]), reference=pictures, home=tmp_path / "away"
+    )
     assert np.array_equal(found.positions, np.arange(8, 16))
 
 

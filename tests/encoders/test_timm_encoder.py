@@ -14,7 +14,7 @@ from plada.encoders.encoder import DEFAULT_ENCODER, encoder_options, load_encode
 from plada.encoders.tower import Ask
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.networks.network import keep_memory
-from tests.indexer.test_encoders import TINY, load_from_words, noise, saved_of
+from tests.encoders.test_encoder import TINY, load_from_words, noise, saved_of
 
 VIT = "timm:test_vit"
 

@@ -106,7 +106,7 @@ def test_a_table_of_the_users(glyphs: Index, tmp_path: Path) -> None:
 
 def test_names_alone_through_a_text_tower(tmp_path: Path) -> None:
     """A CLIP of random weights: its labels mean nothing, the way to them is what is tested."""
-    from tests.indexer.test_openclip import CONFIG, make_folder
+    from tests.encoders.test_openclip import CONFIG, make_folder
 
     home, clip = tmp_path / "clip-home", make_folder(tmp_path / "clip", CONFIG)
     plada.index("glyphs:count=200", name="glyphs", encoder=f"open_clip:local-dir:{clip}", home=home)

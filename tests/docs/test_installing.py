@@ -11,7 +11,7 @@ import typer.main
 
 from plada.cli import app
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 PAGE = (ROOT / "docs" / "installing.md").read_text()
 RECIPE = (ROOT / "container" / "Containerfile").read_text()

@@ -9,7 +9,7 @@ import pytest
 from plada.networks.recipe import Recipe
 from plada.trainer.export import EXPORTS
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "clients.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "clients.md"
 
 
 def example(name: str) -> str:

@@ -149,7 +149,7 @@ from plada.networks.checkpoint import Keeper
 from plada.networks.data import Held
 from plada.networks.loop import fit
 from plada.trainer.student import save_model
-from tests.trainer.test_loop import RECIPE, RUN, IMAGES, network, shades
+from tests.networks.test_loop import RECIPE, RUN, IMAGES, network, shades
 made, folder = network(), Path(sys.argv[1])
 print("begins", flush=True)
 recipe = RECIPE.changed({"epochs": 12})
@@ -361,7 +361,7 @@ from plada.networks.data import Held, Streamed
 from plada.networks.loop import fit
 from plada.networks.ranks import joined
 from plada.networks.recipe import Recipe
-from tests.trainer.test_loop import IMAGES, network, shades
+from tests.networks.test_loop import IMAGES, network, shades
 folder = Path(sys.argv[1])
 with joined("cpu") as ranks:
     made = network(dropout=False)
@@ -426,7 +426,7 @@ from dataclasses import replace
 from plada.networks.data import Held
 from plada.networks.loop import fit
 from plada.networks.ranks import joined
-from tests.trainer.test_loop import plain_case
+from tests.networks.test_loop import plain_case
 with joined("cpu") as ranks:
     made = plain_case(ranks)
     if ranks.first:

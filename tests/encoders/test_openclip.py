@@ -18,7 +18,7 @@ from plada.encoders import openclip
 from plada.encoders.encoder import encoder_options, load_encoder, reload_encoder
 from plada.encoders.tower import Ask
 from plada.errors import DataError, MissingExtra, ReferenceMismatch, RequestError, UnknownName
-from tests.indexer.test_encoders import noise, saved_of
+from tests.encoders.test_encoder import noise, saved_of
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,
@@ -393,7 +393,7 @@ def test_an_index_reloads_its_local_dir_where_it_is_now(folder: Path, tmp_path: 
     ],
 )
 def test_the_options_of_a_command_line_load_the_same(tiny: str, weights: Path, options: dict[str, Any]) -> None:
-    from tests.indexer.test_encoders import load_from_words
+    from tests.encoders.test_encoder import load_from_words
 
     given = {"weights": None if options.get("tag") == "random" else weights, **options}
     config = load_encoder(tiny, **given).config
@@ -401,7 +401,7 @@ def test_the_options_of_a_command_line_load_the_same(tiny: str, weights: Path, o
 
 
 def test_the_options_of_a_local_dir(folder: Path) -> None:
-    from tests.indexer.test_encoders import load_from_words
+    from tests.encoders.test_encoder import load_from_words
 
     for tag in (None, "random"):
         config = load_encoder(f"open_clip:local-dir:{folder}", tag=tag).config

@@ -9,7 +9,7 @@ import pytest
 
 from plada.payload.coders import paper
 
-TABLES = Path(__file__).resolve().parents[3] / "shared" / "paper" / "tables.json"
+TABLES = Path(__file__).resolve().parents[4] / "shared" / "paper" / "tables.json"
 IN21K, IN1K = 14_197_122, 1_281_167
 SHARES = {"0.1%": 0.001, "0.5%": 0.005, "1%": 0.01, "5%": 0.05, "10%": 0.1, "25%": 0.25, "50%": 0.5}
 

@@ -1,7 +1,7 @@
 """Every block of code in README and docs/ is run, document by document, as a reader would: from top to bottom, in one folder.
 
 The places that documents speak of (/data/imagenet21k, /data/food-101, food101.plada, ...) are made first, small, of drawn
-characters. What cannot be run here says so in the document (`<!-- not run: reason -->`); tests/test_documents.py looks at it.
+characters. What cannot be run here says so in the document (`<!-- not run: reason -->`); tests/docs/test_documents.py looks at it.
 """
 
 import os
@@ -23,8 +23,8 @@ from plada.cli import app
 from plada.sources.decode import decode
 from plada.sources.formats.builtin import open_digits
 from plada.sources.formats.glyphs import render
-from tests import documents
-from tests.documents import HISTORY, PYTHON, ROOT, SHELL, Block
+from tests.docs import documents
+from tests.docs.documents import HISTORY, PYTHON, ROOT, SHELL, Block
 
 IMAGES = 400
 CLASSES = {"food-101": {"pizza": 0, "ramen": 1, "sushi": 7}}

@@ -26,8 +26,8 @@ def test_the_size_is_that_of_the_file(
     payload: Payload, tmp_path: Path, client_has: str, progressive: str | None
 ) -> None:
     out = tmp_path / "x.plada"
-    written = plada.write_payload(payload, out, client_has=client_has, progressive=progressive)
-    size = plada.encoded_size(payload, client_has=client_has, progressive=progressive)
+    written = plada.write_payload(payload, out, delivery=plada.Delivery(client_has=client_has, progressive=progressive))
+    size = plada.encoded_size(payload, delivery=plada.Delivery(client_has=client_has, progressive=progressive))
     assert written == size == out.stat().st_size
     assert same(plada.read_payload(out), plada.read_payload(out, home=tmp_path / "home"))
     if client_has == "nothing":
@@ -36,10 +36,10 @@ def test_the_size_is_that_of_the_file(
 
 def test_a_signature_is_counted(payload: Payload, tmp_path: Path) -> None:
     key = plada.keygen(tmp_path / "key")
-    size = plada.encoded_size(payload, sign=key.private)
-    assert size == plada.write_payload(payload, tmp_path / "x.plada", sign=key.private)
+    size = plada.encoded_size(payload, delivery=plada.Delivery(sign=key.private))
+    assert size == plada.write_payload(payload, tmp_path / "x.plada", delivery=plada.Delivery(sign=key.private))
     assert size - plada.encoded_size(payload) in (75, 76)
-    assert len(plada.read_payload(tmp_path / "x.plada", require_signature=key.public)) == 8
+    assert len(plada.read_payload(tmp_path / "x.plada", read=plada.ReadOptions(require_signature=key.public))) == 8
 
 
 def test_a_reference_that_is_not_known_here_gives_files_that_all_can_read(tmp_path: Path) -> None:
@@ -48,6 +48,6 @@ def test_a_reference_that_is_not_known_here_gives_files_that_all_can_read(tmp_pa
     assert same(parse_payload(sender.encode(made())).payload, made())
     assert sender.coder(made()) == made().coder()
     with pytest.raises(SideMissing):
-        sender_for(made().header(), client_has="pack", home=tmp_path)
+        sender_for(made().header(), plada.Delivery(client_has="pack"), home=tmp_path)
     with pytest.raises(RequestError):
-        sender_for(made().header(), client_has="much", home=tmp_path)
+        sender_for(made().header(), plada.Delivery(client_has="much"), home=tmp_path)

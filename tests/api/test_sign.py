@@ -56,15 +56,15 @@ def test_a_key_is_never_overwritten(key: Path, tmp_path: Path) -> None:
 
 def test_what_is_signed_is_read_and_what_is_not_is_refused(signed: Path, key: Path, tmp_path: Path) -> None:
     public = Path(f"{key}.pub")
-    assert same(plada.read_payload(signed, require_signature=public), made(serial=4))
+    assert same(plada.read_payload(signed, read=plada.ReadOptions(require_signature=public)), made(serial=4))
     made().save(tmp_path / "plain.plada")
     with pytest.raises(SignatureError, match=r"plain\.plada: not signed; a signature of .*key\.pub is required"):
-        plada.read_payload(tmp_path / "plain.plada", require_signature=public)
+        plada.read_payload(tmp_path / "plain.plada", read=plada.ReadOptions(require_signature=public))
     with pytest.raises(SignatureError, match="not signed"):
-        plada.read_payload(GOLDEN / "v1-gaps-zstd.plada", require_signature=public)
+        plada.read_payload(GOLDEN / "v1-gaps-zstd.plada", read=plada.ReadOptions(require_signature=public))
     other = plada.keygen(tmp_path / "other")
     with pytest.raises(SignatureError, match=f"required is {other.fingerprint}"):
-        plada.read_payload(signed, require_signature=other.public)
+        plada.read_payload(signed, read=plada.ReadOptions(require_signature=other.public))
 
 
 def test_every_bit_is_covered(signed: Path, key: Path) -> None:
@@ -81,7 +81,7 @@ def test_every_bit_is_covered(signed: Path, key: Path) -> None:
         bad[bit // 8] ^= 1 << bit % 8
         signed.write_bytes(bad)
         with pytest.raises(PayloadError):
-            plada.read_payload(signed, require_signature=f"{key}.pub")
+            plada.read_payload(signed, read=plada.ReadOptions(require_signature=f"{key}.pub"))
 
 
 def test_mended_checksums_do_not_help(signed: Path, key: Path) -> None:
@@ -94,7 +94,7 @@ def test_mended_checksums_do_not_help(signed: Path, key: Path) -> None:
     signed.write_bytes(forged)
     plada.read_payload(signed)
     with pytest.raises(SignatureError, match="somebody has changed the file"):
-        plada.read_payload(signed, require_signature=f"{key}.pub")
+        plada.read_payload(signed, read=plada.ReadOptions(require_signature=f"{key}.pub"))
 
 
 def test_signing_a_file(signed: Path, key: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_progressive_files_are_signed_whole(key: Path, tmp_path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:-1])
     with pytest.raises(PayloadError):
-        plada.read_payload(path, partial=True, require_signature=public)
+        plada.read_payload(path, read=plada.ReadOptions(partial=True, require_signature=public))
 
 
 def test_what_is_no_key(key: Path, signed: Path, tmp_path: Path) -> None:
@@ -160,13 +160,13 @@ def test_what_is_no_key(key: Path, signed: Path, tmp_path: Path) -> None:
             load_signer(tmp_path / name)
     for name, words in (("junk", "not a public key"), ("x25519.pub", "of another kind"), ("none", "cannot be read")):
         with pytest.raises(RequestError, match=words):
-            plada.read_payload(signed, require_signature=tmp_path / name)
+            plada.read_payload(signed, read=plada.ReadOptions(require_signature=tmp_path / name))
 
 
 def test_there_is_no_going_back(signed: Path) -> None:
-    assert plada.read_payload(signed, min_serial=4).serial == 4
+    assert plada.read_payload(signed, read=plada.ReadOptions(min_serial=4)).serial == 4
     with pytest.raises(SignatureError, match="has serial number 4; expected 5 or more"):
-        plada.read_payload(signed, min_serial=5)
+        plada.read_payload(signed, read=plada.ReadOptions(min_serial=5))
     with pytest.raises(SignatureError, match="has no serial number"):
         check_serial(0, 1, "x")
     check_serial(0, 0, "x")

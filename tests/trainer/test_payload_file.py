@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import plada
+from plada.api.payload import read_payload
 from plada.errors import (
     PayloadCorrupt,
     PayloadError,
@@ -25,7 +26,7 @@ from plada.payload.container import Header
 from plada.payload.pack import copy_pack, read_pack, write_pack
 from plada.payload.payload import Payload
 from plada.payload.shared_context import Side
-from plada.trainer.payload_file import Around, fetch, find_blocks, read_identity, read_payload, side_for
+from plada.trainer.payload_file import Around, fetch, find_blocks, read_identity, side_for
 from tests.payload.payloads import made, same
 from tests.payload.test_version1 import GOLDEN
 
@@ -236,7 +237,7 @@ def test_a_part_of_a_progressive_file(sent: Payload, path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(PayloadTruncated):
         read_payload(path)
-    found = read_payload(path, partial=True)
+    found = read_payload(path, read=plada.ReadOptions(partial=True))
     assert found.segments == (2, 3)
     assert len(found) == 8
     assert np.isin(found.positions, sent.positions).all()

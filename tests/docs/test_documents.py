@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from plada import errors
 from plada.cli import app
-from tests import documents
-from tests.documents import GENERATED, HISTORY, LANGUAGES, PYTHON, REASONS, ROOT, SHELL, Block
+from tests.docs import documents
+from tests.docs.documents import GENERATED, HISTORY, LANGUAGES, PYTHON, REASONS, ROOT, SHELL, Block
 
 PAGES = documents.documents()
 

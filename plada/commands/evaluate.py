@@ -1,0 +1,53 @@
+"""The command `plada evaluate`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import plada
+from plada.commands.console import completion as completing
+from plada.commands.console.options import Confusion, Device, EncoderWeights, Home, Json, Quiet, percent
+from plada.commands.console.output import print_json, print_table, reporter
+from plada.commands.train import _shown
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model that `plada train` wrote.")],
+    target: Annotated[
+        str, typer.Option(help="A registered name, or a folder with test/CLASS.", autocompletion=completing.targets)
+    ],
+    confusion: Confusion = None,
+    weights: EncoderWeights = None,
+    device: Device = None,
+    home: Home = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Test a trained model: accuracy with its interval, each class, what is taken for what, calibration."""
+    with reporter(as_json=as_json, quiet=quiet) as report:
+        made = plada.evaluate(
+            model, target=target, confusion=confusion, weights=weights, device=device, home=home, report=report
+        )
+    if as_json:
+        return print_json("summary", made.to_dict())
+    print_table(_shown(made.evaluation), title=f"{model} on {made.target}")
+    print_table(
+        [
+            [c.name, str(c.images), percent(c.accuracy), f"{c.low:.1%} to {c.high:.1%}"]
+            for c in made.evaluation.classes
+        ],
+        head=("class", "images", "accuracy", "95 %"),
+    )  # fmt: skip
+    print_table(
+        [
+            [f"{b.low:.0%} to {b.high:.0%}", str(b.images), f"{b.confidence:.1%}", f"{b.accuracy:.1%}"]
+            for b in made.evaluation.reliability
+            if b.images
+        ],
+        head=("confidence", "images", "mean", "right"),
+    )  # fmt: skip
+    if made.target_note:
+        print(f"target {target}: {made.target_note}", file=sys.stderr)
+    return None
