@@ -26,7 +26,7 @@ from plada.payload.coders import arithmetic, blocks, kept
 from plada.payload.coders import compiled as fast
 from plada.payload.coders.paper import paper_bytes
 from plada.payload.coders.registry import decode_body, encode_body
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 
 I64 = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ class Content:
     classes: int
     paper: int
 
-    def coded(self, coder: str, side: Side) -> int:
+    def coded(self, coder: str, side: SharedContext) -> int:
         """Bytes behind the coder's number and k."""
         body = encode_body(
             self.positions, self.labels, images=self.images, classes=self.classes, coder=coder, side=side
@@ -88,7 +88,7 @@ def ideal_bits(bits: list[float]) -> Iterator[None]:
             module.code = real  # type: ignore[attr-defined]
 
 
-def excess(content: Content, coder: str, side: Side) -> float:
+def excess(content: Content, coder: str, side: SharedContext) -> float:
     """Bytes over the model's own code length, in parts of it, after the two bytes that are allowed."""
     bits = [0.0]
     with ideal_bits(bits):
@@ -136,7 +136,9 @@ def features(images: int, positions: I64, labels: I64, classes: int, seed: int) 
     return made
 
 
-def timed(positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: Side) -> dict[str, float]:
+def timed(
+    positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: SharedContext
+) -> dict[str, float]:
     """Bytes, seconds to encode and to decode, after a first call on something small."""
     start = time.perf_counter()
     body = encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
@@ -157,12 +159,12 @@ def large(pack: bool) -> tuple[list[str], dict[str, float]]:
     ]
     figures: dict[str, float] = {}
     bounds, positions, labels = simulate(20_000, 3, 0.01, 0)
-    timed(positions, labels, images=20_000, classes=3, coder="blocks", side=Side(bounds))
+    timed(positions, labels, images=20_000, classes=3, coder="blocks", side=SharedContext(bounds))
     for classes, share in ((101, 0.01), (10, 0.01), (10_450, 0.01), (101, 0.1)):
         bounds, positions, labels = simulate(images, classes, share, 0)
         paper = paper_bytes(positions, labels, images, classes)
         for coder in ("blocks", "auto"):
-            done = timed(positions, labels, images=images, classes=classes, coder=coder, side=Side(bounds))
+            done = timed(positions, labels, images=images, classes=classes, coder=coder, side=SharedContext(bounds))
             lines.append(
                 f"| {classes} | {100 * share:.0f} % | {len(positions)} | {paper / 1024:.1f} | {coder} | {done['bytes'] / 1024:.1f} | "
                 f"{done['bytes'] / paper:.3f} | {done['encode_s']:.2f}, {done['decode_s']:.2f} |"
@@ -176,7 +178,7 @@ def large(pack: bool) -> tuple[list[str], dict[str, float]]:
     figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if pack:
         bounds, positions, labels = simulate(images, 101, 0.01, 0)
-        side = Side(bounds, features(images, positions, labels, 101, 1))
+        side = SharedContext(bounds, features(images, positions, labels, 101, 1))
         paper = paper_bytes(positions, labels, images, 101)
         done = timed(positions, labels, images=images, classes=101, coder="pack", side=side)
         lines.append(
@@ -200,13 +202,13 @@ def main() -> None:
     args = parser.parse_args()
     all_contents = contents(args.codec)[:: args.every]
     bounds = np.arange(0, all_contents[0].images + 1, 200)
-    sides = {"blocks": ("blocks", Side(bounds)), "even-blocks": ("even-blocks", Side())}
+    sides = {"blocks": ("blocks", SharedContext(bounds)), "even-blocks": ("even-blocks", SharedContext())}
     packs = {
         "pack64": args.codec / "pack64.npy",
         "pack64_other": args.codec / "pack64_other.npy",
         "pack128": args.pack128,
     }
-    sides |= {name: ("pack", Side(bounds, np.load(path))) for name, path in packs.items() if path}
+    sides |= {name: ("pack", SharedContext(bounds, np.load(path))) for name, path in packs.items() if path}
     ratios: dict[str, list[float]] = {name: [] for name in sides}
     for content in all_contents:
         for name, (coder, side) in sides.items():

@@ -25,12 +25,12 @@ from benchmarks.document import machine, write_section
 from plada.payload.about import write_about
 from plada.payload.diff import apply_changes, parse_changes, write_changes
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 
 ROOT = Path(__file__).resolve().parents[1]
 KEEPS = ("0.5", "1", "5", "10")
 FORMS = (("blocks", 4), ("blocks", 8), ("blocks", 16), ("layers", 2), ("layers", 3), ("layers", 4))
-FOLDERS = Side(np.arange(0, 40_001, 200, dtype=np.int64))  # 200 images in each of 200 folders
+FOLDERS = SharedContext(np.arange(0, 40_001, 200, dtype=np.int64))  # 200 images in each of 200 folders
 NOTES = {"recipe": {"image_size": 64, "mirror": False}, "target": "caltech20", "teacher_accuracy": 0.908}
 
 

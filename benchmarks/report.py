@@ -30,7 +30,7 @@ from benchmarks.document import machine, write_section
 from benchmarks.payload import simulate
 from plada.common.files import whole_file
 from plada.payload.payload import Payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.sources.manifest import Block, ManifestWriter, content_hash, key_id, load_manifest
 from plada.sources.reference import manifest_path, save_reference
 
@@ -113,7 +113,7 @@ def prepare(scratch: Path, photos: Path, images: int, classes: int) -> None:
     manifest = load_manifest(path)
     names = tuple(f"class {number}" for number in range(classes))
     payload = Payload(positions, labels, names, images, manifest.key_id, manifest.content_id)
-    payload.save(scratch / f"{classes}.plada", "blocks", side=Side(bounds))
+    payload.save(scratch / f"{classes}.plada", "blocks", side=SharedContext(bounds))
     write_table(payload, manifest.keys_at(positions), scratch / f"{classes}.parquet")
 
 

@@ -17,7 +17,7 @@ from benchmarks.document import spread
 from plada.common.files import home_directory, write_bytes
 from plada.common.progress import silent
 from plada.common.statistics import accuracy
-from plada.labeler.linear_teacher import Embedded, embed_split, linear_teacher
+from plada.labeler.linear_teacher import EmbeddedSplit, embed_split, linear_teacher
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index
@@ -30,14 +30,14 @@ Results = dict[tuple[int, str, str], list[float]]
 
 
 def measure(
-    index: Index, target: Target, whole: Embedded, budgets: list[int], rules: list[str], seed: int, found: Results
+    index: Index, target: Target, whole: EmbeddedSplit, budgets: list[int], rules: list[str], seed: int, found: Results
 ) -> float:
     """Add every rule's and budget's validation accuracy (in %) to `found`; returns the teacher's."""
     classes = len(target.classes)
     everything = np.concatenate([vectors for _, vectors in index.scan()])  # every image of this reference is readable
     split = type(target.train)(target.train.collection, np.arange(len(whole.labels)), whole.labels)
     train_rows, held_rows = (part.positions for part in set_aside(split, classes, seed=seed))
-    train, held = (Embedded(whole.vectors[rows], whole.labels[rows], 0) for rows in (train_rows, held_rows))
+    train, held = (EmbeddedSplit(whole.vectors[rows], whole.labels[rows], 0) for rows in (train_rows, held_rows))
     labels, teacher = linear_teacher(index, target, train, held, None, report=silent)
     context = Context(lambda p: everything[p].astype(np.float32), train.vectors, train.labels, seed)
     key, content = (bytes.fromhex(index.info[name]) for name in ("key_id", "content_id"))
@@ -116,7 +116,7 @@ def main() -> None:
             embed_split(index.encoder(), split, stage=spec, report=silent)
             for split in (target.train, target.validation)
         ]
-        whole = Embedded(np.concatenate([p.vectors for p in parts]), np.concatenate([p.labels for p in parts]), 0)
+        whole = EmbeddedSplit(np.concatenate([p.vectors for p in parts]), np.concatenate([p.labels for p in parts]), 0)
         judged = [measure(index, target, whole, budgets, rules, seed, found) for seed in range(options.seeds)]
         teachers[target.name] = statistics.fmean(judged)
         print(

@@ -22,7 +22,7 @@ from plada.api.payload import sender_for
 from plada.common.files import home_directory
 from plada.common.progress import silent
 from plada.common.statistics import accuracy, probabilities
-from plada.labeler.linear_teacher import Views, embed_split
+from plada.labeler.linear_teacher import EmbeddedTarget, embed_split
 from plada.labeler.pseudo_labels import pseudo_label
 from plada.labeler.teachers import TeacherOptions, teach
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
@@ -47,7 +47,7 @@ def measure(index: Index, target: str, seed: int, budget: int) -> dict[str, tupl
         embed_split(index.waiting_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
         for split in (task.train, task.validation, task.test)
     )
-    taught = teach(index, task, "linear", Views(train, validation, test), TeacherOptions(seed=seed), silent)
+    taught = teach(index, task, "linear", EmbeddedTarget(train, validation, test), TeacherOptions(seed=seed), silent)
     teacher, classes = taught.teachers[0], len(task.classes)
     labels = pseudo_label(index.scan(), teacher.logits, classes=classes)
     vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)

@@ -20,7 +20,7 @@ import plada
 from benchmarks.document import conclude, machine, spread
 from plada.common.files import home_directory
 from plada.common.progress import silent
-from plada.labeler.linear_teacher import Views, embed_split
+from plada.labeler.linear_teacher import EmbeddedTarget, embed_split
 from plada.labeler.pseudo_labels import pseudo_label
 from plada.labeler.teachers import TeacherOptions, teach
 from plada.retrieval.embeddings import hold
@@ -41,7 +41,7 @@ def payloads(index: Index, target: str, seed: int, points: dict[str, tuple[str, 
         embed_split(index.waiting_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
         for split in (task.train, task.validation, task.test or task.validation)
     )
-    taught = teach(index, task, "linear", Views(train, validation, test), TeacherOptions(seed=seed), silent)
+    taught = teach(index, task, "linear", EmbeddedTarget(train, validation, test), TeacherOptions(seed=seed), silent)
     labels = pseudo_label(index.scan(), taught.teachers[0].logits, classes=len(task.classes))
     vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)
     context = prepare(labels, vectors, index.mean, train, validation, relabel=False, judge=False, seed=seed).context

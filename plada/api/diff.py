@@ -11,7 +11,7 @@ from plada.common.files import home_directory, write_bytes
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
 from plada.payload.sender import Delivery
-from plada.trainer.payload_file import Around, ReadOptions, open_payload
+from plada.trainer.payload_file import PayloadContext, ReadOptions, open_payload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def diff(
     Raises:
         ReferenceMismatch: the two label different references. PayloadError: one of them is bad.
     """
-    around = Around(home=home_directory(home), pack=pack)
+    around = PayloadContext(home=home_directory(home), pack=pack)
     before, after = (open_payload(path, around) for path in (old, new))
     sender = sender_for(after.payload.header(), Delivery(client_has=client_has, pack=pack, sign=sign), home=home)
     data = write_changes(before.payload, after.payload, side=sender.side, signer=sender.signer)
@@ -100,7 +100,7 @@ def apply_diff(
     Raises:
         ReferenceMismatch: the changes are for another payload. PayloadError: one of the files is bad.
     """
-    around = Around(home=home_directory(home), pack=pack)
+    around = PayloadContext(home=home_directory(home), pack=pack)
     made = open_payload(old, around, ReadOptions(update=[changes], require_signature=require_signature)).payload
     sender = sender_for(made.header(), Delivery(client_has=client_has, pack=pack), home=home)
     data = sender.encode(made)

@@ -25,7 +25,7 @@ from plada.retrieval.index import Index, open_index
 from plada.selection.table import read_selected
 from plada.sources.reference import Reference, check_identity, open_reference, plain_name
 from plada.sources.registry import open_source
-from plada.trainer.payload_file import Around, open_payload
+from plada.trainer.payload_file import PayloadContext, open_payload
 
 ADDRESS = "127.0.0.1"  # this machine alone; never another
 PORT = 7523
@@ -196,7 +196,7 @@ def _choices(
     """The payloads, each with the table that was written with it."""
     import numpy as np
 
-    around = Around(home=home, reference=images.collection.location, pack=pack)
+    around = PayloadContext(home=home, reference=images.collection.location, pack=pack)
     read: list[tuple[str | Path, int, Payload]] = []
     for file in files:
         opened = open_payload(file, around)

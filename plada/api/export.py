@@ -9,7 +9,7 @@ from plada.common.progress import Report, silent
 from plada.errors import RequestError, UnknownName
 from plada.payload.payload import Payload
 from plada.trainer.export import EXPORTS
-from plada.trainer.payload_file import Around
+from plada.trainer.payload_file import PayloadContext
 from plada.trainer.payload_images import open_chosen
 
 
@@ -43,7 +43,7 @@ def export(
         raise RequestError(
             f"--link makes a folder of links; {to} holds the images themselves. Leave it out, or --to folder"
         )
-    around = Around(home=home_directory(home), reference=reference, pack=pack)
+    around = PayloadContext(home=home_directory(home), reference=reference, pack=pack)
     read = _read(payload, around, partial, update, require_signature, min_serial)
     chosen = open_chosen(
         read, reference, home=around.home, same_keys=same_keys, skip_changed=skip_changed, report=report

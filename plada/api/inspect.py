@@ -6,7 +6,7 @@ from pathlib import Path
 from plada.common.files import home_directory
 from plada.common.units import parse_rate
 from plada.payload.inspect import RATES, PayloadSummary
-from plada.trainer.payload_file import Around
+from plada.trainer.payload_file import PayloadContext
 from plada.trainer.payload_summary import summarise_file
 
 
@@ -29,5 +29,5 @@ def inspect(
         RequestError: no such file. PayloadError: its subclass says what is wrong; SignatureError: not signed so.
     """
     rates = tuple(parse_rate(text) for text in rate) or RATES
-    around = Around(home=home_directory(home), reference=reference, pack=pack)
+    around = PayloadContext(home=home_directory(home), reference=reference, pack=pack)
     return summarise_file(payload, around, rates=rates, require_signature=require_signature)

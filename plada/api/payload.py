@@ -8,7 +8,7 @@ from plada.payload.container import Header
 from plada.payload.payload import Payload
 from plada.payload.sender import Delivery, Sender
 from plada.payload.signature import load_signer
-from plada.trainer.payload_file import Around, ReadOptions, open_payload, side_for
+from plada.trainer.payload_file import PayloadContext, ReadOptions, open_payload, shared_context_for
 
 
 def sender_for(header: Header, delivery: Delivery | None = None, *, home: str | Path | None = None) -> Sender:
@@ -19,7 +19,7 @@ def sender_for(header: Header, delivery: Delivery | None = None, *, home: str | 
     """
     way = delivery or Delivery()
     signer = load_signer(way.sign) if way.sign is not None else None
-    side = side_for(header, Around(home=home_directory(home), pack=way.pack), way.client_has)
+    side = shared_context_for(header, PayloadContext(home=home_directory(home), pack=way.pack), way.client_has)
     return Sender(side=side, progressive=way.progressive, segments=way.segments, signer=signer)
 
 
@@ -98,7 +98,7 @@ def read_payload(
         ReferenceMismatch: `reference` or the pack is another one.
     """
     options = read or ReadOptions()
-    around = Around(home=home_directory(home), reference=reference, pack=options.pack)
+    around = PayloadContext(home=home_directory(home), reference=reference, pack=options.pack)
     return open_payload(path, around, options).payload
 
 

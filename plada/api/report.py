@@ -14,7 +14,7 @@ from plada.reports.collect import MODEL, Wanted, collect
 from plada.reports.findings import Findings
 from plada.reports.page import fitting
 from plada.selection.compose import asked_of
-from plada.trainer.payload_file import Around
+from plada.trainer.payload_file import PayloadContext
 
 PICTURES = 1500  # in all; a photograph takes 1.7 kB of the page
 
@@ -85,7 +85,7 @@ def report(
         rates=tuple(parse_rate(text) for text in rate) or RATES,
         pictures=pictures,
         device=device,
-        around=Around(home=home_directory(home), reference=reference, pack=pack),
+        around=PayloadContext(home=home_directory(home), reference=reference, pack=pack),
         asked=asked,
     )
     found, page = fitting(collect(wanted, report))

@@ -15,9 +15,9 @@ from plada.common.statistics import probabilities
 from plada.common.units import parse_share, parse_size
 from plada.errors import DataError, RequestError, UnknownName
 from plada.labeler.label import Labelled, Picks, Vectors, joint_logits, label
-from plada.labeler.linear_teacher import Views, embed_split
+from plada.labeler.linear_teacher import EmbeddedTarget, embed_split
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.labeler.teachers import Taught, TeacherOptions, teach
+from plada.labeler.teachers import Ensemble, TeacherOptions, teach
 from plada.payload.payload import Payload
 from plada.payload.sender import Delivery, Sender
 from plada.reports.plots import class_histogram
@@ -161,8 +161,8 @@ def select(
 class _Ask:
     index: Index
     task: Target
-    taught: Taught
-    views: Views
+    taught: Ensemble
+    views: EmbeddedTarget
     labelled: Labelled
     rule: str
     budget: int
@@ -178,7 +178,7 @@ class _Ask:
 class _Softener:
     """Notes on what classes are like, for a choice of images; a teacher is asked once about each image."""
 
-    def __init__(self, index: Index, taught: Taught, labelled: Labelled, kind: str, report: Report) -> None:
+    def __init__(self, index: Index, taught: Ensemble, labelled: Labelled, kind: str, report: Report) -> None:
         self.index, self.taught, self.labelled, self.kind, self.report = index, taught, labelled, kind, report
         self._known: dict[int, npt.NDArray[np.float32]] = {}  # odds by position
 
@@ -243,7 +243,7 @@ def _named_only(target: str | Path) -> Target | None:
     return Target(title, tuple(names), nothing, nothing, None, note="class names alone, no images")
 
 
-def _embed(encoder: Any, task: Target, root: Path, report: Report) -> Views:
+def _embed(encoder: Any, task: Target, root: Path, report: Report) -> EmbeddedTarget:
 
     cache = root / "cache" / EMBEDDINGS
     train, validation = (
@@ -251,7 +251,7 @@ def _embed(encoder: Any, task: Target, root: Path, report: Report) -> Views:
         for split, stage in ((task.train, "train images"), (task.validation, "validation images"))
     )
     test = embed_split(encoder, task.test, stage="test images", report=report, cache=cache) if task.test else None
-    return Views(train, validation, test)
+    return EmbeddedTarget(train, validation, test)
 
 
 def _choose(ask: _Ask, labels: PseudoLabels, report: Report) -> _Made:
@@ -354,7 +354,7 @@ def _summary(ask: _Ask, made: _Made, told: Mapping[str, Any]) -> SelectionReport
 def _picks(
     index: Index,
     task: Target,
-    views: Views,
+    views: EmbeddedTarget,
     sender: Sender,
     rule: str,
     budget: int,
@@ -397,7 +397,7 @@ def _kept(keep: str | float | None, images: int) -> int | None:
     return max(1, int(parse_share(keep) * images + 1e-9))
 
 
-def _thin(task: Target, views: Views) -> str:
+def _thin(task: Target, views: EmbeddedTarget) -> str:
     """What is said of classes with a single image."""
     counts = np.bincount(np.concatenate([views.train.labels, views.validation.labels]), minlength=len(task.classes))
     single = [name for name, count in zip(task.classes, counts, strict=True) if count == 1]

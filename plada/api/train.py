@@ -29,7 +29,7 @@ from plada.trainer.evaluation import Evaluation, evaluate_split
 from plada.trainer.expand import widen
 from plada.trainer.linear_student import LinearStudent, embed_chosen, fit_linear, load_linear
 from plada.trainer.model import model_of
-from plada.trainer.payload_file import Around, ReadOptions, open_payload
+from plada.trainer.payload_file import PayloadContext, ReadOptions, open_payload
 from plada.trainer.payload_images import Chosen, open_chosen
 from plada.trainer.student import Student, TrainingSummary, check_classes, load_student, payload_digest, read_card
 
@@ -89,7 +89,7 @@ def train(
     """
 
     clock, root = Clock(), home_directory(home)
-    around = Around(home=root, reference=reference, pack=pack)
+    around = PayloadContext(home=root, reference=reference, pack=pack)
     read = _read(payload, around, partial, update, require_signature, min_serial)
     if not len(read):
         raise DataError(f"{payload if not isinstance(payload, Payload) else 'payload'}: holds no label to train on")
@@ -371,7 +371,7 @@ def _opened_in_turn(
 
 def _read(
     payload: Payload | str | Path,
-    around: Around,
+    around: PayloadContext,
     partial: bool,
     update: Sequence[str | Path],
     require_signature: str | Path | None,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from plada.common.progress import silent
 from plada.common.statistics import accuracy
 from plada.errors import DataError, RequestError
-from plada.labeler.linear_teacher import Embedded, Views, embed_split
+from plada.labeler.linear_teacher import EmbeddedSplit, EmbeddedTarget, embed_split
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.teachers import TeacherOptions, teach
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
@@ -30,7 +30,7 @@ from plada.selection.prepare import prepare
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Choose, Context
 from plada.sources.registry import open_target
-from plada.trainer.payload_file import Around, side_for
+from plada.trainer.payload_file import PayloadContext, shared_context_for
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -63,7 +63,7 @@ class Course:
             embed_split(encoder, split, stage=self.task.name, report=silent, cache=home / "cache" / "embeddings")
             for split in (self.task.train, self.task.validation, self.task.test)
         )
-        views = Views(self.train, self.validation, self.test)
+        views = EmbeddedTarget(self.train, self.validation, self.test)
         taught = teach(index, self.task, "linear", views, TeacherOptions(seed=seed), silent)
         self.penalty: float = taught.penalty or STUDENT_PENALTY
         self.teacher = taught.report.accuracy or 0.0
@@ -74,7 +74,7 @@ class Course:
         self.vectors = hold(self.labels.positions, index.dimension, index.scan, index.vectors)
 
     @property
-    def known(self) -> Embedded:
+    def known(self) -> EmbeddedSplit:
         """Train and validation images: what the server has of the target."""
         return self.train.and_more(self.validation)
 
@@ -115,7 +115,9 @@ class Course:
         """How files are written for clients that have the manifest, or the pack too."""
         if has not in self._senders:
             head = self.payload(np.arange(1)).header()
-            self._senders[has] = Sender(side=side_for(head, Around(home=self.index.home, pack=self.pack), has))
+            self._senders[has] = Sender(
+                side=shared_context_for(head, PayloadContext(home=self.index.home, pack=self.pack), has)
+            )
         return self._senders[has]
 
     def size(self, has: str, rows: I64) -> int:

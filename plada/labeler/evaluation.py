@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from plada.errors import DataError
 from plada.labeler.calibration import fit_temperature, interval
-from plada.labeler.linear_teacher import Embedded, TeacherReport, Views
+from plada.labeler.linear_teacher import EmbeddedSplit, EmbeddedTarget, TeacherReport
 from plada.labeler.teacher import Teacher, target_logits, vote
 from plada.sources.targets.target import Split, Target
 
@@ -26,7 +26,7 @@ class JudgedTeachers:
 
 
 def judge_teachers(
-    teachers: Sequence[Teacher], target: Target, views: Views, held: F32 | None, *, force: bool
+    teachers: Sequence[Teacher], target: Target, views: EmbeddedTarget, held: F32 | None, *, force: bool
 ) -> JudgedTeachers:
     """Find temperatures on validation images and accuracies on validation and test images. `held` float32 [n, c] are
     cross-validated logits of train and validation images together, where the teacher is linear and alone.
@@ -56,7 +56,7 @@ def judge_teachers(
     return JudgedTeachers(tuple(heated), report)
 
 
-def _logits(teacher: Teacher, split: Split | None, seen: Embedded | None, stage: str) -> F32 | None:
+def _logits(teacher: Teacher, split: Split | None, seen: EmbeddedSplit | None, stage: str) -> F32 | None:
     if split is None or seen is None or not len(seen.labels):
         return None
     readable = seen.readable if seen.readable is not None else np.ones(len(split), np.bool_)
@@ -69,7 +69,7 @@ def _voted(logits: Sequence[F32 | None], heats: Sequence[float]) -> F32 | None:
 
 
 def _report(
-    kind: str, seen: F32 | None, labels: I64, tested: F32 | None, test: Embedded | None, heat: float
+    kind: str, seen: F32 | None, labels: I64, tested: F32 | None, test: EmbeddedSplit | None, heat: float
 ) -> TeacherReport:
     right = int((seen.argmax(axis=1) == labels).sum()) if seen is not None else 0
     images = len(labels) if seen is not None else 0

@@ -8,13 +8,13 @@ import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker
 from plada.errors import DataError
-from plada.labeler.linear_teacher import Views, train_linear
+from plada.labeler.linear_teacher import EmbeddedTarget, train_linear
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.rounds import MOST_LOGITS, ask_in_rounds
 from plada.labeler.scan import KEEP_ALL, scan_linear, scored
 from plada.labeler.shortlist import LEAST, find_shortlist, named
 from plada.labeler.teacher import VECTORS, Teacher, reference_logits, vote
-from plada.labeler.teachers import Taught
+from plada.labeler.teachers import Ensemble
 from plada.retrieval.embeddings import hold
 from plada.retrieval.index import Index
 from plada.sources.targets.target import Target
@@ -43,8 +43,8 @@ class Labelled:
 def label(
     index: Index,
     task: Target,
-    taught: Taught,
-    views: Views,
+    taught: Ensemble,
+    views: EmbeddedTarget,
     *,
     exhaustive: bool,
     budget: int,
@@ -87,8 +87,8 @@ def label(
 def _shown(
     index: Index,
     task: Target,
-    taught: Taught,
-    views: Views,
+    taught: Ensemble,
+    views: EmbeddedTarget,
     exhaustive: bool,
     budget: int,
     seed: int,

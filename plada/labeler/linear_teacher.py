@@ -44,7 +44,7 @@ class TeacherReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedSplit:
     """Readable images of a split: vectors float32 [n, d], labels int64 [n]; `left_out` could not be read; `readable`
     bool [images of the split] says which they are, None where nobody asked."""
 
@@ -53,9 +53,9 @@ class Embedded:
     left_out: int
     readable: npt.NDArray[np.bool_] | None = None
 
-    def and_more(self, more: "Embedded") -> "Embedded":
+    def and_more(self, more: "EmbeddedSplit") -> "EmbeddedSplit":
         """Both one after the other."""
-        return Embedded(
+        return EmbeddedSplit(
             np.concatenate([self.vectors, more.vectors]),
             np.concatenate([self.labels, more.labels]),
             self.left_out + more.left_out,
@@ -63,17 +63,17 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class EmbeddedTarget:
     """The target's splits as the index's encoder sees them; `test` is None where the target has none."""
 
-    train: Embedded
-    validation: Embedded
-    test: Embedded | None
+    train: EmbeddedSplit
+    validation: EmbeddedSplit
+    test: EmbeddedSplit | None
 
 
 def embed_split(
     encoder: Encoder, split: Split, *, stage: str, report: Report, batch_size: int = 64, cache: Path | None = None
-) -> Embedded:
+) -> EmbeddedSplit:
     """Embeddings of a target's images by the index's encoder; taken from the folder `cache`, or kept there, if given.
 
     Raises:
@@ -85,7 +85,7 @@ def embed_split(
         path = cache / f"{digest[:32]}.npz"
         found = load_embeddings(path, digest, images=len(split), dimension=encoder.config.dimension)
         if found is not None:
-            return Embedded(found[0], split.labels[found[1]], int((~found[1]).sum()), found[1])
+            return EmbeddedSplit(found[0], split.labels[found[1]], int((~found[1]).sum()), found[1])
     vectors: list[F32] = [np.zeros((0, encoder.config.dimension), np.float32)]
     kept: list[npt.NDArray[np.bool_]] = []
     tracker = Tracker(stage, len(split), report)
@@ -103,10 +103,10 @@ def embed_split(
     made = np.concatenate(vectors)
     if path is not None:
         save_embeddings(path, digest, made, mask)
-    return Embedded(made, split.labels[mask], int((~mask).sum()), mask)
+    return EmbeddedSplit(made, split.labels[mask], int((~mask).sum()), mask)
 
 
-def check_every_class(target: Target, train: Embedded) -> None:
+def check_every_class(target: Target, train: EmbeddedSplit) -> None:
     """Refuse a target that no teacher can learn whole.
 
     Raises:
@@ -126,7 +126,13 @@ def check_every_class(target: Target, train: Embedded) -> None:
 
 
 def linear_teacher(
-    index: Index, target: Target, train: Embedded, validation: Embedded, test: Embedded | None, *, report: Report
+    index: Index,
+    target: Target,
+    train: EmbeddedSplit,
+    validation: EmbeddedSplit,
+    test: EmbeddedSplit | None,
+    *,
+    report: Report,
 ) -> tuple[PseudoLabels, TeacherReport]:
     """Train the head on `train`, choose its penalty on `validation`, and label every image of the index."""
     classes = len(target.classes)
@@ -140,7 +146,7 @@ def linear_teacher(
 
 
 def train_linear(
-    index: Index, target: Target, train: Embedded, validation: Embedded, seed: int
+    index: Index, target: Target, train: EmbeddedSplit, validation: EmbeddedSplit, seed: int
 ) -> tuple[Teacher, float, F32]:
     """(teacher, its penalty, held logits): a head on the index's embeddings, trained on train and validation images.
 

@@ -14,7 +14,7 @@ from plada.errors import RequestError, UnknownName
 from plada.labeler.custom_teachers import function_teacher, table_teacher, write_table_of_logits
 from plada.labeler.embedding_cache import identity_of
 from plada.labeler.evaluation import judge_teachers
-from plada.labeler.linear_teacher import TeacherReport, Views, check_every_class, train_linear
+from plada.labeler.linear_teacher import EmbeddedTarget, TeacherReport, check_every_class, train_linear
 from plada.labeler.teacher import PIXELS, Teacher, checked_logits
 from plada.labeler.zeroshot import zeroshot_teacher
 from plada.networks.finetune import finetune
@@ -28,7 +28,7 @@ LINEAR, ZEROSHOT, FINETUNE, TABLE = "linear", "zeroshot", "finetune:", "table:"
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class Ensemble:
     """Teachers, calibrated and ready to vote; what is known of them; the penalty of the linear one, if there is one."""
 
     teachers: tuple[Teacher, ...]
@@ -56,8 +56,13 @@ class TeacherOptions:
 
 
 def teach(
-    index: Index, task: Target, names: str | Sequence[str], views: Views, options: TeacherOptions, report: Report
-) -> Taught:
+    index: Index,
+    task: Target,
+    names: str | Sequence[str],
+    views: EmbeddedTarget,
+    options: TeacherOptions,
+    report: Report,
+) -> Ensemble:
     """Make the teachers that `names` (separated by commas, or a sequence) asks for, and find out how good they are.
 
     Raises:
@@ -80,7 +85,7 @@ def teach(
         else:
             made.append(_other(index, task, name, views, options, report))
     found = judge_teachers(made, task, views, held if listed == [LINEAR] else None, force=options.force)
-    return Taught(found.teachers, found.report, penalty)
+    return Ensemble(found.teachers, found.report, penalty)
 
 
 def write_logits(
@@ -119,7 +124,9 @@ def claims_of(index: Index, *, embedded: bool) -> dict[str, str]:
     return claims
 
 
-def _other(index: Index, task: Target, name: str, views: Views, options: TeacherOptions, report: Report) -> Teacher:
+def _other(
+    index: Index, task: Target, name: str, views: EmbeddedTarget, options: TeacherOptions, report: Report
+) -> Teacher:
     if name == ZEROSHOT:
         return zeroshot_teacher(index.encoder(device=options.device), task.classes)
     if name.startswith(FINETUNE):

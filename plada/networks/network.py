@@ -36,7 +36,7 @@ class NetworkSpec:
         weights: A safetensors file to start from; None starts from nothing, or from what is `pretrained`.
         pretrained: Let timm or open_clip download the weights of the network's tag.
         model_args: Arguments for the architecture, such as {"pad_type": "same"}.
-        image_size: Side of the square that the network sees, in pixels; None for the weights' own.
+        image_size: SharedContext of the square that the network sees, in pixels; None for the weights' own.
     """
 
     name: str

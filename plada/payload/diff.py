@@ -29,7 +29,7 @@ from plada.payload.container import (
     write_container,
 )
 from plada.payload.payload import NO_SIDE, Payload, check_side
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import read_varint, varint
 
 I64 = npt.NDArray[np.int64]
@@ -82,7 +82,7 @@ class Changes:
     signature: Signature | None
 
 
-def write_changes(old: Payload, new: Payload, *, side: Side = NO_SIDE, signer: Signer | None = None) -> bytes:
+def write_changes(old: Payload, new: Payload, *, side: SharedContext = NO_SIDE, signer: Signer | None = None) -> bytes:
     """The file that turns `old` into `new`. `side`: what the receiver knows of the reference.
 
     Raises:
@@ -97,11 +97,11 @@ def write_changes(old: Payload, new: Payload, *, side: Side = NO_SIDE, signer: S
     changed = np.flatnonzero(labels != classes.meaning(len(old.classes))[old.labels[kept]])
     added = np.flatnonzero(~np.isin(new.positions, old.positions))
     count = len(new.classes)
-    first = _write(gone, np.zeros_like(gone), len(order), 1, Side(bounds))
-    second = _write(changed, labels[changed], len(kept), count, Side(by_class(old.labels[kept])[1]))
+    first = _write(gone, np.zeros_like(gone), len(order), 1, SharedContext(bounds))
+    second = _write(changed, labels[changed], len(kept), count, SharedContext(by_class(old.labels[kept])[1]))
     third = _write(new.positions[added], new.labels[added], new.reference, count, side)
     if side.features is not None:
-        plain = _write(new.positions[added], new.labels[added], new.reference, count, Side(side.blocks))
+        plain = _write(new.positions[added], new.labels[added], new.reference, count, SharedContext(side.blocks))
         third = min(third, plain, key=lambda body: len(body) + ID_BYTES * needs_pack(body))
     same_notes = dict(old.notes) == dict(new.notes)
     names = tuple(name for name, source in zip(new.classes, classes.sources(), strict=True) if source is None)
@@ -148,7 +148,7 @@ def parse_changes(data: bytes) -> Changes:
     )  # fmt: skip
 
 
-def apply_changes(old: Payload, changes: Changes, *, side: Side = NO_SIDE) -> Payload:
+def apply_changes(old: Payload, changes: Changes, *, side: SharedContext = NO_SIDE) -> Payload:
     """The payload that the changes make of `old`; `side`: what is known of the reference.
 
     Raises:
@@ -167,10 +167,12 @@ def apply_changes(old: Payload, changes: Changes, *, side: Side = NO_SIDE) -> Pa
         )
     names, meaning = _new_classes(old, changes)
     order, bounds = by_class(old.labels)
-    gone, _, _ = _read(changes.gone, len(order), 1, Side(bounds))
+    gone, _, _ = _read(changes.gone, len(order), 1, SharedContext(bounds))
     kept = np.delete(order, gone)
     labels = meaning[old.labels[kept]]
-    changed, relabelled, _ = _read(changes.changed, len(kept), header.classes, Side(by_class(old.labels[kept])[1]))
+    changed, relabelled, _ = _read(
+        changes.changed, len(kept), header.classes, SharedContext(by_class(old.labels[kept])[1])
+    )
     labels[changed] = relabelled
     if (labels < 0).any():
         raise PayloadCorrupt("images of a class that is left out stay without a label")
@@ -263,11 +265,11 @@ def _check_reference(old: Payload, header: Header, what: str) -> None:
         )
 
 
-def _write(positions: I64, labels: I64, images: int, classes: int, side: Side) -> bytes:
+def _write(positions: I64, labels: I64, images: int, classes: int, side: SharedContext) -> bytes:
     return write_content(positions, labels, images=max(images, 1), classes=classes, coder="auto", side=side)
 
 
-def _read(body: bytes, images: int, classes: int, side: Side) -> tuple[I64, I64, str]:
+def _read(body: bytes, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
     found = read_content(body, images=max(images, 1), classes=classes, side=side)
     if len(found[0]) and found[0][-1] >= images:
         raise PayloadCorrupt("the changes speak of an image of a payload without images")

@@ -12,7 +12,7 @@ from plada.payload.coders.paper import paper_sizes
 from plada.payload.coders.registry import allowed, encoded_size, read_start
 from plada.payload.container import Header, Part, Signature, by_kind
 from plada.payload.payload import Payload, PayloadFile
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 
 RATES = (500, 9_600, 1_000_000)  # bits a second that time on air is given for: a trunked radio, a modem, a phone
 
@@ -66,7 +66,7 @@ class PayloadSummary:
         return asdict(self)
 
 
-def summarise(file: PayloadFile, side: Side, *, rates: tuple[int, ...] = RATES) -> PayloadSummary:
+def summarise(file: PayloadFile, side: SharedContext, *, rates: tuple[int, ...] = RATES) -> PayloadSummary:
     """The summary of a payload that was read with `side`."""
     payload = file.payload
     positions, labels = _bits(payload, file.coder, side)
@@ -153,7 +153,7 @@ def label_bits(labels: npt.NDArray[np.int64]) -> float:
     return float((counts * np.log2(len(labels) / counts)).sum()) if len(labels) else 0.0
 
 
-def _bits(payload: Payload, coder: str, side: Side) -> tuple[Bits | None, Bits | None]:
+def _bits(payload: Payload, coder: str, side: SharedContext) -> tuple[Bits | None, Bits | None]:
     """Positions as they come out without labels, labels as what is left; None for an empty payload."""
     kept = len(payload)
     if not kept:

@@ -37,10 +37,10 @@ from plada.payload.container import (
     write_plan,
 )
 from plada.payload.segments import read_segments, write_segments
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.version1 import read_version1
 
-NO_SIDE = Side()
+NO_SIDE = SharedContext()
 _DIGEST = b"plada content 1\0"
 
 
@@ -115,7 +115,7 @@ class Payload:
         self,
         coder: str = "auto",
         *,
-        side: Side = NO_SIDE,
+        side: SharedContext = NO_SIDE,
         progressive: str | None = None,
         segments: int | None = None,
         signer: Signer | None = None,
@@ -130,13 +130,15 @@ class Payload:
         """
         if coder == "auto" and side.features is not None:
             # As in `size`.
-            plain = self.encode(side=Side(side.blocks), progressive=progressive, segments=segments, signer=signer)
+            plain = self.encode(
+                side=SharedContext(side.blocks), progressive=progressive, segments=segments, signer=signer
+            )
             packed = self._encode(coder, side, progressive, segments, signer)
             return min(plain, packed, key=len)
         return self._encode(coder, side, progressive, segments, signer)
 
     def _encode(
-        self, coder: str, side: Side, progressive: str | None, segments: int | None, signer: Signer | None
+        self, coder: str, side: SharedContext, progressive: str | None, segments: int | None, signer: Signer | None
     ) -> bytes:
         about, content = self._about(), {"images": self.reference, "classes": len(self.classes)}
         if progressive is None:
@@ -151,22 +153,22 @@ class Payload:
         header = self.header(side.pack_id if any(map(needs_pack, bodies)) else b"")
         return write_container(header, {**({ABOUT: about} if about else {}), **sections}, rest, signer)
 
-    def size(self, coder: str = "auto", *, side: Side = NO_SIDE, signed: bool = False) -> int:
+    def size(self, coder: str = "auto", *, side: SharedContext = NO_SIDE, signed: bool = False) -> int:
         """Bytes of `encode` with the same arguments, exactly, at less cost."""
         if coder != "auto":
             return self._total(self._size(coder, side), side, "pack" in CODERS[coder].needs, signed)
         # A pack costs bytes beside the body, so it is files that are compared.
-        plain = self._size("auto", Side(side.blocks))
+        plain = self._size("auto", SharedContext(side.blocks))
         total = self._total(plain, side, False, signed)
         if side.features is not None and (packed := self._size("auto", side)) < plain:
             total = min(total, self._total(packed, side, True, signed))
         return total
 
-    def sizes(self, *, side: Side = NO_SIDE) -> dict[str, int]:
+    def sizes(self, *, side: SharedContext = NO_SIDE) -> dict[str, int]:
         """Bytes of the labels' body under each coder that `side` allows."""
         return body_sizes(self.positions, self.labels, images=self.reference, classes=len(self.classes), side=side)
 
-    def coder(self, *, side: Side = NO_SIDE) -> str:
+    def coder(self, *, side: SharedContext = NO_SIDE) -> str:
         """Name of the coder that `encode` takes."""
         sizes = self.sizes(side=side)
         return min(sizes, key=lambda name: self._total(sizes[name], side, "pack" in CODERS[name].needs, False))
@@ -176,7 +178,7 @@ class Payload:
         path: str | Path,
         coder: str = "auto",
         *,
-        side: Side = NO_SIDE,
+        side: SharedContext = NO_SIDE,
         progressive: str | None = None,
         segments: int | None = None,
         signer: Signer | None = None,
@@ -203,7 +205,7 @@ class Payload:
         """The header of a file of this payload."""
         return Header(self.reference, len(self.classes), self.key_id, self.content_id, pack_id[:ID_BYTES], self.serial)
 
-    def _total(self, body: int, side: Side, packed: bool, signed: bool) -> int:
+    def _total(self, body: int, side: SharedContext, packed: bool, signed: bool) -> int:
         """Bytes of the whole file around a body of so many bytes."""
         about = len(self._about())
         lengths = ([about] if about else []) + [body + CONTENT_CHECK * packed]
@@ -212,7 +214,7 @@ class Payload:
     def _about(self) -> bytes:
         return write_about(None if self.classes == numbered(len(self.classes)) else self.classes, self.notes)
 
-    def _size(self, coder: str, side: Side) -> int:
+    def _size(self, coder: str, side: SharedContext) -> int:
         return encoded_size(
             self.positions, self.labels, images=self.reference, classes=len(self.classes), coder=coder, side=side
         )
@@ -235,7 +237,7 @@ class PayloadFile:
         return by_kind(self.parts)
 
 
-def parse_payload(data: bytes, *, side: Side = NO_SIDE, partial: bool = False) -> PayloadFile:
+def parse_payload(data: bytes, *, side: SharedContext = NO_SIDE, partial: bool = False) -> PayloadFile:
     """Read a payload from bytes. `partial`: take what is whole of a progressive file that is cut off or damaged.
 
     Raises:
@@ -312,7 +314,7 @@ def _made(
         raise PayloadCorrupt(str(err)) from err
 
 
-def check_side(header: Header, side: Side) -> None:
+def check_side(header: Header, side: SharedContext) -> None:
     """Refuse bounds or features of something else: they would decode to other labels."""
     found = [] if side.blocks is None else [int(side.blocks[-1])]
     found += [] if side.features is None else [len(side.features)]
@@ -331,7 +333,7 @@ def check_side(header: Header, side: Side) -> None:
         )
 
 
-def read_payload_file(path: str | Path, *, side: Side = NO_SIDE, partial: bool = False) -> PayloadFile:
+def read_payload_file(path: str | Path, *, side: SharedContext = NO_SIDE, partial: bool = False) -> PayloadFile:
     """A payload file with its anatomy; raises as parse_payload does, and RequestError: no such file."""
     try:
         data = Path(path).read_bytes()

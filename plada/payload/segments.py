@@ -15,7 +15,7 @@ import numpy.typing as npt
 from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing
 from plada.payload.coders.content import read_content, write_content
 from plada.payload.coders.runs import cut_bounds
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 
 I64 = npt.NDArray[np.int64]
 
@@ -35,15 +35,15 @@ class Scattered:
     bounds: I64
     segments: list[I64]
 
-    def side_of(self, index: int, side: Side) -> tuple[int, Side]:
-        """(images, Side) of the virtual reference that is one segment's blocks, one behind the other."""
+    def side_of(self, index: int, side: SharedContext) -> tuple[int, SharedContext]:
+        """(images, SharedContext) of the virtual reference that is one segment's blocks, one behind the other."""
         blocks = self.segments[index]
         starts, ends = self.bounds[blocks], self.bounds[blocks + 1]
         inner = np.concatenate([[0], np.cumsum(ends - starts)])
         features = None
         if side.features is not None:
             features = np.concatenate([side.features[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)])
-        return int(inner[-1]), Side(inner, features, side.pack_id)
+        return int(inner[-1]), SharedContext(inner, features, side.pack_id)
 
     def to_real(self, index: int, positions: I64) -> I64:
         """Positions in the reference of positions within a segment."""
@@ -81,7 +81,7 @@ def write_segments(
     images: int,
     classes: int,
     coder: str,
-    side: Side,
+    side: SharedContext,
     progressive: str,
     segments: int | None = None,
 ) -> tuple[int, list[bytes]]:
@@ -118,7 +118,7 @@ def write_segments(
 
 
 def read_segments(
-    kind: int, bodies: Sequence[bytes | None], *, images: int, classes: int, side: Side
+    kind: int, bodies: Sequence[bytes | None], *, images: int, classes: int, side: SharedContext
 ) -> tuple[I64, I64, str]:
     """(positions, labels, names of the coders) of the segments that are there.
 
@@ -157,7 +157,7 @@ def read_segments(
     return positions, labels, "+".join(sorted({part[2] for part in read}))
 
 
-def _dealt(side: Side, images: int, count: int) -> tuple[int, I64]:
+def _dealt(side: SharedContext, images: int, count: int) -> tuple[int, I64]:
     """(kind of the plan, bounds) of the blocks to deal to `count` segments: folders, unless these are too few."""
     runs = run_bounds(images)
     folders = None if side.blocks is None else cut_bounds(side.blocks)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from plada.payload.container import Signer
 from plada.payload.payload import Payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Delivery:
 class Sender:
     """How payloads of one reference are written: what clients know (`side`), progressive or not, and who signs."""
 
-    side: Side
+    side: SharedContext
     progressive: str | None = None
     segments: int | None = None
     signer: Signer | None = None

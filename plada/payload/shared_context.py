@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Side:
+class SharedContext:
     """What sender and receiver both know: `blocks` int64 [B+1], rising from 0 to N, bounds of runs of positions that
     belong together (the folder part of keys), or None; `features` int8 [N, d] of a pack, or None; `pack_id` its 16
     bytes or b""."""

@@ -33,7 +33,7 @@ from plada.selection.corrections import read_keys, read_labels
 from plada.selection.table import Selected, read_selected
 from plada.sources.decode import decode
 from plada.trainer.model import ModelEvaluation, evaluate_model
-from plada.trainer.payload_file import Around, fetch, open_payload, side_for
+from plada.trainer.payload_file import PayloadContext, fetch, open_payload, shared_context_for
 from plada.trainer.payload_images import Chosen, open_chosen
 from plada.trainer.payload_summary import summarise_file
 from plada.trainer.student import check_classes, payload_digest, read_card
@@ -62,7 +62,7 @@ class Wanted:
     rates: tuple[int, ...]
     pictures: int
     device: str | None
-    around: Around
+    around: PayloadContext
     asked: Mapping[str, Any]
 
 
@@ -117,7 +117,7 @@ def _read(wanted: Wanted) -> tuple[Payload | None, PayloadSummary]:
     except SideMissing:
         closed = summarise_file(wanted.payload, around, rates=wanted.rates)
         return None, closed
-    side = side_for(opened.header, around, "pack" if opened.header.pack_id else "manifest")
+    side = shared_context_for(opened.header, around, "pack" if opened.header.pack_id else "manifest")
     return opened.payload, summarise(opened, side, rates=wanted.rates)
 
 

@@ -38,7 +38,7 @@ Measure = Callable[[Chosen], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class RuleTrial:
     """One rule at one number of images: bytes of its file, accuracy on held images (None: not judged), the lead over the
     default rule with its standard error, and the seconds that trying it took."""
 
@@ -64,7 +64,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class HeldOutScores:
     """Right or wrong per held image of all folds (float64 [n], in 0..1), for one selection rule."""
 
     right: npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ class Auto:
 
     rule: str
     trial: Trial[Chosen]
-    tried: tuple[Tried, ...]
+    tried: tuple[RuleTrial, ...]
     forecast: Forecast | None
     note: str
 
@@ -119,11 +119,11 @@ def choose_rule(
         found = fill(names[0])
         told = f"; rule {names[0]} is what did best on others" if only is None else ""
         note = f"nothing to judge by: too few images of the target are labelled{told}"
-        return Auto(names[0], found, (Tried(names[0], found.k, found.bytes, None),), None, note)
+        return Auto(names[0], found, (RuleTrial(names[0], found.k, found.bytes, None),), None, note)
     bench = _Bench(folds)
     trials: dict[str, Trial[Chosen]] = {}
-    judged: dict[str, Judged] = {}
-    tried: list[Tried] = []
+    judged: dict[str, HeldOutScores] = {}
+    tried: list[RuleTrial] = []
     refused: BudgetTooSmall | None = None
     for name in names:
         began = time.monotonic()
@@ -136,7 +136,7 @@ def choose_rule(
         judged[name] = bench.judge(name, trials[name].k)
         lead, error = _lead(judged[name], judged[next(iter(judged))])
         tried.append(
-            Tried(
+            RuleTrial(
                 name, trials[name].k, trials[name].bytes, judged[name].accuracy, lead, error, time.monotonic() - began
             )
         )
@@ -160,10 +160,10 @@ def choose_rule(
 
 
 def _fewer(
-    fill: "_Fill", full: Trial[Chosen], judged: Judged, bench: "_Bench", rule: str, shares: Sequence[float]
-) -> tuple[Trial[Chosen], Judged, list[Tried]]:
+    fill: "_Fill", full: Trial[Chosen], judged: HeldOutScores, bench: "_Bench", rule: str, shares: Sequence[float]
+) -> tuple[Trial[Chosen], HeldOutScores, list[RuleTrial]]:
     """(selection, its judgement, what was tried): `full`, or the share of its images that surely teaches better."""
-    tried: list[Tried] = []
+    tried: list[RuleTrial] = []
     best, best_judged, highest = full, judged, 0.0
     for share in shares:
         began, k = time.monotonic(), round(full.k * share)
@@ -175,7 +175,7 @@ def _fewer(
             continue
         found = bench.judge(rule, k)
         lead, error = _lead(found, judged)
-        tried.append(Tried(rule, k, trial.bytes, found.accuracy, lead, error, time.monotonic() - began))
+        tried.append(RuleTrial(rule, k, trial.bytes, found.accuracy, lead, error, time.monotonic() - began))
         if lead - FEWER_DOUBT * error > highest:
             best, best_judged, highest = trial, found, lead - FEWER_DOUBT * error
     return best, best_judged, tried
@@ -188,7 +188,7 @@ class _Bench:
         self.folds = folds
         self._prepared: dict[tuple[str, int], Choose] = {}
 
-    def judge(self, rule: str, k: int) -> Judged:
+    def judge(self, rule: str, k: int) -> HeldOutScores:
         """Students in small of `rule` with `k` images, one a fold, on what the fold holds back."""
         parts = []
         for number, fold in enumerate(self.folds):
@@ -198,14 +198,14 @@ class _Bench:
             chosen = self._prepared[key](min(k, len(fold.labels)))
             head = small_student(fold.labels, fold.context, chosen.rows)
             parts.append(_rightness(head.logits(fold.held), fold.held_labels))
-        return Judged(np.concatenate(parts))
+        return HeldOutScores(np.concatenate(parts))
 
 
 def _rightness(logits: F32, labels: I64) -> npt.NDArray[np.float64]:
     return np.asarray(logits.argmax(axis=1) == labels, np.float64)
 
 
-def _lead(one: Judged, base: Judged) -> tuple[float, float]:
+def _lead(one: HeldOutScores, base: HeldOutScores) -> tuple[float, float]:
     """(mean, standard error) of the difference, image by image: both saw the same images, so their luck cancels."""
     difference = one.right - base.right
     return float(difference.mean()), float(difference.std() / math.sqrt(len(difference)))
@@ -266,8 +266,8 @@ class _Fill:
 
 
 def _forecast(
-    trial: Trial[Chosen], judged: Judged, bench: _Bench, rule: str, shares: Sequence[float]
-) -> tuple[Forecast, tuple[Tried, ...]]:
+    trial: Trial[Chosen], judged: HeldOutScores, bench: _Bench, rule: str, shares: Sequence[float]
+) -> tuple[Forecast, tuple[RuleTrial, ...]]:
     points, tried = [(trial.bytes, judged.accuracy)], []
     for share in shares:
         keep = round(trial.k * share)
@@ -276,7 +276,7 @@ def _forecast(
         began, size = time.monotonic(), round(trial.bytes * share)
         found = bench.judge(rule, keep).accuracy
         points.append((size, found))
-        tried.append(Tried(rule, keep, size, found, seconds=time.monotonic() - began))
+        tried.append(RuleTrial(rule, keep, size, found, seconds=time.monotonic() - began))
     points.sort()
     images = len(judged.right)
     around = interval(round(judged.accuracy * images), images) or (0.0, 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from plada.labeler.linear_teacher import TeacherReport
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.labeler.teachers import Taught
+from plada.labeler.teachers import Ensemble
 from plada.networks.recipe import Recipe
 from plada.payload.container import Header
 from plada.payload.payload import Payload
@@ -47,7 +47,7 @@ def payload_of(
     )
 
 
-def notes_of(task: Target, taught: Taught, recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
+def notes_of(task: Target, taught: Ensemble, recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
     """What rides along: the recipe always (a few bytes, and the student needs it), the rest where it costs nothing."""
 
     advice = {**task.recipe, **(recipe or {})}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plada.labeler.linear_teacher import Embedded
+from plada.labeler.linear_teacher import EmbeddedSplit
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.folds import Fold, cross_folds
 from plada.selection.rules.rule import F32, I64, Context
@@ -28,8 +28,8 @@ def prepare(
     labels: PseudoLabels,
     vectors: Callable[[I64], npt.NDArray[np.floating]],
     mean: F32,
-    train: Embedded,
-    validation: Embedded,
+    train: EmbeddedSplit,
+    validation: EmbeddedSplit,
     *,
     relabel: bool,
     penalty: float | None = None,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from plada.labeler.linear_teacher import TeacherReport
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.payload.payload import Payload
-from plada.selection.auto import Forecast, Tried
+from plada.selection.auto import Forecast, RuleTrial
 from plada.selection.rules.registry import Chosen
 
 
@@ -39,7 +39,7 @@ class SelectionReport:
     copies: int  # candidates that were left out as near-duplicates of better ones
     labels: str  # hard, soft or dirichlet
     label_bytes: int  # what is not hard costs in the file
-    tried: tuple[Tried, ...]
+    tried: tuple[RuleTrial, ...]
     forecast: Forecast | None
     left_out: int  # target images that could not be read
     target_note: str  # how the target was split where that is not its publisher's, and counts that are not the known

@@ -20,7 +20,7 @@ from plada.payload.container import MAX_TOTAL, Header, Signature, check_magic, r
 from plada.payload.diff import apply_changes, parse_changes
 from plada.payload.pack import find_pack, read_pack
 from plada.payload.payload import Payload, PayloadFile, parse_payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.signature import check_serial, check_signature
 from plada.payload.version1 import read_version1
 from plada.sources.blocks import block_bounds, bounds_of
@@ -34,7 +34,7 @@ _TIMEOUT = 60  # seconds without an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
+class PayloadContext:
     """What may be looked at to read a payload: a home, a copy of the reference (a name or place), a pack's file."""
 
     home: Path
@@ -61,7 +61,7 @@ class ReadOptions:
     min_serial: int = 0
 
 
-def open_payload(path: str | Path, around: Around, read: ReadOptions | None = None) -> PayloadFile:
+def open_payload(path: str | Path, around: PayloadContext, read: ReadOptions | None = None) -> PayloadFile:
     """As `plada.read_payload`, with the anatomy of the file. The pack is the one of `around`."""
     options = read or ReadOptions()
     data = fetch(path)
@@ -75,7 +75,7 @@ def open_payload(path: str | Path, around: Around, read: ReadOptions | None = No
 
 
 def apply_file(
-    old: Payload, change: str | Path, around: Around, require_signature: str | Path | None = None
+    old: Payload, change: str | Path, around: PayloadContext, require_signature: str | Path | None = None
 ) -> Payload:
     """The payload that a file of changes makes of `old`; raises as read_payload does."""
     data = fetch(change)
@@ -85,22 +85,22 @@ def apply_file(
             parsed = parse_changes(data)
         except RequestError as err:
             raise RequestError(f"{change}: {err}") from err
-        side = Side()
+        side = SharedContext()
         while True:
             try:
                 return apply_changes(old, parsed, side=side)
             except SideMissing as missing:
-                side = add_side(side, parsed.header, missing.needs, around)
+                side = extend_context(side, parsed.header, missing.needs, around)
 
 
-def parse_beside(data: bytes, around: Around, *, partial: bool = False) -> PayloadFile:
+def parse_beside(data: bytes, around: PayloadContext, *, partial: bool = False) -> PayloadFile:
     """parse_payload, looking for what the bytes turn out to need."""
-    side = Side()
+    side = SharedContext()
     while True:
         try:
             return parse_payload(data, side=side, partial=partial)
         except SideMissing as missing:
-            side = add_side(side, read_header(data)[0], missing.needs, around)
+            side = extend_context(side, read_header(data)[0], missing.needs, around)
 
 
 def read_identity(path: str | Path) -> tuple[Header, Signature | None]:
@@ -121,7 +121,7 @@ def check_sender(data: bytes, public: str | Path | None, where: str | Path) -> N
     check_signature(read_container(data).signature if data[4:5] != b"\1" else None, public, str(where))
 
 
-def add_side(side: Side, header: Header, needs: str, around: Around) -> Side:
+def extend_context(side: SharedContext, header: Header, needs: str, around: PayloadContext) -> SharedContext:
     """`side` with the manifest's blocks, or the pack, that a payload with this header needs.
 
     Raises:
@@ -148,7 +148,7 @@ def add_side(side: Side, header: Header, needs: str, around: Around) -> Side:
     )
 
 
-def side_for(header: Header, around: Around, client_has: str = "manifest") -> Side:
+def shared_context_for(header: Header, around: PayloadContext, client_has: str = "manifest") -> SharedContext:
     """What a client is taken to know beside a payload with this header, as far as this machine knows it too.
 
     `client_has`: nothing, manifest, or pack (which is never there without a manifest).
@@ -158,7 +158,7 @@ def side_for(header: Header, around: Around, client_has: str = "manifest") -> Si
     """
     if client_has not in CLIENT_HAS:
         raise RequestError(f"client-has '{client_has}': expected one of {', '.join(CLIENT_HAS)}")
-    side = Side()
+    side = SharedContext()
     if client_has == "nothing":
         return side
     if (blocks := find_blocks(header, around)) is not None:
@@ -175,7 +175,7 @@ def side_for(header: Header, around: Around, client_has: str = "manifest") -> Si
     return side
 
 
-def find_features(header: Header, around: Around) -> Any:
+def find_features(header: Header, around: PayloadContext) -> Any:
     """The pack (plada.payload.pack.Pack) of a header, opened, or None; the one in `around.pack` must be it.
 
     Raises:
@@ -198,7 +198,7 @@ def find_features(header: Header, around: Around) -> Any:
     return found
 
 
-def find_blocks(header: Header, around: Around) -> npt.NDArray[np.int64] | None:
+def find_blocks(header: Header, around: PayloadContext) -> npt.NDArray[np.int64] | None:
     """Bounds of the folders of a reference: of a manifest kept in the home, else of `around.reference`; None where
     neither is there, or the keys have no folders.
 

@@ -7,12 +7,12 @@ from plada.payload.about import numbered, read_about
 from plada.payload.container import ABOUT, DIFF, LABELS, read_container
 from plada.payload.diff import parse_changes
 from plada.payload.inspect import RATES, PayloadSummary, summarise, summarise_closed
-from plada.trainer.payload_file import Around, check_sender, fetch, named, parse_beside, side_for
+from plada.trainer.payload_file import PayloadContext, check_sender, fetch, named, parse_beside, shared_context_for
 
 
 def summarise_file(
     payload: str | Path,
-    around: Around,
+    around: PayloadContext,
     *,
     rates: tuple[int, ...] = RATES,
     require_signature: str | Path | None = None,
@@ -54,5 +54,5 @@ def summarise_file(
                 missing=str(missing), bodies=bodies, segments=(len(file.segments),) * 2 if file.segments else None,
                 rates=rates,
             )  # fmt: skip
-        side = side_for(opened.header, around, "pack" if opened.header.pack_id else "manifest")
+        side = shared_context_for(opened.header, around, "pack" if opened.header.pack_id else "manifest")
         return summarise(opened, side, rates=rates)

@@ -8,7 +8,7 @@ import pytest
 import plada
 from plada.errors import PayloadCorrupt, RequestError, SignatureError
 from plada.payload.payload import Payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import made
 from tests.payload.test_diff import OLD, changed
 from tests.payload.test_version1 import GOLDEN
@@ -36,7 +36,7 @@ def test_without_the_reference_less_is_said(pictures: Path, tmp_path: Path) -> N
     images = plada.open_images(pictures)
     ids = images.manifest.key_id, images.manifest.content_id
     payload = Payload(np.arange(8, 16), np.zeros(8, np.int64), ("a", "b"), 24, *ids, notes={"target": "x"})
-    payload.save(tmp_path / "x.plada", "blocks", side=Side(np.array([0, 8, 16, 24])))
+    payload.save(tmp_path / "x.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24])))
     whole = plada.inspect(tmp_path / "x.plada")
     assert (whole.images, whole.coder, whole.missing) == (8, "blocks", "")
     assert plada.inspect(tmp_path / "x.plada", home=tmp_path / "away", reference=pictures).images == 8
@@ -53,7 +53,7 @@ def test_without_the_reference_less_is_said(pictures: Path, tmp_path: Path) -> N
     )  # fmt: skip
     assert "needs the names of its reference's images" in less.missing
     Payload(np.arange(8, 16), np.zeros(8, np.int64), ("0",), 24, *ids).save(
-        tmp_path / "y.plada", "blocks", side=Side(np.array([0, 8, 16, 24]))
+        tmp_path / "y.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24]))
     )
     assert plada.inspect(tmp_path / "y.plada", home=tmp_path / "away").names == ("0",)
 
@@ -61,7 +61,9 @@ def test_without_the_reference_less_is_said(pictures: Path, tmp_path: Path) -> N
 def test_without_the_reference_segments_are_counted_too(pictures: Path, tmp_path: Path) -> None:
     ids = plada.open_images(pictures).manifest.key_id, bytes(16)
     payload = Payload(np.arange(8, 16), np.zeros(8, np.int64), ("a", "b"), 24, *ids)
-    payload.save(tmp_path / "x.plada", "blocks", side=Side(np.array([0, 8, 16, 24])), progressive="blocks", segments=3)
+    payload.save(
+        tmp_path / "x.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24])), progressive="blocks", segments=3
+    )
     less = plada.inspect(tmp_path / "x.plada", home=tmp_path / "away")
     assert (less.images, less.coder, less.segments) == (8, "blocks", (3, 3))
     assert "needs the names" in less.missing

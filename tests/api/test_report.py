@@ -16,11 +16,11 @@ from plada.common.progress import silent
 from plada.errors import DataError, PayloadCorrupt, PayloadUnsupported, ReferenceMismatch, RequestError
 from plada.payload.inspect import RATES
 from plada.payload.payload import Payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.reports.collect import FORECAST, MODEL, TEACHER, Wanted, collect
 from plada.reports.findings import Findings
 from plada.selection.table import read_selected
-from plada.trainer.payload_file import Around
+from plada.trainer.payload_file import PayloadContext
 from tests.conftest import picture
 
 
@@ -39,7 +39,7 @@ def found_in(payload: str | Path, home: Path, **changed: Any) -> Findings:
     """What a report would say."""
     values: dict[str, Any] = {
         "selection": None, "same_keys": False, "model": None, "target": None, "weights": None, "budget": None, "rates": RATES,
-        "pictures": 60, "device": None, "around": Around(home=home, reference=changed.pop("reference", None)), "asked": {},
+        "pictures": 60, "device": None, "around": PayloadContext(home=home, reference=changed.pop("reference", None)), "asked": {},
     }  # fmt: skip
     return collect(Wanted(payload=payload, **{**values, **changed}), silent)
 
@@ -128,7 +128,7 @@ def test_where_labels_cannot_be_read_the_rest_is_said(pictures: Path, tmp_path: 
     payload = Payload(
         np.arange(8, 16), np.arange(8) % 2, ("a", "b"), 24, *ids, notes={"target": "x", "teacher_accuracy": 0.5}
     )
-    payload.save(tmp_path / "x.plada", "blocks", side=Side(np.array([0, 8, 16, 24])))
+    payload.save(tmp_path / "x.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24])))
     closed = found_in(tmp_path / "x.plada", tmp_path / "away")
     assert (closed.images, closed.target, closed.pictures) == (8, "x", 0)
     assert [each.after for each in closed.classes] == [None, None]

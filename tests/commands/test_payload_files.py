@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import plada
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import same
 from tests.test_cli import call, refused, summary
 
@@ -131,7 +131,7 @@ def test_keygen_and_sign(sent: Path, glyph_home: Path, tmp_path: Path) -> None:
 
 def test_inspect_without_the_reference(chosen: Path, glyph_home: Path, tmp_path: Path) -> None:
     payload = plada.read_payload(chosen / "x.plada", home=glyph_home)
-    side = Side(np.array([0, payload.reference]))
+    side = SharedContext(np.array([0, payload.reference]))
     payload.save(tmp_path / "y.plada", "blocks", side=side)
     found = summary("inspect", tmp_path / "y.plada", "--home", tmp_path / "away")
     assert (found["images"], found["coders"]) == (len(payload), None)  # how many is said by the bytes themselves

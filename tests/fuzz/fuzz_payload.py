@@ -26,7 +26,7 @@ from plada.errors import PladaError, ReferenceMismatch, RequestError
 from plada.payload.container import DIFF, PLAN, SIGNATURE, read_container, read_plan, write_container, write_plan
 from plada.payload.diff import apply_changes, parse_changes
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -44,11 +44,11 @@ class Findings:
     slowest_of: str = ""
 
 
-def known_side() -> Side:
+def known_side() -> SharedContext:
     """The side of the golden reference."""
     said = json.loads((GOLDEN / "side.json").read_text())
     features = np.frombuffer((GOLDEN / said["features"]).read_bytes(), np.int8).reshape(-1, said["dimensions"])
-    return Side(np.array(said["blocks"]), features, bytes.fromhex(said["pack_id"]))
+    return SharedContext(np.array(said["blocks"]), features, bytes.fromhex(said["pack_id"]))
 
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:
@@ -99,7 +99,14 @@ def mended(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def try_one(
-    data: bytes, original: bytes, truth: Payload, old: Payload | None, side: Side, *, right: bool, partial: bool
+    data: bytes,
+    original: bytes,
+    truth: Payload,
+    old: Payload | None,
+    side: SharedContext,
+    *,
+    right: bool,
+    partial: bool,
 ) -> str:
     """The outcome of one file; raises AssertionError where labels came out that nobody sent.
 
@@ -141,7 +148,7 @@ def fuzz(
             if data[4] == 2 and DIFF in read_container(data).sections:
                 truths[name] = apply_changes(old, parse_changes(data), side=side)
             else:
-                truths[name] = parse_payload(data, side=side if data[4] == 2 else Side()).payload
+                truths[name] = parse_payload(data, side=side if data[4] == 2 else SharedContext()).payload
             own[name] = time.process_time() - start
     names = list(files)
     end = time.monotonic() + seconds
@@ -154,7 +161,7 @@ def fuzz(
         bad = mended(data, rng) if right else mutated(data, rng)
         base = old if name.startswith("v2-changes") else None
         partial = bool(rng.integers(2))
-        known = side if rng.integers(4) else Side()
+        known = side if rng.integers(4) else SharedContext()
         start = time.process_time()
         try:
             outcome = try_one(bad, data, truths[name], base, known, right=right, partial=partial)

@@ -29,7 +29,7 @@ from plada.payload.container import (
 )
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 
 HERE = Path(__file__).parent
@@ -42,13 +42,13 @@ SEED = bytes(range(32))  # of the private key of the signed files
 Good = tuple[bytes, Payload, dict[str, Any]]
 
 
-def side() -> Side:
+def side() -> SharedContext:
     """Blocks of 1 to some 120 images, and features that know a little of the labels."""
     rng = np.random.default_rng(20261125)
     cuts = np.unique(np.concatenate([[1, 2, 3], rng.integers(4, IMAGES, 70)]))
     blocks = np.concatenate([[0], cuts, [IMAGES]]).astype(np.int64)
     features = rng.normal(0, 32 / np.sqrt(1 + np.arange(8)), (IMAGES, 8)).round().clip(-127, 127).astype(np.int8)
-    return Side(blocks, features, PACK)
+    return SharedContext(blocks, features, PACK)
 
 
 def menu(seed: int = 20261123, k: int = 400, **fields: Any) -> Payload:
@@ -102,8 +102,8 @@ def good() -> Iterator[tuple[str, Callable[[], Good]]]:
     )
     yield "v2-later-section", lambda: (later(), menu(), {})
     for form, coder, given in (
-        ("even", "gaps-zstd", Side()), ("blocks", "gaps-zstd", known), ("blocks", "auto", Side(known.blocks)),
-        ("blocks", "pack", known), ("layers", "gaps-zstd", Side()), ("layers", "auto", Side(known.blocks)),
+        ("even", "gaps-zstd", SharedContext()), ("blocks", "gaps-zstd", known), ("blocks", "auto", SharedContext(known.blocks)),
+        ("blocks", "pack", known), ("layers", "gaps-zstd", SharedContext()), ("layers", "auto", SharedContext(known.blocks)),
     ):  # fmt: skip
         if coder in (*CODERS, "auto"):
             kind = "layers" if form == "layers" else "blocks"
@@ -116,7 +116,7 @@ def good() -> Iterator[tuple[str, Callable[[], Good]]]:
                 ),
             )
     old, new = menu(), renewed()
-    for name, given in (("", Side()), ("-blocks", Side(known.blocks)), ("-pack", known)):
+    for name, given in (("", SharedContext()), ("-blocks", SharedContext(known.blocks)), ("-pack", known)):
         yield f"v2-changes{name}", lambda g=given: (write_changes(old, new, side=g), new, {"old": "v2-gaps-zstd"})  # type: ignore[misc]
 
 
@@ -142,7 +142,7 @@ def later() -> bytes:
 
 def bad() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """(name, what it is refused as, what makes it)."""
-    whole = menu().encode("gaps-zstd", side=Side())
+    whole = menu().encode("gaps-zstd", side=SharedContext())
     found = read_container(whole)
     head = Header(IMAGES, 5, KEY, CONTENT)
     body, about = found.sections[LABELS], found.sections[ABOUT]

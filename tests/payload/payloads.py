@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from plada.payload.payload import Payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 
 KEY, CONTENT = bytes(range(8)), bytes(range(8, 16))
 
@@ -20,11 +20,11 @@ def made(
     return Payload(positions, rng.integers(0, len(classes), k), classes, n, KEY, CONTENT, **fields)
 
 
-def folders(n: int = 1000, seed: int = 0) -> Side:
+def folders(n: int = 1000, seed: int = 0) -> SharedContext:
     """The side of a client that has the manifest: blocks of uneven sizes, some of one image."""
     rng = np.random.default_rng(seed)
     inner = np.unique(rng.integers(1, max(n, 2), max(1, n // 40)))
-    return Side(np.unique(np.concatenate([[0], inner[inner < n], [n]])).astype(np.int64))
+    return SharedContext(np.unique(np.concatenate([[0], inner[inner < n], [n]])).astype(np.int64))
 
 
 def same(one: Payload, other: Payload) -> bool:

@@ -25,7 +25,7 @@ import pytest
 from plada.payload.container import Signer
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import made
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def rows(features: np.ndarray) -> Callable[[int], Any]:
     return lambda image: view[image * d : image * d + d]
 
 
-def other_side(side: Side) -> Any:
+def other_side(side: SharedContext) -> Any:
     """The decoder's own form of a side."""
     bounds = None if side.blocks is None else side.blocks.tolist()
     if side.features is None:
@@ -62,10 +62,10 @@ def other_side(side: Side) -> Any:
     return D.Side(bounds, side.features.shape[1], rows(side.features), side.pack_id)
 
 
-def golden_side() -> Side:
+def golden_side() -> SharedContext:
     given = json.loads((GOLDEN / "side.json").read_text())
     features = np.frombuffer((GOLDEN / given["features"]).read_bytes(), np.int8).reshape(-1, given["dimensions"])
-    return Side(blocks=np.array(given["blocks"]), features=features, pack_id=bytes.fromhex(given["pack_id"]))
+    return SharedContext(blocks=np.array(given["blocks"]), features=features, pack_id=bytes.fromhex(given["pack_id"]))
 
 
 def expected(name: str) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def test_the_vectors_of_the_coders_document() -> None:
         assert D.read_content(body + check, reference) == pairs
 
 
-def drawn(seed: int) -> tuple[Payload, Side]:
+def drawn(seed: int) -> tuple[Payload, SharedContext]:
     """A payload of a reference with blocks and features that say something about it; the sizes are the awkward ones."""
     rng = np.random.default_rng(seed)
     images, classes, d = (int(rng.choice(v)) for v in ((1, 2, 7, 255, 256, 257, 600), (1, 2, 3, 17, 300), (1, 2, 5)))
@@ -133,7 +133,7 @@ def drawn(seed: int) -> tuple[Payload, Side]:
     payload = Payload(
         positions, labels, names, images, b"k" * 8, b"c" * 8, notes, serial=seed % 3, rank=np.arange(kept)
     )
-    return payload, Side(blocks=bounds, features=features, pack_id=bytes(range(16)))
+    return payload, SharedContext(blocks=bounds, features=features, pack_id=bytes(range(16)))
 
 
 def agree(payload: Payload, got: Any) -> None:
@@ -163,7 +163,7 @@ def test_segments_say_the_same(coder: str, progressive: str, seed: int) -> None:
 
 def test_long_folders_are_cut_before_they_are_dealt_to_segments() -> None:
     payload, bounds = made(900, 9000, seed=3), np.array([0, 5000, 9000])
-    data = payload.encode("blocks", side=Side(bounds), progressive="blocks", segments=4)
+    data = payload.encode("blocks", side=SharedContext(bounds), progressive="blocks", segments=4)
     agree(payload, D.decode(data, D.Side(bounds.tolist())))
     with pytest.raises(D.Refused, match="missing"):
         D.decode(data)
@@ -177,7 +177,7 @@ def test_even_segments_need_no_blocks() -> None:
 
 def test_long_runs_are_cut_in_blocks_and_in_changes() -> None:
     rng = np.random.default_rng(1)
-    side = Side(blocks=np.array([0, 2048, 4096, 5000, 7048, 9000]))
+    side = SharedContext(blocks=np.array([0, 2048, 4096, 5000, 7048, 9000]))
     positions = np.sort(rng.choice(9000, 6000, replace=False))
     labels = np.where(rng.random(6000) < 0.9, 1, rng.integers(0, 3, 6000))
     old = Payload(positions, labels, ("a", "b", "c"), 9000, b"k" * 8, b"c" * 8)
@@ -288,7 +288,7 @@ def test_the_command_line_with_keys_and_a_pack(tmp_path: Path) -> None:
     head += pack_id + bytes(12)
     (tmp_path / "p.pack").write_bytes(head + struct.pack("<I", zlib.crc32(head)) + features.tobytes())
     (tmp_path / "keys.txt").write_text("".join(key + "\n" for key in reversed(keys)))
-    side = Side(blocks=np.array([0, 20, 40, 60]), features=features, pack_id=pack_id)
+    side = SharedContext(blocks=np.array([0, 20, 40, 60]), features=features, pack_id=pack_id)
     payload = Payload(np.array([1, 25, 59]), np.array([1, 0, 1]), ("a", "b, c"), 60, key_id[:8], b"c" * 8)
     (tmp_path / "x.plada").write_bytes(payload.encode("pack", side=side))
     command = [sys.executable, str(ROOT / "decoders" / "plada_decode.py"), str(tmp_path / "x.plada")]
@@ -329,7 +329,7 @@ def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int, s
     if subprocess.run(checked, capture_output=True).returncode:
         subprocess.run(command, check=True, capture_output=True)
 
-    def run(data: bytes, side: Side | None = None, *more: str) -> tuple[int, str, str]:
+    def run(data: bytes, side: SharedContext | None = None, *more: str) -> tuple[int, str, str]:
         (folder / "x.plada").write_bytes(data)
         if side is not None and side.blocks is not None:
             (folder / "blocks.json").write_text(json.dumps(side.blocks.tolist()))

@@ -12,7 +12,7 @@ from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, Referen
 from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container, write_container
 from plada.payload.diff import Classes, apply_changes, by_class, parse_changes, write_changes
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import CONTENT, KEY, folders, made, same
 
 TEN = tuple("abcdefghij")
@@ -36,9 +36,9 @@ def changed(
     return replace(old, positions=positions[order], labels=labels[order], **fields)
 
 
-def bytes_of(old: Payload, new: Payload, side: Side | None = None) -> int:
+def bytes_of(old: Payload, new: Payload, side: SharedContext | None = None) -> int:
     """Bytes of the changes, after checking that they do what they should."""
-    side = side or Side()
+    side = side or SharedContext()
     data = write_changes(old, new, side=side)
     found = apply_changes(old, parse_changes(data), side=side)
     assert same(found, new)
@@ -112,7 +112,7 @@ def test_any_change_comes_out(
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, len(others), len(new)) if seed % 2 else np.minimum(new.labels, len(others) - 1)
     new = replace(new, classes=tuple(others), labels=labels, notes={"n": seed} if known else old.notes)
-    bytes_of(old, new, folders(300) if known else Side())
+    bytes_of(old, new, folders(300) if known else SharedContext())
 
 
 def test_changes_are_for_one_payload_alone() -> None:
@@ -130,7 +130,7 @@ def test_changes_are_for_one_payload_alone() -> None:
         with pytest.raises(ReferenceMismatch, match="payloads of one reference"):
             write_changes(other, new)
     with pytest.raises(ReferenceMismatch, match="manifest or pack given"):
-        apply_changes(OLD, changes, side=Side(np.array([0, 10])))
+        apply_changes(OLD, changes, side=SharedContext(np.array([0, 10])))
 
 
 def test_two_changes_in_their_order() -> None:
@@ -240,7 +240,9 @@ def test_liars_are_named(data: bytes, words: str) -> None:
 def test_an_image_that_is_there_cannot_be_added() -> None:
     from plada.payload.coders.content import write_content
 
-    body = write_content(OLD.positions[:1], OLD.labels[:1], images=20_000, classes=10, coder="gaps-zstd", side=Side())
+    body = write_content(
+        OLD.positions[:1], OLD.labels[:1], images=20_000, classes=10, coder="gaps-zstd", side=SharedContext()
+    )
     data = remade(rest=TAKEN + AFTER + b"\3" + EMPTY + b"\3" + EMPTY + body)
     with pytest.raises(PayloadCorrupt, match="rise strictly"):
         apply_changes(OLD, parse_changes(data))
@@ -250,7 +252,7 @@ def test_nothing_can_leave_an_empty_payload() -> None:
     from plada.payload.coders.content import write_content
 
     empty = made(0, 20_000, TEN)
-    one = write_content(np.array([0]), np.array([0]), images=1, classes=1, coder="gaps-zstd", side=Side())
+    one = write_content(np.array([0]), np.array([0]), images=1, classes=1, coder="gaps-zstd", side=SharedContext())
     data = remade(old=empty.digest(), rest=TAKEN + AFTER + bytes([len(one)]) + one + b"\3" + EMPTY + EMPTY)
     with pytest.raises(PayloadCorrupt, match="payload without images"):
         apply_changes(empty, parse_changes(data))
@@ -275,7 +277,7 @@ def test_added_images_may_lean_on_a_pack() -> None:
     positions = np.sort(rng.choice(8000, 600, replace=False))
     labels = rng.integers(0, 3, 600)
     features[positions] += rng.normal(0, 40, (3, 8))[labels]
-    side = Side(folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), bytes(range(16)))
+    side = SharedContext(folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), bytes(range(16)))
     new = Payload(positions, labels, ("a", "b", "c"), 8000, KEY, CONTENT)
     for kept, named in ((10, bytes(range(8))), (597, b"")):
         old = replace(new, positions=positions[:kept], labels=labels[:kept])

@@ -11,7 +11,7 @@ from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, Payload
 from plada.payload.coders.registry import CODERS
 from plada.payload.diff import apply_changes, parse_changes
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 KINDS = {"truncated": PayloadTruncated, "unsupported": PayloadUnsupported, "corrupt": PayloadCorrupt}
@@ -19,10 +19,10 @@ BAD: dict[str, str] = json.loads((GOLDEN / "bad" / "bad.json").read_text())
 GOOD = sorted(path.stem for path in GOLDEN.glob("v2-*.plada"))
 
 
-def known() -> Side:
+def known() -> SharedContext:
     said = json.loads((GOLDEN / "side.json").read_text())
     features = np.frombuffer((GOLDEN / said["features"]).read_bytes(), np.int8).reshape(-1, said["dimensions"])
-    return Side(np.array(said["blocks"]), features, bytes.fromhex(said["pack_id"]))
+    return SharedContext(np.array(said["blocks"]), features, bytes.fromhex(said["pack_id"]))
 
 
 def expected(name: str) -> dict[str, Any]:
@@ -58,7 +58,9 @@ def test_bad_files(name: str) -> None:
         if partial and name == "v2-truncated-segments.plada":
             continue
         with pytest.raises(PayloadError) as caught:
-            parse_payload(data, side=known() if not name.startswith("v2-position") else Side(), partial=partial)
+            parse_payload(
+                data, side=known() if not name.startswith("v2-position") else SharedContext(), partial=partial
+            )
         assert type(caught.value) is KINDS[BAD[name]]
 
 

@@ -8,7 +8,7 @@ import pytest
 from plada.payload.container import Signer
 from plada.payload.inspect import choice_bits, label_bits, summarise, summarise_closed, time_on_air
 from plada.payload.payload import parse_payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import folders, made
 
 SIDE = folders()
@@ -31,7 +31,7 @@ def test_every_byte_is_accounted_for(progressive: str | None) -> None:
 
 @pytest.mark.parametrize("features", [None, np.zeros((1000, 2), np.int8)])
 def test_segments_that_need_no_manifest_are_summarised_without(features: np.ndarray | None) -> None:
-    side = Side(None, features, bytes(16))
+    side = SharedContext(None, features, bytes(16))
     coder = "blocks" if features is None else "pack"
     found = summarise(parse_payload(made().encode(coder, side=side, progressive="blocks"), side=side), side)
     assert (found.images, found.coder, found.segments) == (60, coder, (2, 2))
@@ -41,7 +41,7 @@ def test_segments_that_need_no_manifest_are_summarised_without(features: np.ndar
 def test_bits_of_positions_and_labels_are_those_of_the_body() -> None:
     payload = made(400, 4000)
     data = payload.encode("bitmap-zstd")
-    found = summarise(parse_payload(data), Side())
+    found = summarise(parse_payload(data), SharedContext())
     assert found.positions is not None and found.labels is not None
     whole = (found.positions.bits + found.labels.bits) * 400 / 8
     assert abs(whole - found.sections["labels"]) < 1e-6
@@ -64,13 +64,13 @@ def test_time_on_air() -> None:
 
 
 def test_the_papers_coders_stand_beside_ours() -> None:
-    found = summarise(parse_payload(made().encode()), Side())
+    found = summarise(parse_payload(made().encode()), SharedContext())
     assert found.paper is not None
     assert all(size > 0 for size in found.paper.values())
 
 
 def test_an_empty_payload_has_no_bits_an_image() -> None:
-    found = summarise(parse_payload(made(0).encode()), Side())
+    found = summarise(parse_payload(made(0).encode()), SharedContext())
     assert (found.images, found.positions, found.labels, found.paper) == (0, None, None, None)
 
 

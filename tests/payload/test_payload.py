@@ -21,13 +21,13 @@ from plada.errors import (
 from plada.payload.coders.registry import CODERS, encode_body
 from plada.payload.container import ABOUT, DIFF, LABELS, PLAN, Header, Signer, write_container, write_plan
 from plada.payload.payload import Payload, parse_payload, read_payload_file
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 from tests.payload.payloads import CONTENT, KEY, folders, made, same
 
 PLAIN = [name for name, coder in CODERS.items() if "pack" not in coder.needs]
 SMALL = made().encode()
-BODY = encode_body(made().positions, made().labels, images=1000, classes=3, coder="gaps-zstd", side=Side())
+BODY = encode_body(made().positions, made().labels, images=1000, classes=3, coder="gaps-zstd", side=SharedContext())
 
 
 @pytest.mark.parametrize("coder", PLAIN)
@@ -68,7 +68,7 @@ def test_round_trip_of_any_shape(
     k = int(share * n)
     payload = made(k, n, names, seed, serial=serial, rank=np.random.default_rng(seed).permutation(k))
     known = known or (coder != "auto" and "manifest" in CODERS[coder].needs)
-    side = folders(n, seed) if known else Side()
+    side = folders(n, seed) if known else SharedContext()
     data = payload.encode(coder, side=side, progressive=progressive, segments=segments if progressive else None)
     found = parse_payload(data, side=side).payload
     assert same(found, payload)
@@ -262,15 +262,15 @@ def test_a_bomb_does_not_go_off() -> None:
 
 
 def test_what_belongs_to_another_reference_or_pack_is_refused() -> None:
-    for side in (Side(np.array([0, 900])), Side(features=np.zeros((999, 2), np.int8))):
+    for side in (SharedContext(np.array([0, 900])), SharedContext(features=np.zeros((999, 2), np.int8))):
         with pytest.raises(ReferenceMismatch, match="reference of 1000 images") as caught:
             parse_payload(SMALL, side=side)
         assert caught.value.wanted == "1000"
     features = np.zeros((1000, 2), np.int8)
     packed = sealed((LABELS, BODY), pack=bytes(range(8)))
     with pytest.raises(ReferenceMismatch, match=r"0001020304050607.*ffffffffffffffff"):
-        parse_payload(packed, side=Side(None, features, b"\xff" * 16))
-    assert len(parse_payload(packed, side=Side(None, features, bytes(range(16)))).payload) == 60
+        parse_payload(packed, side=SharedContext(None, features, b"\xff" * 16))
+    assert len(parse_payload(packed, side=SharedContext(None, features, bytes(range(16)))).payload) == 60
 
 
 @pytest.mark.parametrize(

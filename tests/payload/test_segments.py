@@ -19,7 +19,7 @@ from plada.payload.segments import (
     scatter,
     write_segments,
 )
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import CONTENT, KEY, folders, made
 
 NOTHING = np.zeros(0, np.int64)
@@ -45,7 +45,7 @@ def test_every_image_is_in_one_segment(blocks: int, segments: int, seed: int) ->
     features = np.arange(bounds[-1], dtype=np.int64).astype(np.int8)[:, None]
     seen = []
     for index in range(segments):
-        images, side = dealt.side_of(index, Side(bounds, features, b"id"))
+        images, side = dealt.side_of(index, SharedContext(bounds, features, b"id"))
         assert side.blocks is not None and side.features is not None
         real = dealt.to_real(index, np.arange(images))
         assert (np.diff(real) > 0).all()
@@ -72,7 +72,7 @@ def test_runs_end_with_the_reference() -> None:
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_any_segments_give_their_images(known: bool, count: int) -> None:
-    payload, side = made(300, 4000), folders(4000) if known else Side()
+    payload, side = made(300, 4000), folders(4000) if known else SharedContext()
     kind, bodies = write_segments(
         payload.positions, payload.labels, None, images=4000, classes=3, coder="auto", side=side, progressive="blocks", segments=count
     )  # fmt: skip
@@ -92,12 +92,12 @@ def test_layers_are_the_best_first() -> None:
     payload = made(100, 4000)
     rank = np.random.default_rng(5).permutation(100)
     kind, bodies = write_segments(
-        payload.positions, payload.labels, rank, images=4000, classes=3, coder="auto", side=Side(), progressive="layers", segments=4
+        payload.positions, payload.labels, rank, images=4000, classes=3, coder="auto", side=SharedContext(), progressive="layers", segments=4
     )  # fmt: skip
     assert kind == LAYERS
     for count, images in ((1, 13), (2, 25), (3, 50), (4, 100)):
         part = [*bodies[:count], *[None] * (4 - count)]
-        positions, _, _ = read_segments(kind, part, images=4000, classes=3, side=Side())
+        positions, _, _ = read_segments(kind, part, images=4000, classes=3, side=SharedContext())
         assert np.array_equal(positions, np.sort(payload.positions[rank < images]))
 
 
@@ -142,9 +142,9 @@ def test_folders_need_the_manifest() -> None:
 
 
 def test_liars_are_refused() -> None:
-    body = write_content(NOTHING, NOTHING, images=1000, classes=3, coder="gaps-zstd", side=Side())
-    image = write_content(np.array([5]), np.array([1]), images=1000, classes=3, coder="gaps-zstd", side=Side())
-    shares = {"images": 1000, "classes": 3, "side": Side()}
+    body = write_content(NOTHING, NOTHING, images=1000, classes=3, coder="gaps-zstd", side=SharedContext())
+    image = write_content(np.array([5]), np.array([1]), images=1000, classes=3, coder="gaps-zstd", side=SharedContext())
+    shares = {"images": 1000, "classes": 3, "side": SharedContext()}
     with pytest.raises(PayloadUnsupported, match="kind 3"):
         read_segments(3, [body], **shares)  # type: ignore[arg-type]
     with pytest.raises(PayloadCorrupt, match="same image"):
@@ -154,14 +154,14 @@ def test_liars_are_refused() -> None:
     with pytest.raises(PayloadCorrupt, match="5 segments of 4 blocks"):
         read_segments(RUNS, [body] * 5, **shares)  # type: ignore[arg-type]
     with pytest.raises(PayloadCorrupt, match="expected at most 4096"):
-        read_segments(RUNS, [None] * 4097, images=1 << 28, classes=3, side=Side())
+        read_segments(RUNS, [None] * 4097, images=1 << 28, classes=3, side=SharedContext())
     data = write_container(Header(1000, 3, KEY, CONTENT), {PLAN: write_plan(LAYERS, [len(image)] * 2)}, [image] * 2)
     with pytest.raises(PayloadCorrupt, match="same image"):
         parse_payload(data, partial=True)
 
 
 def test_where_folders_are_fewer_than_segments_even_blocks_are_dealt() -> None:
-    payload, one_folder = made(400, 3000), Side(np.array([0, 3000]))
+    payload, one_folder = made(400, 3000), SharedContext(np.array([0, 3000]))
     for side, segments, needs in ((one_folder, 5, False), (one_folder, 2, True), (folders(3000), 5, True)):
         data = payload.encode("blocks", side=side, progressive="blocks", segments=segments)
         assert parse_payload(data, side=side).payload.segments == (segments, segments)

@@ -12,14 +12,14 @@ from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, Payload
 from plada.payload.coders.registry import encode_body
 from plada.payload.frames import compress
 from plada.payload.payload import parse_payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 from plada.payload.version1 import read_version1
 from tests.payload.payloads import CONTENT, KEY, made, same
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 LABELS, NAMES, NOTES = 0x01, 0x81, 0x82
-BODY = encode_body(made().positions, made().labels, images=1000, classes=3, coder="gaps-zstd", side=Side())
+BODY = encode_body(made().positions, made().labels, images=1000, classes=3, coder="gaps-zstd", side=SharedContext())
 
 
 def file1(*sections: tuple[int, bytes], classes: int = 3, reference: int = 1000, count: int | None = None) -> bytes:

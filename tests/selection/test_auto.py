@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from plada.common.statistics import probabilities
 from plada.errors import BudgetTooSmall, RequestError
-from plada.labeler.linear_teacher import Embedded
+from plada.labeler.linear_teacher import EmbeddedSplit
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.scores import SCORES
 from plada.networks.linear_head import fit_head
@@ -30,7 +30,7 @@ I64 = np.ndarray
 
 def world(
     images: int = 900, seed: int = 0, noise: float = 0.6
-) -> tuple[PseudoLabels, np.ndarray, Embedded, np.ndarray]:
+) -> tuple[PseudoLabels, np.ndarray, EmbeddedSplit, np.ndarray]:
     """A reference of three uneven classes, labelled by a linear teacher, and a target of 20 images a class."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(3, 24))
@@ -42,7 +42,7 @@ def world(
 
     vectors = draw(rng.choice(3, images, p=[0.7, 0.2, 0.1]))
     target_labels = np.repeat(np.arange(3), 20)
-    target = Embedded(draw(target_labels), target_labels, 0)
+    target = EmbeddedSplit(draw(target_labels), target_labels, 0)
     mean = vectors.mean(axis=0)
     head = fit_head(target.vectors, target_labels, classes=3, mean=mean, penalty=1e-3)
     labels = pseudo_label([(np.arange(images), vectors)], head.logits, classes=3)
@@ -51,7 +51,7 @@ def world(
 
 def prepared(seed: int = 0, noise: float = 0.6) -> Prepared:
     labels, vectors, target, mean = world(seed=seed, noise=noise)
-    nothing = Embedded(target.vectors[:0], target.labels[:0], 0)
+    nothing = EmbeddedSplit(target.vectors[:0], target.labels[:0], 0)
     return prepare(labels, lambda p: vectors[p], mean, target, nothing, relabel=True, penalty=1e-3, seed=seed)
 
 
@@ -144,7 +144,7 @@ def test_folds_never_show_what_they_hold() -> None:
 
 def test_many_validation_images_are_one_fold() -> None:
     labels, vectors, target, mean = world()
-    more = Embedded(np.repeat(target.vectors, 10, axis=0)[:ENOUGH], np.repeat(target.labels, 10)[:ENOUGH], 0)
+    more = EmbeddedSplit(np.repeat(target.vectors, 10, axis=0)[:ENOUGH], np.repeat(target.labels, 10)[:ENOUGH], 0)
     made = prepare(labels, lambda p: vectors[p], mean, target, more, relabel=False)
     assert [len(fold.held_labels) for fold in made.folds] == [ENOUGH]
     assert made.folds[0].labels is labels
@@ -291,7 +291,7 @@ def test_scores_that_rules_name_are_kept() -> None:
 def test_fewer_images_are_sent_where_they_surely_teach_better() -> None:
     """Labels below the median margin are wrong: half of the images beat all of them. Right labels keep all."""
     labels, vectors, target, mean = world()
-    nothing = Embedded(target.vectors[:0], target.labels[:0], 0)
+    nothing = EmbeddedSplit(target.vectors[:0], target.labels[:0], 0)
     margin = labels.scores["margin"]
     wrong = replace(labels, labels=np.where(margin < np.median(margin), (labels.labels + 1) % 3, labels.labels))
     found = {}

@@ -25,8 +25,8 @@ from plada.errors import (
 from plada.payload.container import Header
 from plada.payload.pack import copy_pack, read_pack, write_pack
 from plada.payload.payload import Payload
-from plada.payload.shared_context import Side
-from plada.trainer.payload_file import Around, fetch, find_blocks, read_identity, side_for
+from plada.payload.shared_context import SharedContext
+from plada.trainer.payload_file import PayloadContext, fetch, find_blocks, read_identity, shared_context_for
 from tests.payload.payloads import made, same
 from tests.payload.test_version1 import GOLDEN
 
@@ -44,7 +44,7 @@ def sent(pictures: Path, home: Path) -> Payload:
 @pytest.fixture
 def path(sent: Payload, tmp_path: Path) -> Path:
     """Its file, such that it cannot be read without the manifest."""
-    sent.save(tmp_path / "x.plada", "blocks", side=Side(np.array([0, 8, 16, 24])))
+    sent.save(tmp_path / "x.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24])))
     return tmp_path / "x.plada"
 
 
@@ -109,9 +109,9 @@ def test_keys_without_folders_have_no_blocks(tmp_path: Path) -> None:
         picture(number).save(flat / f"{number}.png")
     images = plada.open_images(flat)
     header = Header(3, 1, images.manifest.key_id, images.manifest.content_id)
-    around = Around(home=tmp_path / "home")
+    around = PayloadContext(home=tmp_path / "home")
     assert find_blocks(header, around) is None
-    assert side_for(header, around).blocks is None
+    assert shared_context_for(header, around).blocks is None
 
 
 def write(path: Path, key: bytes, seed: int = 0, images: int = 24) -> Path:
@@ -122,34 +122,34 @@ def write(path: Path, key: bytes, seed: int = 0, images: int = 24) -> Path:
 
 def test_a_pack_is_found_by_its_id(path: Path, sent: Payload, home: Path, tmp_path: Path) -> None:
     pack = write(tmp_path / "a.pack", sent.key_id)
-    header, around = sent.header(), Around(home=home)
+    header, around = sent.header(), PayloadContext(home=home)
     with pytest.raises(SideMissing, match="plada index NAME --pack"):
-        side_for(header, around, "pack")
-    given = side_for(header, Around(home=home, pack=pack), "pack")
+        shared_context_for(header, around, "pack")
+    given = shared_context_for(header, PayloadContext(home=home, pack=pack), "pack")
     installed = copy_pack(read_pack(pack), home)
-    found = side_for(header, around, "pack")
+    found = shared_context_for(header, around, "pack")
     assert found.pack_id == given.pack_id == installed.pack_id
     assert found.features is not None and given.blocks is not None
-    assert side_for(header, around, "manifest").features is None
-    assert side_for(header, around, "nothing").blocks is None
+    assert shared_context_for(header, around, "manifest").features is None
+    assert shared_context_for(header, around, "nothing").blocks is None
     with pytest.raises(RequestError, match="nothing, manifest, pack"):
-        side_for(header, around, "everything")
+        shared_context_for(header, around, "everything")
     other = write(tmp_path / "b.pack", sent.key_id, seed=1)
     with pytest.raises(ReferenceMismatch, match="the payload was made with"):
-        side_for(sent.header(installed.pack_id), Around(home=home, pack=other), "pack")
+        shared_context_for(sent.header(installed.pack_id), PayloadContext(home=home, pack=other), "pack")
     stranger = write(tmp_path / "c.pack", bytes(8))
     with pytest.raises(ReferenceMismatch, match="a pack of 24 images"):
-        side_for(header, Around(home=home, pack=stranger), "pack")
+        shared_context_for(header, PayloadContext(home=home, pack=stranger), "pack")
 
 
 def test_a_pack_that_is_not_here_is_named(sent: Payload, home: Path, tmp_path: Path) -> None:
-    from plada.trainer.payload_file import add_side
+    from plada.trainer.payload_file import extend_context
 
     header = sent.header(bytes(range(16)))
     with pytest.raises(
         SideMissing, match=r"needs the pack 0001020304050607.*install-pack FILE.*--client-has manifest"
     ) as caught:
-        add_side(Side(), header, "pack", Around(home=home))
+        extend_context(SharedContext(), header, "pack", PayloadContext(home=home))
     assert caught.value.needs == "pack"
 
 
@@ -233,7 +233,7 @@ def test_version_1_is_read_and_identified() -> None:
 
 
 def test_a_part_of_a_progressive_file(sent: Payload, path: Path) -> None:
-    sent.save(path, side=Side(np.array([0, 8, 16, 24])), progressive="blocks", segments=3)
+    sent.save(path, side=SharedContext(np.array([0, 8, 16, 24])), progressive="blocks", segments=3)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(PayloadTruncated):
         read_payload(path)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt
 from plada.payload.coders.registry import CODERS, decode_body, encode_body
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import read_varint
 
 I64 = npt.NDArray[np.int64]
@@ -31,13 +31,13 @@ def content_check(positions: I64, labels: I64) -> bytes:
     )
 
 
-def write_content(positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: Side) -> bytes:
+def write_content(positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: SharedContext) -> bytes:
     """A body of positions int64 [k] and labels int64 [k], checked where it needs a pack."""
     body = encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
     return body + content_check(positions, labels) if needs_pack(body) else body
 
 
-def read_content(body: bytes, *, images: int, classes: int, side: Side) -> tuple[I64, I64, str]:
+def read_content(body: bytes, *, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
     """(positions, labels, name of the coder).
 
     Raises:

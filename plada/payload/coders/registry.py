@@ -1,6 +1,6 @@
 """From (positions, labels) to the bytes of a body and back. docs/payload-coders.md is the authority.
 
-`auto` takes the smallest of the coders that the receiver can read with what it knows (`Side`): the two of version 1,
+`auto` takes the smallest of the coders that the receiver can read with what it knows (`SharedContext`): the two of version 1,
 a model of blocks of 256 images, the same with the folders of the manifest, and a model that follows a pack's features.
 """
 
@@ -23,7 +23,7 @@ from plada.payload.coders.plain import (
     encode_plain,
 )
 from plada.payload.coders.runs import cut_bounds, decode_blocks, encode_blocks, even_bounds
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import read_varint, varint
 
 Positions = npt.NDArray[np.int64]
@@ -39,7 +39,7 @@ class Shape:
 
     images: int
     classes: int
-    side: Side
+    side: SharedContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +127,18 @@ _HINTS = {
 }
 
 
-def allowed(name: str, side: Side) -> bool:
+def allowed(name: str, side: SharedContext) -> bool:
     """Whether a reader who knows `side` can read what coder `name` writes."""
     return not _missing(name, side)
 
 
-def _missing(name: str, side: Side) -> list[str]:
+def _missing(name: str, side: SharedContext) -> list[str]:
     known = {"manifest": side.blocks, "pack": side.features}
     return [needs for needs in CODERS[name].needs if known[needs] is None]
 
 
 def encode_body(
-    positions: Positions, labels: Labels, *, images: int, classes: int, coder: str = "auto", side: Side
+    positions: Positions, labels: Labels, *, images: int, classes: int, coder: str = "auto", side: SharedContext
 ) -> bytes:
     """The bytes of one content: positions int64 [k], rising, below `images`; labels int64 [k], below `classes`.
 
@@ -155,7 +155,7 @@ def encode_body(
     return _body(coder, positions, labels, Shape(images, classes, side))
 
 
-def decode_body(body: bytes, *, images: int, classes: int, side: Side) -> tuple[Positions, Labels, str]:
+def decode_body(body: bytes, *, images: int, classes: int, side: SharedContext) -> tuple[Positions, Labels, str]:
     """(positions, labels, name of the coder) of a body.
 
     Raises:
@@ -191,19 +191,21 @@ def read_start(body: bytes, images: int) -> tuple[str, int, int]:
 
 
 def encoded_size(
-    positions: Positions, labels: Labels, *, images: int, classes: int, coder: str = "auto", side: Side
+    positions: Positions, labels: Labels, *, images: int, classes: int, coder: str = "auto", side: SharedContext
 ) -> int:
     """Bytes of encode_body, exactly."""
     return len(encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side))
 
 
-def body_sizes(positions: Positions, labels: Labels, *, images: int, classes: int, side: Side) -> dict[str, int]:
+def body_sizes(
+    positions: Positions, labels: Labels, *, images: int, classes: int, side: SharedContext
+) -> dict[str, int]:
     """Bytes of a body under every coder that `side` allows."""
     shape = Shape(images, classes, side)
     return {name: len(_body(name, positions, labels, shape)) for name in _names(shape)}
 
 
-def _check_side(name: str, side: Side) -> None:
+def _check_side(name: str, side: SharedContext) -> None:
     for needs in _missing(name, side):
         raise SideMissing(f"the payload's coder '{name}' needs {_HINTS[needs]}", needs=needs)
 

@@ -7,7 +7,7 @@ import pytest
 
 from plada.payload.coders import compiled as fast
 from plada.payload.coders.registry import CODERS, decode_body, encode_body
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from tests.payload.shapes import bounds_of, clustered, features_of
 
 MODELS = [name for name in CODERS if not name.endswith("zstd")]
@@ -18,7 +18,7 @@ def untouched() -> None:
     fast._compiled.cache_clear()
 
 
-def contents() -> list[tuple[np.ndarray, np.ndarray, int, int, Side]]:
+def contents() -> list[tuple[np.ndarray, np.ndarray, int, int, SharedContext]]:
     made = []
     for images, kept, classes, longest in (
         (1500, 90, 5, 60),
@@ -28,7 +28,9 @@ def contents() -> list[tuple[np.ndarray, np.ndarray, int, int, Side]]:
     ):
         bounds = bounds_of(images, kept, longest)
         positions, labels = clustered(images, kept, classes, bounds, kept)
-        made.append((positions, labels, images, classes, Side(bounds, features_of(images, positions, labels, 4, 1))))
+        made.append(
+            (positions, labels, images, classes, SharedContext(bounds, features_of(images, positions, labels, 4, 1)))
+        )
     return made
 
 

@@ -13,7 +13,7 @@ from plada.payload.coders import registry as coders
 from plada.payload.coders.content import CONTENT_CHECK, MAX_KEPT, content_check, needs_pack, read_content, write_content
 from plada.payload.coders.registry import CODERS
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 from tests.payload.payloads import folders, made, same
 
@@ -27,14 +27,14 @@ SHARES = {"images": 1000, "classes": 3}
 def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coder of few bytes that gives other labels with another pack: code 99, then k and the labels shifted by features."""
 
-    def encode(positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: Side) -> bytes:
+    def encode(positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: SharedContext) -> bytes:
         if coder not in ("pack", "auto") or side.features is None:
             return coders.encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
         shifted = (labels + side.features[positions, 0]) % classes
         numbers: bytes = positions.astype("<u4").tobytes() + shifted.astype("<u2").tobytes()
         return b"\x63" + varint(len(positions)) + numbers
 
-    def decode(body: bytes, *, images: int, classes: int, side: Side) -> tuple[I64, I64, str]:
+    def decode(body: bytes, *, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
         if body[:1] != b"\x63":
             return coders.decode_body(body, images=images, classes=classes, side=side)
         if side.features is None:
@@ -55,11 +55,13 @@ def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bodies_of_other_coders_carry_no_check() -> None:
     payload = made()
-    body = write_content(payload.positions, payload.labels, coder="gaps-zstd", side=Side(), **SHARES)
+    body = write_content(payload.positions, payload.labels, coder="gaps-zstd", side=SharedContext(), **SHARES)
     assert not needs_pack(body)
     assert not needs_pack(b"")
-    assert body == coders.encode_body(payload.positions, payload.labels, coder="gaps-zstd", side=Side(), **SHARES)
-    positions, labels, name = read_content(body, side=Side(), **SHARES)
+    assert body == coders.encode_body(
+        payload.positions, payload.labels, coder="gaps-zstd", side=SharedContext(), **SHARES
+    )
+    positions, labels, name = read_content(body, side=SharedContext(), **SHARES)
     assert np.array_equal(positions, payload.positions)
     assert np.array_equal(labels, payload.labels)
     assert name == "gaps-zstd"
@@ -70,7 +72,7 @@ def test_the_check_never_changes() -> None:
 
 
 def test_another_pack_never_gives_labels(pack_coder: None) -> None:
-    payload, side = made(), Side(None, FEATURES, PACK_ID)
+    payload, side = made(), SharedContext(None, FEATURES, PACK_ID)
     body = write_content(payload.positions, payload.labels, coder="pack", side=side, **SHARES)
     assert needs_pack(body)
     assert body.endswith(content_check(payload.positions, payload.labels))
@@ -80,16 +82,16 @@ def test_another_pack_never_gives_labels(pack_coder: None) -> None:
     damaged = FEATURES.copy()
     damaged[payload.positions[7], 0] += 1
     with pytest.raises(PayloadCorrupt, match="pack here is damaged"):
-        read_content(body, side=Side(None, damaged, PACK_ID), **SHARES)
+        read_content(body, side=SharedContext(None, damaged, PACK_ID), **SHARES)
     with pytest.raises(SideMissing) as caught:
-        read_content(body, side=Side(), **SHARES)
+        read_content(body, side=SharedContext(), **SHARES)
     assert caught.value.needs == "pack"
 
 
 @pytest.mark.parametrize("progressive", [None, "blocks", "layers"])
 def test_a_payload_names_the_pack_that_it_needs(pack_coder: None, progressive: str | None) -> None:
     payload = made(rank=np.arange(60))
-    for side in (Side(None, FEATURES, PACK_ID), Side(folders().blocks, FEATURES, PACK_ID)):
+    for side in (SharedContext(None, FEATURES, PACK_ID), SharedContext(folders().blocks, FEATURES, PACK_ID)):
         file = parse_payload(payload.encode("pack", side=side, progressive=progressive), side=side)
         assert file.header.pack_id == PACK_ID[:8]
         assert same(file.payload, payload)
@@ -100,14 +102,14 @@ def test_a_payload_names_the_pack_that_it_needs(pack_coder: None, progressive: s
 
 
 def test_a_body_that_needs_a_pack_nobody_named_is_refused(pack_coder: None) -> None:
-    payload, side = made(), Side(None, FEATURES)
+    payload, side = made(), SharedContext(None, FEATURES)
     with pytest.raises(PayloadCorrupt, match="header names none"):
         parse_payload(payload.encode("pack", side=side), side=side)
 
 
 def test_more_images_than_a_reader_has_room_for_are_refused() -> None:
     with pytest.raises(PayloadCorrupt, match="at most 16777216"):
-        read_content(b"\1" + varint(MAX_KEPT + 1), images=1 << 28, classes=1, side=Side())
+        read_content(b"\1" + varint(MAX_KEPT + 1), images=1 << 28, classes=1, side=SharedContext())
     assert isinstance(made(), Payload)
     assert CONTENT_CHECK == 4
 
@@ -119,17 +121,17 @@ def test_a_real_pack_is_used_where_it_pays() -> None:
     positions = np.sort(rng.choice(8000, 500, replace=False))
     labels = rng.integers(0, 3, 500)
     features[positions] += rng.normal(0, 40, (3, 8))[labels]
-    side = Side(folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), PACK_ID)
+    side = SharedContext(folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), PACK_ID)
     payload = Payload(positions, labels, ("a", "b", "c"), 8000, bytes(8), bytes(8))
     file = parse_payload(payload.encode(side=side), side=side)
     assert same(file.payload, payload)
     assert (file.coder, file.header.pack_id) == ("pack", PACK_ID[:8])
-    assert file.bytes == payload.size(side=side) < payload.size(side=Side(side.blocks))
+    assert file.bytes == payload.size(side=side) < payload.size(side=SharedContext(side.blocks))
     few = Payload(positions[:3], labels[:3], ("a", "b", "c"), 8000, bytes(8), bytes(8))
     assert parse_payload(few.encode(side=side), side=side).header.pack_id == b""
-    assert few.size(side=side) == len(few.encode(side=side)) == few.size(side=Side(side.blocks))
+    assert few.size(side=side) == len(few.encode(side=side)) == few.size(side=SharedContext(side.blocks))
     assert side.features is not None
     damaged = side.features.copy()
     damaged[::7] += 1
     with pytest.raises(PayloadCorrupt):
-        parse_payload(payload.encode(side=side), side=Side(side.blocks, damaged, PACK_ID))
+        parse_payload(payload.encode(side=side), side=SharedContext(side.blocks, damaged, PACK_ID))

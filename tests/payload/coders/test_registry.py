@@ -15,19 +15,19 @@ from plada.payload.coders import features, runs
 from plada.payload.coders.paper import paper_bytes
 from plada.payload.coders.registry import CODERS, allowed, body_sizes, decode_body, encode_body, encoded_size
 from plada.payload.frames import compress
-from plada.payload.shared_context import Side
+from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 from tests.payload.shapes import I64, bounds_of, clustered, features_of
 
-NOTHING = Side()
+NOTHING = SharedContext()
 IMAGES, CLASSES = 1500, 5
 BOUNDS = bounds_of(IMAGES, 0)
 POSITIONS, LABELS = clustered(IMAGES, 90, CLASSES, BOUNDS, 0)
 PACK = features_of(IMAGES, POSITIONS, LABELS, 6, 0)
-SIDE = Side(BOUNDS, PACK, bytes(16))
+SIDE = SharedContext(BOUNDS, PACK, bytes(16))
 
 
-def round_trip(positions: I64, labels: I64, *, images: int, classes: int, side: Side) -> None:
+def round_trip(positions: I64, labels: I64, *, images: int, classes: int, side: SharedContext) -> None:
     for name, size in body_sizes(positions, labels, images=images, classes=classes, side=side).items():
         body = encode_body(positions, labels, images=images, classes=classes, coder=name, side=side)
         assert len(body) == size
@@ -54,10 +54,12 @@ def test_any_shape_comes_back(
     kept = min(int(share * images), 400 if dimensions else images)
     positions, labels = clustered(images, kept, classes, np.array([0, images]) if bounds is None else bounds, seed)
     pack = np.random.default_rng(seed).integers(-127, 128, (images, dimensions), dtype=np.int8) if dimensions else None
-    round_trip(positions, labels, images=images, classes=classes, side=Side(bounds, pack))
+    round_trip(positions, labels, images=images, classes=classes, side=SharedContext(bounds, pack))
 
 
-@pytest.mark.parametrize("side", [Side(), Side(BOUNDS), Side(BOUNDS, np.zeros((IMAGES, 3), np.int8)), SIDE])
+@pytest.mark.parametrize(
+    "side", [SharedContext(), SharedContext(BOUNDS), SharedContext(BOUNDS, np.zeros((IMAGES, 3), np.int8)), SIDE]
+)
 @pytest.mark.parametrize(
     ("positions", "labels"),
     [
@@ -68,7 +70,7 @@ def test_any_shape_comes_back(
         (np.arange(0), np.arange(0)),
     ],
 )
-def test_odd_contents_come_back(positions: I64, labels: I64, side: Side) -> None:
+def test_odd_contents_come_back(positions: I64, labels: I64, side: SharedContext) -> None:
     round_trip(positions, labels, images=IMAGES, classes=CLASSES, side=side)
 
 
@@ -93,7 +95,7 @@ def adversarial() -> dict[str, tuple[I64, I64, int, int]]:
 @pytest.mark.parametrize("name", adversarial())
 def test_no_shape_costs_much_more_than_the_papers_coder(name: str) -> None:
     positions, labels, images, classes = adversarial()[name]
-    side = Side(np.arange(0, images + 1, 200))
+    side = SharedContext(np.arange(0, images + 1, 200))
     body = encode_body(positions, labels, images=images, classes=classes, side=side)
     assert len(body) <= 1.01 * paper_bytes(positions, labels, images, classes) + 64
     found = decode_body(body, images=images, classes=classes, side=side)
@@ -102,7 +104,7 @@ def test_no_shape_costs_much_more_than_the_papers_coder(name: str) -> None:
 
 
 def test_auto_is_the_smallest_and_the_size_is_exact() -> None:
-    for side in (NOTHING, Side(BOUNDS), Side(None, PACK), SIDE):
+    for side in (NOTHING, SharedContext(BOUNDS), SharedContext(None, PACK), SIDE):
         sizes = body_sizes(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, side=side)
         assert encoded_size(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, side=side) == min(sizes.values())
     assert set(sizes) == set(CODERS) - {"pack-even"}
@@ -121,7 +123,7 @@ def test_large_contents_skip_what_cannot_win(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_one_class_costs_no_bits_for_labels() -> None:
     zeros = np.zeros_like(LABELS)
-    side = Side(BOUNDS)
+    side = SharedContext(BOUNDS)
     one, two = (
         encoded_size(POSITIONS, zeros, images=IMAGES, classes=classes, coder="blocks", side=side) for classes in (1, 2)
     )
@@ -142,9 +144,9 @@ def test_what_the_reader_lacks_is_named() -> None:
         name: encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE) for name in CODERS
     }
     for name, side, needs in (
-        ("blocks", Side(None, PACK), "manifest"),
-        ("pack", Side(None, PACK), "manifest"),
-        ("pack", Side(BOUNDS), "pack"),
+        ("blocks", SharedContext(None, PACK), "manifest"),
+        ("pack", SharedContext(None, PACK), "manifest"),
+        ("pack", SharedContext(BOUNDS), "pack"),
         ("pack-even", NOTHING, "pack"),
     ):
         assert not allowed(name, side)
@@ -193,7 +195,9 @@ def test_work_beyond_the_limits_is_left_to_other_coders(monkeypatch: pytest.Monk
 
 def test_a_pack_of_another_length_is_refused() -> None:
     with pytest.raises(RequestError, match="1499 rows of features for 1500"):
-        encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=Side(BOUNDS, PACK[:-1]))
+        encode_body(
+            POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=SharedContext(BOUNDS, PACK[:-1])
+        )
 
 
 PINNED = {
@@ -214,7 +218,7 @@ def test_bytes_never_change(name: str) -> None:
     labels = positions // 97 * 7 % classes
     pack = (np.arange(images)[:, None] * np.array([37, 101, 59]) % 255 - 127).astype(np.int8)
     pack[positions] = (pack[positions] >> 2) + 20 * (labels[:, None] - 3)
-    side = Side(np.append(np.arange(0, images, 130), images), pack)
+    side = SharedContext(np.append(np.arange(0, images, 130), images), pack)
     body = encode_body(positions, labels, images=images, classes=classes, coder=name, side=side)
     assert f"{len(body)} {hashlib.sha256(body).hexdigest()[:16]}" == PINNED.get(name)
 
