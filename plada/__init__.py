@@ -17,11 +17,14 @@ from plada.common.version import __version__ as __version__
 
 _WHERE = {
     "NetworkSpec": "plada.networks.network",
+    "Corrections": "plada.selection.corrections",
     "Delivery": "plada.payload.sender",
     "Index": "plada.retrieval.index",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
     "ReadOptions": "plada.trainer.payload_file",
+    "Selection": "plada.api.select",
+    "TeacherSpec": "plada.labeler.teachers",
     "apply_diff": "plada.api.diff",
     "bench": "plada.api.bench",
     "check_index": "plada.retrieval.check",
@@ -70,26 +73,30 @@ if TYPE_CHECKING:
     from plada.api.predict import predict
     from plada.api.report import report
     from plada.api.search import make_ann, search
-    from plada.api.select import select
+    from plada.api.select import Selection, select
     from plada.api.sign import keygen, sign
     from plada.api.train import train
     from plada.api.verify import verify
     from plada.errors import PladaError
-    from plada.labeler.teachers import write_logits
+    from plada.labeler.teachers import TeacherSpec, write_logits
     from plada.networks.network import NetworkSpec
     from plada.payload.payload import Payload
     from plada.payload.sender import Delivery
     from plada.retrieval.check import check_index
     from plada.retrieval.index import Index, open_index
+    from plada.selection.corrections import Corrections
     from plada.trainer.payload_file import ReadOptions
 
 __all__ = [
+    "Corrections",
     "Delivery",
     "Index",
     "NetworkSpec",
     "Payload",
     "PladaError",
     "ReadOptions",
+    "Selection",
+    "TeacherSpec",
     "apply_diff",
     "bench",
     "check_index",

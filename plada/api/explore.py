@@ -69,7 +69,7 @@ def explore(
     """Serve pages of an index to a browser on this machine, until Ctrl-C: search, neighbours, what payloads chose.
 
     `reference` is where the indexed images are now, if they have moved; `same_keys` accepts a re-encoded copy, and payloads
-    of one. `selection` are tables that `plada.select(table=...)` wrote with the payloads, in any order: they bring scores.
+    of one. `selection` are tables that `Selection.write_table` wrote for the payloads, in any order: they bring scores.
     `port` 0 takes a free one. `open_page` opens a browser where there is a screen. `pack` is what payloads may need to be
     read, `weights` where those of the encoder lie now. `ready` is called once, when the page can be opened.
 

@@ -11,11 +11,12 @@ from plada.common.units import parse_rate, parse_size
 from plada.errors import RequestError
 from plada.payload.inspect import RATES
 from plada.reports.collect import MODEL, Wanted, collect
+from plada.reports.command_line import changed_options
 from plada.reports.findings import Findings
 from plada.reports.page import fitting
-from plada.selection.compose import asked_of
 from plada.trainer.payload_file import PayloadContext
 
+OUT = "report.html"
 PICTURES = 1500  # in all; a photograph takes 1.7 kB of the page
 
 
@@ -42,7 +43,7 @@ class ReportSummary:
 def report(
     payload: str | Path,
     *,
-    out: str | Path = "report.html",
+    out: str | Path = OUT,
     reference: str | Path | None = None,
     same_keys: bool = False,
     selection: str | Path | None = None,
@@ -59,7 +60,7 @@ def report(
 ) -> ReportSummary:
     """Write one HTML file that says what a payload is for, shows its images, and where its bytes go. It needs no network.
 
-    `selection` is the table that `plada.select(table=...)` wrote with the payload: scores, class counts before the choice,
+    `selection` is the table that `Selection.write_table` wrote for the payload: scores, class counts before the choice,
     budget, forecast and the command are in no payload. Pictures, `pictures` at most, come from `reference`, or from a
     collection known here that fits; without one there are none, and the page says so. `model` and its `weights` are
     tested on `target` (by default the one of the selection). `budget` is what the file may have, where no table says
@@ -69,7 +70,6 @@ def report(
         RequestError: no such file, a table of another payload, a model without a target. PayloadError: the payload is bad.
         ReferenceMismatch: `reference` is another one. DataError: the target has other classes than the payload.
     """
-    asked = asked_of(_call, locals())
     if pictures < 0:
         raise RequestError(f"pictures = {pictures}: expected 0 or more")
     if target is not None and model is None:
@@ -86,14 +86,28 @@ def report(
         pictures=pictures,
         device=device,
         around=PayloadContext(home=home_directory(home), reference=reference, pack=pack),
-        asked=asked,
+        options=changed_options(
+            {
+                "out": out,
+                "reference": reference,
+                "same_keys": same_keys,
+                "selection": selection,
+                "model": model,
+                "target": target,
+                "weights": weights,
+                "budget": budget,
+                "rate": tuple(rate),
+                "pictures": pictures,
+                "pack": pack,
+                "device": device,
+                "home": home,
+            },
+            {"out": OUT, "same_keys": False, "rate": (), "pictures": PICTURES},
+        ),
     )
     found, page = fitting(collect(wanted, report))
     write_bytes(Path(out), page)
     return _summary(str(out), len(page), str(payload), found)
-
-
-_call = report  # inside it, `report` is how progress is told
 
 
 def _summary(out: str, size: int, payload: str, found: Findings) -> ReportSummary:

@@ -50,7 +50,7 @@ _AT_ONCE = 128  # pictures, after which the manifest's rows are let go
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a report is asked for: the arguments of plada.report, checked; `asked` are those given, as plain values."""
+    """What a report is asked for: the arguments of plada.report, checked; `options` are those given, as plain values."""
 
     payload: str | Path
     selection: str | Path | None
@@ -63,7 +63,7 @@ class Wanted:
     pictures: int
     device: str | None
     around: PayloadContext
-    asked: Mapping[str, Any]
+    options: Mapping[str, Any]
 
 
 def collect(wanted: Wanted, report: Report) -> Findings:
@@ -324,9 +324,8 @@ def _earlier(selected: Selected | None, classes: tuple[str, ...]) -> _Earlier:
 
 
 def _commands(wanted: Wanted, selected: Selected | None) -> tuple[tuple[str, str], ...]:
-    asked = {name: value for name, value in wanted.asked.items() if name != "payload"}
     file = str(wanted.payload)
-    lines = [("write this report again", command_line("report", [file], asked))]
+    lines = [("write this report again", command_line("report", [file], wanted.options))]
     if selected is not None and selected.asked:
         corrected = {**selected.asked, "exclude": "exclude.txt", "relabel": "relabel.csv"}
         lines[:0] = [

@@ -29,9 +29,14 @@ def chosen(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a payload for digits out of 1 500 glyphs (x.plada) and its selection's table (x.parquet)."""
     folder = tmp_path_factory.mktemp("chosen")
     plada.select(
-        "glyphs", target="digits", budget=400, rule="nearest", recipe={"epochs": 1}, out=folder / "x.plada",
-        table=folder / "x.parquet", home=glyph_home,
-    )  # fmt: skip
+        "glyphs",
+        target="digits",
+        budget=400,
+        rule="nearest",
+        recipe={"epochs": 1},
+        out=folder / "x.plada",
+        home=glyph_home,
+    ).write_table(folder / "x.parquet")
     return folder
 
 
@@ -39,7 +44,7 @@ def found_in(payload: str | Path, home: Path, **changed: Any) -> Findings:
     """What a report would say."""
     values: dict[str, Any] = {
         "selection": None, "same_keys": False, "model": None, "target": None, "weights": None, "budget": None, "rates": RATES,
-        "pictures": 60, "device": None, "around": PayloadContext(home=home, reference=changed.pop("reference", None)), "asked": {},
+        "pictures": 60, "device": None, "around": PayloadContext(home=home, reference=changed.pop("reference", None)), "options": {},
     }  # fmt: skip
     return collect(Wanted(payload=payload, **{**values, **changed}), silent)
 
