@@ -36,7 +36,7 @@ from plada.payload.payload import Payload
 from plada.retrieval.index import Index
 from plada.selection.budget import fill_budget
 from plada.selection.compose import header_of
-from plada.selection.prepare import Prepared, prepare
+from plada.selection.prepare import RuleInputs, prepare
 from plada.selection.rules.registry import RULES
 
 F32 = npt.NDArray[np.float32]
@@ -65,7 +65,7 @@ class Course:
         self.first = self.proxy.logits(self.vectors.astype(np.float32))
         self.prepared = self._prepare(self.labels(self.by_leads(1.0), self.everything))
 
-    def _prepare(self, labels: PseudoLabels) -> Prepared:
+    def _prepare(self, labels: PseudoLabels) -> RuleInputs:
         return prepare(
             labels, lambda positions: self.vectors[positions], self.index.mean, self.embedded, own_teachers=False,
             judge=False, axes_from=self.everything,

@@ -22,7 +22,7 @@ from plada.explorer.choices import Choice, choice_of
 from plada.explorer.contents import Contents
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index, open_index
-from plada.selection.table import read_selected
+from plada.selection.table import read_table
 from plada.sources.reference import Reference, check_identity, open_reference, plain_name
 from plada.sources.registry import open_source
 from plada.trainer.payload_file import PayloadContext, open_payload
@@ -208,14 +208,14 @@ def _choices(
         read.append((file, opened.bytes, made))
     scores: dict[int, tuple[Any, Any]] = {}
     for table in tables:
-        rows = read_selected(table)
+        rows = read_table(table)
         fits = [number for number, (_, _, made) in enumerate(read) if np.array_equal(rows.positions, made.positions)]
         if not fits:
             raise RequestError(
                 f"{table}: is the table of none of the {len(read)} payloads named. Name the payload that it was written with"
             )
         for number in fits:
-            read_selected(table, read[number][2])  # labels are compared too
+            read_table(table, read[number][2])  # labels are compared too
             scores[number] = (rows.scores, rows.ranks)
     return tuple(
         choice_of(made, file, size=size, scores=scores.get(at, (None, None))[0], ranks=scores.get(at, (None, None))[1])

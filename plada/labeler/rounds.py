@@ -19,7 +19,7 @@ from plada.labeler.shortlist import Shortlist, leads
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 # Rising positions -> those that could be read, and the teacher's logits [m, classes] of them.
-Ask = Callable[[I64], tuple[I64, F32]]
+AskTeacher = Callable[[I64], tuple[I64, F32]]
 MAX_LOGITS = 1 << 27  # numbers of logits of all candidates that are held: 0.5 GB
 _ROUNDS = 20
 _EASE = 0.003  # of the ridge, in mean squared lengths: guesses were right most often (docs/log.md)
@@ -65,7 +65,7 @@ def ask_in_rounds(
     vectors: Callable[[I64], npt.NDArray[np.floating]],
     linear: Callable[[npt.NDArray[np.floating]], F32],
     choose_rows: Callable[[PseudoLabels], I64],
-    ask: Ask,
+    ask: AskTeacher,
     max_images: int,
 ) -> tuple[Shortlist, tuple[I64, F32]]:
     """(shortlist, positions and logits of all that the teacher labelled) after rounds of questions.

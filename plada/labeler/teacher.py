@@ -61,21 +61,21 @@ def checked_logits(kind: str, logits: Any, images: int, classes: int) -> F32:
         DataError: another shape, no numbers, or not finite; names the first image and class.
     """
     try:
-        found = np.asarray(logits, np.float32)
+        checked = np.asarray(logits, np.float32)
     except (TypeError, ValueError) as err:
         raise DataError(f"teacher {kind}: gave {type(logits).__name__}, expected numbers [images, classes]") from err
-    if found.shape != (images, classes):
+    if checked.shape != (images, classes):
         raise DataError(
-            f"teacher {kind}: logits of shape {found.shape}, expected ({images}, {classes}): one row an image, one column "
+            f"teacher {kind}: logits of shape {checked.shape}, expected ({images}, {classes}): one row an image, one column "
             "a class, in the order of the target's classes"
         )
-    if not np.isfinite(found).all():
-        row, column = np.argwhere(~np.isfinite(found))[0]
+    if not np.isfinite(checked).all():
+        row, column = np.argwhere(~np.isfinite(checked))[0]
         raise DataError(
-            f"teacher {kind}: logits that are not finite (the first is {found[row, column]}, of class {column}). Train "
+            f"teacher {kind}: logits that are not finite (the first is {checked[row, column]}, of class {column}). Train "
             "it again, or with a smaller learning rate"
         )
-    return found
+    return checked
 
 
 def target_logits(

@@ -30,7 +30,7 @@ from plada.reports.findings import (
 )
 from plada.reports.thumbnails import matrix_picture, thumbnail
 from plada.selection.corrections import read_keys, read_labels
-from plada.selection.table import Selected, read_selected
+from plada.selection.table import SelectionTable, read_table
 from plada.sources.decode import decode
 from plada.trainer.model import ModelEvaluation, evaluate_model
 from plada.trainer.payload_file import PayloadContext, fetch, open_payload, shared_context_for
@@ -69,7 +69,7 @@ class Wanted:
 def collect(wanted: Wanted, report: Report) -> Findings:
     """All that can be said. What cannot is named in `unknown`. Raises as plada.report does."""
     payload, summary = _read(wanted)
-    selected = read_selected(wanted.selection, payload) if wanted.selection is not None else None
+    selected = read_table(wanted.selection, payload) if wanted.selection is not None else None
     said: Mapping[str, Any] = selected.report if selected is not None else {}
     evaluated = _evaluated(wanted, selected, summary, report) if wanted.model is not None else None
     chosen, no_pictures = _reference(wanted, payload, report)
@@ -137,9 +137,11 @@ def _reference(wanted: Wanted, payload: Payload | None, report: Report) -> tuple
     return chosen, ""
 
 
-def _evaluated(wanted: Wanted, selected: Selected | None, summary: PayloadSummary, report: Report) -> ModelEvaluation:
+def _evaluated(
+    wanted: Wanted, selected: SelectionTable | None, summary: PayloadSummary, report: Report
+) -> ModelEvaluation:
 
-    target = wanted.target or (selected.asked.get("target") if selected is not None else None)
+    target = wanted.target or (selected.options.get("target") if selected is not None else None)
     assert wanted.model is not None
     if target is None:
         raise RequestError("--model is tested on a target's test images: name the --target, too")
@@ -156,7 +158,7 @@ def _evaluated(wanted: Wanted, selected: Selected | None, summary: PayloadSummar
 
 
 def _classes(
-    summary: PayloadSummary, payload: Payload | None, selected: Selected | None, said: Mapping[str, Any]
+    summary: PayloadSummary, payload: Payload | None, selected: SelectionTable | None, said: Mapping[str, Any]
 ) -> tuple[ClassFacts, ...]:
     before = said.get("reference_counts") or {}
     after = payload.class_counts() if payload is not None else [None] * len(summary.names)
@@ -174,7 +176,7 @@ def _classes(
 def _with_pictures(
     classes: tuple[ClassFacts, ...],
     payload: Payload,
-    selected: Selected | None,
+    selected: SelectionTable | None,
     chosen: Chosen,
     most: int,
     report: Report,
@@ -265,8 +267,8 @@ def _histogram(scores: npt.NDArray[np.float64]) -> Histogram | None:
     return Histogram(low=low, high=high, counts=tuple(np.bincount(places, minlength=BINS).tolist()))
 
 
-def _target(wanted: Wanted, selected: Selected | None, summary: PayloadSummary) -> str | None:
-    named = wanted.target or (selected.asked.get("target") if selected is not None else None)
+def _target(wanted: Wanted, selected: SelectionTable | None, summary: PayloadSummary) -> str | None:
+    named = wanted.target or (selected.options.get("target") if selected is not None else None)
     noted = summary.notes.get("target")
     return noted if isinstance(noted, str) else str(named) if named is not None else None
 
@@ -306,9 +308,9 @@ class _Earlier:
     problems: tuple[str, ...] = ()
 
 
-def _earlier(selected: Selected | None, classes: tuple[str, ...]) -> _Earlier:
+def _earlier(selected: SelectionTable | None, classes: tuple[str, ...]) -> _Earlier:
 
-    asked = selected.asked if selected is not None else {}
+    asked = selected.options if selected is not None else {}
     excluded: list[str] = []
     relabelled: list[tuple[str, str]] = []
     problems = []
@@ -323,13 +325,13 @@ def _earlier(selected: Selected | None, classes: tuple[str, ...]) -> _Earlier:
     return _Earlier(tuple(excluded), tuple(relabelled), tuple(problems))
 
 
-def _commands(wanted: Wanted, selected: Selected | None) -> tuple[tuple[str, str], ...]:
+def _commands(wanted: Wanted, selected: SelectionTable | None) -> tuple[tuple[str, str], ...]:
     file = str(wanted.payload)
     lines = [("write this report again", command_line("report", [file], wanted.options))]
-    if selected is not None and selected.asked:
-        corrected = {**selected.asked, "exclude": "exclude.txt", "relabel": "relabel.csv"}
+    if selected is not None and selected.options:
+        corrected = {**selected.options, "exclude": "exclude.txt", "relabel": "relabel.csv"}
         lines[:0] = [
-            ("choose these images again", command_line("select", [], selected.asked)),
+            ("choose these images again", command_line("select", [], selected.options)),
             (
                 "choose with your corrections (leave out a list that you do not have)",
                 command_line("select", [], corrected),
@@ -386,7 +388,9 @@ def _trained_on(model: str | Path, payload: Payload) -> bool:
         return False
 
 
-def _unknown(wanted: Wanted, summary: PayloadSummary, selected: Selected | None, no_pictures: str) -> tuple[str, ...]:
+def _unknown(
+    wanted: Wanted, summary: PayloadSummary, selected: SelectionTable | None, no_pictures: str
+) -> tuple[str, ...]:
     lines = []
     if summary.missing:
         lines.append(f"Which images, and their labels: {summary.missing}")

@@ -14,7 +14,7 @@ from plada.payload.payload import Payload
 from plada.retrieval.embeddings import Vectors
 from plada.selection.auto import RuleChoice, choose_rule
 from plada.selection.compose import Composer
-from plada.selection.prepare import Prepared, prepare
+from plada.selection.prepare import RuleInputs, prepare
 from plada.selection.rules.registry import AUTO, BLIND, DEFAULT, RULES
 from plada.selection.rules.rule import Chosen
 
@@ -83,7 +83,7 @@ def row_chooser(composer: Composer, embedded: EmbeddedTarget, spec: SelectionSpe
     if not RULES[rule].sees_target or not len(embedded.train.labels):
         return None
     budget = spec.budget if composer.approximate_sender is None else int(spec.budget * _PACK_GAIN)
-    kept: list[Prepared] = []  # the axes are the same as long as the positions are
+    kept: list[RuleInputs] = []  # the axes are the same as long as the positions are
 
     def choose_rows(labels: PseudoLabels, vectors: Vectors) -> I64:
         if not kept or not np.array_equal(kept[0].labels.positions, labels.positions):

@@ -100,21 +100,21 @@ def find_reference_leaks(
     with clock("neighbours"):
         neighbours, used, note = _neighbours(opened, index, root, task.test, tests, report)
     with clock("compare"):
-        found = find_leaks(tests, collection, _blocks(opened, looks), neighbours=neighbours, report=report)
+        comparison = find_leaks(tests, collection, _blocks(opened, looks), neighbours=neighbours, report=report)
     if draw is not None:
-        draw(found.found, task.test.collection, collection, f"{task.name} in {opened.name}")
-    same = sum(leak.kind == SAME_BYTES for leak in found.found)
+        draw(comparison.found, task.test.collection, collection, f"{task.name} in {opened.name}")
+    same = sum(leak.kind == SAME_BYTES for leak in comparison.found)
     return LeakReport(
         reference=collection.location,
         target=task.name,
-        images=found.compared,
-        tested=found.tested,
-        unreadable=found.unreadable,
-        unread=found.unread,
+        images=comparison.compared,
+        tested=comparison.tested,
+        unreadable=comparison.unreadable,
+        unread=comparison.unread,
         same_bytes=same,
-        near_copies=len(found.found) - same,
-        leaking_tests=len({leak.test for leak in found.found}),
-        leaks=found.found,
+        near_copies=len(comparison.found) - same,
+        leaking_tests=len({leak.test for leak in comparison.found}),
+        leaks=comparison.found,
         index=used,
         note=note,
         seconds=clock.seconds,
@@ -153,8 +153,8 @@ class SelectionCheck:
         known = self._looks.positions if self._looks is not None else np.zeros(0, np.int64)
         fresh = np.setdiff1d(positions, known)
         if len(fresh):
-            made, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
-            self._looks = made if self._looks is None else _joined(self._looks, made)
+            seen, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
+            self._looks = seen if self._looks is None else _joined(self._looks, seen)
         if self._looks is None:
             return ()
         wanted = _rows(self._looks, np.flatnonzero(np.isin(self._looks.positions, positions)))

@@ -13,8 +13,8 @@ from plada.selection.space import make_space
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """Pseudo-labels to choose from with all that rules look at, and the folds that `auto` judges on."""
+class RuleInputs:
+    """What rules need: pseudo-labels to choose from, all that rules look at, and the folds that `auto` judges on."""
 
     labels: PseudoLabels
     context: Context
@@ -32,7 +32,7 @@ def prepare(
     judge: bool = True,
     seed: int = 0,
     axes_from: I64 | None = None,
-) -> Prepared:
+) -> RuleInputs:
     """What rules need to choose from `labels`, and with `judge` the folds.
 
     `vectors` gives embeddings [m, d] of positions, `mean` is the reference's. Rules look at all labelled images of the target,
@@ -50,4 +50,4 @@ def prepare(
     if judge and len(known.labels):
         validation = len(embedded.validation.labels)
         folds = cross_folds(labels, context, validation=validation, own_teachers=own_teachers, penalty=penalty)
-    return Prepared(labels, context, folds)
+    return RuleInputs(labels, context, folds)

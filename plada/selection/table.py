@@ -22,20 +22,20 @@ _COLUMNS = ("position", "key", "label", "score", "class_rank")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Selected:
+class SelectionTable:
     """Rows in order of position: positions int64 [k], keys (pyarrow string array [k]), scores float64 [k] and ranks in
-    their class int64 [k], 0 the best. `report` is what select said, `asked` what it was asked for; empty in a table that
-    another program has written again."""
+    their class int64 [k], 0 the best. `report` is what select said, `options` what it was asked for; both are empty in a
+    table that another program has written again."""
 
     positions: npt.NDArray[np.int64]
     keys: Any
     scores: npt.NDArray[np.float64]
     ranks: npt.NDArray[np.int64]
     report: Mapping[str, Any]
-    asked: Mapping[str, Any]
+    options: Mapping[str, Any]
 
 
-def read_selected(path: str | Path, payload: Payload | None = None) -> Selected:
+def read_table(path: str | Path, payload: Payload | None = None) -> SelectionTable:
     """The table of a selection; `payload` is what it must have been written with.
 
     Raises:
@@ -73,7 +73,7 @@ def read_selected(path: str | Path, payload: Payload | None = None) -> Selected:
             f"{len(positions)}, or they have other labels. Give the table that was written with this payload"
         )
     about = _about(table)
-    return Selected(positions, keys, scores, ranks, about.get("report", {}), about.get("asked", {}))
+    return SelectionTable(positions, keys, scores, ranks, about.get("report", {}), about.get("asked", {}))
 
 
 def _about(table: Any) -> dict[str, dict[str, Any]]:

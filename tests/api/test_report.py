@@ -19,7 +19,7 @@ from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
 from plada.reports.collect import FORECAST, MODEL, TEACHER, Wanted, collect
 from plada.reports.findings import Findings
-from plada.selection.table import read_selected
+from plada.selection.table import read_table
 from plada.trainer.payload_file import PayloadContext
 from tests.conftest import picture
 
@@ -242,14 +242,14 @@ def test_tables_that_do_not_fit(chosen: Path, glyph_home: Path, tmp_path: Path) 
     ]
     for kind, words, change in bad:
         with pytest.raises(kind, match=words):
-            read_selected(altered(source, path, change), payload)
-    again = read_selected(altered(source, path, lambda t: t.replace_schema_metadata(None).sort_by("score")), payload)
-    assert (again.report, again.asked) == ({}, {})
+            read_table(altered(source, path, change), payload)
+    again = read_table(altered(source, path, lambda t: t.replace_schema_metadata(None).sort_by("score")), payload)
+    assert (again.report, again.options) == ({}, {})
     assert np.array_equal(again.positions, payload.positions)
     assert found_in(chosen / "x.plada", glyph_home, selection=path).unknown[0].startswith("The table says nothing")
     for said in (b"[1]", b"{", b'{"report": 3}'):
         pq.write_table(pq.read_table(source).replace_schema_metadata({"plada": said}), path)
-        assert read_selected(path, payload).report == {}
+        assert read_table(path, payload).report == {}
 
 
 def test_a_selection_with_corrections_keeps_them_in_the_lists(chosen: Path, glyph_home: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from plada.networks.linear_head import fit_head
 from plada.retrieval.embeddings import hold
 from plada.selection.auto import FEWER, choose_rule
 from plada.selection.folds import ENOUGH, cross_folds
-from plada.selection.prepare import Prepared, prepare
+from plada.selection.prepare import RuleInputs, prepare
 from plada.selection.quotas import weighted_quotas
 from plada.selection.rules.herding import _lowest, herd_order
 from plada.selection.rules.registry import DEFAULT, RULES
@@ -49,7 +49,7 @@ def world(
     return labels, vectors, target, mean
 
 
-def prepared(seed: int = 0, noise: float = 0.6) -> Prepared:
+def prepared(seed: int = 0, noise: float = 0.6) -> RuleInputs:
     labels, vectors, target, mean = world(seed=seed, noise=noise)
     nothing = EmbeddedSplit(target.vectors[:0], target.labels[:0], 0)
     return prepare(
