@@ -4,7 +4,7 @@ from pathlib import Path
 
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
-from plada.sources.datasets import DatasetSummary, list_datasets
+from plada.sources.catalogue.datasets import DatasetSummary, list_datasets
 from plada.sources.reference import Reference, open_reference, plain_name
 from plada.sources.registry import open_source
 

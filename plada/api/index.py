@@ -21,7 +21,7 @@ from plada.indexer.parts import build_part, merge_parts, parse_shard
 from plada.indexer.ray_engine import on_ray
 from plada.indexer.workers import Plan, Run, all_gpus, feeding, here, make_plan, processes
 from plada.retrieval.index import open_index
-from plada.sources.known import KNOWN
+from plada.sources.catalogue.known import KNOWN
 from plada.sources.reference import plain_name
 from plada.sources.registry import check_source, open_source
 

@@ -13,12 +13,12 @@ from plada.reports.contact_sheet import contact_sheet
 from plada.selection.leaks import LeakReport
 from plada.selection.leaks import leaks as find_leaks
 from plada.sources.collection import Collection
+from plada.sources.compare import SAMPLE, compare
 from plada.sources.decode import decode
 from plada.sources.leaks.leaks import Leak
 from plada.sources.manifest import Manifest, key_id, load_manifest
 from plada.sources.reference import manifest_path, open_reference, plain_name
 from plada.sources.registry import open_source
-from plada.sources.verify import SAMPLE, compare
 from plada.trainer.payload_file import read_identity
 
 _LEAST_HEX = 8

@@ -7,12 +7,12 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 
 from plada.errors import RequestError, UnknownName
+from plada.sources.catalogue.counts import class_count, count_note, source_note
+from plada.sources.catalogue.known import KNOWN, Known
+from plada.sources.catalogue.places import find_source, find_target, not_here
 from plada.sources.collection import Collection
-from plada.sources.counts import class_count, count_note, source_note
 from plada.sources.formats.builtin import open_digits, open_glyphs
 from plada.sources.formats.detect import open_collection
-from plada.sources.known import KNOWN, Known
-from plada.sources.places import find_source, find_target, not_here
 from plada.sources.targets.layouts import LAYOUTS, find_layout, read_layout
 from plada.sources.targets.target import Ask, Split, Target, make_target, split_target
 

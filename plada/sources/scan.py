@@ -16,8 +16,8 @@ from plada.common.files import whole_file
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import Interrupted
 from plada.sources.collection import Collection, changed_size
-from plada.sources.dimensions import dimensions
 from plada.sources.formats.folder import FolderCollection
+from plada.sources.image_header import dimensions
 from plada.sources.manifest import (
     HASH_BYTES,
     Block,

@@ -23,7 +23,7 @@ from plada.payload.payload import Payload, PayloadFile, parse_payload
 from plada.payload.shared_context import SharedContext
 from plada.payload.signature import check_serial, check_signature
 from plada.payload.version1 import read_version1
-from plada.sources.blocks import block_bounds, bounds_of
+from plada.sources.folder_runs import block_bounds, bounds_of
 from plada.sources.manifest import key_id, load_manifest
 from plada.sources.registry import open_source
 from plada.sources.storage import open_files

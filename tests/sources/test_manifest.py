@@ -11,8 +11,8 @@ from PIL import Image
 
 from plada.errors import DataError, Interrupted, RequestError
 from plada.sources import scan
-from plada.sources.dimensions import dimensions
 from plada.sources.formats.folder import open_folder
+from plada.sources.image_header import dimensions
 from plada.sources.manifest import Block, Manifest, ManifestWriter, content_hash, content_id, key_id, load_manifest
 from plada.sources.scan import scan_manifest
 from tests.conftest import picture

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pytest
 
 from plada.errors import DataError
-from plada.sources import listing
 from plada.sources.collection import Part, part_of
-from plada.sources.formats import tars
+from plada.sources.formats import listing, tars
 from plada.sources.formats.detect import open_collection
 from plada.sources.leaks.fingerprints import LOOK_BYTES, keep_looks, look
 from plada.sources.targets.target import Nothing

@@ -12,19 +12,17 @@ from typer.testing import CliRunner
 from plada.cli import app
 from plada.common.units import group_digits
 from plada.errors import DataError, RequestError, UnknownName
-from plada.sources.catalogue import page
+from plada.sources.catalogue.counts import class_count, count_note, source_note
+from plada.sources.catalogue.datasets import list_datasets
+from plada.sources.catalogue.known import KNOWN
+from plada.sources.catalogue.places import find_target, looked_in
 from plada.sources.collection import Collection
-from plada.sources.counts import class_count, count_note, source_note
-from plada.sources.datasets import list_datasets
-from plada.sources.known import KNOWN
-from plada.sources.places import find_target, looked_in
 from plada.sources.registry import check_source, open_source, open_target
 from plada.sources.targets.layouts import LAYOUTS
 from plada.sources.targets.target import Split, Target, open_folder_target, split_off
 from tests.conftest import picture
 from tests.sources import published
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
 
 
 def test_every_name_of_the_plan_is_there() -> None:
@@ -60,10 +58,6 @@ def test_an_entry_is_whole(name: str) -> None:
     assert set(known.layouts) <= set(LAYOUTS)
     assert known.built_in or known.role == "reference" or known.layouts
     assert known.classes is not None or name == "glyphs"
-
-
-def test_the_page_is_not_stale() -> None:
-    assert DOCS.read_text() == page(), "python -m plada.sources.catalogue > docs/datasets.md"
 
 
 def test_places_are_tried_in_order(home: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plada.sources.collection import is_image_name, key_of, stream_by_position
-from plada.sources.listing import Listed, ListingWriter, load_listing, settled
+from plada.sources.formats.listing import Listed, ListingWriter, load_listing, settled
 from plada.sources.storage import Files, LocalFiles, slug, suffix_of, walk
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from plada.common.packages import require
 from plada.errors import DataError, RequestError
 from plada.sources.formats.columns import Columns, find_columns, keys_of
-from plada.sources.listing import Listed, ListingWriter
+from plada.sources.formats.listing import Listed, ListingWriter
 from plada.sources.storage import open_files
 
 _TAKE = 256  # images of one request when they are streamed

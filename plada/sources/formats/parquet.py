@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from plada.errors import DataError
 from plada.sources.formats.columns import Columns, find_columns, keys_of
+from plada.sources.formats.listing import Listed, ListingWriter
 from plada.sources.formats.tars import shards
-from plada.sources.listing import Listed, ListingWriter
 from plada.sources.storage import Files, LocalFiles
 
 _HELD = 256 << 20  # bytes of row groups that are held, and at least the last one

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from plada.errors import DataError
 from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
+from plada.sources.formats.listing import Listed, Listing, ListingWriter, load_listing, settled
 from plada.sources.formats.tar_members import Members, walk_tar
-from plada.sources.listing import Listed, Listing, ListingWriter, load_listing, settled
 from plada.sources.storage import Files, LocalFiles, slug, walk
 
 _SYNSET = re.compile(r"n\d{8}$")

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from plada.sources.blocks import block_bounds, bounds_of
+from plada.sources.folder_runs import block_bounds, bounds_of
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from plada.common.units import group_digits
-from plada.sources.known import Known
+from plada.sources.catalogue.known import Known
 from plada.sources.targets.target import Target
 
 

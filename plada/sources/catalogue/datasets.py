@@ -8,9 +8,9 @@ from typing import Any
 
 from plada.common.units import group_digits
 from plada.errors import PladaError, UnknownName
-from plada.sources.counts import class_count, count_note, source_note
-from plada.sources.known import KNOWN
-from plada.sources.places import data_folder, find_source, find_target, looked_in
+from plada.sources.catalogue.counts import class_count, count_note, source_note
+from plada.sources.catalogue.known import KNOWN
+from plada.sources.catalogue.places import data_folder, find_source, find_target, looked_in
 from plada.sources.registry import open_source, open_target
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from plada.errors import RequestError
-from plada.sources.known import KNOWN
+from plada.sources.catalogue.known import KNOWN
 from plada.sources.targets.layouts import find_layout
 
 _ANY_TARGET = ("parquet", "folders")  # a registered target may also lie so
