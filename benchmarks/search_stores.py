@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plada.indexer.embed import Rows
 from plada.indexer.store import Store
-from plada.sources.leaks.fingerprints import LOOK_BYTES
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.manifest import HASH_BYTES
 
 SHARD = 65_536
@@ -91,7 +91,7 @@ def _shards(images: int, dimension: int, seed: int) -> Iterator[tuple[int, Rows]
                 sizes=np.full(n, 110_000, np.int64),
                 width=np.full(n, 500, np.int32),
                 height=np.full(n, 375, np.int32),
-                looks=np.zeros((n, LOOK_BYTES), np.uint8),
+                fingerprints=np.zeros((n, FINGERPRINT_BYTES), np.uint8),
                 status=[""] * n,
             ),
         )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from plada.common.units import group_digits
-from plada.sources.catalogue.known import KNOWN, Known
+from plada.sources.catalogue.known import KNOWN, KnownDataset
 from plada.sources.catalogue.places import looked_in
 from plada.sources.targets.layouts import LAYOUTS
 
@@ -47,11 +47,11 @@ def datasets_page() -> str:
     return _HEAD + layouts + table + "".join(_section(name, known) for name, known in KNOWN.items())
 
 
-def _row(name: str, known: Known) -> str:
+def _row(name: str, known: KnownDataset) -> str:
     return f"| [{name}](#{name}) | {known.role} | {_counts(known)} | {known.classes or ''} | {_plain(known.split)} |\n"
 
 
-def _section(name: str, known: Known) -> str:
+def _section(name: str, known: KnownDataset) -> str:
     lines = {
         "Images": _counts(known),
         "Other editions": "; ".join(
@@ -72,13 +72,13 @@ def _section(name: str, known: Known) -> str:
     return f"\n### {name}\n\n{known.about[0].upper()}{known.about[1:]}.\n\n{told}"
 
 
-def _counts(known: Known) -> str:
+def _counts(known: KnownDataset) -> str:
     if "all" in known.splits:
         return group_digits(known.splits["all"])
     return ", ".join(f"{part} {group_digits(count)}" for part, count in known.splits.items())
 
 
-def _places(name: str, known: Known) -> list[str]:
+def _places(name: str, known: KnownDataset) -> list[str]:
     return [] if known.built_in else [str(place) for place in looked_in(Path(), name)]
 
 

@@ -23,7 +23,7 @@ from plada.indexer.workers import Plan, Run, all_gpus, feeding, here, make_plan,
 from plada.retrieval.index import open_index
 from plada.sources.catalogue.known import KNOWN
 from plada.sources.reference import plain_name
-from plada.sources.registry import check_source, open_source
+from plada.sources.registry import known_counts_note, open_source
 
 ENGINES = ("local", "ray")
 
@@ -89,11 +89,11 @@ def index(
         plan, crew = _staff(loading, loaded, len(job.collection), batch_size, workers, engine)
         if part is not None:
             made = build_part(job, loaded[0], part, clock=clock, plan=plan, crew=crew, restart=restart, report=report)
-            return replace(made, source_note=check_source(source, job.collection))
+            return replace(made, source_note=known_counts_note(source, job.collection))
         made = build_index(
             job, loaded[0], clock=clock, plan=plan, crew=crew, restart=restart, append=append, report=report
         )
-    made = replace(made, source_note=check_source(source, job.collection))
+    made = replace(made, source_note=known_counts_note(source, job.collection))
     if pack or pack_out is not None:
         packed = make_pack(made.name, pack_out, dimensions=pack_dimensions, home=root, report=report)
         made = replace(made, pack=packed.to_dict())

@@ -34,7 +34,7 @@ from plada.selection.selection import Selection, SelectionReport, make_table
 from plada.selection.soft import HARD, LABELS, soft_labels
 from plada.selection.table import write_table
 from plada.sources.registry import open_target
-from plada.sources.targets.target import Nothing, Split, Target
+from plada.sources.targets.target import EmptyCollection, Split, Target
 
 I64 = npt.NDArray[np.int64]
 _PACK_GAIN = 1.7  # times the images that fit at most where the client has the pack (docs/log.md: 0.6 of the bytes)
@@ -239,7 +239,7 @@ def _named_only(target: str | Path) -> Target | None:
         raise RequestError(
             f"target {text}: expected two or more different class names, commas between, or a file of them"
         )
-    nothing = Split(Nothing(text), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    nothing = Split(EmptyCollection(text), np.zeros(0, np.int64), np.zeros(0, np.int64))
     return Target(title, tuple(names), nothing, nothing, None, note="class names alone, no images")
 
 

@@ -14,7 +14,7 @@ from plada.encoders.encoder import Encoder
 from plada.errors import DataError, ResourceError, Unreadable
 from plada.sources.collection import Collection, changed_size
 from plada.sources.decode import View, decode
-from plada.sources.leaks.fingerprints import LOOK_BYTES, look
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, fingerprint
 from plada.sources.manifest import HASH_BYTES, content_hash
 
 _LARGEST_HALF = 65504.0
@@ -36,7 +36,7 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Consecutive images from position `start`: vectors float16 [n, d] (zeros where `status` is not empty), hashes
-    uint8 [n, 16], sizes int64 [n], width and height int32 [n] (0 where unknown), looks uint8 [n, LOOK_BYTES] (zeros where
+    uint8 [n, 16], sizes int64 [n], width and height int32 [n] (0 where unknown), fingerprints uint8 [n, FINGERPRINT_BYTES] (zeros where
     unreadable), status: why an image is unreadable."""
 
     start: int
@@ -45,7 +45,7 @@ class Rows:
     sizes: npt.NDArray[np.int64]
     width: npt.NDArray[np.int32]
     height: npt.NDArray[np.int32]
-    looks: npt.NDArray[np.uint8]
+    fingerprints: npt.NDArray[np.uint8]
     status: list[str]
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ def empty_rows(start: int, images: int, dimension: int) -> Rows:
         np.zeros(images, np.int64),
         np.zeros(images, np.int32),
         np.zeros(images, np.int32),
-        np.zeros((images, LOOK_BYTES), np.uint8),
+        np.zeros((images, FINGERPRINT_BYTES), np.uint8),
         [""] * images,
     )
 
@@ -129,7 +129,7 @@ def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8
         else:
             try:
                 image = decode(data)
-                pixels[row], rows.looks[row] = view.of(image), look(image)
+                pixels[row], rows.fingerprints[row] = view.of(image), fingerprint(image)
                 rows.width[row], rows.height[row] = image.size
                 readable[row] = True
             except Unreadable as err:

@@ -40,7 +40,7 @@ class Match:
         rows.vectors[places] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(places), -1)
         rows.width[places] = old.column("width").to_numpy()
         rows.height[places] = old.column("height").to_numpy()
-        rows.looks[places] = binary_rows(old.column("look"))
+        rows.fingerprints[places] = binary_rows(old.column("look"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def known_rows(store: Store, info: dict[str, Any]) -> Known:
     """What a finished index knows.
 
     Raises:
-        RequestError: it was made by a plada that kept no looks, which the new rows would lack.
+        RequestError: it was made by a plada that kept no fingerprints, which its rows would lack.
     """
     table = connect(store.folder).open_table(TABLE)
     table.checkout(info["version"])

@@ -23,7 +23,7 @@ from plada.common.files import write_json
 from plada.common.packages import require
 from plada.errors import DataError, ResourceError
 from plada.indexer.embed import Rows
-from plada.sources.leaks.fingerprints import LOOK_BYTES
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.manifest import (
     HASH_BYTES,
     READABLE,
@@ -35,7 +35,7 @@ from plada.sources.manifest import (
     load_manifest,
 )
 
-FORMAT = 2  # 1 had no looks; it is still read
+FORMAT = 2  # 1 had no fingerprints; it is still read
 TABLE = "images"
 _SCAN_ROWS = 8192
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -73,7 +73,7 @@ def schema(dimension: int) -> Any:
             pa.field("size", pa.int64(), nullable=False),
             pa.field("hash", pa.binary(HASH_BYTES), nullable=False),
             pa.field("status", pa.string(), nullable=False),
-            pa.field("look", pa.binary(LOOK_BYTES), nullable=False),
+            pa.field("look", pa.binary(FINGERPRINT_BYTES), nullable=False),
         ]
     )
 
@@ -145,7 +145,9 @@ class Store:
             pa.array(rows.sizes),
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), n, [None, pa.py_buffer(rows.hashes)]),
             pa.array(rows.status, pa.string()),
-            pa.FixedSizeBinaryArray.from_buffers(pa.binary(LOOK_BYTES), n, [None, pa.py_buffer(rows.looks)]),
+            pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(FINGERPRINT_BYTES), n, [None, pa.py_buffer(rows.fingerprints)]
+            ),
         ]
         self.append_table(pa.Table.from_arrays(columns, schema=schema(dimension)))
 

@@ -124,12 +124,12 @@ class Index:
         if at != len(self):
             raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
 
-    def has_looks(self) -> bool:
-        """Whether the index was made by a plada that keeps looks (format 2)."""
+    def has_fingerprints(self) -> bool:
+        """Whether the index was made by a plada that keeps fingerprints (format 2)."""
         return "look" in self._rows().schema.names
 
-    def looks(self, batch_size: int = 65_536) -> Iterator[npt.NDArray[np.uint8]]:
-        """Looks of all images in order, in blocks uint8 [m, LOOK_BYTES]; zeros for an unreadable image."""
+    def fingerprints(self, batch_size: int = 65_536) -> Iterator[npt.NDArray[np.uint8]]:
+        """Fingerprints of all images in order, in blocks uint8 [m, FINGERPRINT_BYTES]; zeros for an unreadable image."""
         for batch in self._rows().to_batches(columns=["look"], batch_size=batch_size, scan_in_order=True):
             yield binary_rows(batch.column("look"))
 

@@ -59,7 +59,7 @@ class Divisible(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CollectionSlice:
     """The images start..stop-1 of a collection that is sent as a whole, counted from 0."""
 
     whole: Collection
@@ -91,7 +91,9 @@ class Part:
 
 def part_of(collection: Collection, start: int, stop: int) -> Collection:
     """The images start..stop-1 of a collection as one of their own, counted from 0."""
-    return collection.part(start, stop) if isinstance(collection, Divisible) else Part(collection, start, stop)
+    return (
+        collection.part(start, stop) if isinstance(collection, Divisible) else CollectionSlice(collection, start, stop)
+    )
 
 
 def stream_by_position(collection: Collection, start: int, stop: int) -> Iterator[tuple[int, bytes]]:

@@ -1,4 +1,5 @@
-"""Runs of positions that belong together, as the keys of a collection tell: images of one folder lie side by side."""
+"""Runs of positions whose images lie in one folder, as the keys of a collection say. In canonical order they are side by
+side."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,26 +10,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def block_bounds(keys: Any) -> npt.NDArray[np.int64] | None:
-    """Bounds int64 [B+1] of the runs of keys (a sorted pyarrow string array [N], N > 0, chunked or not) in one folder:
-    rising from 0 to N.
+def folder_bounds(keys: Any) -> npt.NDArray[np.int64] | None:
+    """Bounds int64 [runs + 1] of the runs of keys in one folder, rising from 0 to N; None where no key has a folder.
 
-    The folder of a key is all before its last `/`. None where no key has one.
+    `keys` are N > 0 sorted strings: a pyarrow array, chunked or not, or arrays one after another, so that millions of keys
+    need not be in memory at once. The folder of a key is all before its last `/`.
     """
-    return bounds_of(keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys])
-
-
-def bounds_of(chunks: Iterable[Any]) -> npt.NDArray[np.int64] | None:
-    """The same of keys that come piece by piece, so that millions need not be in memory at once."""
-    found, last, start, named = [np.zeros(0, np.int64)], None, 0, False
+    chunks: Iterable[Any] = keys.chunks if isinstance(keys, pa.ChunkedArray) else keys
+    if isinstance(keys, pa.Array):
+        chunks = [keys]
+    starts, last, at, any_folder = [np.zeros(0, np.int64)], None, 0, False
     for chunk in chunks:
         if not len(chunk):
             continue
         folders = pc.replace_substring_regex(chunk, r"(^|/)[^/]*$", "")
-        named = named or bool(pc.any(pc.not_equal(folders, "")).as_py())
+        any_folder = any_folder or bool(pc.any(pc.not_equal(folders, "")).as_py())
         changes = pc.not_equal(folders.slice(1), folders.slice(0, len(folders) - 1)).to_numpy(zero_copy_only=False)
         if folders[0].as_py() != last:
-            found.append(np.array([start], np.int64))
-        found.append(np.flatnonzero(changes) + 1 + start)
-        last, start = folders[len(folders) - 1].as_py(), start + len(chunk)
-    return np.concatenate([*found, [start]]).astype(np.int64) if named else None
+            starts.append(np.array([at], np.int64))
+        starts.append(np.flatnonzero(changes) + 1 + at)
+        last, at = folders[len(folders) - 1].as_py(), at + len(chunk)
+    return np.concatenate([*starts, [at]]).astype(np.int64) if any_folder else None

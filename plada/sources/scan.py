@@ -17,7 +17,7 @@ from plada.common.progress import Report, Tracker, silent
 from plada.errors import Interrupted
 from plada.sources.collection import Collection, changed_size
 from plada.sources.formats.folder import FolderCollection
-from plada.sources.image_header import dimensions
+from plada.sources.image_header import size_from_header
 from plada.sources.manifest import (
     HASH_BYTES,
     Block,
@@ -91,7 +91,7 @@ def _scan(collection: Collection, start: int, stop: int, pool: ThreadPoolExecuto
             rows.append(position)
             digests.append(content_hash(data))
             lengths.append(len(data))
-            shapes.extend(dimensions(data))
+            shapes.extend(size_from_header(data))
         into = np.frombuffer(rows, np.int64) - start
         hashes[into] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, HASH_BYTES)
         sizes[into] = np.frombuffer(lengths, np.int64)

@@ -24,7 +24,7 @@ from plada.indexer.job import Job
 from plada.indexer.store import Store, shard_rows
 from plada.retrieval.index import Index
 from plada.sources.decode import decode
-from plada.sources.leaks.fingerprints import LOOK_BYTES
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.registry import open_source
 from tests.conftest import picture
 
@@ -243,7 +243,7 @@ def test_rows_of_another_collection_are_noticed_before_publishing(pictures: Path
     vectors = np.full((2, 4), 0.5, np.float16)
     sizes, sides = np.ones(2, np.int64), np.ones(2, np.int32)
     store.append(
-        Rows(0, vectors, zeros, sizes, sides, sides, np.zeros((2, LOOK_BYTES), np.uint8), ["", ""]),
+        Rows(0, vectors, zeros, sizes, sides, sides, np.zeros((2, FINGERPRINT_BYTES), np.uint8), ["", ""]),
         pa.array(["a", "b"]),
     )
     info: dict[str, Any] = {"dimension": 4}

@@ -19,7 +19,7 @@ from plada.encoders.encoder import Encoder, load_encoder
 from plada.errors import DataError, MissingExtra, PladaError, RequestError, ResourceError, UnknownName
 from plada.indexer.embed import Made, Task, embed
 from plada.indexer.workers import Crew, Plan, all_gpus, feeding, here, make_plan, processes
-from plada.sources.collection import Part, part_of
+from plada.sources.collection import CollectionSlice, part_of
 from plada.sources.registry import open_source
 
 GLYPHS = "glyphs:count=640"
@@ -164,7 +164,7 @@ def test_parts_of_every_form_read_as_the_whole(pictures: Path, shared: Path, tmp
 def test_a_part_of_anything_reads_as_the_whole() -> None:
     whole = open_source("digits", Path("home"))
     part = part_of(whole, 10, 20)
-    assert isinstance(part, Part)
+    assert isinstance(part, CollectionSlice)
     assert dict(part.stream(2, 5)) == {p: whole.read(10 + p) for p in range(2, 5)}
     assert part.keys.to_pylist() == whole.keys.slice(10, 10).to_pylist()
 

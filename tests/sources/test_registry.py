@@ -17,12 +17,11 @@ from plada.sources.catalogue.datasets import list_datasets
 from plada.sources.catalogue.known import KNOWN
 from plada.sources.catalogue.places import find_target, looked_in
 from plada.sources.collection import Collection
-from plada.sources.registry import check_source, open_source, open_target
+from plada.sources.registry import known_counts_note, open_source, open_target
 from plada.sources.targets.layouts import LAYOUTS
 from plada.sources.targets.target import Split, Target, open_folder_target, split_off
 from tests.conftest import picture
 from tests.sources import published
-
 
 
 def test_every_name_of_the_plan_is_there() -> None:
@@ -314,9 +313,9 @@ def test_an_index_of_a_part_of_a_set_says_so(home: Path, pictures: Path) -> None
     said = CliRunner().invoke(app, ["index", "imagenet1k", "--encoder", "gradients", "--home", str(home), "--quiet"])
     assert said.exit_code == 0
     assert "imagenet1k: not the known counts: 24 of 1 281 167 images, 3 of 1 000 classes" in said.stderr
-    assert check_source("imagenet1k", open_source("imagenet1k", home)).startswith("not the known counts")
-    assert check_source(pictures, open_source(pictures, home)) == ""
-    assert check_source("glyphs:count=5", open_source("glyphs:count=5", home)) == ""
+    assert known_counts_note("imagenet1k", open_source("imagenet1k", home)).startswith("not the known counts")
+    assert known_counts_note(pictures, open_source(pictures, home)) == ""
+    assert known_counts_note("glyphs:count=5", open_source("glyphs:count=5", home)) == ""
     assert list_datasets(home, name="imagenet1k")[0].counted == "manifest"
 
 

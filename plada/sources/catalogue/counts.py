@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from plada.common.units import group_digits
-from plada.sources.catalogue.known import Known
+from plada.sources.catalogue.known import KnownDataset
 from plada.sources.targets.target import Target
 
 
-def count_note(known: Known, target: Target) -> str:
+def count_note(known: KnownDataset, target: Target) -> str:
     """What differs from the known counts of a target; or which other known edition this is; empty if it is as known."""
     train, test = len(target.train) + len(target.validation), len(target.test) if target.test is not None else 0
 
@@ -22,7 +22,7 @@ def count_note(known: Known, target: Target) -> str:
     return _note(known, differences, _difference("classes", len(target.classes), known.classes))
 
 
-def source_note(known: Known, images: int, classes: int | None) -> str:
+def source_note(known: KnownDataset, images: int, classes: int | None) -> str:
     """The same for a reference; `classes` None where they are not counted or the keys do not tell them."""
 
     def differences(splits: Mapping[str, int]) -> list[str]:
@@ -31,7 +31,7 @@ def source_note(known: Known, images: int, classes: int | None) -> str:
     return _note(known, differences, _difference("classes", classes, known.classes))
 
 
-def _note(known: Known, differences: Callable[[Mapping[str, int]], list[str]], classes: list[str]) -> str:
+def _note(known: KnownDataset, differences: Callable[[Mapping[str, int]], list[str]], classes: list[str]) -> str:
     edition = next((name for name, splits in known.also.items() if not differences(splits) + classes), "")
     wrong = differences(known.splits) + classes
     if not wrong:

@@ -96,7 +96,7 @@ def open_records(
 
 
 @dataclass(frozen=True, slots=True)
-class HeldPixels:
+class PixelsInMemory:
     """Pixels in memory, uint8 [images, height, width] or [images, height, width, 3]."""
 
     pixels: npt.NDArray[np.uint8]
@@ -109,7 +109,7 @@ class HeldPixels:
         return np.ascontiguousarray(self.pixels[row])
 
 
-class ArchivedPixels:
+class NpzPixels:
     """One array of an .npz archive, unpacked into memory when first read and kept; a copy sent elsewhere reads anew.
 
     The archive is compressed as a whole array, so a single image cannot be had for less.
@@ -201,7 +201,7 @@ class ArrayCollection:
         return np.arange(self.starts[number], self.starts[number + 1], dtype=np.int64)
 
 
-def collect(location: str, parts: Mapping[str, Pixels]) -> ArrayCollection:
+def array_collection(location: str, parts: Mapping[str, Pixels]) -> ArrayCollection:
     """A collection of named parts, such as train and test."""
     names = sorted(parts)
     ordered = tuple(parts[name] for name in names)

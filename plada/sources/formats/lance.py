@@ -8,20 +8,20 @@ import numpy as np
 
 from plada.common.packages import require
 from plada.errors import DataError, RequestError
-from plada.sources.formats.columns import Columns, find_columns, keys_of
-from plada.sources.formats.listing import Listed, ListingWriter
+from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
+from plada.sources.formats.listing import ListedCollection, ListingWriter
 from plada.sources.storage import open_files
 
 _TAKE = 256  # images of one request when they are streamed
 
 
 @dataclass(frozen=True, slots=True)
-class LanceCollection(Listed):
+class LanceCollection(ListedCollection):
     """Images in one version of a Lance data set; how many bytes each has is known only when it is read. An offset of the
     listing is a row, in the data set's own order."""
 
     version: int
-    columns: Columns
+    columns: ImageColumns
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -63,7 +63,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedCollection:
     """What every collection with a listing has in common; see plada.sources.collection.Collection."""
 
     location: str

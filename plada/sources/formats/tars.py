@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from plada.errors import DataError
 from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
-from plada.sources.formats.listing import Listed, Listing, ListingWriter, load_listing, settled
+from plada.sources.formats.listing import ListedCollection, Listing, ListingWriter, load_listing, settled
 from plada.sources.formats.tar_members import Members, walk_tar
 from plada.sources.storage import Files, LocalFiles, slug, walk
 
@@ -35,7 +35,7 @@ _WALKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class TarCollection(Listed):
+class TarCollection(ListedCollection):
     """Images inside tar files; `form` is tars (one a synset) or webdataset."""
 
     files: Files

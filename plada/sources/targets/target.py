@@ -32,7 +32,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class EmptyCollection:
     """A collection without images, for a target of which only the names of its classes are known."""
 
     location: str
@@ -76,7 +76,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class TargetRequest:
     """How a target is wanted: its name, the seed of splits made here, and options that the layout may know."""
 
     name: str

@@ -131,7 +131,7 @@ import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 from plada.errors import ResourceError
-from tests.sources.test_listing import listed
+from tests.sources.formats.test_listing import listed
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
