@@ -5,7 +5,7 @@ from pathlib import Path
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
 from plada.sources.catalogue.datasets import DatasetSummary, list_datasets
-from plada.sources.reference import Reference, open_reference, plain_name
+from plada.sources.reference import Reference, open_reference
 from plada.sources.registry import open_source
 
 
@@ -24,4 +24,4 @@ def open_images(reference: str | Path, *, home: str | Path | None = None, report
     """A reference on this machine: its keys, its manifest, and its images by position, hashes compared."""
     root = home_directory(home)
     collection = open_source(reference, root)
-    return open_reference(plain_name(collection.location), collection, root, report=report)
+    return open_reference(collection, root, report=report)

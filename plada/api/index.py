@@ -22,8 +22,8 @@ from plada.indexer.ray_engine import on_ray
 from plada.indexer.workers import Plan, Run, all_gpus, feeding, here, make_plan, processes
 from plada.retrieval.index import open_index
 from plada.sources.catalogue.known import KNOWN
-from plada.sources.reference import plain_name
 from plada.sources.registry import known_counts_note, open_source
+from plada.sources.storage import plain_name
 
 ENGINES = ("local", "ray")
 

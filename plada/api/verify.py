@@ -17,7 +17,7 @@ from plada.sources.compare import SAMPLE, compare
 from plada.sources.decode import decode
 from plada.sources.leaks.leaks import Leak
 from plada.sources.manifest import Manifest, key_id, load_manifest
-from plada.sources.reference import manifest_path, open_reference, plain_name
+from plada.sources.reference import manifest_path, open_reference
 from plada.sources.registry import open_source
 from plada.trainer.payload_file import read_identity
 
@@ -107,7 +107,7 @@ def _verify(
             manifest.check()
         return _compared(collection, manifest, kind, full, sample, seed, report)
     made = not path.exists()
-    own = open_reference(plain_name(collection.location), collection, root, report=report).manifest
+    own = open_reference(collection, root, report=report).manifest
     if wanted is None:
         return _by_ids(collection, own, "nothing: there was no manifest, it was made now", "full", len(own), None)
     if full and not made:

@@ -15,6 +15,7 @@ from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
 from plada.indexer.store import TABLE, Ledger, connect, readable_rows, schema
 from plada.sources.collection import Collection
+from plada.sources.compare import sample_positions
 from plada.sources.manifest import HASH_BYTES, Manifest, binary_rows, content_hash, content_id, key_id
 
 _SCAN_ROWS = 8192
@@ -179,7 +180,7 @@ def compare_images(
     if sample is None:
         entries: Iterable[tuple[int, bytes]] = collection.stream(0, n)
     else:
-        picks = np.sort(np.random.default_rng(seed).choice(n, min(sample, n), replace=False)).tolist()
+        picks = sample_positions(n, sample, seed).tolist()
         entries = ((position, collection.read(position)) for position in picks)
     hashed, tracker = 0, Tracker("hash", n if sample is None else min(sample, n), report)
     for position, data in entries:
@@ -198,7 +199,7 @@ def some_rows(
     table = connect(folder).open_table(TABLE)
     table.checkout(info["version"])
     n = int(info["images"])
-    picks = np.sort(np.random.default_rng(seed).choice(n, min(count, n), replace=False))
+    picks = sample_positions(n, count, seed)
     rows = table.to_lance().take(picks, columns=["position", "vector"]).combine_chunks()
     return readable_rows(rows.to_batches()[0])
 

@@ -152,7 +152,7 @@ def check_same_images(finished: Mapping[str, Any], job: Job) -> None:
     Raises:
         ReferenceMismatch: both are said.
     """
-    found = open_reference(job.reference_name, job.collection, job.home).manifest.content_id.hex()
+    found = open_reference(job.collection, job.home, name=job.reference_name).manifest.content_id.hex()
     if found != finished["content_id"]:
         raise ReferenceMismatch(
             f"index '{finished['name']}' is there already, of {finished['images']} images with content id "

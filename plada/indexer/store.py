@@ -30,7 +30,9 @@ from plada.sources.manifest import (
     Block,
     Manifest,
     ManifestWriter,
+    binary_column,
     binary_rows,
+    chunked,
     key_id,
     load_manifest,
 )
@@ -143,11 +145,9 @@ class Store:
             pa.array(rows.width),
             pa.array(rows.height),
             pa.array(rows.sizes),
-            pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), n, [None, pa.py_buffer(rows.hashes)]),
+            binary_column(rows.hashes),
             pa.array(rows.status, pa.string()),
-            pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(FINGERPRINT_BYTES), n, [None, pa.py_buffer(rows.fingerprints)]
-            ),
+            binary_column(rows.fingerprints),
         ]
         self.append_table(pa.Table.from_arrays(columns, schema=schema(dimension)))
 
@@ -221,11 +221,7 @@ class Store:
             stop = at + batch.num_rows
             positions = batch.column("position").to_numpy()
             own = pa.chunked_array([batch.column("key")])
-            if (
-                stop > n
-                or not np.array_equal(positions, np.arange(at, stop))
-                or not own.equals(_chunked(keys[at:stop]))
-            ):
+            if stop > n or not np.array_equal(positions, np.arange(at, stop)) or not own.equals(chunked(keys[at:stop])):
                 raise DataError(
                     f"{self.folder}: the rows from {at} on are not those of the collection. Run again with --restart"
                 )
@@ -333,7 +329,3 @@ def _block(batch: Any, status: list[str]) -> Block:
         height=numbers["height"],
         status=status,
     )
-
-
-def _chunked(keys: Any) -> Any:
-    return keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([keys])

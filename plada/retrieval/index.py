@@ -95,7 +95,7 @@ class Index:
             ReferenceMismatch: the images are not those that were indexed.
         """
         where = self.info["reference"]
-        reference = open_reference(where["name"], open_source(where["location"], self.home), self.home)
+        reference = open_reference(open_source(where["location"], self.home), self.home, name=where["name"])
         found = reference.manifest.content_id.hex()
         if found != self.info["content_id"]:
             raise ReferenceMismatch(

@@ -22,7 +22,7 @@ from plada.sources.decode import load_pixels
 from plada.sources.leaks.fingerprints import Fingerprints, collection_fingerprints, scan_fingerprints
 from plada.sources.leaks.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
 from plada.sources.manifest import binary_rows
-from plada.sources.reference import Reference, manifest_folder, open_reference, plain_name
+from plada.sources.reference import Reference, manifest_folder, open_reference
 from plada.sources.registry import open_source, open_target
 from plada.sources.targets.target import Split
 
@@ -87,7 +87,7 @@ def leaks(
         if task.test is None or not len(task.test):
             raise RequestError(f"target {task.name}: has no test images; there is nothing that could leak")
         collection = open_source(reference, root)
-        opened = open_reference(plain_name(collection.location), collection, root, report=report)
+        opened = open_reference(collection, root, report=report)
     with clock("looks"):
         path = manifest_folder(root, collection) / f"looks-{opened.manifest.content_id.hex()[:16]}.bin"
         if not path.exists():

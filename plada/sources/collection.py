@@ -1,5 +1,6 @@
 """What a collection of images is to everything downstream: keys in canonical order, bytes by position."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -108,6 +109,11 @@ def changed_size(collection: Collection, position: int, found: int) -> DataError
         f"{collection.location}: {collection.keys[position]} had {collection.sizes[position]} bytes when it was listed and "
         f"has {found} now; the files are changing. Wait until they are whole, and run again"
     )
+
+
+def first_at_least(keys: Any, key: str, low: int = 0) -> int:
+    """The first position from `low` on whose key is not less than `key`; `keys` are sorted pyarrow strings [N]."""
+    return bisect_left(range(len(keys)), key, low, key=lambda position: keys[position].as_py())
 
 
 def key_of(path: str) -> str:

@@ -1,6 +1,5 @@
 """Whether the images here are the ones a manifest speaks of, image by image; and if not, which is the first that is not."""
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError
-from plada.sources.collection import Collection
+from plada.sources.collection import Collection, first_at_least
 from plada.sources.manifest import Manifest, content_hash
 
 SAMPLE = 1000  # images hashed by a quick check
@@ -58,17 +57,15 @@ def compare(
     """
     found = Differences()
     n = len(manifest)
-    picks = None
-    if sample is not None:
-        picks = np.sort(np.random.default_rng(seed).choice(n, min(sample, n), replace=False))
+    picks = None if sample is None else sample_positions(n, sample, seed)
     tracker = Tracker("verify", n if picks is None else len(picks), report)
     keys = collection.keys
     at, seen = 0, 0
     with ThreadPoolExecutor(workers) as pool:
         for table in manifest.blocks(["position", "key", "size", "hash"]):
             theirs = table.column("key").combine_chunks()
-            low = _bound(keys, theirs[0].as_py(), seen)
-            high = _bound(keys, theirs[len(theirs) - 1].as_py() + "\0", low)
+            low = first_at_least(keys, theirs[0].as_py(), seen)
+            high = first_at_least(keys, theirs[len(theirs) - 1].as_py() + "\0", low)
             _added(found, keys, range(seen, low))
             pairs = _match(found, keys, low, high, theirs)
             seen = high
@@ -90,12 +87,14 @@ def compare(
     return found
 
 
+def sample_positions(images: int, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """A seeded choice of at most `count` of the positions 0 .. images - 1, rising."""
+    chosen = np.random.default_rng(seed).choice(images, min(count, images), replace=False)
+    return np.sort(chosen).astype(np.int64)
+
+
 def _rows(table: Any) -> Iterator[Any]:
     return (table.slice(row, 1) for row in range(table.num_rows))
-
-
-def _bound(keys: Any, wanted: str, low: int) -> int:
-    return bisect_left(range(len(keys)), wanted, low, key=lambda row: keys[row].as_py())
 
 
 def _added(found: Differences, keys: Any, rows: range) -> None:

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.sources.manifest import chunked
+
 
 def folder_bounds(keys: Any) -> npt.NDArray[np.int64] | None:
     """Bounds int64 [runs + 1] of the runs of keys in one folder, rising from 0 to N; None where no key has a folder.
@@ -16,9 +18,7 @@ def folder_bounds(keys: Any) -> npt.NDArray[np.int64] | None:
     `keys` are N > 0 sorted strings: a pyarrow array, chunked or not, or arrays one after another, so that millions of keys
     need not be in memory at once. The folder of a key is all before its last `/`.
     """
-    chunks: Iterable[Any] = keys.chunks if isinstance(keys, pa.ChunkedArray) else keys
-    if isinstance(keys, pa.Array):
-        chunks = [keys]
+    chunks: Iterable[Any] = chunked(keys).chunks if isinstance(keys, pa.Array | pa.ChunkedArray) else keys
     starts, last, at, any_folder = [np.zeros(0, np.int64)], None, 0, False
     for chunk in chunks:
         if not len(chunk):

@@ -25,6 +25,7 @@ from blake3 import blake3
 
 from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
+from plada.sources.collection import first_at_least
 
 HASH_BYTES = 16
 READABLE = "readable"
@@ -56,7 +57,7 @@ def key_id(keys: Any) -> bytes:
     `keys` is a pyarrow string array [N], chunked or not; all lengths come first, then all bytes, so that both are hashed
     in large pieces.
     """
-    chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
+    chunks = chunked(keys).chunks
     hasher = blake3(b"plada key id 1\0")
     hasher.update(np.uint64(len(keys)).astype("<u8").tobytes())
     for chunk in chunks:
@@ -137,7 +138,7 @@ class Manifest:
         if group < 0:
             return None
         keys = self._group(group).column("key")
-        at = bisect.bisect_left(range(len(keys)), key, key=lambda row: keys[row].as_py())
+        at = first_at_least(keys, key)
         return group * _GROUP + at if at < len(keys) and keys[at].as_py() == key else None
 
     def keys_at(self, positions: npt.ArrayLike) -> list[str]:
@@ -314,13 +315,10 @@ def load_manifest(path: Path) -> Manifest:
 
 
 def _table_of(block: Block) -> Any:
-    n = len(block.sizes)
-    keys = block.keys if isinstance(block.keys, pa.ChunkedArray) else pa.chunked_array([block.keys])
-    hashes = pa.py_buffer(np.ascontiguousarray(block.hashes))
     columns = [
-        keys,
+        chunked(block.keys),
         pa.array(block.sizes),
-        pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), n, [None, hashes]),
+        binary_column(block.hashes),
         pa.array(block.width),
         pa.array(block.height),
         pa.array(block.status, pa.string()),
@@ -333,10 +331,21 @@ def _hashes_of(table: Any) -> npt.NDArray[np.uint8]:
     return binary_rows(table.column("hash"))
 
 
+def chunked(keys: Any) -> Any:
+    """A pyarrow array as a chunked one, whatever it is."""
+    return keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([keys])
+
+
+def binary_column(rows: npt.NDArray[np.uint8]) -> Any:
+    """A pyarrow column of binaries of one width from uint8 [n, width]; the inverse of `binary_rows`."""
+    n, width = rows.shape
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), n, [None, pa.py_buffer(np.ascontiguousarray(rows))])
+
+
 def binary_rows(column: Any) -> npt.NDArray[np.uint8]:
     """uint8 [n, width] of a pyarrow column of binaries of one width and without nulls, an array or a chunked one."""
     width = column.type.byte_width
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    chunks = chunked(column).chunks
     parts = [
         np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, width)[chunk.offset : chunk.offset + len(chunk)]
         for chunk in chunks

@@ -17,8 +17,6 @@ from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest
 from plada.sources.scan import scan_manifest
 from plada.sources.storage import plain_name, slug
 
-__all__ = ["Reference", "check_identity", "find_reference", "open_reference", "plain_name", "save_reference", "slug"]
-
 _SHOWN = 8  # bytes of an id that a message gives
 _SAMPLE = 32  # images hashed again before a stored manifest is believed
 
@@ -80,14 +78,17 @@ def save_reference(home: Path, name: str, collection: Collection, manifest: Mani
     write_json(manifest_folder(home, collection) / "reference.json", note)
 
 
-def open_reference(name: str, collection: Collection, home: Path, *, report: Report = silent) -> Reference:
+def open_reference(
+    collection: Collection, home: Path, *, name: str | None = None, report: Report = silent
+) -> Reference:
     """A collection with its manifest: the stored one if it still fits, else one made now by hashing every image.
 
-    A stored manifest fits when keys and sizes are the same and a seeded sample of images has the same hashes; the
-    images that are used are hashed again when they are read (`Reference.read`).
+    A stored manifest fits when keys and sizes are the same and a seeded sample of images has the same hashes. The
+    images that are used are hashed again when they are read (`Reference.read`). Without `name` the reference is called
+    after its location.
     """
-    path = manifest_path(home, collection)
-    # One that is damaged or of an older format is made again, like one that does not fit: it only says what the images are.
+    name, path = name or plain_name(collection.location), manifest_path(home, collection)
+    # A damaged manifest, or one of an older format, is made again like one that does not fit: it only describes the images.
     with contextlib.suppress(DataError):
         manifest = load_manifest(path)
         if _fits(manifest, collection):

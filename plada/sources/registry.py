@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 
 from plada.errors import RequestError, UnknownName
-from plada.sources.catalogue.counts import class_count, count_note, source_note
+from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
 from plada.sources.catalogue.known import KNOWN, KnownDataset
 from plada.sources.catalogue.places import find_source, find_target, not_here
 from plada.sources.collection import Collection
@@ -56,7 +56,7 @@ def known_counts_note(spec: str | Path, collection: Collection) -> str:
     known = KNOWN.get(str(spec))
     if known is None or known.built_in or known.role == "target":
         return ""
-    return source_note(known, len(collection), class_count(collection.keys))
+    return source_count_note(known, len(collection), class_count(collection.keys))
 
 
 def open_target(spec: str | Path, home: Path, *, seed: int = 0) -> Target:
@@ -112,7 +112,7 @@ def _open_known(name: str, options: dict[str, str], home: Path, seed: int) -> Ta
     place, layout = found
     request = TargetRequest(name, seed, options, validation_is_test=known.validation_is_test)
     target = read_layout(place, layout, request)
-    target = target.noted(count_note(known, target))
+    target = target.noted(target_count_note(known, target))
     return _as_in_paper(target, known, seed) if which == "paper" else target
 
 

@@ -112,7 +112,7 @@ def test_a_lance_set_of_structs_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_manifest_lets_go_of_what_it_read(pictures: Path, home: Path) -> None:
-    manifest = open_reference("p", open_collection(pictures), home).manifest
+    manifest = open_reference(open_collection(pictures), home).manifest
     before = [manifest.hash_at(position) for position in range(24)]
     manifest.forget()
     assert [manifest.hash_at(position) for position in range(24)] == before

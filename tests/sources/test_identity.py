@@ -9,8 +9,9 @@ import plada
 from plada.errors import DataError, ReferenceMismatch
 from plada.sources.formats.folder import open_folder
 from plada.sources.manifest import load_manifest
-from plada.sources.reference import check_identity, find_reference, plain_name, slug
+from plada.sources.reference import check_identity, find_reference
 from plada.sources.scan import scan_manifest
+from plada.sources.storage import plain_name, slug
 from tests.conftest import picture
 
 

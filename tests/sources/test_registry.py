@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from plada.cli import app
 from plada.common.units import group_digits
 from plada.errors import DataError, RequestError, UnknownName
-from plada.sources.catalogue.counts import class_count, count_note, source_note
+from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
 from plada.sources.catalogue.datasets import list_datasets
 from plada.sources.catalogue.known import KNOWN
 from plada.sources.catalogue.places import find_target, looked_in
@@ -215,28 +215,34 @@ def target_of(train: int, validation: int, test: int | None, classes: int) -> Ta
 
 def test_counts_of_targets() -> None:
     gtsrb = KNOWN["gtsrb"]
-    assert count_note(gtsrb, target_of(30_000, 9_209, 12_630, 43)) == ""
-    assert count_note(gtsrb, target_of(26_640, 0, 12_630, 43)) == "counts of torchvision's archive GTSRB-Training_fixed"
+    assert target_count_note(gtsrb, target_of(30_000, 9_209, 12_630, 43)) == ""
     assert (
-        count_note(gtsrb, target_of(26_641, 0, 12_630, 43)) == "not the known counts: 26 641 of 39 209 training images"
+        target_count_note(gtsrb, target_of(26_640, 0, 12_630, 43))
+        == "counts of torchvision's archive GTSRB-Training_fixed"
     )
-    assert count_note(gtsrb, target_of(39_209, 0, None, 42)) == (
+    assert (
+        target_count_note(gtsrb, target_of(26_641, 0, 12_630, 43))
+        == "not the known counts: 26 641 of 39 209 training images"
+    )
+    assert target_count_note(gtsrb, target_of(39_209, 0, None, 42)) == (
         "not the known counts: 0 of 12 630 test images, 42 of 43 classes"
     )
     caltech = KNOWN["caltech101"]
-    assert count_note(caltech, target_of(5_000, 1_941, 1_736, 101)) == ""
-    assert count_note(caltech, target_of(5_000, 1_941, 1_737, 101)) == "not the known counts: 8 678 of 8 677 images"
+    assert target_count_note(caltech, target_of(5_000, 1_941, 1_736, 101)) == ""
+    assert (
+        target_count_note(caltech, target_of(5_000, 1_941, 1_737, 101)) == "not the known counts: 8 678 of 8 677 images"
+    )
 
 
 def test_counts_of_references() -> None:
     winter = KNOWN["imagenet21k-winter21"]
-    assert source_note(winter, 13_153_500, 19_167) == ""
-    assert "timm/imagenet-w21-wds" in source_note(winter, 13_151_276, None)
-    assert source_note(winter, 13_153_500, 19_166) == "not the known counts: 19 166 of 19 167 classes"
-    assert source_note(KNOWN["imagenet1k"], 40_000, 200) == (
+    assert source_count_note(winter, 13_153_500, 19_167) == ""
+    assert "timm/imagenet-w21-wds" in source_count_note(winter, 13_151_276, None)
+    assert source_count_note(winter, 13_153_500, 19_166) == "not the known counts: 19 166 of 19 167 classes"
+    assert source_count_note(KNOWN["imagenet1k"], 40_000, 200) == (
         "not the known counts: 40 000 of 1 281 167 images, 200 of 1 000 classes"
     )
-    assert source_note(KNOWN["glyphs"], 20_000, None) == ""
+    assert source_count_note(KNOWN["glyphs"], 20_000, None) == ""
 
 
 def test_classes_are_counted_from_sorted_keys() -> None:

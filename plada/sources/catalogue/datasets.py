@@ -8,7 +8,7 @@ from typing import Any
 
 from plada.common.units import group_digits
 from plada.errors import PladaError, UnknownName
-from plada.sources.catalogue.counts import class_count, count_note, source_note
+from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
 from plada.sources.catalogue.known import KNOWN
 from plada.sources.catalogue.places import data_folder, find_source, find_target, looked_in
 from plada.sources.registry import open_source, open_target
@@ -131,7 +131,9 @@ def _summary(home: Path, name: str, counts: Mapping[str, int], check: bool) -> D
         return _checked(summary, home)
     stored = counts.get(str(source)) if known.role != "target" else None
     if stored is not None:
-        summary = replace(summary, found_images=stored, counted="manifest", problem=source_note(known, stored, None))
+        summary = replace(
+            summary, found_images=stored, counted="manifest", problem=source_count_note(known, stored, None)
+        )
     return summary
 
 
@@ -142,11 +144,11 @@ def _checked(summary: DatasetSummary, home: Path) -> DatasetSummary:
         if summary.layout is None:
             collection = open_source(summary.name, home)
             images, classes = len(collection), class_count(collection.keys)
-            problem = source_note(known, images, classes)
+            problem = source_count_note(known, images, classes)
         else:
             target = open_target(summary.name, home)
             images = len(target.train) + len(target.validation) + (len(target.test) if target.test else 0)
-            classes, problem = len(target.classes), count_note(known, target)
+            classes, problem = len(target.classes), target_count_note(known, target)
     except PladaError as err:
         return replace(summary, problem=str(err))
     return replace(summary, found_images=images, found_classes=classes, counted="files", problem=problem)

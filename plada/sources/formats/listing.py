@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 import weakref
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ import pyarrow.compute as pc
 
 from plada.common.files import write_json
 from plada.errors import DataError, ResourceError
-from plada.sources.collection import IMAGE_SUFFIXES
+from plada.sources.collection import IMAGE_SUFFIXES, first_at_least
 
 SPILL = 262_144  # rows that are held in memory while listing; also about what one partition of a sort holds
 _BATCH = 65_536
@@ -234,7 +233,10 @@ class ListingWriter:
         sample = pa.concat_arrays(samples)
         sample = sample.take(pc.sort_indices(sample))
         cuts = [sample[i].as_py() for i in range(256, len(sample), 256)]
-        places = [_with(run, lambda table: [0, *_lower_bounds(table["key"], cuts), table.num_rows]) for run in runs]
+        places = [
+            _with(run, lambda table: [0, *(first_at_least(table["key"], cut) for cut in cuts), table.num_rows])
+            for run in runs
+        ]
         for number in range(len(cuts) + 1):
             # Mapped anew for each range, so that no more than one range is in memory.
             pieces = [_piece(run, *place[number : number + 2]) for run, place in zip(runs, places, strict=True)]
@@ -340,10 +342,6 @@ def _piece(run: _Run, start: int, stop: int) -> Any:
 
 def _every(keys: Any, step: int) -> Any:
     return keys.take(pa.array(np.arange(0, len(keys), max(step, 1)))).combine_chunks()
-
-
-def _lower_bounds(keys: Any, wanted: list[str]) -> list[int]:
-    return [bisect_left(range(len(keys)), key, key=lambda row: keys[row].as_py()) for key in wanted]
 
 
 def _twins(location: str, key: str, one: str, other: str) -> str:
