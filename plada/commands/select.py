@@ -75,9 +75,7 @@ def select(
         Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")
     ] = None,
     model_arg: ModelArg = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="SharedContext of the square that a finetune teacher sees.")
-    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the square that a finetune teacher sees.")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Where the index's encoder weights lie now, if they have moved.")
     ] = None,

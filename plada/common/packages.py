@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from plada.common.failures import first_line
 from plada.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def require(package: str, *, extra: str, purpose: str) -> None:
             raise MissingExtra(package=package, extra=extra, purpose=purpose, reason=f"lacks {err.name}") from err
         raise MissingExtra(package=package, extra=extra, purpose=purpose) from err
     except (ImportError, OSError, RuntimeError) as err:
-        reason = f"is installed but does not load ({str(err).splitlines()[0] if str(err) else type(err).__name__})"
+        reason = f"is installed but does not load ({first_line(err)})"
         raise MissingExtra(package=package, extra=extra, purpose=purpose, reason=reason) from err
 
 

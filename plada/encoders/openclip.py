@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plada.common.failures import first_line
 from plada.common.packages import import_timm, require
 from plada.encoders.downloads import fetch
 from plada.encoders.tower import (
@@ -182,7 +183,7 @@ def _tower(
         with _quiet(), seeded(RANDOM_SEED):
             module = open_clip.create_model(identifier, load_weights=False, pretrained_text=False, **options)
     except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, OSError) as err:
-        raise RequestError(f"encoder {ask.name}: open_clip cannot make it ({_first_line(err)})") from err
+        raise RequestError(f"encoder {ask.name}: open_clip cannot make it ({first_line(err)})") from err
     if state is not None and weights is not None:
         _fill(ask, module, state, weights, image_only=text_from_hub)
     if settings.size != native and by_timm:
@@ -257,7 +258,7 @@ def _tokenizer(open_clip: Any, identifier: str, words: Mapping[str, Any]) -> tup
         with _quiet():
             return open_clip.get_tokenizer(identifier, **({"local_files_only": True} if wanted else {})), ""
     except Exception as err:  # of transformers, of files that lack: the images can be embedded all the same
-        return None, f"its tokenizer {wanted or 'of open_clip'} is not on this machine ({_first_line(err)})"
+        return None, f"its tokenizer {wanted or 'of open_clip'} is not on this machine ({first_line(err)})"
 
 
 def _text(name: str, module: Any, tokenizer: Any) -> "Callable[[list[str], torch.device], torch.Tensor]":
@@ -369,7 +370,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         root.removeHandler(silent)
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]

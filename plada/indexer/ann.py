@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from plada.common.failures import first_line
 from plada.common.packages import require
 from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.indexer.scores import ranked
@@ -149,7 +150,7 @@ def read_ann(folder: Path, source: Mapping[str, Any]) -> Ann:
         index = faiss.read_index(str(folder / FILES[0]))
         vectors = np.memmap(folder / FILES[1], np.float16, "r", shape=(info["images"], info["dimension"]))
     except (RuntimeError, ValueError) as err:
-        raise DataError(f"{folder}: cannot be read by this FAISS ({str(err).splitlines()[0]}). {_REMEDY}") from err
+        raise DataError(f"{folder}: cannot be read by this FAISS ({first_line(err)}). {_REMEDY}") from err
     if (index.ntotal, index.d) != (info["rows"], info["dimension"]):
         raise DataError(
             f"{folder}: {index.ntotal} vectors of dimension {index.d}; ann.json says {info['rows']} of {info['dimension']}. "

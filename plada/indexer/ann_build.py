@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import first_line
 from plada.common.files import whole_file, write_json
+from plada.common.machine import free_memory
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, Tracker, silent
 from plada.errors import DataError, RequestError, ResourceError
@@ -144,7 +146,7 @@ def check_memory(kind: str, rows: int, dimension: int) -> int:
     # FAISS doubles a list that is full: on average a third of the room is empty.
     held = rows * (axes // 2 + 8) * 4 // 3 if kind == "ivf" else rows * (2 * axes + 8 * _LINKS + 24) * 4 // 3
     need = held + trained * (10 * dimension + 8 * axes) + 8 * lists * axes + 2 * rows
-    there = _available()
+    there = free_memory()
     if there is not None and need > there:
         raise ResourceError(
             f"an approximate index ({kind}) of {rows} images of dimension {dimension} needs {need / 1e9:.1f} GB of memory; "
@@ -321,14 +323,5 @@ def _write(index: Any, path: Path) -> None:
     try:
         faiss.write_index(index, str(path))
     except RuntimeError as err:
-        reason = str(err).splitlines()[0]
+        reason = first_line(err)
         raise ResourceError(f"{path}: cannot be written ({reason}). Free space and run again") from err
-
-
-def _available() -> int | None:
-    """Bytes of memory that are free, None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
+from plada.common.failures import first_line
 from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
 from plada.indexer.store import TABLE, Ledger, connect, readable_rows, schema
@@ -234,5 +235,5 @@ def _shards(ledger: Ledger, promised: Mapping[str, Any]) -> tuple[bool, str]:
 
 def reason_of(err: BaseException) -> str:
     """What a library says of a table it cannot read, on one line."""
-    text = str(err) if isinstance(err, PladaError) else f"{type(err).__name__}: {err}"
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(err).__name__)[:300]
+    reason = first_line(err)
+    return (reason if isinstance(err, PladaError) else f"{type(err).__name__}: {reason}")[:300]

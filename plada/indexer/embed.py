@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import out_of_memory
 from plada.encoders.encoder import Encoder
 from plada.errors import DataError, ResourceError, Unreadable
 from plada.sources.collection import Collection, changed_size
@@ -172,11 +173,6 @@ def encode_prepared(prepared: Prepared, encoder: Encoder, batch_size: int) -> Ma
 def embed(task: Task, encoder: Encoder, batch_size: int) -> Made:
     """All of a task, here and now; raises what `prepare` and `encode_prepared` raise."""
     return encode_prepared(prepare(task, encoder.view, encoder.config.dimension), encoder, batch_size)
-
-
-def out_of_memory(err: BaseException) -> bool:
-    """Whether a device ran out of memory; torch has a class of its own for it and must not be imported to name it."""
-    return type(err).__name__ == "OutOfMemoryError"
 
 
 def to_half(vectors: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float16]:

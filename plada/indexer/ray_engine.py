@@ -17,6 +17,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from plada.common.failures import first_line
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, load_encoder
 from plada.errors import PladaError, ResourceError
@@ -47,7 +48,7 @@ def on_ray(loading: Mapping[str, Any], where: str, plan: Plan) -> Iterator[Run]:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, RuntimeError, ValueError) as err:
             raise ResourceError(
-                f"Ray: no cluster answers ({_first_line(err)}). Start one with `ray start --head`, or unset RAY_ADDRESS"
+                f"Ray: no cluster answers ({first_line(err)}). Start one with `ray start --head`, or unset RAY_ADDRESS"
             ) from err
     gpus = 0 if where == "cpu" else 1
     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_LIVES)(_embed_on_node)
@@ -67,7 +68,7 @@ def on_ray(loading: Mapping[str, Any], where: str, plan: Plan) -> Iterator[Run]:
                 raise
             except RayError as err:
                 raise ResourceError(
-                    f"Ray: a worker died {_LIVES + 1} times on the same images ({_first_line(err)}). Run the same command again "
+                    f"Ray: a worker died {_LIVES + 1} times on the same images ({first_line(err)}). Run the same command again "
                     "with a smaller --batch-size; what is finished is kept"
                 ) from err
             waiting.extend(remote.remote(task, said, plan.batch_size) for task in islice(left, 1))
@@ -112,7 +113,3 @@ def _own_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]

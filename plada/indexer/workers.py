@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from plada.common.machine import cores, free_memory
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, load_encoder
 from plada.errors import RequestError, ResourceError
@@ -260,32 +261,26 @@ def _clear_orphans(folder: Path) -> None:
 
 def make_plan(encoder: Encoder, images: int, *, batch_size: int | None, workers: int | None) -> Plan:
     """The plan for a build of `images` images, with what was not asked for filled in for this machine."""
-    on_cpu, cores = encoder.where == "cpu", _cores()
+    on_cpu, processors = encoder.where == "cpu", cores()
     if batch_size is None:
         batch_size = _CPU_BATCH if on_cpu else _GPU_BATCH
     if workers is None:
-        workers = cores if images >= _WORTH_WORKERS else 0
+        workers = processors if images >= _WORTH_WORKERS else 0
         if on_cpu and workers:
             workers = max(1, min(workers, _room_for(workers)))
     chunk = batch_size * max(1, _CHUNK // batch_size)
-    return Plan(batch_size=batch_size, chunk=chunk, workers=workers, threads=max(1, cores // max(workers, 1)))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Plan(batch_size=batch_size, chunk=chunk, workers=workers, threads=max(1, processors // max(workers, 1)))
 
 
 def _room_for(workers: int) -> int:
     """How many workers as large as this process, which has the encoder loaded, fit into half of the free memory."""
     try:
-        import resource
-
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    except (ImportError, OSError, StopIteration):
+        import resource  # Windows has none
+    except ImportError:
         return workers
-    return int(free / 2 // own)
+    free = free_memory()
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    return workers if free is None else int(free / 2 // own)
 
 
 def all_gpus() -> list[str]:

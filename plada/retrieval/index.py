@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import first_line
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
@@ -239,7 +240,7 @@ class Index:
                 # The version that was checked and described by index.json, whatever was appended since.
                 self._opened.append(lance.dataset(path, version=self.info["version"]))
             except (ValueError, OSError) as err:
-                reason = str(err).splitlines()[0]
+                reason = first_line(err)
                 raise DataError(
                     f"{path}: version {self.info['version']} cannot be opened ({reason}). Index again"
                 ) from err

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import first_line
 from plada.encoders.encoder import Encoder
 from plada.errors import RequestError, Unreadable
 from plada.sources.decode import decode
@@ -158,7 +159,7 @@ def picture(asked: Asked) -> Any:
     except Unreadable as err:
         raise RequestError(f"query '{asked.name}': {err}") from err
     except (OSError, ValueError, TypeError, KeyError) as err:
-        reason = err.strerror if isinstance(err, OSError) and err.strerror else str(err).splitlines()[0]
+        reason = err.strerror if isinstance(err, OSError) and err.strerror else first_line(err)
         raise RequestError(f"query '{asked.name}': not an image that can be read ({reason})") from err
 
 

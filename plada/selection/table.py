@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import first_line
 from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
 from plada.payload.payload import Payload
@@ -45,7 +46,7 @@ def read_selected(path: str | Path, payload: Payload | None = None) -> Selected:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as err:
         raise RequestError(
-            f"{path}: cannot be read as Parquet ({str(err).splitlines()[0]}). Give what `plada select --table` wrote"
+            f"{path}: cannot be read as Parquet ({first_line(err)}). Give what `plada select --table` wrote"
         ) from err
     missing = [name for name in _COLUMNS if name not in table.column_names]
     if missing:

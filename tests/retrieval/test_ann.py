@@ -232,10 +232,10 @@ def test_too_few_images(pictures: Path) -> None:
 
 
 def test_too_little_memory_is_said_before_anything_is_done(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ann_build, "_available", lambda: 1000)
+    monkeypatch.setattr(ann_build, "free_memory", lambda: 1000)
     with pytest.raises(ResourceError, match=r"needs [0-9.]+ GB of memory; 0\.0 GB are free"):
         plada.make_ann(index)
-    monkeypatch.setattr(ann_build, "_available", lambda: None)
+    monkeypatch.setattr(ann_build, "free_memory", lambda: None)
     # ImageNet-21K: what a machine of 8 GB has room for.
     assert check_memory("ivf", 14_200_000, 512) < 4e9
     assert sizes(14_200_000) == (16_384, 262_144)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from plada.common.failures import first_line
 from plada.common.packages import require
 from plada.errors import DataError, RequestError
 from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
@@ -47,7 +48,7 @@ class LanceCollection(ListedCollection):
                 np.sort(rows).tolist(), columns=[self.columns.image, self.columns.key.partition(".")[0]]
             )
         except Exception as err:  # the library raises many kinds
-            raise DataError(f"{self.location}: cannot be read ({_first_line(err)}). Restore the data set") from err
+            raise DataError(f"{self.location}: cannot be read ({first_line(err)}). Restore the data set") from err
         images = dict(zip(np.sort(rows).tolist(), table.column(0).to_pylist(), strict=True))
         found = [images[row] for row in rows.tolist()]
         if None in found:
@@ -83,8 +84,4 @@ def _dataset(location: str, version: int | None) -> Any:
     try:
         return lance.dataset(location, version=version)
     except Exception as err:  # the library raises ValueError, OSError and its own
-        raise RequestError(f"{location}: no Lance data set can be opened there ({_first_line(err)})") from err
-
-
-def _first_line(err: Exception) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]
+        raise RequestError(f"{location}: no Lance data set can be opened there ({first_line(err)})") from err
