@@ -17,7 +17,7 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plada.indexer.embed import Rows
+from plada.indexer.embed import EmbeddedRows
 from plada.indexer.store import Store
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.manifest import HASH_BYTES
@@ -78,13 +78,13 @@ def make_index(home: Path, name: str, images: int, dimension: int, *, seed: int 
     return store.folder
 
 
-def _shards(images: int, dimension: int, seed: int) -> Iterator[tuple[int, Rows]]:
+def _shards(images: int, dimension: int, seed: int) -> Iterator[tuple[int, EmbeddedRows]]:
     for block, start in enumerate(range(0, images, SHARD)):
         n = min(SHARD, images - start)
         stream = hashlib.shake_128(f"{seed} {block}".encode()).digest(n * HASH_BYTES)
         yield (
             start,
-            Rows(
+            EmbeddedRows(
                 start=start,
                 vectors=mixture(n, dimension, block=block, seed=seed).astype(np.float16),
                 hashes=np.frombuffer(stream, np.uint8).reshape(n, HASH_BYTES),

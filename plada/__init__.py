@@ -18,7 +18,9 @@ from plada.common.version import __version__ as __version__
 _WHERE = {
     "NetworkSpec": "plada.networks.network",
     "Delivery": "plada.payload.sender",
+    "EncoderSpec": "plada.encoders.spec",
     "Index": "plada.retrieval.index",
+    "PackSpec": "plada.indexer.pack",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
     "ReadOptions": "plada.trainer.payload_file",
@@ -74,7 +76,9 @@ if TYPE_CHECKING:
     from plada.api.sign import keygen, sign
     from plada.api.train import train
     from plada.api.verify import verify
+    from plada.encoders.spec import EncoderSpec
     from plada.errors import PladaError
+    from plada.indexer.pack import PackSpec
     from plada.labeler.teachers import write_logits
     from plada.networks.network import NetworkSpec
     from plada.payload.payload import Payload
@@ -85,8 +89,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Delivery",
+    "EncoderSpec",
     "Index",
     "NetworkSpec",
+    "PackSpec",
     "Payload",
     "PladaError",
     "ReadOptions",

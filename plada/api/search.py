@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from plada.common.packages import require
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
-from plada.indexer.ann import made_of
+from plada.indexer.ann import ann_source
 from plada.indexer.ann_build import build_ann
 from plada.indexer.store import Store
 from plada.reports.contact_sheet import contact_sheet
@@ -84,7 +84,7 @@ def make_ann(
             images=len(opened),
             rows=opened.readable,
             dimension=opened.dimension,
-            source=made_of(opened.info),
+            source=ann_source(opened.info),
             exact=exact_search,
             recall=recall,
             seed=seed,

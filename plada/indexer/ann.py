@@ -31,17 +31,16 @@ I64 = npt.NDArray[np.int64]
 
 FORMAT = 1
 KINDS = ("ivf", "hnsw")
-KNOB = {"ivf": "nprobe", "hnsw": "ef"}  # what decides how much of the index a search looks at
+KNOB = {"ivf": "nprobe", "hnsw": "ef"}  # the parameter that decides how much of the index is searched
 FILES = ("index.faiss", "vectors.f16")
-ANN_PAYS = (
-    1_000_000  # rows from which auto builds one: a single exact query takes a third of a second there on two cores
-)
+# Rows from which auto builds one: there a single exact query takes a third of a second on two cores.
+ANN_PAYS = 1_000_000
 _NUMBERS = 1 << 22  # of vectors that one piece of a search scores
 _REMEDY = "Make it again with plada.make_ann, or search exactly"
 
 
-def wanted(kind: str, rows: int, dimension: int) -> str | None:
-    """The kind of index to build for `rows` images when asked for auto, none, ivf or hnsw; None for none.
+def choose_ann_kind(kind: str, rows: int, dimension: int) -> str | None:
+    """The kind of index to build for `rows` images, of auto, none, ivf or hnsw; None for no index.
 
     Raises:
         RequestError: another word.
@@ -53,7 +52,7 @@ def wanted(kind: str, rows: int, dimension: int) -> str | None:
     return None if kind == "none" else kind
 
 
-def made_of(info: Mapping[str, Any]) -> dict[str, Any]:
+def ann_source(info: Mapping[str, Any]) -> dict[str, Any]:
     """What an approximate index depends on, of index.json: the images, the table's version, and the vectors by their mean."""
     mean = blake3(np.asarray(info["mean"], "<f8").tobytes()).hexdigest(length=8)
     return {"content_id": info["content_id"], "version": info["version"], "mean": mean}
@@ -85,7 +84,7 @@ class Ann:
         `effort` as the property of that name, which is the default. A query for which fewer than k were found is not
         complete, and its row means nothing: ask exact search.
         """
-        look, times = effort or self.effort
+        probes, times = effort or self.effort
         near = max(k, min(k * times, self.index.ntotal))
         step = max(1, _NUMBERS // (near * queries.shape[1]))
         scores = np.empty((len(queries), k), np.float32)
@@ -93,7 +92,7 @@ class Ann:
         # FAISS is asked for many queries at once, the vectors are fetched for a few: each at what is fastest.
         for begin in range(0, len(queries), 1024):
             asked = np.ascontiguousarray(queries[begin : begin + 1024], np.float32)
-            found = self.candidates(asked, near, look)
+            found = self.candidates(asked, near, probes)
             for start in range(0, len(asked), step):
                 piece = slice(start, start + step)
                 best, places = ranked(self._scores(asked[piece], found[piece]), found[piece])
@@ -102,16 +101,16 @@ class Ann:
                 complete[rows] = (places[:, :k] >= 0).all(axis=1)
         return scores, positions, complete
 
-    def candidates(self, queries: F32, near: int, look: int) -> I64:
+    def candidates(self, queries: F32, near: int, probes: int) -> I64:
         """Positions int64 [n, near] that the FAISS index holds to be nearest, -1 where it found no more."""
-        faiss = library()
+        faiss = import_faiss()
         if self.kind == "ivf":
             inner: Any = faiss.downcast_index(self.index.index)
             # Many neighbours need many lists, whatever was measured for ten.
-            lists = min(inner.nlist, max(look, -(-2 * near * inner.nlist // inner.ntotal)))
+            lists = min(inner.nlist, max(probes, -(-2 * near * inner.nlist // inner.ntotal)))
             own = faiss.SearchParametersIVF(nprobe=lists)
         else:
-            own = faiss.SearchParametersHNSW(efSearch=max(look, near))
+            own = faiss.SearchParametersHNSW(efSearch=max(probes, near))
         _, found = self.index.search(queries, near, params=faiss.SearchParametersPreTransform(index_params=own))
         return np.asarray(found, np.int64)
 
@@ -127,14 +126,14 @@ def read_ann(folder: Path, source: Mapping[str, Any]) -> Ann:
     """Open INDEX/ann. Both files are hashed, so that one wrong byte is found: a third of a second a gigabyte.
 
     Raises:
-        RequestError: there is none. ReferenceMismatch: made of another version of the index than `source`, its `made_of`.
+        RequestError: there is none. ReferenceMismatch: made of another version of the index than `source`, its `ann_source`.
         DataError: damaged, or written by a newer plada.
     """
     require("faiss", extra="cpu", purpose="approximate search")
-    faiss = library()
+    faiss = import_faiss()
     info = _read_json(folder / "ann.json")
     if info["made_of"] != dict(source):
-        here, there = _said(source), _said(info["made_of"])
+        here, there = _described(source), _described(info["made_of"])
         raise ReferenceMismatch(
             f"{folder}: the approximate index was made of {there}; this index is {here}. {_REMEDY}",
             wanted=here,
@@ -159,7 +158,7 @@ def read_ann(folder: Path, source: Mapping[str, Any]) -> Ann:
     return Ann(info, index, vectors)
 
 
-def library() -> Any:
+def import_faiss() -> Any:
     """FAISS without its type stubs, which lack much of what is used here."""
     import faiss
 
@@ -171,7 +170,7 @@ def digest(path: Path) -> str:
     return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
 
 
-def _said(source: Mapping[str, Any]) -> str:
+def _described(source: Mapping[str, Any]) -> str:
     return (
         f"version {source.get('version')} of content id {str(source.get('content_id'))[:16]} with vectors of mean "
         f"{source.get('mean')}"

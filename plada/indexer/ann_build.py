@@ -1,4 +1,4 @@
-"""Building an approximate index: train, add, measure on images that were held out, write. See `plada.indexer.ann`."""
+"""An approximate index built: train, add, measure on images that were held out, write. See `plada.indexer.ann`."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from plada.common.machine import free_memory
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, Tracker, silent
 from plada.errors import DataError, RequestError, ResourceError
-from plada.indexer.ann import FILES, FORMAT, KINDS, KNOB, Ann, digest, library
+from plada.indexer.ann import FILES, FORMAT, KINDS, KNOB, Ann, digest, import_faiss
 
 F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]
@@ -30,7 +30,7 @@ _A_LIST, _TRAINED = 32, 262_144  # vectors a list that k-means sees, and at most
 _ROUNDS = 8  # of k-means
 _AXES, _VARIANCE = 128, 0.98  # principal axes at most; as many as hold this share of the variance
 _LINKS, _BUILD_EF = 32, 80  # of a graph: neighbours kept, and candidates looked at when one is added
-_LOOKS = {
+_PROBES = {
     "ivf": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 16_384),
     "hnsw": (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048),
 }
@@ -55,7 +55,7 @@ def build_ann(
     """Build the approximate index in `folder` (INDEX/ann), measure it and write it: what its ann.json then says.
 
     `scan()` gives the `rows` readable ones of `images` as (positions int64 [m], vectors float16 [m, d]) from the start;
-    `source` is `made_of` the index; `exact(blocks, queries, k)` is exact search. Some images are held out, searched for,
+    `source` is `ann_source` of the index; `exact(blocks, queries, k)` is exact search. Some images are held out, searched for,
     and only then added; the cheapest effort is kept whose recall@10 is `recall` or more, less two standard errors.
     All randomness is seeded and a graph is built on one thread: the same table gives the same two files.
 
@@ -182,7 +182,7 @@ def _copy(
 
 def _trained(kind: str, sample: F16, lists: int, seed: int) -> Any:
     """An empty FAISS index, trained on a sample float16 [t, d]."""
-    faiss = library()
+    faiss = import_faiss()
     rotation = _principal_axes(sample)
     points = rotation.apply(np.ascontiguousarray(sample, np.float32))
     axes = points.shape[1]
@@ -206,7 +206,7 @@ def _trained(kind: str, sample: F16, lists: int, seed: int) -> Any:
 def _principal_axes(sample: F16) -> Any:
     """A FAISS transform onto the axes that hold most of the variance of the sample [t, d]. Distances stay what they are but
     for the rest; for unit vectors they order as inner products do, which this rotation about the mean would not keep."""
-    faiss = library()
+    faiss = import_faiss()
     dimension = sample.shape[1]
     mean = sample.mean(axis=0, dtype=np.float64)
     spread = np.zeros((dimension, dimension))
@@ -228,7 +228,7 @@ def _principal_axes(sample: F16) -> Any:
 
 
 def _add(index: Any, kind: str, blocks: Blocks, tracker: Tracker) -> None:
-    faiss = library()
+    faiss = import_faiss()
     threads = faiss.omp_get_max_threads()
     try:
         if kind == "hnsw":  # the links depend on who comes first
@@ -257,7 +257,7 @@ def _measure(
     queries = held.astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     truth = exact(_split(scan(), keep), queries, RECALL_AT)[0][:, -1:]
-    effort, (mean, error) = _least_effort(found, queries, truth, recall)
+    effort, (mean, error) = _min_effort(found, queries, truth, recall)
     batch = min(_seconds(lambda: found.search(queries, RECALL_AT, effort)) for _ in range(3))
     alone = [_seconds(partial(found.search, queries[row : row + 1], RECALL_AT, effort)) for row in range(25)]
     return {
@@ -274,23 +274,23 @@ def _measure(
     }
 
 
-def _least_effort(found: Ann, queries: F32, truth: F32, recall: float) -> tuple[tuple[int, int], tuple[float, float]]:
+def _min_effort(found: Ann, queries: F32, truth: F32, recall: float) -> tuple[tuple[int, int], tuple[float, float]]:
     """((nprobe or ef, candidates), (recall, its standard error)); `truth` is the score of the tenth image [n, 1].
 
     Raises:
         DataError: the recall is out of reach.
     """
     inner, dimension = found.index.index, queries.shape[1]
-    most = int(getattr(library().downcast_index(inner), "nlist", _LOOKS[found.kind][-1]))
-    looks = [*(look for look in _LOOKS[found.kind] if look < most), most]
-    row_share = found.index.ntotal / most if found.kind == "ivf" else 32.0
+    max_probes = int(getattr(import_faiss().downcast_index(inner), "nlist", _PROBES[found.kind][-1]))
+    probes = [*(probe for probe in _PROBES[found.kind] if probe < max_probes), max_probes]
+    row_share = found.index.ntotal / max_probes if found.kind == "ivf" else 32.0
     # A number of a code is compared 64 times as fast as one of a vector is fetched and multiplied (measured).
-    efforts = [(look * row_share * inner.d + 64 * RECALL_AT * more * dimension, look, more)
-               for look in looks for more in _CANDIDATES]  # fmt: skip
+    efforts = [(probe * row_share * inner.d + 64 * RECALL_AT * more * dimension, probe, more)
+               for probe in probes for more in _CANDIDATES]  # fmt: skip
 
-    def reached(look: int, more: int) -> tuple[bool, float, float]:
+    def reached(probe: int, more: int) -> tuple[bool, float, float]:
         for some in (slice(0, _FIRST), slice(None)):  # most efforts are out of the question after a few queries
-            scores, _, complete = found.search(queries[some], RECALL_AT, (look, more))
+            scores, _, complete = found.search(queries[some], RECALL_AT, (probe, more))
             # By score, not by position: of two equal images either is right.
             hits = (scores >= truth[some]).mean(axis=1) * complete
             mean, error = float(hits.mean()), float(hits.std() / len(hits) ** 0.5)
@@ -299,13 +299,15 @@ def _least_effort(found: Ann, queries: F32, truth: F32, recall: float) -> tuple[
         return mean - 2 * error >= recall or mean == 1, mean, error
 
     # With all candidates first: what does not suffice then never will.
-    tried = ((look, reached(look, _CANDIDATES[-1])) for look in looks)
-    least, (_, best, _) = next(((look, result) for look, result in tried if result[0]), (None, (False, 0.0, 0.0)))
-    for _, look, more in sorted(effort for effort in efforts if least is not None and effort[1] >= least):
-        enough, mean, error = reached(look, more)
+    tried = ((probe, reached(probe, _CANDIDATES[-1])) for probe in probes)
+    min_probes, (_, best, _) = next(
+        ((probe, result) for probe, result in tried if result[0]), (None, (False, 0.0, 0.0))
+    )
+    for _, probe, more in sorted(effort for effort in efforts if min_probes is not None and effort[1] >= min_probes):
+        enough, mean, error = reached(probe, more)
         if enough:
-            return (look, more), (mean, error)
-    best = best or reached(most, _CANDIDATES[-1])[1]
+            return (probe, more), (mean, error)
+    best = best or reached(max_probes, _CANDIDATES[-1])[1]
     raise DataError(
         f"an approximate index of kind {found.kind} reaches a recall@{RECALL_AT} of {best:.3f} where {recall} was wanted. "
         "Take another kind, a lower recall, or search exactly"
@@ -319,7 +321,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _write(index: Any, path: Path) -> None:
-    faiss = library()
+    faiss = import_faiss()
     try:
         faiss.write_index(index, str(path))
     except RuntimeError as err:

@@ -52,7 +52,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class AuditedRows:
     """What a pass over a table found: `checks`, whether each holds and what is to be said of it; `keys`, a pyarrow chunked
     string array [rows]; `hashes` uint8 [rows, 16]; `facts`, a digest of all sizes, all widths, all heights."""
 
@@ -106,7 +106,7 @@ class _Pass:
         self.unreadable += int(null.sum())
 
 
-def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Rows:
+def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> AuditedRows:
     """Read every row of the table of an index once, in order. Memory: its keys and content hashes, and a block.
 
     Raises:
@@ -118,7 +118,7 @@ def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Rows:
     for column in schema(int(info["dimension"])):
         own = dataset.schema.field(column.name).type if column.name in dataset.schema.names else "missing"
         if column.name in _COLUMNS and own != column.type:
-            return Rows({"rows": (False, f"column {column.name} is {own}, expected {column.type}")})
+            return AuditedRows({"rows": (False, f"column {column.name} is {own}, expected {column.type}")})
     found = _Pass()
     promised, tracker = info.get("shards"), Tracker("check", int(info["images"]), report)
     ledger = Ledger(int(promised["rows"])) if promised else None
@@ -142,10 +142,10 @@ def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Rows:
     }  # fmt: skip
     if ledger is not None and promised is not None:
         checks["shards"] = _shards(ledger, promised)
-    return Rows(checks, keys, hashes, {name: digest.digest() for name, digest in found.facts.items()})
+    return AuditedRows(checks, keys, hashes, {name: digest.digest() for name, digest in found.facts.items()})
 
 
-def compare_manifest(rows: Rows, manifest: Manifest) -> tuple[bool, str]:
+def compare_manifest(rows: AuditedRows, manifest: Manifest) -> tuple[bool, str]:
     """Whether a manifest says of every image what the table says of it, and what differs.
 
     Raises:
@@ -167,7 +167,7 @@ def compare_manifest(rows: Rows, manifest: Manifest) -> tuple[bool, str]:
 
 
 def compare_images(
-    rows: Rows, collection: Collection, sample: int | None, seed: int, report: Report
+    rows: AuditedRows, collection: Collection, sample: int | None, seed: int, report: Report
 ) -> tuple[bool, str]:
     """Whether images of a collection with the table's keys have the sizes and content that were indexed: a seeded sample of
     them, or all where it is None.

@@ -18,6 +18,7 @@ from plada.sources.decode import View, decode
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, fingerprint
 from plada.sources.manifest import HASH_BYTES, content_hash
 
+STAGES = ("read", "decode", "encode")
 _LARGEST_HALF = 65504.0
 
 
@@ -35,7 +36,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class EmbeddedRows:
     """Consecutive images from position `start`: vectors float16 [n, d] (zeros where `status` is not empty), hashes
     uint8 [n, 16], sizes int64 [n], width and height int32 [n] (0 where unknown), fingerprints uint8 [n, FINGERPRINT_BYTES] (zeros where
     unreadable), status: why an image is unreadable."""
@@ -52,17 +53,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.status)
 
-    def put(self, other: "Rows") -> None:
+    def put(self, other: "EmbeddedRows") -> None:
         """Copy the rows of a part to their place in this whole."""
         first, last = other.start - self.start, other.start - self.start + len(other)
-        for column in fields(Rows):
+        for column in fields(EmbeddedRows):
             if column.name != "start":
                 getattr(self, column.name)[first:last] = getattr(other, column.name)
 
 
-def empty_rows(start: int, images: int, dimension: int) -> Rows:
+def empty_rows(start: int, images: int, dimension: int) -> EmbeddedRows:
     """Rows of `images` images with nothing in them yet."""
-    return Rows(
+    return EmbeddedRows(
         start,
         np.zeros((images, dimension), np.float16),
         np.zeros((images, HASH_BYTES), np.uint8),
@@ -75,31 +76,31 @@ def empty_rows(start: int, images: int, dimension: int) -> Rows:
 
 
 @dataclass(slots=True)
-class Made:
-    """What became of a task. `kept` bool [n]: images that are as they were known, their vectors left to whoever knew them.
+class TaskResult:
+    """The rows of a task. `kept` bool [n]: images that still have the hash that was expected; their vectors are not set.
 
     `began`: when work on it began, by time.monotonic; `spent`: seconds of one process by stage (read, decode, encode);
     `batch_size`: images that the device took at a time (0: none were encoded); `note`: what the user should hear of.
     """
 
-    rows: Rows
+    rows: EmbeddedRows
     kept: npt.NDArray[np.bool_]
     began: float
-    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "encode"), 0.0))
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     batch_size: int = 0
     note: str = ""
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedTask:
     """A task before the encoder: `pixels` uint8 [m, size, size, 3] of the images at `places` int64 [m] of its rows."""
 
-    made: Made
+    result: TaskResult
     places: npt.NDArray[np.int64]
     pixels: npt.NDArray[np.uint8]
 
 
-def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8] | None = None) -> Prepared:
+def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8] | None = None) -> PreparedTask:
     """Read, hash and decode the images of a task; into `pixels` uint8 [>= n, size, size, 3], if given.
 
     Raises:
@@ -108,11 +109,11 @@ def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8
     images, n = task.images, len(task.images)
     began = time.monotonic()
     rows, kept = empty_rows(task.start, n, dimension), np.zeros(n, np.bool_)
-    made = Made(rows, kept, began)
+    result = TaskResult(rows, kept, began)
     if pixels is None:
         pixels = np.empty((n, view.size, view.size, 3), np.uint8)
     readable = np.zeros(n, np.bool_)
-    listed, stream, spent = images.sizes, iter(images.stream(0, n)), made.spent
+    listed, stream, spent = images.sizes, iter(images.stream(0, n)), result.spent
     while True:
         before = time.perf_counter()
         entry = next(stream, None)
@@ -138,16 +139,16 @@ def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8
         spent["decode"] += time.perf_counter() - arrived
     places = np.flatnonzero(readable)
     # In order of position, so that what is in a batch does not depend on the order in which a form is read.
-    return Prepared(made, places, pixels[:n] if len(places) == n else pixels[places])
+    return PreparedTask(result, places, pixels[:n] if len(places) == n else pixels[places])
 
 
-def encode_prepared(prepared: Prepared, encoder: Encoder, batch_size: int) -> Made:
+def encode_prepared(prepared: PreparedTask, encoder: Encoder, batch_size: int) -> TaskResult:
     """Embed what was prepared, `batch_size` images at a time, or fewer where the device has no memory for as many.
 
     Raises:
         DataError: the encoder gave something that is not finite. ResourceError: not even one image fits.
     """
-    made, at = prepared.made, 0
+    result, at = prepared.result, 0
     start = time.perf_counter()
     while at < len(prepared.places):
         batch = prepared.pixels[at : at + batch_size]
@@ -161,16 +162,16 @@ def encode_prepared(prepared: Prepared, encoder: Encoder, batch_size: int) -> Ma
                     f"encoder {encoder.config.name}: out of memory with a single image. Free the device, or --device cpu"
                 ) from err
             batch_size = max(1, len(batch) // 2)
-            made.note = f"the device is out of memory: batches of {batch_size} images from here on"
+            result.note = f"the device is out of memory: batches of {batch_size} images from here on"
             continue
-        made.rows.vectors[prepared.places[at : at + len(batch)]] = to_half(vectors, encoder.config.name)
+        result.rows.vectors[prepared.places[at : at + len(batch)]] = to_half(vectors, encoder.config.name)
         at += len(batch)
-    made.batch_size = batch_size
-    made.spent["encode"] += time.perf_counter() - start
-    return made
+    result.batch_size = batch_size
+    result.spent["encode"] += time.perf_counter() - start
+    return result
 
 
-def embed(task: Task, encoder: Encoder, batch_size: int) -> Made:
+def embed(task: Task, encoder: Encoder, batch_size: int) -> TaskResult:
     """All of a task, here and now; raises what `prepare` and `encode_prepared` raise."""
     return encode_prepared(prepare(task, encoder.view, encoder.config.dimension), encoder, batch_size)
 

@@ -1,4 +1,4 @@
-"""What every way of building an index shares: what is built, what is told afterwards, and what must not be mixed up."""
+"""What all ways of building an index share: what is built, the summary, and the checks that nothing is mixed up."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from plada.common.files import home_directory
 from plada.common.progress import Clock
 from plada.encoders.encoder import EncoderConfig, config_from_json, encoder_options
 from plada.errors import ReferenceMismatch, RequestError
-from plada.indexer.pipeline import Flow
+from plada.indexer.pipeline import RunStats
 from plada.indexer.store import Store, shard_rows
 from plada.sources.collection import Collection
 from plada.sources.manifest import key_id
 from plada.sources.reference import manifest_path, open_reference, save_reference
 
-_STAGES = ("list", "load", "embed", "commit")
+STAGES = ("list", "load", "embed", "commit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Job:
         return Store(self.home / "indexes" / self.name)
 
     def plan(self, encoder: EncoderConfig) -> dict[str, Any]:
-        """What an unfinished build must agree in to be gone on with."""
+        """What an unfinished build must agree in to be resumed."""
         key = key_id(self.collection.keys).hex()
         return {"key_id": key, "encoder": encoder.identity(), "shard": shard_rows(len(self.collection))}
 
@@ -83,7 +83,7 @@ def publish_index(
     self_check: Sequence[float],
     *,
     clock: Clock,
-    flow: Flow,
+    stats: RunStats,
 ) -> tuple[str, ...]:
     """Check the rows of a store and make them an index, with its manifest: the first unreadable images, and why.
 
@@ -97,9 +97,9 @@ def publish_index(
             "dimension": config.dimension,
             "reference": {"name": job.reference_name, "location": job.collection.location},
             "encoder": {**asdict(config), "self_check": list(self_check)},
-            "images_per_second": flow.rate,
-            "seconds": {stage: clock.seconds.get(stage, 0.0) for stage in _STAGES},
-            "where": flow.spent,
+            "images_per_second": stats.rate,
+            "seconds": {stage: clock.seconds.get(stage, 0.0) for stage in STAGES},
+            "where": stats.spent,
         }
         manifest, unreadable = store.finish(job.collection.keys, info, manifest_path(job.home, job.collection))
         save_reference(job.home, job.reference_name, job.collection, manifest)
@@ -108,7 +108,7 @@ def publish_index(
 
 
 def summarise(
-    store: Store, clock: Clock, flow: Flow, *, reused: int, workers: int = 0, examples: tuple[str, ...] = ()
+    store: Store, clock: Clock, stats: RunStats, *, reused: int, workers: int = 0, examples: tuple[str, ...] = ()
 ) -> IndexSummary:
     """The summary of an index that is there; seconds of this run, or those of its making where nothing was done."""
     info = store.info() or {}
@@ -122,13 +122,13 @@ def summarise(
         key_id=info["key_id"],
         content_id=info["content_id"],
         images_per_second=info["images_per_second"],
-        seconds={stage: seconds.get(stage, 0.0) for stage in _STAGES},
+        seconds={stage: seconds.get(stage, 0.0) for stage in STAGES},
         path=str(store.folder),
         reused=reused,
         examples=examples,
         where=info.get("where", {}),
         workers=workers,
-        notes=tuple(flow.notes),
+        notes=tuple(stats.notes),
     )
 
 
@@ -164,14 +164,14 @@ def check_same_images(finished: Mapping[str, Any], job: Job) -> None:
 
 
 def resume_command(job: Job, encoder: EncoderConfig, words: Sequence[str] = ()) -> str:
-    """The command that goes on with this build; it must load the very same encoder, or it would begin anew."""
+    """The command that resumes this build. It must load the very same encoder, or it would begin anew."""
     return command(job, [*encoder_options(encoder), *words])
 
 
 def command(job: Job, words: Sequence[str]) -> str:
     """`plada index` on this job's images with some more words."""
-    said = ["plada", "index", job.collection.location, "--name", job.name, *words]
-    return shlex.join(said + (["--home", str(job.home)] if job.home != home_directory() else []))
+    line = ["plada", "index", job.collection.location, "--name", job.name, *words]
+    return shlex.join(line + (["--home", str(job.home)] if job.home != home_directory() else []))
 
 
 def _described(encoder: EncoderConfig) -> str:

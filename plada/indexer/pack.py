@@ -6,6 +6,7 @@ goes into them is rounded to so few bits that no sum of products needs more than
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,19 @@ Blocks = Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]
 _SAMPLE = 1 << 20  # rows that the components are fitted on at most: every n-th, so that all folders are in
 _GRID = 2.0**14  # of fitted vectors: 2^20 rows of products below 2^28.01 stay below 2^53
 _EXACT = 53 - 24 - 1  # bits left to weights: float16 values are multiples of 2^-24, and in a unit vector below 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackSpec:
+    """How a pack is written.
+
+    Attributes:
+        out: The file. None: in the home, where an installed pack would be.
+        dimensions: Features of an image, one byte each; at most the dimensions of the embeddings.
+    """
+
+    out: str | Path | None = None
+    dimensions: int = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The store of an index: a LanceDB table `images` that grows by whole shards, and index.json, which is written last.
 
 No index.json, no index. The rows that are there are the ledger of an unfinished build; `building.json` says what for.
-The rules of libraries.md section 2 hold here: one writer, own position column, explicit schema, never an update.
+There is one writer, a position column of our own, an explicit schema, and never an update.
 """
 
 import errno
@@ -22,7 +22,7 @@ from blake3 import blake3
 from plada.common.files import write_json
 from plada.common.packages import require
 from plada.errors import DataError, ResourceError
-from plada.indexer.embed import Rows
+from plada.indexer.embed import EmbeddedRows
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.manifest import (
     HASH_BYTES,
@@ -133,7 +133,7 @@ class Store:
         shutil.rmtree(self.folder / f"{TABLE}.lance", ignore_errors=True)
         shutil.rmtree(self.folder / "ann", ignore_errors=True)
 
-    def append(self, rows: Rows, keys: Any) -> None:
+    def append(self, rows: EmbeddedRows, keys: Any) -> None:
         """Commit one shard; it is in the table whole or not at all. `keys`: pyarrow string array of these rows."""
         n, dimension = rows.vectors.shape
         flat = pa.array(np.ascontiguousarray(rows.vectors).reshape(-1))
@@ -198,11 +198,11 @@ class Store:
                     f"no readable image among {n}; the first, {keys[unreadable[0][0]]}, is {unreadable[0][1]}. Check the collection"
                 )
             writer.finish(key_id(keys))
-        made = load_manifest(manifest)
-        said = {
+        written = load_manifest(manifest)
+        whole = {
             **info,
-            "key_id": made.key_id.hex(),
-            "content_id": made.content_id.hex(),
+            "key_id": written.key_id.hex(),
+            "content_id": written.content_id.hex(),
             "format": FORMAT,
             "unreadable": len(unreadable),
             # Of the readable ones, because a linear teacher stands on centred embeddings.
@@ -210,9 +210,9 @@ class Store:
             "version": connect(self.folder).open_table(TABLE).version,
             "shards": {"rows": shard, "digests": ledger.digests()},
         }
-        write_json(self.info_path, said)
+        write_json(self.info_path, whole)
         (self.folder / "building.json").unlink(missing_ok=True)
-        return made, unreadable
+        return written, unreadable
 
     def _checked_batches(self, keys: Any) -> Iterator[tuple[int, Any]]:
         """(first position, batch) of the whole table, compared with the collection's keys."""
@@ -310,12 +310,19 @@ class Ledger:
 def readable_rows(batch: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:
     """(positions int64 [m], vectors float16 [m, d]) of the rows of a record batch that have a vector."""
     column = batch.column("vector")
-    dimension = column.type.list_size
-    positions = batch.column("position").to_numpy().astype(np.int64)
-    if column.null_count:
-        positions = positions[column.is_valid().to_numpy(zero_copy_only=False)]
+    return with_vector(batch.column("position").to_numpy().astype(np.int64), column), column_vectors(column)
+
+
+def with_vector(positions: npt.NDArray[np.int64], column: Any) -> npt.NDArray[np.int64]:
+    """The positions int64 [n] at which a column of vectors [n] has one."""
+    return positions[column.is_valid().to_numpy(zero_copy_only=False)] if column.null_count else positions
+
+
+def column_vectors(column: Any) -> npt.NDArray[np.float16]:
+    """float16 [m, d] of the entries of a column of vectors that are not null."""
     # flatten() leaves the nulls out and honours the slice; .values would do neither.
-    return positions, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
+    vectors: npt.NDArray[np.float16] = column.flatten().to_numpy(zero_copy_only=False)
+    return vectors.reshape(-1, column.type.list_size)
 
 
 def _block(batch: Any, status: list[str]) -> Block:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from plada.common.progress import Report, silent
 from plada.encoders.encoder import Encoder, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
-from plada.indexer.ann import Ann, made_of, read_ann
-from plada.indexer.audit import DAMAGE, Rows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
+from plada.indexer.ann import Ann, ann_source, read_ann
+from plada.indexer.audit import DAMAGE, AuditedRows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
 from plada.retrieval.index import Index, open_index
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
@@ -181,7 +181,7 @@ def _collection(index: Index) -> tuple[Collection | None, str]:
 
 
 def _images(
-    index: Index, collection: Collection, rows: Rows, sample: int | None, seed: int, report: Report
+    index: Index, collection: Collection, rows: AuditedRows, sample: int | None, seed: int, report: Report
 ) -> tuple[bool, str]:
     """Whether the collection is the one of the table: keys, known sizes, and content of a sample."""
 
@@ -228,7 +228,7 @@ def _ann(index: Index, seed: int) -> Iterator[CheckItem]:
     if not (folder / "ann.json").exists():
         return
     try:
-        ann = read_ann(folder, made_of(index.info))
+        ann = read_ann(folder, ann_source(index.info))
     except RequestError as err:  # no FAISS here
         yield _item("ann", None, _reason(err))
         return

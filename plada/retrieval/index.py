@@ -17,8 +17,8 @@ from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
-from plada.indexer.ann import Ann, made_of, read_ann
-from plada.indexer.store import TABLE, Store, connect, readable_rows
+from plada.indexer.ann import Ann, ann_source, read_ann
+from plada.indexer.store import TABLE, Store, column_vectors, connect, readable_rows, with_vector
 from plada.retrieval import queries as asking
 from plada.retrieval.knn import exact_search
 from plada.sources.decode import View
@@ -116,12 +116,9 @@ class Index:
         at = 0
         # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
         for batch in self._rows().to_batches(columns=["vector"], batch_size=batch_size, scan_in_order=True):
-            column, positions = batch.column("vector"), np.arange(at, at + batch.num_rows)
-            if column.null_count:
-                positions = positions[column.is_valid().to_numpy(zero_copy_only=False)]
+            column = batch.column("vector")
+            yield with_vector(np.arange(at, at + batch.num_rows), column), column_vectors(column)
             at += batch.num_rows
-            # flatten() leaves the nulls out and honours the slice; .values would do neither.
-            yield positions, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
         if at != len(self):
             raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
 
@@ -218,7 +215,7 @@ class Index:
             RequestError: there is none. ReferenceMismatch: made of another table. DataError: damaged, or newer.
         """
         if not self._ann:
-            self._ann.append(read_ann(self.folder / "ann", made_of(self.info)))
+            self._ann.append(read_ann(self.folder / "ann", ann_source(self.info)))
         return self._ann[0]
 
     def embed_queries(self, queries: Any) -> F32:
