@@ -44,7 +44,7 @@ def measure(index: Index, target: str, seed: int, budget: int) -> dict[str, tupl
     task = open_target(target, home, seed=seed)
     assert task.test is not None
     train, validation, test = (
-        embed_split(index.waiting_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
+        embed_split(index.lazy_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
         for split in (task.train, task.validation, task.test)
     )
     taught = teach(index, task, "linear", EmbeddedTarget(train, validation, test), TeacherOptions(seed=seed), silent)

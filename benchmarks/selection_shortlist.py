@@ -54,9 +54,7 @@ class Course:
         self.said, self.seconds = said.reference, said.seconds
         assert self.task.test is not None
         self.train, self.validation, self.test = (
-            embed_split(
-                index.waiting_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings"
-            )
+            embed_split(index.lazy_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
             for split in (self.task.train, self.task.validation, self.task.test)
         )
         self.teacher = 100 * accuracy(said.test, self.task.test.labels)

@@ -38,7 +38,7 @@ def payloads(index: Index, target: str, seed: int, points: dict[str, tuple[str, 
     home = home_directory()
     task = open_target(target, home, seed=seed)
     train, validation, test = (
-        embed_split(index.waiting_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
+        embed_split(index.lazy_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
         for split in (task.train, task.validation, task.test or task.validation)
     )
     taught = teach(index, task, "linear", EmbeddedTarget(train, validation, test), TeacherOptions(seed=seed), silent)

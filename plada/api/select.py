@@ -113,7 +113,7 @@ def select(
     with clock("load"):
         opened = _opened(index, home)
         task = _named_only(target) or open_target(target, root)
-        encoder = opened.encoder(weights, device) if weights else opened.waiting_encoder(device)
+        encoder = opened.encoder(weights, device) if weights else opened.lazy_encoder(device)
         sender = sender_for(
             header_of(opened),
             Delivery(client_has=client_has, pack=pack, progressive=progressive, segments=segments, sign=sign),

@@ -58,7 +58,7 @@ class Course:
         self.classes = len(self.task.classes)
         if self.task.test is None:
             raise RequestError(f"target {self.task.name}: has no test images, and nothing can be compared without")
-        encoder = index.waiting_encoder()
+        encoder = index.lazy_encoder()
         self.train, self.validation, self.test = (
             embed_split(encoder, split, stage=self.task.name, report=silent, cache=home / "cache" / "embeddings")
             for split in (self.task.train, self.task.validation, self.task.test)

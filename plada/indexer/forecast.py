@@ -21,17 +21,34 @@ _MANIFEST_ROW = 24  # bytes, beside the key, which zstd brings to a few
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexForecast:
-    """Expected seconds, bytes on disk and in memory for `images` images; `microseconds` of one process an image by stage."""
+    """What an index would take.
+
+    Attributes:
+        images: Images of the reference.
+        tried: Images of the trial.
+        images_per_second: The rate of the trial, its start left out.
+        seconds: Expected time, with loading and writing.
+        disk_bytes: Expected size of index and manifest.
+        free_bytes: Free space in the home.
+        memory_bytes: Expected memory of this process and its workers.
+        microseconds: Time of one process for an image, by stage: read, decode, encode, write.
+        limit: The stage that limits the rate.
+        workers: Worker processes.
+        batch_size: Images that the encoder sees at a time.
+        device: Where the encoder runs.
+        encoder: Name of the encoder.
+        dimension: Numbers of an embedding.
+    """
 
     images: int
-    tried: int  # images of the trial
+    tried: int
     images_per_second: float
     seconds: float
     disk_bytes: int
     free_bytes: int
     memory_bytes: int
     microseconds: Mapping[str, float]
-    limit: str  # the stage that takes most of what there is
+    limit: str
     workers: int
     batch_size: int
     device: str

@@ -21,9 +21,28 @@ STAGES = ("list", "load", "embed", "commit")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSummary:
-    """What `plada index` did; the fields of its --json summary. `reused`: images that were embedded before.
+    """What `plada.index` did.
 
-    `seconds` are on the clock; `where` are seconds of all processes together: read, decode, encode, write.
+    Attributes:
+        name: Name of the index.
+        images: Images of the index, or of the part that was made.
+        unreadable: Images without an embedding.
+        dimension: Numbers of an embedding.
+        encoder: Name of the encoder.
+        key_id: Key id of the reference, hexadecimal.
+        content_id: Content id of the reference, hexadecimal; empty for a part.
+        images_per_second: The rate, without loading the encoder.
+        seconds: Seconds on the clock by stage: list, load, embed, commit.
+        path: The folder.
+        reused: Images that were embedded before.
+        examples: The first unreadable images: key, and why.
+        where: Seconds of all processes together by stage: read, decode, encode, write.
+        workers: Worker processes.
+        notes: What happened on the way, such as batches that were halved.
+        shard: The part that was made ("3/8"), if only one was; there is no index yet.
+        source_note: Counts of a registered reference that are not the known ones.
+        pack: The summary of the pack, where one was asked for.
+        ann: What ann.json says of the approximate index, where one was made.
     """
 
     name: str
@@ -33,18 +52,18 @@ class IndexSummary:
     encoder: str
     key_id: str
     content_id: str
-    images_per_second: float  # loading the encoder left out
+    images_per_second: float
     seconds: Mapping[str, float]
     path: str
     reused: int
-    examples: tuple[str, ...] = ()  # the first unreadable images: key, and why
+    examples: tuple[str, ...] = ()
     where: Mapping[str, float] = field(default_factory=dict)
     workers: int = 0
-    notes: tuple[str, ...] = ()  # what happened on the way, such as batches that were halved
-    shard: str | None = None  # the part that was made, if only one was: there is no index yet
-    source_note: str = ""  # counts of a registered reference that are not the known ones
-    pack: Mapping[str, Any] | None = None  # what make_pack says of the pack, where one was asked for
-    ann: Mapping[str, Any] | None = None  # what make_ann says of the approximate index, where one was made
+    notes: tuple[str, ...] = ()
+    shard: str | None = None
+    source_note: str = ""
+    pack: Mapping[str, Any] | None = None
+    ann: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

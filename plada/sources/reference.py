@@ -1,4 +1,4 @@
-"""A reference on this machine: the collection, and the manifest that says which images it is made of."""
+"""A reference on this machine: the collection, and the manifest that identifies its images."""
 
 import contextlib
 import json
@@ -23,7 +23,14 @@ _SAMPLE = 32  # images hashed again before a stored manifest is believed
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A collection with its manifest. `reused` says that the manifest was not made anew."""
+    """A collection with its manifest.
+
+    Attributes:
+        name: What it is called.
+        collection: The images.
+        manifest: Key, size and content hash of every image.
+        reused: The manifest was there, and not made now.
+    """
 
     name: str
     collection: Collection
@@ -36,9 +43,15 @@ class Reference:
     def read(self, position: int) -> bytes:
         """Stored bytes of one image, hashed again and compared with the manifest.
 
+        Args:
+            position: Position of the image.
+
+        Returns:
+            The bytes.
+
         Raises:
-            ReferenceMismatch: the bytes are not those of the manifest.
-            DataError: the image cannot be read.
+            ReferenceMismatch: The bytes are not those of the manifest.
+            DataError: The image cannot be read.
         """
         data = self.collection.read(position)
         wanted, found = self.manifest.hash_at(position), content_hash(data)
@@ -52,7 +65,18 @@ class Reference:
         return data
 
     def image(self, position: int) -> Image.Image:
-        """One decoded image, RGB. Raises as `read` does, and Unreadable where it cannot be decoded."""
+        """One decoded image.
+
+        Args:
+            position: Position of the image.
+
+        Returns:
+            A PIL image, RGB.
+
+        Raises:
+            Unreadable: It cannot be decoded.
+            PladaError: As `read` raises.
+        """
         return decode(self.read(position))
 
 

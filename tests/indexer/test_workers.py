@@ -42,7 +42,7 @@ def rows_of(pool: WorkerPool, place: str | Path = GLYPHS) -> list[TaskResult]:
 def assert_same(one: list[TaskResult], other: list[TaskResult]) -> None:
     assert [made.rows.start for made in one] == [made.rows.start for made in other]
     for a, b in zip(one, other, strict=True):
-        for name in ("vectors", "hashes", "sizes", "width", "height", "looks"):
+        for name in ("vectors", "hashes", "sizes", "width", "height", "fingerprints"):
             assert np.array_equal(getattr(a.rows, name), getattr(b.rows, name)), name
         assert a.rows.status == b.rows.status
 
