@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, U8
 from plada.common.failures import first_line
 from plada.encoders import gradients, openclip, timm_encoder
 from plada.encoders.batch_norm import fold_batch_norms
@@ -25,8 +25,7 @@ from plada.sources.decode import View
 if TYPE_CHECKING:
     import torch
 
-F32 = npt.NDArray[np.float32]
-Encode = Callable[[npt.NDArray[np.uint8]], F32]
+Encode = Callable[[U8], F32]
 EncodeText = Callable[[list[str]], F32]
 
 DEFAULT_ENCODER = "open_clip:ViT-B-32-256/datacomp_s34b_b86k"  # for photographs; chosen in docs/encoders.md
@@ -155,7 +154,7 @@ def _assemble(tower: Tower, spec: EncoderSpec, device: str | None) -> Encoder:
     def unit(rows: "torch.Tensor") -> F32:
         return np.asarray(torch.nn.functional.normalize(rows.float().flatten(1), dim=1).cpu())
 
-    def encode(pixels: npt.NDArray[np.uint8]) -> F32:
+    def encode(pixels: U8) -> F32:
         if not len(pixels):
             return np.zeros((0, dimension), np.float32)
         with torch.inference_mode():

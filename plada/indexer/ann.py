@@ -17,17 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from blake3 import blake3
 
+from plada.common.arrays import F16, F32, I64, Bools
 from plada.common.failures import first_line
 from plada.common.packages import require
 from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.indexer.scores import ranked
-
-F16 = npt.NDArray[np.float16]
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 
 FORMAT = 1
 KINDS = ("ivf", "hnsw")
@@ -76,9 +72,7 @@ class Ann:
         knobs = self.info["parameters"]
         return int(knobs[KNOB[self.kind]]), int(knobs["candidates"])
 
-    def search(
-        self, queries: F32, k: int, effort: tuple[int, int] | None = None
-    ) -> tuple[F32, I64, npt.NDArray[np.bool_]]:
+    def search(self, queries: F32, k: int, effort: tuple[int, int] | None = None) -> tuple[F32, I64, Bools]:
         """(scores float32 [n, k], positions int64 [n, k], complete bool [n]), best first, ties to the lower position.
 
         `effort` as the property of that name, which is the default. A query for which fewer than k were found is not

@@ -1,14 +1,14 @@
 """An approximate index built: train, add, measure on images that were held out, write. See `plada.indexer.ann`."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F16, F32, I64, Bools
 from plada.common.failures import first_line
 from plada.common.files import whole_file, write_json
 from plada.common.machine import free_memory
@@ -16,12 +16,9 @@ from plada.common.packages import require
 from plada.common.progress import Clock, Report, Tracker, silent
 from plada.errors import DataError, RequestError, ResourceError
 from plada.indexer.ann import FILES, FORMAT, KINDS, KNOB, Ann, digest, import_faiss
+from plada.indexer.scores import VectorBlocks
 
-F16 = npt.NDArray[np.float16]
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-Blocks = Iterable[tuple[I64, F16]]
-Exact = Callable[[Blocks, F32, int], tuple[F32, I64]]
+Exact = Callable[[VectorBlocks, F32, int], tuple[F32, I64]]
 
 RECALL_AT = 10
 _FEWEST = 256  # images: below this there is nothing to leave out
@@ -40,7 +37,7 @@ _CANDIDATES = (2, 4, 8, 16, 32, 64)  # for each result, scored from the vectors
 
 def build_ann(
     folder: Path,
-    scan: Callable[[], Blocks],
+    scan: Callable[[], VectorBlocks],
     *,
     kind: str,
     images: int,
@@ -118,7 +115,7 @@ def _refuse(kind: str, recall: float, rows: int) -> None:
         )
 
 
-def _drawn(rows: int, trained: int, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _drawn(rows: int, trained: int, seed: int) -> tuple[Bools, Bools]:
     """Which rows are held out, and which are trained on, bool [rows] each."""
     order = np.random.default_rng(seed).permutation(rows)
     held, sample = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
@@ -156,7 +153,7 @@ def check_memory(kind: str, rows: int, dimension: int) -> int:
 
 
 def _copy(
-    path: Path, blocks: Blocks, images: int, dimension: int, held: npt.NDArray[np.bool_], sample: npt.NDArray[np.bool_],
+    path: Path, blocks: VectorBlocks, images: int, dimension: int, held: Bools, sample: Bools,
     tracker: Tracker,
 ) -> tuple[tuple[I64, F16], F16]:  # fmt: skip
     """Write all vectors to a file, zeros for unreadable images: ((positions, vectors) of the rows held out, the sample)."""
@@ -227,7 +224,7 @@ def _principal_axes(sample: F16) -> Any:
     return rotation
 
 
-def _add(index: Any, kind: str, blocks: Blocks, tracker: Tracker) -> None:
+def _add(index: Any, kind: str, blocks: VectorBlocks, tracker: Tracker) -> None:
     faiss = import_faiss()
     threads = faiss.omp_get_max_threads()
     try:
@@ -241,7 +238,7 @@ def _add(index: Any, kind: str, blocks: Blocks, tracker: Tracker) -> None:
         faiss.omp_set_num_threads(threads)
 
 
-def _split(blocks: Blocks, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[I64, F16]]:
+def _split(blocks: VectorBlocks, keep: Bools) -> Iterator[tuple[I64, F16]]:
     """The rows whose number (0 for the first of the scan) is kept."""
     at = 0
     for positions, vectors in blocks:
@@ -251,7 +248,7 @@ def _split(blocks: Blocks, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[I64, F
 
 
 def _measure(
-    found: Ann, exact: Exact, scan: Callable[[], Blocks], keep: npt.NDArray[np.bool_], held: F16, recall: float
+    found: Ann, exact: Exact, scan: Callable[[], VectorBlocks], keep: Bools, held: F16, recall: float
 ) -> dict[str, Any]:
     """The cheapest effort that reaches the recall, and what it and exact search cost, for queries not in the index."""
     queries = held.astype(np.float32)

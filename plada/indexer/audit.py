@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
+from plada.common.arrays import F16, F64, I64, U8, Bools
 from plada.common.failures import first_line
 from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
@@ -39,7 +39,7 @@ class Tally:
     bad: int = 0
     first: str = ""
 
-    def add(self, wrong: npt.NDArray[np.bool_], say: Callable[[int], str]) -> None:
+    def add(self, wrong: Bools, say: Callable[[int], str]) -> None:
         """Count the rows [n] that are wrong; `say(row)` describes one of them."""
         count = int(wrong.sum())
         if count and not self.bad:
@@ -58,7 +58,7 @@ class AuditedRows:
 
     checks: Mapping[str, tuple[bool, str]]
     keys: Any = None
-    hashes: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, HASH_BYTES), np.uint8))
+    hashes: U8 = field(default_factory=lambda: np.empty((0, HASH_BYTES), np.uint8))
     facts: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -70,9 +70,9 @@ class _Pass:
     vectors: Tally = field(default_factory=Tally)
     status: Tally = field(default_factory=Tally)
     keys: list[Any] = field(default_factory=list)
-    hashes: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    hashes: list[U8] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=lambda: {name: blake3() for name in _FACTS})
-    total: npt.NDArray[np.float64] | None = None
+    total: F64 | None = None
     rows: int = 0
     unreadable: int = 0
 
@@ -192,9 +192,7 @@ def compare_images(
     return True, f"keys and sizes of all {n} images, content of {hashed}"
 
 
-def some_rows(
-    folder: Path, info: Mapping[str, Any], count: int, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:
+def some_rows(folder: Path, info: Mapping[str, Any], count: int, seed: int) -> tuple[I64, F16]:
     """(positions int64 [m], vectors float16 [m, d]) of a seeded choice of at most `count` images, rising; m is smaller where
     some of them are unreadable."""
     table = connect(folder).open_table(TABLE)

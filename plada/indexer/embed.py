@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field, fields
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F16, F32, I32, I64, U8, Bools
 from plada.common.failures import out_of_memory
 from plada.encoders.encoder import Encoder
 from plada.errors import DataError, ResourceError, Unreadable
@@ -32,7 +32,7 @@ class Task:
 
     start: int
     images: Collection
-    known: npt.NDArray[np.uint8] | None = None
+    known: U8 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class EmbeddedRows:
     unreadable), status: why an image is unreadable."""
 
     start: int
-    vectors: npt.NDArray[np.float16]
-    hashes: npt.NDArray[np.uint8]
-    sizes: npt.NDArray[np.int64]
-    width: npt.NDArray[np.int32]
-    height: npt.NDArray[np.int32]
-    fingerprints: npt.NDArray[np.uint8]
+    vectors: F16
+    hashes: U8
+    sizes: I64
+    width: I32
+    height: I32
+    fingerprints: U8
     status: list[str]
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class TaskResult:
     """
 
     rows: EmbeddedRows
-    kept: npt.NDArray[np.bool_]
+    kept: Bools
     began: float
     spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     batch_size: int = 0
@@ -96,11 +96,11 @@ class PreparedTask:
     """A task before the encoder: `pixels` uint8 [m, size, size, 3] of the images at `places` int64 [m] of its rows."""
 
     result: TaskResult
-    places: npt.NDArray[np.int64]
-    pixels: npt.NDArray[np.uint8]
+    places: I64
+    pixels: U8
 
 
-def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8] | None = None) -> PreparedTask:
+def prepare(task: Task, view: View, dimension: int, pixels: U8 | None = None) -> PreparedTask:
     """Read, hash and decode the images of a task; into `pixels` uint8 [>= n, size, size, 3], if given.
 
     Raises:
@@ -176,7 +176,7 @@ def embed(task: Task, encoder: Encoder, batch_size: int) -> TaskResult:
     return encode_prepared(prepare(task, encoder.view, encoder.config.dimension), encoder, batch_size)
 
 
-def to_half(vectors: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float16]:
+def to_half(vectors: F32, name: str) -> F16:
     """float16 of unit vectors, refusing what the store would keep but never find.
 
     Raises:

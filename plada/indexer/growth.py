@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
+from plada.common.arrays import I64, U8, Bools
 from plada.errors import RequestError
 from plada.indexer.embed import EmbeddedRows
 from plada.indexer.store import TABLE, Store, column_vectors, connect
@@ -27,10 +27,10 @@ class RowMatch:
     their content was, zero where unknown."""
 
     table: Any
-    rows: npt.NDArray[np.int64]
-    hashes: npt.NDArray[np.uint8]
+    rows: I64
+    hashes: U8
 
-    def fill(self, rows: EmbeddedRows, kept: npt.NDArray[np.bool_]) -> None:
+    def fill(self, rows: EmbeddedRows, kept: Bools) -> None:
         """Take over what was known of the images that are `kept` bool [n]: those that still have their hash."""
         places = np.flatnonzero(kept)
         if not len(places):

@@ -4,11 +4,14 @@ The inner product of a float32 query and a stored float16 vector, taken in float
 exact in float64 and their sum is good to 1e-13: the score does not depend on machine, batch, block or order of summation.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import F16, F32, I64
+
+VectorBlocks = Iterable[tuple[I64, F16]]  # (positions int64 [m], vectors float16 [m, d]), block by block
 
 _PAIRS = 4096  # scored at a time
 

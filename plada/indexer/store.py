@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from blake3 import blake3
 
+from plada.common.arrays import F16, I64
 from plada.common.files import write_json
 from plada.common.packages import require
 from plada.errors import DataError, ResourceError
@@ -307,21 +307,21 @@ class Ledger:
         self._parts, self._held = ([], [], []), 0
 
 
-def readable_rows(batch: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:
+def readable_rows(batch: Any) -> tuple[I64, F16]:
     """(positions int64 [m], vectors float16 [m, d]) of the rows of a record batch that have a vector."""
     column = batch.column("vector")
     return with_vector(batch.column("position").to_numpy().astype(np.int64), column), column_vectors(column)
 
 
-def with_vector(positions: npt.NDArray[np.int64], column: Any) -> npt.NDArray[np.int64]:
+def with_vector(positions: I64, column: Any) -> I64:
     """The positions int64 [n] at which a column of vectors [n] has one."""
     return positions[column.is_valid().to_numpy(zero_copy_only=False)] if column.null_count else positions
 
 
-def column_vectors(column: Any) -> npt.NDArray[np.float16]:
+def column_vectors(column: Any) -> F16:
     """float16 [m, d] of the entries of a column of vectors that are not null."""
     # flatten() leaves the nulls out and honours the slice; .values would do neither.
-    vectors: npt.NDArray[np.float16] = column.flatten().to_numpy(zero_copy_only=False)
+    vectors: F16 = column.flatten().to_numpy(zero_copy_only=False)
     return vectors.reshape(-1, column.type.list_size)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.progress import Report, silent
 from plada.encoders.encoder import Encoder, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
@@ -22,7 +22,6 @@ from plada.sources.manifest import key_id, load_manifest
 from plada.sources.reference import manifest_path
 from plada.sources.registry import open_source
 
-F32 = npt.NDArray[np.float32]
 _EMBEDDED = 16
 _ALIKE = {"fp32": 0.999, "fp16": 0.998, "bf16": 0.98}  # least cosine of an embedding made again
 _QUERIES, _NEAR = 200, 10  # for the recall of the approximate index
@@ -279,7 +278,7 @@ def _recall(index: Index, ann: Ann, seed: int) -> tuple[bool, str]:
     return measured >= least, f"recall@{near} {measured:.3f} on {len(hits)} images, {wanted} was wanted"
 
 
-def _others(scores: F32, positions: npt.NDArray[np.int64], own: npt.NDArray[np.int64]) -> F32:
+def _others(scores: F32, positions: I64, own: I64) -> F32:
     """Scores [n, k] without each query's own image, best first; -inf fills up."""
     left = np.where(positions == own[:, None], -np.inf, scores)
     return np.asarray(-np.sort(-left, axis=1), np.float32)

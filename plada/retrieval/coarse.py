@@ -18,10 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-F16 = npt.NDArray[np.float16]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import F32, F64, I64
 
 _CHUNK = 1024  # queries of one matrix product
 _GROUP = 64  # columns whose largest is compared first: most are then never looked at one by one

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import numpy.typing as npt
 
-F16 = npt.NDArray[np.float16]
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import F16, I64
+
 HELD = 1 << 30  # bytes of embeddings that are kept in memory; more are read when they are asked for
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F16, F32, I64, U8
 from plada.common.failures import first_line
 from plada.common.files import home_directory
 from plada.common.packages import require
@@ -26,8 +27,6 @@ from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, open_reference
 from plada.sources.registry import open_source
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 _SCAN = 16_384  # rows of a block that is searched: what Lance reads fastest
 
 
@@ -153,7 +152,7 @@ class Index:
             )
         return reference
 
-    def scan(self, batch_size: int = _SCAN) -> Iterator[tuple[I64, npt.NDArray[np.float16]]]:
+    def scan(self, batch_size: int = _SCAN) -> Iterator[tuple[I64, F16]]:
         """All readable images in order of position, in blocks.
 
         Args:
@@ -178,7 +177,7 @@ class Index:
         """Whether the index was made by a plada that keeps fingerprints (format 2)."""
         return "look" in self._rows().schema.names
 
-    def fingerprints(self, batch_size: int = 65_536) -> Iterator[npt.NDArray[np.uint8]]:
+    def fingerprints(self, batch_size: int = 65_536) -> Iterator[U8]:
         """Fingerprints of all images in order of position, in blocks.
 
         Args:
@@ -190,7 +189,7 @@ class Index:
         for batch in self._rows().to_batches(columns=["look"], batch_size=batch_size, scan_in_order=True):
             yield binary_rows(batch.column("look"))
 
-    def vectors(self, positions: npt.ArrayLike) -> npt.NDArray[np.float16]:
+    def vectors(self, positions: npt.ArrayLike) -> F16:
         """Embeddings of some images.
 
         Args:
@@ -362,7 +361,7 @@ class Index:
                 ) from err
         return self._opened[0]
 
-    def _take(self, positions: npt.NDArray[np.int64], columns: list[str]) -> Any:
+    def _take(self, positions: I64, columns: list[str]) -> Any:
         """Rows of the distinct positions, rising; Lance would leave out what is beyond the end without a word."""
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
             bad = positions[(positions < 0) | (positions >= len(self))][0]

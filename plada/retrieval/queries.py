@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, Bools
 from plada.common.failures import first_line
 from plada.encoders.encoder import Encoder
 from plada.errors import RequestError, Unreadable
 from plada.sources.collection import IMAGE_SUFFIXES
 from plada.sources.decode import decode
 
-F32 = npt.NDArray[np.float32]
 _BATCH = 64  # images or texts encoded at a time
 _PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})  # modes of PIL that a PNG holds as they are
 _PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
@@ -187,7 +187,7 @@ def _unit(vectors: F32, dimension: int) -> F32:
     return np.asarray(vectors / lengths, np.float32)
 
 
-def _rows(which: npt.NDArray[np.bool_]) -> Iterator[int]:
+def _rows(which: Bools) -> Iterator[int]:
     """Numbers, from 1, of the rows that are marked."""
     return (int(row) + 1 for row in np.flatnonzero(which))
 

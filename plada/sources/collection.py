@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
+from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.storage import suffix_of
 
@@ -31,7 +29,7 @@ class Collection(Protocol):
         ...
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> I64:
         """Bytes of each stored image, int64 [N]; -1 where only reading tells (parquet, Lance)."""
         ...
 
@@ -76,7 +74,7 @@ class CollectionSlice:
         return self.whole.keys.slice(self.start, len(self))
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> I64:
         return self.whole.sizes[self.start : self.stop]
 
     def __len__(self) -> int:

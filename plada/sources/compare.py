@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.arrays import I64
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError
 from plada.sources.collection import Collection, first_at_least
@@ -92,7 +92,7 @@ def compare(
     return found
 
 
-def sample_positions(images: int, count: int, seed: int) -> npt.NDArray[np.int64]:
+def sample_positions(images: int, count: int, seed: int) -> I64:
     """A seeded choice of at most `count` of the positions 0 .. images - 1, rising."""
     chosen = np.random.default_rng(seed).choice(images, min(count, images), replace=False)
     return np.sort(chosen).astype(np.int64)
@@ -108,7 +108,7 @@ def _added(found: Differences, keys: Any, rows: range) -> None:
         found.note(keys[rows[0]].as_py(), "is here and not in the manifest")
 
 
-def _match(found: Differences, keys: Any, low: int, high: int, theirs: Any) -> npt.NDArray[np.int64]:
+def _match(found: Differences, keys: Any, low: int, high: int, theirs: Any) -> I64:
     """For each of their keys its position here, -1 where it is missing; the range low..high-1 covers them."""
     ours = keys.slice(low, high - low)
     ours = pa.concat_arrays(ours.chunks) if isinstance(ours, pa.ChunkedArray) and ours.chunks else ours
@@ -164,9 +164,7 @@ def _hash(collection: Collection, rows: Any, *, whole: bool) -> list[tuple[str, 
     return found
 
 
-def _readable(
-    collection: Collection, places: npt.NDArray[np.int64], whole: bool
-) -> Iterator[tuple[int, bytes | DataError]]:
+def _readable(collection: Collection, places: I64, whole: bool) -> Iterator[tuple[int, bytes | DataError]]:
     """Images at `places`, streamed where most of a range is wanted; one that cannot be read comes with the reason."""
     if not len(places):
         return

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.arrays import I64
 from plada.sources.manifest import chunked
 
 
-def folder_bounds(keys: Any) -> npt.NDArray[np.int64] | None:
+def folder_bounds(keys: Any) -> I64 | None:
     """Bounds int64 [runs + 1] of the runs of keys in one folder, rising from 0 to N; None where no key has a folder.
 
     `keys` are N > 0 sorted strings: a pyarrow array, chunked or not, or arrays one after another, so that millions of keys

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from blake3 import blake3
 
+from plada.common.arrays import I32, I64, U8
 from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
 from plada.sources.collection import first_at_least
@@ -70,12 +71,12 @@ def key_id(keys: Any) -> bytes:
     return hasher.digest(16)
 
 
-def content_id(hashes: npt.NDArray[np.uint8]) -> bytes:
+def content_id(hashes: U8) -> bytes:
     """16-byte hash over all content hashes in order; `hashes` is uint8 [N, 16]."""
     return _content_id([hashes])
 
 
-def _content_id(blocks: Iterable[npt.NDArray[np.uint8]]) -> bytes:
+def _content_id(blocks: Iterable[U8]) -> bytes:
     hasher = blake3(b"plada content id 1\0")
     for hashes in blocks:
         hasher.update(np.ascontiguousarray(hashes).tobytes())
@@ -102,10 +103,10 @@ class Block:
     [n], status [n] as in ManifestRow."""
 
     keys: Any
-    sizes: npt.NDArray[np.int64]
-    hashes: npt.NDArray[np.uint8]
-    width: npt.NDArray[np.int32]
-    height: npt.NDArray[np.int32]
+    sizes: I64
+    hashes: U8
+    width: I32
+    height: I32
     status: Sequence[str | None]
 
 
@@ -116,7 +117,7 @@ class Manifest:
         self.path, self.key_id, self.content_id = path, key, content
         self._file = file
         self._groups: OrderedDict[int, Any] = OrderedDict()
-        self._hashes: dict[int, npt.NDArray[np.uint8]] = {}
+        self._hashes: dict[int, U8] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -179,16 +180,6 @@ class Manifest:
         """All keys at once, a chunked pyarrow string array [N]: for collections that fit into memory."""
         return pa.chunked_array([c for t in self.blocks(["key"]) for c in t.column(0).chunks], pa.string())
 
-    @property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        """All sizes at once, int64 [N]."""
-        return np.concatenate([table.column(0).to_numpy() for table in self.blocks(["size"])])
-
-    @property
-    def hashes(self) -> npt.NDArray[np.uint8]:
-        """All content hashes at once, uint8 [N, 16]."""
-        return np.concatenate([_hashes_of(table) for table in self.blocks(["hash"])])
-
     def check(self) -> None:
         """Compute both ids from the rows.
 
@@ -198,13 +189,6 @@ class Manifest:
         content = _content_id(_hashes_of(table) for table in self.blocks(["hash"]))
         if (key_id(self.keys), content) != (self.key_id, self.content_id):
             raise DataError(f"{self.path}: its rows do not have the ids it names; it is damaged. {_REMEDY}")
-
-    def save(self, path: Path) -> None:
-        """Write the same file again, whole or not at all."""
-        with ManifestWriter(path) as writer:
-            for table in self.blocks():
-                writer.write(table.drop_columns(["position"]))
-            writer.finish(self.key_id)
 
     def _first(self, group: int) -> str:
         statistics = self._file.metadata.row_group(group).column(1).statistics
@@ -326,7 +310,7 @@ def _table_of(block: Block) -> Any:
     return pa.table(columns, names=_SCHEMA.names[1:])
 
 
-def _hashes_of(table: Any) -> npt.NDArray[np.uint8]:
+def _hashes_of(table: Any) -> U8:
     """uint8 [n, 16] of the column `hash`."""
     return binary_rows(table.column("hash"))
 
@@ -336,13 +320,13 @@ def chunked(keys: Any) -> Any:
     return keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([keys])
 
 
-def binary_column(rows: npt.NDArray[np.uint8]) -> Any:
+def binary_column(rows: U8) -> Any:
     """A pyarrow column of binaries of one width from uint8 [n, width]; the inverse of `binary_rows`."""
     n, width = rows.shape
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), n, [None, pa.py_buffer(np.ascontiguousarray(rows))])
 
 
-def binary_rows(column: Any) -> npt.NDArray[np.uint8]:
+def binary_rows(column: Any) -> U8:
     """uint8 [n, width] of a pyarrow column of binaries of one width and without nulls, an array or a chunked one."""
     width = column.type.byte_width
     chunks = chunked(column).chunks

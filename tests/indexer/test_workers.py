@@ -194,10 +194,8 @@ def test_batches_are_halved_where_memory_ends(alone: list[TaskResult]) -> None:
 
 
 def test_halved_batches_are_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import plada.encoders.encoder as encoders
-
     encoder = greedy(load_encoder("gradients"), 7)
-    monkeypatch.setattr(encoders, "load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr("plada.api.index.load_encoder", lambda *_, **__: encoder)
     heard: list[str] = []
     made = plada.index(GLYPHS, name="g", batch_size=64, report=lambda progress: heard.append(progress.note))
     assert made.notes == ("the device is out of memory: batches of 4 images from here on",)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.arrays import I32, I64
 from plada.common.files import write_json
 from plada.errors import DataError, ResourceError
 from plada.sources.collection import IMAGE_SUFFIXES, first_at_least
@@ -41,9 +41,9 @@ class Listing:
     each image: parts[part_of[i]] (a shard, or a folder's file extension) and offsets int64 [N] (a byte, or a row)."""
 
     keys: Any
-    sizes: npt.NDArray[np.int64]
-    part_of: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
+    sizes: I64
+    part_of: I32
+    offsets: I64
     parts: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class ListedCollection:
         return self.listing.keys
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> I64:
         return self.listing.sizes
 
     def __len__(self) -> int:
@@ -117,9 +117,7 @@ class ListingWriter:
         if len(self._pending) >= _BATCH:
             self._flush()
 
-    def add_rows(
-        self, keys: Any, sizes: npt.NDArray[np.int64] | None, part: int, offsets: npt.NDArray[np.int64]
-    ) -> None:
+    def add_rows(self, keys: Any, sizes: I64 | None, part: int, offsets: I64) -> None:
         """Many images of one part: keys (pyarrow string array [n]), sizes int64 [n] or None where unknown, offsets int64 [n]."""
         self._flush()
         n = len(keys)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
 from plada.sources.formats.listing import ListedCollection, ListingWriter
@@ -53,7 +53,7 @@ class ParquetCollection(ListedCollection):
 
     files: Files
     columns: ImageColumns
-    starts: tuple[npt.NDArray[np.int64], ...]  # of each file: first row of each row group, and the number of rows
+    starts: tuple[I64, ...]  # of each file: first row of each row group, and the number of rows
     groups: _Groups = field(default_factory=_Groups, repr=False, compare=False)
 
     def part(self, start: int, stop: int) -> "ParquetCollection":
@@ -145,7 +145,7 @@ def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
     return ParquetCollection(location, listing, files, columns, tuple(starts))
 
 
-def group_starts(file: Any) -> npt.NDArray[np.int64]:
+def group_starts(file: Any) -> I64:
     """First row of each row group of an open parquet file, and the number of rows, int64 [groups + 1]."""
     rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     return np.cumsum([0, *rows], dtype=np.int64)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
 from plada.sources.formats.listing import ListedCollection, Listing, ListingWriter, load_listing, settled
@@ -156,7 +156,7 @@ def form_of_tars(paths: tuple[str, ...], members: Members) -> str:
     return "webdataset" if any(_sample_key(name) in images for name in others) else "tars"
 
 
-def image_rows(names: Any) -> npt.NDArray[np.int64]:
+def image_rows(names: Any) -> I64:
     """Which of some paths (pyarrow string array) are images that count: known extension, nothing hidden on the way."""
     counts = pc.and_not(pc.match_substring_regex(names, _IMAGE), pc.match_substring_regex(names, r"(^|/)\."))
     return np.flatnonzero(counts.to_numpy(zero_copy_only=False))

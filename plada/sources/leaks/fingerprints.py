@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from plada.common.arrays import I64, U8, Bools
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, Interrupted, Unreadable
 from plada.sources.collection import Collection
@@ -27,7 +27,7 @@ _TASK = 64  # images of one task of a thread
 _CHUNK = 65_536  # images whose fingerprints are written together: what an interruption can cost
 
 
-def fingerprint(image: Image.Image) -> npt.NDArray[np.uint8]:
+def fingerprint(image: Image.Image) -> U8:
     """The fingerprint of a decoded RGB image, uint8 [FINGERPRINT_BYTES]: luma of 8 x 8 cells, row by row."""
     # PIL's box filter takes whole pixels only, which is far off where a cell is no whole number of them; Hamming is
     # nearly as sharp. Reducing to 32 pixels by whole factors first costs a quarter and changes next to nothing.
@@ -42,9 +42,9 @@ class Fingerprints:
     The fingerprint of an image that cannot be decoded is black: it has no contrast and resembles nothing.
     """
 
-    positions: npt.NDArray[np.int64]
-    hashes: npt.NDArray[np.uint8]
-    fingerprints: npt.NDArray[np.uint8]
+    positions: I64
+    hashes: U8
+    fingerprints: U8
 
 
 def scan_fingerprints(
@@ -54,7 +54,7 @@ def scan_fingerprints(
     stage: str = "looks",
     report: Report = silent,
     workers: int = 4,
-) -> tuple[Fingerprints, npt.NDArray[np.bool_]]:
+) -> tuple[Fingerprints, Bools]:
     """Read, hash and decode some images with threads: their fingerprints in the order asked for, and readable bool [n].
 
     The hash of an image whose bytes cannot be had is zero.
@@ -86,7 +86,7 @@ def scan_fingerprints(
 
 def collection_fingerprints(
     collection: Collection, path: Path, *, report: Report = silent, workers: int | None = None, chunk: int = _CHUNK
-) -> npt.NDArray[np.uint8]:
+) -> U8:
     """The fingerprints of a whole collection, uint8 [N, FINGERPRINT_BYTES], mapped from `path`, which is written first if
     it is not there.
 
@@ -131,7 +131,7 @@ def _write_fingerprints(collection: Collection, path: Path, report: Report, work
     part.replace(path)
 
 
-def _fingerprints_of(collection: Collection, start: int, stop: int) -> npt.NDArray[np.uint8]:
+def _fingerprints_of(collection: Collection, start: int, stop: int) -> U8:
     fingerprints = np.zeros((stop - start, FINGERPRINT_BYTES), np.uint8)
     for position, data in _stream(collection, start, stop):
         try:

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64, U8
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, Unreadable
 from plada.sources.collection import Collection
@@ -21,10 +21,6 @@ from plada.sources.leaks.alignment import SIDE, Agreement, agreement, square
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, Fingerprints, fingerprint
 from plada.sources.leaks.matching import VERSIONS, Nearest, placements, turned, version_scores, versions_of
 from plada.sources.manifest import HASH_BYTES, content_hash
-
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
 
 SAME_BYTES, NEAR_COPY = "same bytes", "near copy"
 THRESHOLD = 0.25  # of the score of a near copy; docs/log.md says how it was found

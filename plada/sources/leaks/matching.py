@@ -7,14 +7,10 @@ other. Where the picture is the crop, it is compared only with the cells it cove
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from plada.common.arrays import F32, I64, U8
 from plada.sources.leaks.fingerprints import FINGERPRINT_SIDE, fingerprint
-
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
 
 FLOOR = 3.0  # length of a fingerprint less its mean, below which contrast counts as noise: rounding alone gives two
 _HALVES = (0.0, 0.5, 1.0)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.packages import import_timm, require
 from plada.errors import DataError, MissingExtra, RequestError
 from plada.sources.formats.arrays import (
@@ -57,7 +57,7 @@ def open_cifar_binary(root: Path, request: TargetRequest) -> Target:
     return _arrays_target(root, request, classes, dict(pixels), labels)
 
 
-def _label_bytes(records: RecordFiles, offset: int) -> npt.NDArray[np.int64]:
+def _label_bytes(records: RecordFiles, offset: int) -> I64:
     length = records.skip + int(np.prod(records.stored))
     columns = [
         np.memmap(path, np.uint8, "r", shape=(count, length))[:, offset]
@@ -148,7 +148,7 @@ def _arrays_target(
     request: TargetRequest,
     classes: tuple[str, ...],
     pixels: dict[str, Pixels],
-    labels: dict[str, npt.NDArray[np.int64]],
+    labels: dict[str, I64],
     *,
     note: str = "",
 ) -> Target:
@@ -159,7 +159,7 @@ def _arrays_target(
     )
 
 
-def _part(collection: ArrayCollection, part: str, labels: npt.NDArray[np.int64], classes: tuple[str, ...]) -> Split:
+def _part(collection: ArrayCollection, part: str, labels: I64, classes: tuple[str, ...]) -> Split:
     rows = collection.rows(part)
     if len(rows) != len(labels):
         raise DataError(

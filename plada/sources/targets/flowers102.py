@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.packages import require
 from plada.errors import DataError
 from plada.sources.formats.folder import open_folder
@@ -58,7 +58,7 @@ def open_flowers102(root: Path, request: TargetRequest) -> Target:
     return listed_target(request, open_folder(root / "jpg"), classes, parts)
 
 
-def _numbers(path: Path, member: str) -> npt.NDArray[np.int64]:
+def _numbers(path: Path, member: str) -> I64:
     from scipy.io import loadmat  # type: ignore[import-untyped]
 
     if not path.is_file():

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.collection import key_of
 from plada.sources.formats.columns import ImageColumns
@@ -121,9 +121,7 @@ def find_labelled_columns(file: Path, label: str | None = None) -> LabelledColum
     return LabelledColumns(image, _is_image(schema.field(image).type), chosen, tuple(names) if names else None)
 
 
-def _open_part(
-    part: str, files: list[Path], columns: LabelledColumns
-) -> tuple[ParquetCollection, npt.NDArray[np.int64], list[Any]]:
+def _open_part(part: str, files: list[Path], columns: LabelledColumns) -> tuple[ParquetCollection, I64, list[Any]]:
     """(images, positions in the order of the rows, label values in the same order).
 
     The key of an image is SPLIT/PATH where every row has a path of its own, else SPLIT/ROW.
@@ -174,7 +172,7 @@ def _paths(table: Any, columns: LabelledColumns) -> Iterator[str | None]:
         yield from (value and value.get("path") for value in table.column(columns.image).to_pylist())
 
 
-def _labels(values: list[Any], names: tuple[str, ...], columns: LabelledColumns, file: Path) -> npt.NDArray[np.int64]:
+def _labels(values: list[Any], names: tuple[str, ...], columns: LabelledColumns, file: Path) -> I64:
     """Class indices; -1 where there is none."""
     if columns.names is not None:
         labels = np.array([-1 if value is None else int(value) for value in values], np.int64)
