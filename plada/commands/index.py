@@ -172,43 +172,51 @@ def index(
                 home=home, report=report,
             )  # fmt: skip
             return _show_forecast(expected, as_json=output.as_json)
-        made = plada.index(
+        summary = plada.index(
             source, name=name, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,
             engine=work.engine, shard=build.shard, merge=build.merge, append=build.append, restart=build.restart, ann=ann,
             pack=pack.spec(), home=home, report=report,
         )  # fmt: skip
     if output.as_json:
-        return print_json("summary", made.to_dict())
-    _show_summary(made, source)
+        return print_json("summary", summary.to_dict())
+    _show_summary(summary, source)
     return None
 
 
-def _show_summary(made: "IndexSummary", source: str) -> None:
-    reused = f", {made.reused} of them from an earlier run" if made.reused else ""
+def _show_summary(summary: "IndexSummary", source: str) -> None:
+    reused = f", {summary.reused} of them from an earlier run" if summary.reused else ""
     rows = [
-        ["images", f"{made.images}{reused}"],
-        *([] if made.shard else [["unreadable", str(made.unreadable)]]),
-        ["encoder", f"{made.encoder}, {made.dimension} dimensions"],
-        ["rate", f"{made.images_per_second:.0f} images/s without loading; {made.workers or 'no'} workers"],
-        ["seconds", seconds(made.seconds)],
-        ["where it went", f"{seconds(made.where)} (all processes together)"],
-        ["key id, content id", f"{made.key_id[:16]} {made.content_id[:16] or '(when merged)'}"],
-        ["path", made.path],
+        ["images", f"{summary.images}{reused}"],
+        *([] if summary.shard else [["unreadable", str(summary.unreadable)]]),
+        ["encoder", f"{summary.encoder}, {summary.dimension} dimensions"],
+        ["rate", f"{summary.images_per_second:.0f} images/s without loading; {summary.workers or 'no'} workers"],
+        ["seconds", seconds(summary.seconds)],
+        ["where it went", f"{seconds(summary.where)} (all processes together)"],
+        ["key id, content id", f"{summary.key_id[:16]} {summary.content_id[:16] or '(when merged)'}"],
+        ["path", summary.path],
     ]
-    if made.pack:
-        kept = f"{percent(made.pack['variance'])} of the variance"
+    if summary.pack:
+        kept = f"{percent(summary.pack['variance'])} of the variance"
         rows.append(
-            ["pack", f"{made.pack['path']}: {made.pack['bytes']} bytes, {made.pack['dimensions']} dimensions, {kept}"]
+            [
+                "pack",
+                f"{summary.pack['path']}: {summary.pack['bytes']} bytes, {summary.pack['dimensions']} dimensions, {kept}",
+            ]
         )
-    if made.ann:
-        speed = made.ann["approximate"]["queries_per_second"] / made.ann["exact"]["queries_per_second"]
+    if summary.ann:
+        speed = summary.ann["approximate"]["queries_per_second"] / summary.ann["exact"]["queries_per_second"]
         rows.append(
-            ["approximate", f"{made.ann['kind']}: recall@10 {made.ann['recall_at_10']:.3f}, {speed:.0f} x exact search"]
+            [
+                "approximate",
+                f"{summary.ann['kind']}: recall@10 {summary.ann['recall_at_10']:.3f}, {speed:.0f} x exact search",
+            ]
         )
-    print_table(rows, title=f"index {made.name}" + (f", part {made.shard}; no index yet" if made.shard else ""))
-    if made.source_note:
-        print(f"{source}: {made.source_note}", file=sys.stderr)
-    for line in (*made.notes, *(f"unreadable: {example}" for example in made.examples)):
+    print_table(
+        rows, title=f"index {summary.name}" + (f", part {summary.shard}; no index yet" if summary.shard else "")
+    )
+    if summary.source_note:
+        print(f"{source}: {summary.source_note}", file=sys.stderr)
+    for line in (*summary.notes, *(f"unreadable: {example}" for example in summary.examples)):
         print(line, file=sys.stderr)
 
 
@@ -223,17 +231,23 @@ def _show_check(found: "CheckReport", *, as_json: bool) -> None:
         raise typer.Exit(found.exit_code)
 
 
-def _show_forecast(made: "IndexForecast", *, as_json: bool) -> None:
+def _show_forecast(expected: "IndexForecast", *, as_json: bool) -> None:
     if as_json:
-        return print_json("summary", made.to_dict())
-    each = ", ".join(f"{stage} {spent:.0f}" for stage, spent in made.microseconds.items())
+        return print_json("summary", expected.to_dict())
+    each = ", ".join(f"{stage} {spent:.0f}" for stage, spent in expected.microseconds.items())
     rows = [
-        ["time", f"{_duration(made.seconds)} for {made.images} images at {made.images_per_second:.0f} images/s"],
-        ["disk", f"{format_size(made.disk_bytes)}; {format_size(made.free_bytes)} are free"],
-        ["memory", f"{format_size(made.memory_bytes)} with {made.workers} workers"],
-        ["microseconds an image", f"{each}; limited by {made.limit}"],
-        ["encoder", f"{made.encoder}, {made.dimension} dimensions, on {made.device}, batches of {made.batch_size}"],
-        ["trial", f"{made.tried} images; nothing was kept"],
+        [
+            "time",
+            f"{_duration(expected.seconds)} for {expected.images} images at {expected.images_per_second:.0f} images/s",
+        ],
+        ["disk", f"{format_size(expected.disk_bytes)}; {format_size(expected.free_bytes)} are free"],
+        ["memory", f"{format_size(expected.memory_bytes)} with {expected.workers} workers"],
+        ["microseconds an image", f"{each}; limited by {expected.limit}"],
+        [
+            "encoder",
+            f"{expected.encoder}, {expected.dimension} dimensions, on {expected.device}, batches of {expected.batch_size}",
+        ],
+        ["trial", f"{expected.tried} images; nothing was kept"],
     ]
     print_table(rows, title="forecast")
     return None

@@ -59,35 +59,35 @@ def verify(
 ) -> None:
     """Check that the images here are those that a manifest, a payload or an id speaks of. Exit status 4 if not."""
     with output.reporter() as report:
-        made = plada.verify(
+        verification = plada.verify(
             reference, against=against, full=full, sample=sample, leaks=leak.leaks, index=leak.index, sheet=leak.sheet,
             seed=seed, home=home, report=report,
         )  # fmt: skip
     if output.as_json:
-        print_json("summary", made.to_dict())
+        print_json("summary", verification.to_dict())
     else:
-        _show(made)
-    if not made.ok:
+        _show(verification)
+    if not verification.ok:
         raise typer.Exit(ReferenceMismatch.exit_code)
 
 
-def _show(made: "Verification") -> None:
-    counts = {"missing here": made.missing, "added here": made.added, "of another size": made.other_size,
-              "of other bytes": made.other_bytes, "unreadable now": made.gone}  # fmt: skip
-    expected = "" if made.expected in (None, made.images) else f", {made.expected} expected"
+def _show(verification: "Verification") -> None:
+    counts = {"missing here": verification.missing, "added here": verification.added, "of another size": verification.other_size,
+              "of other bytes": verification.other_bytes, "unreadable now": verification.gone}  # fmt: skip
+    expected = "" if verification.expected in (None, verification.images) else f", {verification.expected} expected"
     rows = [
-        ["result", "the same images" if made.ok else "other images"],
-        ["compared with", made.against],
-        ["images", f"{made.images}{expected}; {made.mode} check, {made.hashed} hashed"],
+        ["result", "the same images" if verification.ok else "other images"],
+        ["compared with", verification.against],
+        ["images", f"{verification.images}{expected}; {verification.mode} check, {verification.hashed} hashed"],
         *([name, str(count)] for name, count in counts.items() if count),
-        *([["first difference", made.first]] if made.first else []),
-        *([["what to do", made.advice]] if made.advice else []),
-        ["key id, content id", f"{made.key_id} {made.content_id}"],
-        ["manifest", made.manifest],
+        *([["first difference", verification.first]] if verification.first else []),
+        *([["what to do", verification.advice]] if verification.advice else []),
+        ["key id, content id", f"{verification.key_id} {verification.content_id}"],
+        ["manifest", verification.manifest],
     ]
-    print_table(rows, title=f"verify {made.reference}")
-    if made.leaks is not None:
-        _show_leaks(made.leaks)
+    print_table(rows, title=f"verify {verification.reference}")
+    if verification.leaks is not None:
+        _show_leaks(verification.leaks)
 
 
 def _show_leaks(found: "LeakReport") -> None:

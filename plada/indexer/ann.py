@@ -85,11 +85,11 @@ class Ann:
         positions, complete = np.empty((len(queries), k), np.int64), np.zeros(len(queries), np.bool_)
         # FAISS is asked for many queries at once, the vectors are fetched for a few: each at what is fastest.
         for begin in range(0, len(queries), 1024):
-            asked = np.ascontiguousarray(queries[begin : begin + 1024], np.float32)
-            found = self.candidates(asked, near, probes)
-            for start in range(0, len(asked), step):
+            batch = np.ascontiguousarray(queries[begin : begin + 1024], np.float32)
+            found = self.candidates(batch, near, probes)
+            for start in range(0, len(batch), step):
                 piece = slice(start, start + step)
-                best, places = ranked(self._scores(asked[piece], found[piece]), found[piece])
+                best, places = ranked(self._scores(batch[piece], found[piece]), found[piece])
                 rows = slice(begin + start, begin + start + len(best))
                 scores[rows], positions[rows] = best[:, :k], places[:, :k]
                 complete[rows] = (places[:, :k] >= 0).all(axis=1)

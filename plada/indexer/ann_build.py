@@ -64,12 +64,14 @@ def build_ann(
     require("faiss", extra="cpu", purpose="an approximate index")
     check_memory(kind, rows, dimension)
     clock, (lists, trained) = Clock(), sizes(rows)
-    held, sample = _drawn(rows, trained, seed)
+    held, trained_on = _drawn(rows, trained, seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ann.json").unlink(missing_ok=True)  # from here on there is no approximate index
     with whole_file(folder / FILES[1]) as part:
         with clock("copy"):
-            asked, training = _copy(part, scan(), images, dimension, held, sample, Tracker("ann copy", rows, report))
+            held_out, training = _copy(
+                part, scan(), images, dimension, held, trained_on, Tracker("ann copy", rows, report)
+            )
         with clock("train"):
             index = _trained(kind, training, lists, seed)
             del training
@@ -78,11 +80,11 @@ def build_ann(
         with clock("add"):
             _add(index, kind, _split(scan(), ~held), tracker)
         with clock("measure"):
-            found = Ann({"kind": kind}, index, vectors)
-            measured = _measure(found, exact, scan, ~held, asked[1], recall)
+            ann = Ann({"kind": kind}, index, vectors)
+            measured = _measure(ann, exact, scan, ~held, held_out[1], recall)
         with clock("add"):
-            _add(index, kind, [asked], tracker)
-        del vectors, found
+            _add(index, kind, [held_out], tracker)
+        del vectors, ann
     chosen, axes = measured.pop("effort"), int(index.index.d)
     shape = {"lists": lists, "trained": trained} if kind == "ivf" else {"links": _LINKS, "build_ef": _BUILD_EF}
     with whole_file(folder / FILES[0]) as part:
@@ -157,14 +159,14 @@ def _copy(
     tracker: Tracker,
 ) -> tuple[tuple[I64, F16], F16]:  # fmt: skip
     """Write all vectors to a file, zeros for unreadable images: ((positions, vectors) of the rows held out, the sample)."""
-    positions, asked, training, at, end = [], [], [], 0, 0
+    positions, held_out, training, at, end = [], [], [], 0, 0
     with path.open("wb") as file:
         for places, vectors in blocks:
             if len(places) == 0:
                 continue
             stop = at + len(places)
             positions.append(places[held[at:stop]])
-            asked.append(vectors[held[at:stop]])
+            held_out.append(vectors[held[at:stop]])
             training.append(vectors[sample[at:stop]])
             whole = np.zeros((int(places[-1]) + 1 - end, dimension), "<f2")
             whole[places - end] = vectors
@@ -174,7 +176,7 @@ def _copy(
         file.write(bytes(2 * dimension * (images - end)))
     if at != len(held):
         raise DataError(f"{at} embeddings where {len(held)} were expected. Check the index")
-    return (np.concatenate(positions), np.concatenate(asked)), np.concatenate(training)
+    return (np.concatenate(positions), np.concatenate(held_out)), np.concatenate(training)
 
 
 def _trained(kind: str, sample: F16, lists: int, seed: int) -> Any:
@@ -248,15 +250,15 @@ def _split(blocks: VectorBlocks, keep: Bools) -> Iterator[tuple[I64, F16]]:
 
 
 def _measure(
-    found: Ann, exact: Exact, scan: Callable[[], VectorBlocks], keep: Bools, held: F16, recall: float
+    ann: Ann, exact: Exact, scan: Callable[[], VectorBlocks], keep: Bools, held: F16, recall: float
 ) -> dict[str, Any]:
     """The cheapest effort that reaches the recall, and what it and exact search cost, for queries not in the index."""
     queries = held.astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     truth = exact(_split(scan(), keep), queries, RECALL_AT)[0][:, -1:]
-    effort, (mean, error) = _min_effort(found, queries, truth, recall)
-    batch = min(_seconds(lambda: found.search(queries, RECALL_AT, effort)) for _ in range(3))
-    alone = [_seconds(partial(found.search, queries[row : row + 1], RECALL_AT, effort)) for row in range(25)]
+    effort, (mean, error) = _min_effort(ann, queries, truth, recall)
+    batch = min(_seconds(lambda: ann.search(queries, RECALL_AT, effort)) for _ in range(3))
+    alone = [_seconds(partial(ann.search, queries[row : row + 1], RECALL_AT, effort)) for row in range(25)]
     return {
         "effort": effort,
         "recall_at_10": mean,
@@ -271,23 +273,23 @@ def _measure(
     }
 
 
-def _min_effort(found: Ann, queries: F32, truth: F32, recall: float) -> tuple[tuple[int, int], tuple[float, float]]:
+def _min_effort(ann: Ann, queries: F32, truth: F32, recall: float) -> tuple[tuple[int, int], tuple[float, float]]:
     """((nprobe or ef, candidates), (recall, its standard error)); `truth` is the score of the tenth image [n, 1].
 
     Raises:
         DataError: the recall is out of reach.
     """
-    inner, dimension = found.index.index, queries.shape[1]
-    max_probes = int(getattr(import_faiss().downcast_index(inner), "nlist", _PROBES[found.kind][-1]))
-    probes = [*(probe for probe in _PROBES[found.kind] if probe < max_probes), max_probes]
-    row_share = found.index.ntotal / max_probes if found.kind == "ivf" else 32.0
+    inner, dimension = ann.index.index, queries.shape[1]
+    max_probes = int(getattr(import_faiss().downcast_index(inner), "nlist", _PROBES[ann.kind][-1]))
+    probes = [*(probe for probe in _PROBES[ann.kind] if probe < max_probes), max_probes]
+    row_share = ann.index.ntotal / max_probes if ann.kind == "ivf" else 32.0
     # A number of a code is compared 64 times as fast as one of a vector is fetched and multiplied (measured).
     efforts = [(probe * row_share * inner.d + 64 * RECALL_AT * more * dimension, probe, more)
                for probe in probes for more in _CANDIDATES]  # fmt: skip
 
     def reached(probe: int, more: int) -> tuple[bool, float, float]:
         for some in (slice(0, _FIRST), slice(None)):  # most efforts are out of the question after a few queries
-            scores, _, complete = found.search(queries[some], RECALL_AT, (probe, more))
+            scores, _, complete = ann.search(queries[some], RECALL_AT, (probe, more))
             # By score, not by position: of two equal images either is right.
             hits = (scores >= truth[some]).mean(axis=1) * complete
             mean, error = float(hits.mean()), float(hits.std() / len(hits) ** 0.5)
@@ -306,7 +308,7 @@ def _min_effort(found: Ann, queries: F32, truth: F32, recall: float) -> tuple[tu
             return (probe, more), (mean, error)
     best = best or reached(max_probes, _CANDIDATES[-1])[1]
     raise DataError(
-        f"an approximate index of kind {found.kind} reaches a recall@{RECALL_AT} of {best:.3f} where {recall} was wanted. "
+        f"an approximate index of kind {ann.kind} reaches a recall@{RECALL_AT} of {best:.3f} where {recall} was wanted. "
         "Take another kind, a lower recall, or search exactly"
     )
 

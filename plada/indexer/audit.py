@@ -87,10 +87,10 @@ class _Pass:
             ~(np.abs(lengths - 1) <= _OFF), lambda row: f"image {places[row]} has an embedding of length {lengths[row]}"
         )
         reasons = batch.column("status")
-        said = pc.not_equal(reasons, "").to_numpy(zero_copy_only=False)
+        has_reason = pc.not_equal(reasons, "").to_numpy(zero_copy_only=False)
         null = ~batch.column("vector").is_valid().to_numpy(zero_copy_only=False)
         self.status.add(
-            said != null,
+            has_reason != null,
             lambda row: (
                 f"image {at + row} has {'no' if null[row] else 'an'} embedding and status '{reasons[row].as_py()}'"
             ),

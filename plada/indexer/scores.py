@@ -16,12 +16,12 @@ VectorBlocks = Iterable[tuple[I64, F16]]  # (positions int64 [m], vectors float1
 _PAIRS = 4096  # scored at a time
 
 
-def score(queries: F32, vectors: npt.NDArray[np.floating], asked: I64, rows: I64) -> F32:
+def score(queries: F32, vectors: npt.NDArray[np.floating], which: I64, rows: I64) -> F32:
     """Scores of pairs (query `asked[i]` of [n, d], vector `rows[i]` of [m, d]), float32 [c]."""
-    scores, wide = np.empty(len(asked), np.float32), queries.astype(np.float64)
-    for start in range(0, len(asked), _PAIRS):
+    scores, wide = np.empty(len(which), np.float32), queries.astype(np.float64)
+    for start in range(0, len(which), _PAIRS):
         some = slice(start, start + _PAIRS)
-        scores[some] = np.einsum("cd,cd->c", wide[asked[some]], vectors[rows[some]].astype(np.float64))
+        scores[some] = np.einsum("cd,cd->c", wide[which[some]], vectors[rows[some]].astype(np.float64))
     return scores
 
 

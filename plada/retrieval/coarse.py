@@ -110,8 +110,8 @@ class MatrixPass:
 
         rows = -(-len(vectors) // _GROUP) * _GROUP
         if self._buffers is None or self._buffers[0].shape[0] < rows:
-            made = torch.empty((rows, vectors.shape[1]), dtype=torch.bfloat16)
-            self._buffers = made, torch.empty(min(_CHUNK, len(self.queries)) * rows, dtype=torch.bfloat16)
+            rounded = torch.empty((rows, vectors.shape[1]), dtype=torch.bfloat16)
+            self._buffers = rounded, torch.empty(min(_CHUNK, len(self.queries)) * rows, dtype=torch.bfloat16)
         block = self._buffers[0][:rows]
         block[: len(vectors)].copy_(torch.from_numpy(vectors))
         block[len(vectors) :].zero_()

@@ -200,13 +200,13 @@ def load_pixels(
     readable = np.ones(len(wanted), np.bool_)
     tracker = Tracker(stage, len(wanted), report)
 
-    def one(row: int) -> None:
+    def load(row: int) -> None:
         try:
             pixels[row] = view.of(decode(read(wanted[row])))
         except Unreadable:
             readable[row] = False
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(one, range(len(wanted))):
+        for _ in pool.map(load, range(len(wanted))):
             tracker.advance()
     return pixels, readable

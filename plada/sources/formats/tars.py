@@ -112,14 +112,14 @@ def open_tars(
     paths = tuple(sorted(tars, key=lambda path: path.removesuffix(".tar") + "/"))
     walked = _walk_all(files, [(path, tars[path].size) for path in paths])
     first = list(islice(walked, 1))
-    told = form or (form_of_tars(paths, first[0][1]) if first else "tars")
+    chosen = form or (form_of_tars(paths, first[0][1]) if first else "tars")
     with ListingWriter(location, folder=kept, place=lambda part, at, key: f"{part} ({key}, byte {at})") as writer:
         for number, members in chain(first, walked):
             images = image_rows(members.names)
             if len(images):
-                keys = _keys(members.names.take(pa.array(images)), _prefix(paths[number], members), told)
+                keys = _keys(members.names.take(pa.array(images)), _prefix(paths[number], members), chosen)
                 writer.add_rows(keys, members.sizes[images], number, members.offsets[images])
-        return TarCollection(location, writer.finish(paths, note), files, told)
+        return TarCollection(location, writer.finish(paths, note), files, chosen)
 
 
 def shards(files: Files, suffix: str) -> Iterator[tuple[str, Any]]:

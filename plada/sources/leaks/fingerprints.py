@@ -60,7 +60,7 @@ def scan_fingerprints(
     The hash of an image whose bytes cannot be had is zero.
     """
     wanted = np.fromiter(positions, np.int64)
-    made = Fingerprints(
+    found = Fingerprints(
         wanted, np.zeros((len(wanted), HASH_BYTES), np.uint8), np.zeros((len(wanted), FINGERPRINT_BYTES), np.uint8)
     )
     readable = np.zeros(len(wanted), np.bool_)
@@ -71,8 +71,8 @@ def scan_fingerprints(
         for row in rows:
             try:
                 data = collection.read(int(wanted[row]))
-                made.hashes[row] = np.frombuffer(content_hash(data), np.uint8)
-                made.fingerprints[row] = fingerprint(decode(data))
+                found.hashes[row] = np.frombuffer(content_hash(data), np.uint8)
+                found.fingerprints[row] = fingerprint(decode(data))
                 readable[row] = True
             except (Unreadable, DataError):
                 continue
@@ -81,7 +81,7 @@ def scan_fingerprints(
     with ThreadPoolExecutor(workers) as pool:
         for done in pool.map(task, range(0, len(wanted), _TASK)):
             tracker.advance(done)
-    return made, readable
+    return found, readable
 
 
 def collection_fingerprints(
@@ -115,11 +115,11 @@ def _write_fingerprints(collection: Collection, path: Path, report: Report, work
             for start in range(done, images, chunk):
                 stop = min(start + chunk, images)
                 tasks = ((first, min(first + _TASK, stop)) for first in range(start, stop, _TASK))
-                made = []
+                parts = []
                 for fingerprints in pool.map(lambda task: _fingerprints_of(collection, *task), tasks):
-                    made.append(fingerprints.tobytes())
+                    parts.append(fingerprints.tobytes())
                     tracker.advance(len(fingerprints))
-                file.write(b"".join(made))
+                file.write(b"".join(parts))
                 file.flush()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)

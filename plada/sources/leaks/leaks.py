@@ -88,7 +88,7 @@ def read_tests(collection: Collection, positions: I64, *, report: Report = silen
     versions = np.zeros((n, len(VERSIONS), FINGERPRINT_BYTES), np.float32)
     tracker = Tracker("test images", n, report)
 
-    def one(row: int) -> bool:
+    def read(row: int) -> bool:
         try:
             data = collection.read(int(positions[row]))
             image = decode(data)
@@ -100,8 +100,8 @@ def read_tests(collection: Collection, positions: I64, *, report: Report = silen
 
     readable = np.zeros(n, np.bool_)
     with ThreadPoolExecutor(workers) as pool:
-        for row, fine in enumerate(pool.map(one, range(n))):
-            readable[row] = fine
+        for row, success in enumerate(pool.map(read, range(n))):
+            readable[row] = success
             tracker.advance()
     kept = positions[readable]
     if not readable.all():
@@ -238,12 +238,12 @@ def _change(version: int, agreed: Agreement, row: int) -> str:
     place = agreed.place
     cut = max(abs(float(place.scale_x[row]) - 1), abs(float(place.scale_y[row]) - 1))
     shifted = max(abs(float(place.left[row])), abs(float(place.top[row])))
-    said = (
+    changes = (
         (VERSIONS[version].mirror, "mirrored"),
         (VERSIONS[version].flip, "flipped"),
         (max(cut, shifted) > _CROPPED, "cropped"),
     )
-    return ", ".join(word for true, word in said if true)
+    return ", ".join(word for true, word in changes if true)
 
 
 def _keys(collection: Collection, positions: I64 | Sequence[int]) -> tuple[str, ...]:

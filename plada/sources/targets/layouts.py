@@ -79,8 +79,8 @@ def _read_train_val(root: Path, request: TargetRequest) -> Target:
     if not request.validation_is_test or (root / "test").is_dir():
         return open_folder_target(root, name=request.name, seed=request.seed)
     validation = next(root / name for name in ("val", "validation", "valid") if (root / name).is_dir())
-    made = open_class_folders(request.name, root / "train", None, validation, seed=request.seed)
-    return made.noted("test: the published validation images")
+    target = open_class_folders(request.name, root / "train", None, validation, seed=request.seed)
+    return target.noted("test: the published validation images")
 
 
 def _read_folders(root: Path, request: TargetRequest) -> Target:
