@@ -1,4 +1,4 @@
-"""Where plada keeps things, and files that are either absent or whole."""
+"""The folder of indexes and caches, and files that are written whole or not at all."""
 
 import errno
 import json

@@ -1,14 +1,11 @@
-"""Optional packages: imported where they are needed, missed in one line that says what to install."""
+"""Optional packages, imported where they are needed. If one is missing, the error says what to install."""
 
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from plada.common.failures import first_line
 from plada.errors import MissingExtra
-
-if TYPE_CHECKING:
-    pass
 
 _shim: list[Any] = []  # keeps the registration below alive
 

@@ -1,4 +1,4 @@
-"""Weights from Hugging Face: only when asked for, only safetensors, and from the cache where they are there."""
+"""Weights from Hugging Face: only on request, only safetensors, and from the cache if they are there."""
 
 import importlib
 from collections.abc import Sequence

@@ -1,8 +1,5 @@
-"""Encoders: images to L2-normalised embeddings. An index records its encoder so exactly that no other can stand in.
-
-Names: `gradients` (built in, no weights), `timm:ARCH`, `timm:ARCH.TAG`, `open_clip:ARCH/TAG`, `open_clip:local-dir:PATH`;
-see docs/encoders.md.
-"""
+"""Encoders: images to L2-normalised embeddings. An index records everything that decides an embedding, so that no other
+encoder can be used with it later. See docs/encoders.md."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""An approximate index beside the table: what it is on disk, opening it, and searching it. `ann_build` makes it.
+"""An approximate index beside the table: its files, opening it, and searching it. `ann_build` builds it.
 
 `INDEX/ann/` holds
     vectors.f16   the vectors of the table, float16 [N, d], row after row (zeros for unreadable images)

@@ -1,4 +1,4 @@
-"""The rows of a finished index against what its index.json promises of them, in one pass over the table."""
+"""The rows of a finished index compared with what its index.json says, in one pass over the table."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

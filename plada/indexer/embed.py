@@ -1,7 +1,7 @@
-"""From a stretch of a collection to rows: each image is read once, hashed, decoded and embedded.
+"""From a range of a collection to rows: each image is read once, hashed, decoded and embedded.
 
 The same function does it in this process, in worker processes and on a cluster, in batches that begin at the same
-positions: the rows are the same wherever they were made, and whichever way the images are stored.
+positions. So the rows do not depend on where they were made, nor on the form in which the images are stored.
 """
 
 import time
@@ -38,7 +38,7 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class EmbeddedRows:
     """Consecutive images from position `start`: vectors float16 [n, d] (zeros where `status` is not empty), hashes
-    uint8 [n, 16], sizes int64 [n], width and height int32 [n] (0 where unknown), fingerprints uint8 [n, FINGERPRINT_BYTES] (zeros where
+    uint8 [n, 16], sizes int64 [n], width and height int32 [n] (0 where unknown), fingerprints uint8 [n, 64] (zeros where
     unreadable), status: why an image is unreadable."""
 
     start: int

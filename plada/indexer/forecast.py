@@ -1,4 +1,4 @@
-"""What an index would take, from a short trial: time, disk and memory, and which stage is the slowest."""
+"""Estimates from a short trial: the time, disk and memory that an index takes, and the slowest stage."""
 
 import shutil
 import tempfile

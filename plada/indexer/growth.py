@@ -1,7 +1,7 @@
 """A reference that grew: the new index takes over the rows of the old one, by key and content hash.
 
-Positions are ranks of keys, so that new images move the old ones. The new table is made beside the old one, in `growing`,
-and takes its place when it is whole; until then the old index serves.
+Positions are ranks of keys, so new images change the positions of old ones. The new table is written beside the old one, in
+`growing`, and takes its place when it is whole. Until then the old index is used.
 """
 
 import shutil

@@ -1,7 +1,7 @@
-"""A build in parts, for people with a scheduler of their own: `--shard i/n` embeds one part, `--merge` makes the index.
+"""A build in parts, for users with a scheduler of their own: `--shard i/n` embeds one part, `--merge` makes the index.
 
-A part lies in `parts/i-of-n` below the index. Parts end where shards do, and are embedded in the same batches: what is merged
-is what one machine would have made.
+A part lies in `parts/i-of-n` below the index. Parts end where shards do, and are embedded in the same batches, so the merged
+index is the one that a single machine would have made.
 """
 
 import json

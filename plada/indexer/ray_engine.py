@@ -1,4 +1,4 @@
-"""The same tasks on a Ray cluster: whatever cluster Ray finds ($RAY_ADDRESS, one started on this machine, else its own).
+"""The tasks of a build on the Ray cluster that Ray finds: $RAY_ADDRESS, one started on this machine, or its own.
 
 Every node needs plada and must reach the images, and the weights, under the same path or URL. Rows come back to the process
 that started the build, which is the only one that writes.

@@ -1,6 +1,6 @@
-"""What a search score is, in one place, so that every way of finding gives the same one.
+"""The score of a search, in one place, so that every way of searching gives the same.
 
-The inner product of a float32 query and a stored float16 vector, taken in float64 and rounded to float32. The products are
+It is the inner product of a float32 query and a stored float16 vector, taken in float64 and rounded to float32. The products are
 exact in float64 and their sum is good to 1e-13: the score does not depend on machine, batch, block or order of summation.
 """
 

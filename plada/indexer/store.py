@@ -1,7 +1,7 @@
 """The store of an index: a LanceDB table `images` that grows by whole shards, and index.json, which is written last.
 
-No index.json, no index. The rows that are there are the ledger of an unfinished build; `building.json` says what for.
-There is one writer, a position column of our own, an explicit schema, and never an update.
+Without index.json there is no index. The rows that are there are the record of an unfinished build; `building.json` says of
+which. There is one writer, a position column of our own, an explicit schema, and never an update.
 """
 
 import errno

@@ -1,8 +1,8 @@
 """The fast first pass of exact search: which rows of a block could be among the best of a query.
 
-A pass gives every row an approximate score and knows by how much that can be wrong (the slack, proved below); it lets
-go only of rows that fall short by more than that. What it keeps is scored again by `plada.retrieval.knn`, which makes the
-result exact, and the same from every pass.
+A pass gives every row an approximate score, with a bound on its error (the slack, proved below). It drops only rows that fall
+short by more than that. The rest is scored again by `plada.retrieval.knn`, so the result is exact, and the same from every
+pass.
 
 The slack. With q, v the true vectors, Q, V what is multiplied, |v - V| <= u |v| for rounding to unit roundoff u, and a sum of
 d products in float32 being wrong by at most d 2^-23 |Q| |V| in whatever order it is taken (twice the textbook bound, which

@@ -1,7 +1,7 @@
 """An opened index: search, scan, vectors by position.
 
 Search is exact unless asked otherwise: the table is streamed once in blocks. Scores are inner products of unit vectors
-(cosines); ties go to the lower position. The approximate index of `plada.indexer.ann` answers where it is there and wanted.
+(cosines); ties go to the lower position. The approximate index of `plada.indexer.ann` answers on request.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
 """Exact nearest neighbours over a stream of blocks.
 
-A coarse pass (FAISS on CPU or GPU, or matrix products, see `plada.retrieval.coarse`) says which rows can matter; these
-are scored in the one way of `plada.indexer.scores`, so that every pass and every block size give the same result.
+A coarse pass (FAISS on CPU or GPU, or matrix products, see `plada.retrieval.coarse`) finds the rows that can matter. These
+are scored by `plada.indexer.scores`, so that every pass and every block size give the same result.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Whether the images here are the ones a manifest speaks of, image by image; and if not, which is the first that is not."""
+"""A collection compared with a manifest, image by image, and the first difference."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +56,7 @@ def compare(
     report: Report = silent,
     workers: int = 8,
 ) -> Differences:
-    """Keys and sizes of all images, and the hashes of a seeded `sample` of them, or of all where it is None.
+    """Compare keys and sizes of all images, and the hashes of a seeded `sample` of them, or of all where it is None.
 
     Memory does not grow with the number of images. A quick check reads no image but the sample.
     """

@@ -1,4 +1,4 @@
-"""Bytes to pixels: the one function by which indexer and trainer see images, so that they see the same.
+"""Bytes to pixels: indexer and trainer decode images by one function, so that they see the same pixels.
 
 Orientation: pixels stay in the order in which they are stored; an EXIF orientation is ignored, as torchvision and timm
 ignore it, since networks were trained on such pixels. The one exception is TIFF, whose Orientation tag PIL itself

@@ -1,5 +1,4 @@
-"""Runs of positions whose images lie in one folder, as the keys of a collection say. In canonical order they are side by
-side."""
+"""Runs of positions whose images lie in one folder. In the order of the keys they are next to each other."""
 
 from collections.abc import Iterable
 from typing import Any

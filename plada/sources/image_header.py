@@ -1,4 +1,4 @@
-"""Width and height of an image from its first bytes, without decoding: for manifests, where every microsecond counts."""
+"""Width and height of an image from its header, without decoding. Manifests need them fast."""
 
 import io
 import struct

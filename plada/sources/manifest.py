@@ -1,10 +1,10 @@
 """The identity of a collection: every key, size and content hash, and the two ids that payloads carry.
 
 Hash: BLAKE3 cut to 16 bytes. It is as fast as the non-cryptographic hashes on images of a hundred kilobytes, and
-nobody can make another image with the same hash, which a payload's meaning hangs on (docs/decisions.md).
+nobody can make another image with the same hash, on which the meaning of a payload depends (docs/decisions.md).
 
-A manifest is a Parquet file in small row groups with checksums. It is opened by its footer alone and read where it is
-asked: 14.2 million rows open in milliseconds, and a lookup decodes one group.
+A manifest is a Parquet file in small row groups with checksums. Only its footer is read when it is opened: 14.2
+million rows open in milliseconds, and a lookup decodes one group.
 """
 
 import bisect

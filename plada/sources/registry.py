@@ -1,4 +1,4 @@
-"""The way from a name, a path or a URL to a collection or a target."""
+"""From a name, a path or a URL to a collection or a target."""
 
 from collections.abc import Callable
 from pathlib import Path

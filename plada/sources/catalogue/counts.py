@@ -1,4 +1,4 @@
-"""Whether a known collection holds what it should: a wrong count is said, never hidden, and never an error by itself."""
+"""The counts of a known collection compared with what is here. A wrong count is reported; it is no error."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from plada.sources.targets.target import Target
 
 
 def target_count_note(known: KnownDataset, target: Target) -> str:
-    """What differs from the known counts of a target; or which other known edition this is; empty if it is as known."""
+    """What differs from the known counts of a target, or which other known edition it is; empty if nothing differs."""
     train, test = len(target.train) + len(target.validation), len(target.test) if target.test is not None else 0
 
     def differences(splits: Mapping[str, int]) -> list[str]:

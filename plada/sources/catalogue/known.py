@@ -1,7 +1,7 @@
 """The collections that plada knows by name: what each should hold, how it lies on disk, its splits, its terms.
 
-Facts only; `registry` acts on them. Figures that were not checked against the publisher's own word or files say so in
-`figures`. Licence notes are reminders, not advice: the publisher's terms count.
+These are facts; `places`, `datasets` and plada.sources.registry act on them. `figures` says where the counts come from, and
+which were not checked against the publisher. Licence notes are reminders, not advice: the publisher's terms count.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _OWN_80_20 = "its own 80/20 of all images; which images is not known (plada: spl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownDataset:
-    """A registered collection."""
+    """A collection that is known by name."""
 
     role: str  # reference, target, or both
     about: str

@@ -1,4 +1,4 @@
-"""Images that are published as arrays of pixels, handed out as PGM (grey) or PPM (colour) files, made when read."""
+"""Images that are published as arrays of pixels. Reading one encodes it as PGM (grey) or PPM (colour)."""
 
 import threading
 import zipfile

@@ -1,4 +1,4 @@
-"""Which columns of a table hold images and their names: Hugging Face's layout, or bytes beside a key column.
+"""The columns of a table that hold images and their names: Hugging Face's layout, or bytes beside a key column.
 
 Hugging Face writes an image as a struct of `bytes` and `path`; the path, without its extension, is the key.
 """

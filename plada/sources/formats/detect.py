@@ -1,4 +1,4 @@
-"""From a place to a collection: which form of copy lies there, and the reader for it."""
+"""From a place to a collection: the form of the copy that lies there is detected, and its reader chosen."""
 
 from pathlib import Path
 

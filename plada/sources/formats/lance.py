@@ -1,4 +1,4 @@
-"""A Lance data set (or a LanceDB table, which is one) with a column of images and one of keys."""
+"""A Lance data set with a column of images and one of keys. A LanceDB table is one, too."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """Parquet files with a column of images, read by row group: Hugging Face's layout, or bytes beside a key column.
 
-Parquet has no way to one value: an image costs its row group, so the last ones stay in memory. Rows in the order of their
-keys, or row groups of some hundred rows (Hugging Face's default), are what makes this quick.
+Parquet cannot read one value alone: an image costs its row group, so the last groups stay in memory. This is fast where rows
+lie in the order of their keys, or in row groups of some hundred rows (Hugging Face's default).
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""Whether two pictures are the same one: lay one over the other as well as it goes, then compare.
+"""Whether two pictures are the same: align one with the other as well as possible, then compare.
 
 Luma alone is no proof, as any two skies correlate. Edges of pictures that are merely alike do not fall on each other,
 however they are laid; those of a copy do, to a fraction of a pixel, even re-encoded. Where edges are few, colour and

@@ -95,7 +95,7 @@ _FLIP = np.array([version.flip for version in VERSIONS])
 
 
 def versions_of(image: Image.Image) -> F32:
-    """All versions of a decoded picture's fingerprint, float32 [len(VERSIONS), FINGERPRINT_BYTES]: unit vectors without mean under
+    """All versions of a decoded picture's fingerprint, float32 [V, FINGERPRINT_BYTES]: unit vectors without mean under
     their masks, zero outside; shorter than one where there is too little contrast to say anything."""
     seen = {window: _window_of(image, window) for window in _WINDOWS}
     cells = np.zeros((len(VERSIONS), FINGERPRINT_SIDE, FINGERPRINT_SIDE), np.float32)
@@ -138,7 +138,7 @@ def _unit(cells: F32, masks: F32) -> F32:
 
 
 def version_scores(versions: F32, fingerprints: U8) -> F32:
-    """Correlations float32 [p, V] of pairs: versions [p, V, FINGERPRINT_BYTES] of one picture, fingerprints [p, FINGERPRINT_BYTES] of the
+    """Correlations float32 [p, V] of pairs: versions [p, V, 64] of one picture, fingerprints [p, 64] of the
     other."""
     values = fingerprints.astype(np.float32)
     scores = np.einsum("pvc,pc->pv", versions, values, optimize=True)

@@ -1,4 +1,4 @@
-"""The layouts in which targets are found on disk: how each is told, and the reader for it."""
+"""The layouts of targets on disk: how each is recognised, and its reader."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A target: the task to be served, as classes and images for training, validation and test."""
+"""A target: the task of a client, as classes and images for training, validation and test."""
 
 import math
 from collections.abc import Collection as Names
