@@ -14,12 +14,11 @@ from plada.common.arrays import F16, F64, I64, U8, Bools
 from plada.common.failures import first_line
 from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
-from plada.indexer.store import TABLE, Ledger, connect, readable_rows, schema
+from plada.indexer.store import SCAN_ROWS, TABLE, Ledger, connect, readable_rows, schema
 from plada.sources.collection import Collection
 from plada.sources.compare import sample_positions
 from plada.sources.manifest import HASH_BYTES, Manifest, binary_rows, content_hash, content_id, key_id
 
-_SCAN_ROWS = 8192
 _OFF = 0.01  # how far a length may be from one; float16 takes a tenth of it
 DAMAGE = (
     PladaError,
@@ -122,7 +121,7 @@ def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Audited
     found = _Pass()
     promised, tracker = info.get("shards"), Tracker("check", int(info["images"]), report)
     ledger = Ledger(int(promised["rows"])) if promised else None
-    for batch in dataset.to_batches(columns=list(_COLUMNS), batch_size=_SCAN_ROWS, scan_in_order=True):
+    for batch in dataset.to_batches(columns=list(_COLUMNS), batch_size=SCAN_ROWS, scan_in_order=True):
         found.add(batch)
         if ledger is not None:
             ledger.add(batch)

@@ -23,9 +23,8 @@ from plada.encoders.encoder import Encoder
 from plada.encoders.spec import EncoderSpec
 from plada.errors import PladaError, ResourceError
 from plada.indexer.embed import Task, TaskResult, embed
-from plada.indexer.workers import Plan, Run, load_in_worker
+from plada.indexer.workers import LIVES, Plan, Run, load_in_worker
 
-_LIVES = 5  # times that a task is done again when its worker dies
 _KNOCK_SECONDS = 10.0
 _AHEAD = 2  # tasks for each that the cluster can do at once
 
@@ -52,7 +51,7 @@ def ray_workers(spec: EncoderSpec, where: str, plan: Plan) -> Iterator[Run]:
                 f"Ray: no cluster answers ({first_line(err)}). Start one with `ray start --head`, or unset RAY_ADDRESS"
             ) from err
     gpus = 0 if where == "cpu" else 1
-    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_LIVES)(_embed_on_node)
+    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LIVES)(_embed_on_node)
     resources = ray.cluster_resources()
     places = max(1, int(resources.get("GPU" if gpus else "CPU", 1)))
     arguments = json.dumps(asdict(spec), default=str), "cuda:0" if gpus else "cpu", plan.batch_size
@@ -69,7 +68,7 @@ def ray_workers(spec: EncoderSpec, where: str, plan: Plan) -> Iterator[Run]:
                 raise
             except RayError as err:
                 raise ResourceError(
-                    f"Ray: a worker died {_LIVES + 1} times on the same images ({first_line(err)}). Run the same command again "
+                    f"Ray: a worker died {LIVES + 1} times on the same images ({first_line(err)}). Run the same command again "
                     "with a smaller --batch-size; what is finished is kept"
                 ) from err
             waiting.extend(remote.remote(task, *arguments) for task in islice(left, 1))

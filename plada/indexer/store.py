@@ -4,7 +4,6 @@ Without index.json there is no index. The rows that are there are the record of 
 which. There is one writer, a position column of our own, an explicit schema, and never an update.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ import pyarrow as pa
 from blake3 import blake3
 
 from plada.common.arrays import F16, I64
-from plada.common.files import write_json
+from plada.common.files import DISK_FULL, write_json
 from plada.common.packages import require
 from plada.errors import DataError, ResourceError
 from plada.indexer.embed import EmbeddedRows
@@ -39,8 +38,7 @@ from plada.sources.manifest import (
 
 FORMAT = 2  # 1 had no fingerprints; it is still read
 TABLE = "images"
-_SCAN_ROWS = 8192
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SCAN_ROWS = 8192
 
 
 def shard_rows(images: int) -> int:
@@ -162,7 +160,7 @@ class Store:
             lance.write_dataset(table, path, mode="append" if self._committed() else "create")
         except OSError as err:
             # The library puts the system's number into the text alone.
-            if not any(f"(os error {number})" in str(err) for number in _FULL):
+            if not any(f"(os error {number})" in str(err) for number in DISK_FULL):
                 raise
             raise ResourceError(
                 f"{path}: the disk is full ({shutil.disk_usage(self.folder).free} bytes are free, or a quota is reached). Free "
@@ -233,7 +231,7 @@ class Store:
     def batches(self, columns: list[str]) -> Iterator[Any]:
         """Record batches of all rows in order of position."""
         dataset = connect(self.folder).open_table(TABLE).to_lance()
-        yield from dataset.to_batches(columns=columns, batch_size=_SCAN_ROWS, scan_in_order=True)
+        yield from dataset.to_batches(columns=columns, batch_size=SCAN_ROWS, scan_in_order=True)
 
     def rows(self) -> int:
         """Images that are committed."""

@@ -35,7 +35,7 @@ WorkerPool = AbstractContextManager[Run]
 _CPU_BATCH, _GPU_BATCH = 32, 256
 _CHUNK = 256  # images of a task, about: some megabytes of pixels, a second of work
 _WORTH_WORKERS = 4096  # images from which worker processes, which take seconds to start, are worth it
-_LIVES = 5  # workers that may be lost before it is no accident any more
+LIVES = 5  # workers that may be lost before the build gives up
 _PARENT_SECONDS = 0.5  # how often a worker looks whether its parent still lives
 
 
@@ -179,7 +179,7 @@ class _ProcessPool:
     def _replace(self, err: Exception) -> None:
         self.lost += 1
         self.pool.shutdown(wait=True, kill_workers=True)
-        if self.lost > _LIVES:
+        if self.lost > LIVES:
             raise ResourceError(
                 f"worker processes were killed {self.lost} times, mostly for want of memory. Run the same command again with "
                 "fewer --workers or a smaller --batch-size; what is finished is kept"

@@ -5,7 +5,6 @@ when whole, so that listing 14 million images takes no more memory than listing 
 there, so that the headers of a terabyte of tars are walked once.
 """
 
-import errno
 import itertools
 import json
 import os
@@ -23,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plada.common.arrays import I32, I64
-from plada.common.files import write_json
+from plada.common.files import DISK_FULL, write_json
 from plada.errors import DataError, ResourceError
 from plada.sources.collection import IMAGE_SUFFIXES, first_at_least
 
@@ -319,7 +318,7 @@ def _disk(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if err.errno in DISK_FULL:
             raise ResourceError(
                 f"{folder}: no room to list the collection ({os.strerror(err.errno)}). Free space, or set TMPDIR or --home "
                 "to a larger disk"
