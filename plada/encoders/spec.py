@@ -14,7 +14,7 @@ class EncoderSpec(NetworkSpec):
     `open_clip:local-dir:PATH`. All fields are plain values, so that other processes can load the same encoder.
 
     Attributes:
-        name: The encoder, as above.
+        name: The encoder, as above. `plada.index` takes an empty name as `gradients` for built-in references.
         weights: A safetensors file. Without it, `pretrained` or the tag "random" is needed, except for `gradients` and a
             local-dir.
         pretrained: Let timm or open_clip download the weights of the tag.

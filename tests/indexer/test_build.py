@@ -114,8 +114,11 @@ def test_another_reference_or_encoder_under_the_same_name_is_refused(pictures: P
 
 
 def test_the_encoder_must_be_named_for_photographs(pictures: Path) -> None:
-    with pytest.raises(RequestError, match="photographs need a trained encoder"):
-        plada.index(pictures)
+    for nameless in (None, plada.EncoderSpec(name="", weights="w.safetensors")):
+        with pytest.raises(RequestError, match="photographs need a trained encoder"):
+            plada.index(pictures, encoder=nameless)
+    with pytest.raises(RequestError, match="gradients has no weights and no options"):
+        plada.index("glyphs:count=64", encoder=plada.EncoderSpec(name="", weights="w.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a\\b"])
