@@ -66,11 +66,12 @@ def rate(options: dict[str, Any], *, rounds: int, kept: bool = True) -> dict[str
     import torch
 
     from plada.encoders import encoder as encoders
+    from plada.encoders.spec import EncoderSpec
 
     torch.set_num_threads(1)
     if not kept:
         vars(encoders)["keep_memory"] = lambda: False
-    encoder = encoders.load_encoder(**options)
+    encoder = encoders.load_encoder(EncoderSpec(**options))
     size = encoder.view.size
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8)
     for _ in range(2):  # the first batches find their memory, or a compiler
@@ -100,11 +101,12 @@ def accuracies(options: dict[str, Any], targets: Path) -> dict[str, float]:
     from plada.common.progress import silent
     from plada.common.statistics import accuracy
     from plada.encoders.encoder import load_encoder
+    from plada.encoders.spec import EncoderSpec
     from plada.labeler.embedded_target import embed_split
     from plada.networks.linear_head import PENALTY, fit_head
     from plada.sources.targets.target import open_folder_target
 
-    encoder = load_encoder(**options)
+    encoder = load_encoder(EncoderSpec(**options))
     found = {}
     for folder in sorted(path for path in targets.iterdir() if path.is_dir()):
         target = open_folder_target(folder)

@@ -84,7 +84,7 @@ def forward_together(network: Network, *, processes: int, batch: int, seconds: f
 
 
 def prepare_rate(tars: Path, view: Mapping[str, Any], *, processes: int) -> float:
-    """Images a second of all that comes before the network and nothing else: read, hash, decode, look, resize; in
+    """Images a second of all that comes before the network and nothing else: read, hash, decode, fingerprint, resize; in
     `processes` processes, each on a run of positions of its own. `view` is what index.json says of the encoder's view."""
     from plada.sources.formats.tars import open_tars
 
@@ -102,7 +102,7 @@ def _prepare(task: tuple[Path, dict[str, Any], int, int]) -> int:
     from plada.errors import Unreadable
     from plada.sources.decode import View, decode
     from plada.sources.formats.tars import open_tars
-    from plada.sources.leaks.fingerprints import look
+    from plada.sources.leaks.fingerprints import fingerprint
     from plada.sources.manifest import content_hash
 
     tars, options, first, last = task
@@ -113,7 +113,7 @@ def _prepare(task: tuple[Path, dict[str, Any], int, int]) -> int:
             image = decode(data)
         except Unreadable:
             continue
-        look(image)
+        fingerprint(image)
         total += int(view.of(image)[0, 0, 0])
     return total
 

@@ -29,7 +29,7 @@ from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.formats.folder import open_folder
 from plada.sources.formats.tars import open_tars
-from plada.sources.leaks.fingerprints import scan_looks
+from plada.sources.leaks.fingerprints import scan_fingerprints
 from plada.sources.leaks.leaks import Leaks, find_leaks, read_tests
 
 PLANTED = 500
@@ -129,9 +129,9 @@ def measure(reference_tars: Path, targets: Path, *, seed: int = 0) -> dict[str, 
     tests = Held(None, *_named([*originals, *((f"copy/{n}", data) for n, (_, _, data) in enumerate(copies["test"]))]))
     holding = Held(reference, *_named([(f"~copy/{n}", data) for n, (_, _, data) in enumerate(copies["reference"])]))
     start = time.perf_counter()
-    looks, readable = scan_looks(holding, range(len(holding)))
+    fingerprints, readable = scan_fingerprints(holding, range(len(holding)))
     looked = time.perf_counter() - start
-    found = find_leaks(read_tests(tests, np.arange(len(tests))), holding, [looks])
+    found = find_leaks(read_tests(tests, np.arange(len(tests))), holding, [fingerprints])
     seconds = time.perf_counter() - start
     return {**_judged(found, copies, originals, len(reference)), "seconds": seconds, "seconds_looks": looked,
             "reference": len(holding), "unreadable": int((~readable).sum()), "seed": seed}  # fmt: skip

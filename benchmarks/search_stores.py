@@ -17,9 +17,9 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plada.indexer.embed import Rows
+from plada.indexer.embed import EmbeddedRows
 from plada.indexer.store import Store
-from plada.sources.leaks.fingerprints import LOOK_BYTES
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.manifest import HASH_BYTES
 
 SHARD = 65_536
@@ -78,20 +78,20 @@ def make_index(home: Path, name: str, images: int, dimension: int, *, seed: int 
     return store.folder
 
 
-def _shards(images: int, dimension: int, seed: int) -> Iterator[tuple[int, Rows]]:
+def _shards(images: int, dimension: int, seed: int) -> Iterator[tuple[int, EmbeddedRows]]:
     for block, start in enumerate(range(0, images, SHARD)):
         n = min(SHARD, images - start)
         stream = hashlib.shake_128(f"{seed} {block}".encode()).digest(n * HASH_BYTES)
         yield (
             start,
-            Rows(
+            EmbeddedRows(
                 start=start,
                 vectors=mixture(n, dimension, block=block, seed=seed).astype(np.float16),
                 hashes=np.frombuffer(stream, np.uint8).reshape(n, HASH_BYTES),
                 sizes=np.full(n, 110_000, np.int64),
                 width=np.full(n, 500, np.int32),
                 height=np.full(n, 375, np.int32),
-                looks=np.zeros((n, LOOK_BYTES), np.uint8),
+                fingerprints=np.zeros((n, FINGERPRINT_BYTES), np.uint8),
                 status=[""] * n,
             ),
         )

@@ -44,7 +44,7 @@ def measure(index: Index, target: str, seed: int, budget: int) -> dict[str, tupl
     task = open_target(target, home, seed=seed)
     assert task.test is not None
     cache = home / "cache" / "embeddings"
-    embedded = embed_target(index.waiting_encoder(), task, report=silent, cache=cache)
+    embedded = embed_target(index.lazy_encoder(), task, report=silent, cache=cache)
     assert embedded.test is not None
     ensemble = teach(index, task, embedded, TeacherSpec(), seed=seed)
     teacher, classes = ensemble.teachers[0], len(task.classes)

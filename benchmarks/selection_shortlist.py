@@ -55,7 +55,7 @@ class Course:
         self.said, self.seconds = said.reference, said.seconds
         assert self.task.test is not None
         cache = home / "cache" / "embeddings"
-        self.embedded = embed_target(index.waiting_encoder(), self.task, report=silent, cache=cache)
+        self.embedded = embed_target(index.lazy_encoder(), self.task, report=silent, cache=cache)
         assert self.embedded.test is not None
         self.test = self.embedded.test
         self.teacher = 100 * accuracy(said.test, self.task.test.labels)

@@ -38,7 +38,7 @@ def payloads(index: Index, target: str, seed: int, points: dict[str, tuple[str, 
     home = home_directory()
     task = open_target(target, home, seed=seed)
     cache = home / "cache" / "embeddings"
-    embedded = embed_target(index.waiting_encoder(), task, report=silent, cache=cache)
+    embedded = embed_target(index.lazy_encoder(), task, report=silent, cache=cache)
     ensemble = teach(index, task, embedded, TeacherSpec(), seed=seed)
     labels = pseudo_label(index.scan(), ensemble.teachers[0].logits, classes=len(task.classes))
     vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)

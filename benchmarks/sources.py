@@ -25,8 +25,8 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.document import machine, write_section
+from plada.sources.formats.listing import ListingWriter, load_listing
 from plada.sources.formats.tars import TarCollection, open_tars
-from plada.sources.listing import ListingWriter, load_listing
 from plada.sources.manifest import Block, ManifestWriter, content_hash, key_id, load_manifest
 from plada.sources.scan import scan_manifest
 

@@ -1,4 +1,4 @@
-"""Write docs/commands.md and docs/errors.md from the program itself: python docs/generate.py. A test holds them to it."""
+"""Write docs/commands.md, docs/errors.md and docs/datasets.md from the program itself: python docs/generate.py. A test holds them to it."""
 
 import inspect
 import itertools
@@ -16,6 +16,7 @@ from plada.cli import app
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS))  # for whoever loads this file from elsewhere, as the tests do
 
+from datasets_page import datasets_page  # noqa: E402
 from error_messages import messages  # noqa: E402
 
 MADE = "<!-- Written by docs/generate.py; change the program, not this page. -->"
@@ -134,7 +135,7 @@ def _tree(kind: type[errors.PladaError], depth: int) -> Iterator[tuple[int, type
             yield from _tree(below, depth + 1)
 
 
-PAGES = {"commands.md": commands, "errors.md": error_page}
+PAGES = {"commands.md": commands, "errors.md": error_page, "datasets.md": datasets_page}
 
 if __name__ == "__main__":
     for name, made in PAGES.items():

@@ -19,7 +19,9 @@ _WHERE = {
     "NetworkSpec": "plada.networks.network",
     "Corrections": "plada.selection.corrections",
     "Delivery": "plada.payload.sender",
+    "EncoderSpec": "plada.encoders.spec",
     "Index": "plada.retrieval.index",
+    "PackSpec": "plada.indexer.pack",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
     "ReadOptions": "plada.trainer.payload_file",
@@ -77,7 +79,9 @@ if TYPE_CHECKING:
     from plada.api.sign import keygen, sign
     from plada.api.train import train
     from plada.api.verify import verify
+    from plada.encoders.spec import EncoderSpec
     from plada.errors import PladaError
+    from plada.indexer.pack import PackSpec
     from plada.labeler.teachers import TeacherSpec, write_logits
     from plada.networks.network import NetworkSpec
     from plada.payload.payload import Payload
@@ -90,8 +94,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Corrections",
     "Delivery",
+    "EncoderSpec",
     "Index",
     "NetworkSpec",
+    "PackSpec",
     "Payload",
     "PladaError",
     "ReadOptions",

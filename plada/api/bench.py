@@ -17,6 +17,7 @@ from plada.benchmark.rows import Lines, Row, claim, write_parquet
 from plada.benchmark.students import Students
 from plada.benchmark.unit import Unit, measure, start_worker
 from plada.common.files import home_directory, write_bytes
+from plada.common.machine import cores
 from plada.common.packages import require
 from plada.common.progress import Progress, Report, Tracker, silent
 from plada.common.units import parse_share, parse_size
@@ -140,7 +141,7 @@ def bench(
         for seed in range(seeds)
         for spec, task in tasks
     ]  # fmt: skip
-    measured = _measure(units, workers or _cores(), report)
+    measured = _measure(units, workers or cores(), report)
     wanted = {key for unit in units for key in unit.cells()}
     kept = {row.key: row for unit in units for row in Lines(folder, unit.target, unit.seed).read()}
     rows = [kept[key] for unit in units for key in unit.cells() if key in wanted]
@@ -166,7 +167,7 @@ def _told(
     pictures = draw(results, folder)
     text = document(
         results, pictures, index=index.name, images=len(index), encoder=str(index.info["encoder"]["name"]),
-        student=one.students.student, seeds=seeds, cores=_cores(),
+        student=one.students.student, seeds=seeds, cores=cores(),
     )  # fmt: skip
     write_bytes(folder / "bench.md", text.encode())
     return BenchSummary(
@@ -378,7 +379,3 @@ def _far(far: str | Sequence[str] | None, names: Sequence[str]) -> tuple[str, ..
         if name not in names:
             raise UnknownName("target", name, names, hint="--far names targets of this benchmark")
     return tuple(listed)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

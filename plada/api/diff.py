@@ -1,4 +1,4 @@
-"""`plada diff` and `plada apply`: what turns one payload into another. Lies beside api.py."""
+"""`plada.diff` and `plada.apply_diff`: write the changes between two payloads, and apply them."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

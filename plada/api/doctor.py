@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from plada.common.failures import first_line
 from plada.common.files import home_directory
 from plada.common.packages import import_timm
 from plada.common.version import __version__
@@ -153,7 +154,7 @@ def _problem(module: str) -> str:
     except PladaError as err:
         return str(err)
     except Exception as err:  # a broken package may raise anything when it is imported
-        return (str(err).splitlines() or [type(err).__name__])[0]
+        return first_line(err)
     return ""
 
 

@@ -23,8 +23,9 @@ from plada.explorer.contents import Contents
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index, open_index
 from plada.selection.table import read_table
-from plada.sources.reference import Reference, check_identity, open_reference, plain_name
+from plada.sources.reference import Reference, check_identity, open_reference
 from plada.sources.registry import open_source
+from plada.sources.storage import plain_name
 from plada.trainer.payload_file import PayloadContext, open_payload
 
 ADDRESS = "127.0.0.1"  # this machine alone; never another
@@ -177,7 +178,7 @@ def _reference(opened: Index, named: str | Path | None, same_keys: bool, home: P
     where = opened.info["reference"]
     collection = open_source(named if named is not None else where["location"], home)
     title = plain_name(collection.location) if named is not None else where["name"]
-    found = open_reference(title, collection, home, report=report)
+    found = open_reference(collection, home, name=title, report=report)
     check_identity(
         found, images=len(opened), key=bytes.fromhex(opened.info["key_id"]), content=bytes.fromhex(opened.info["content_id"]),
         same_keys=same_keys, who=f"index '{opened.name}'", means="was made of",

@@ -1,29 +1,28 @@
-"""`plada index` as a Python call. Lies beside api.py."""
+"""`plada.index` and `plada.forecast`: embed a reference into a searchable index, or estimate what that takes."""
 
 import contextlib
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from plada.api.pack import make_pack
 from plada.api.search import make_ann
 from plada.common.files import home_directory
 from plada.common.progress import Clock, Report, silent
 from plada.encoders.encoder import DEFAULT_HINT, Encoder, load_encoder
+from plada.encoders.spec import EncoderSpec, encoder_spec
 from plada.errors import PladaError, RequestError, ResourceError, UnknownName
-from plada.indexer.ann import made_of, read_ann, wanted
-from plada.indexer.build import build_index, refuse_combinations
-from plada.indexer.forecast import Forecast, try_out
+from plada.indexer.ann import ann_source, choose_ann_kind, read_ann
+from plada.indexer.build import build_index
+from plada.indexer.forecast import IndexForecast, run_trial
 from plada.indexer.job import IndexSummary, Job
+from plada.indexer.pack import PackSpec
 from plada.indexer.parts import build_part, merge_parts, parse_shard
-from plada.indexer.ray_engine import on_ray
-from plada.indexer.workers import Plan, Run, all_gpus, feeding, here, make_plan, processes
+from plada.indexer.ray_engine import ray_workers
+from plada.indexer.workers import Plan, WorkerPool, all_gpus, gpu_workers, make_plan, this_process, worker_processes
 from plada.retrieval.index import open_index
-from plada.sources.known import KNOWN
-from plada.sources.reference import plain_name
-from plada.sources.registry import check_source, open_source
+from plada.sources.catalogue.known import KNOWN
+from plada.sources.registry import known_counts_note, open_source
+from plada.sources.storage import plain_name
 
 ENGINES = ("local", "ray")
 
@@ -32,14 +31,7 @@ def index(
     source: str | Path,
     *,
     name: str | None = None,
-    encoder: str | None = None,
-    weights: str | Path | None = None,
-    tag: str | None = None,
-    pretrained: bool = False,
-    model_args: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
-    precision: str | None = None,
-    compiled: bool = False,
+    encoder: str | EncoderSpec | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     device: str | None = None,
@@ -49,168 +41,167 @@ def index(
     append: bool = False,
     restart: bool = False,
     ann: str = "auto",
-    pack: bool = False,
-    pack_out: str | Path | None = None,
-    pack_dimensions: int = 64,
+    pack: bool | PackSpec = False,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> IndexSummary:
-    """Embed a reference into a searchable index; an interrupted run goes on where it stopped.
+    """Embed a reference into a searchable index. An interrupted run is resumed by the same call.
 
-    `source` is a registered name, a path or an fsspec URL: images, tars, WebDataset shards, parquet or Lance. `encoder` and
-    what belongs to it (`weights` to `compiled`) are those of plada.encoders.encoder.load_encoder; it is needed for all but
-    the built-in reference.
+    Args:
+        source: A registered name, a path or an fsspec URL: images, tars, WebDataset shards, parquet or Lance.
+        name: Name of the index; None for that of the source.
+        encoder: The encoder, by its name or its spec. None is for built-in references only, which take `gradients`.
+        batch_size: Images that the encoder sees at a time. None: 32 on a CPU, 256 on a GPU.
+        workers: Processes that read and decode, and without a GPU also encode. 0: this process alone. None: one for each
+            processor, or 0 for a small collection.
+        device: torch's name of a device, or `all` for every GPU of this machine. None: a GPU if there is one.
+        engine: `local`, or `ray`: the Ray cluster that Ray finds.
+        shard: "3/8" embeds only the third of eight parts, for a scheduler of your own; then call with `merge`.
+        merge: Make the index of its finished parts.
+        append: Keep the rows of a finished index of this name, and embed only images that are new or changed.
+        restart: Throw away what is there under this name.
+        ann: Also an approximate index: `ivf`, `hnsw`, `none`, or `auto` (where it pays).
+        pack: Also the pack for clients (`plada.make_pack`): True, or its file and its dimensions.
+        home: Where indexes and manifests are kept. None: $PLADA_HOME, or the user's data folder.
+        report: Called with the progress.
 
-    Who does the work: `workers` processes (0: this one alone; None: one a core, none for a small collection) that on a CPU
-    read, decode and embed, and before a GPU read and decode; `device` is torch's name of one, or `all` for every GPU of this
-    machine; `engine` "ray" hands the shards to the Ray cluster that Ray finds. `batch_size` None: 32 on a CPU, 256 on a GPU.
-
-    `shard` "3/8" embeds the third of eight parts, for a scheduler of your own; `merge` makes the index when all are there.
-    `append` keeps what a finished index of this name knows and embeds only images that are new or changed. `ann` also
-    builds an approximate index: ivf, hnsw, none, or auto (where it pays). With `pack` (or `pack_out`, its file) the pack for
-    clients is written too, see `plada.make_pack`.
+    Returns:
+        What was done: counts, ids, rates and times.
 
     Raises:
-        RequestError: options that exclude each other, no encoder. Others as plada.indexer.build.build_index,
-        plada.indexer.parts.merge_parts and load_encoder raise.
+        RequestError: Options exclude each other, no encoder is given, or its options contradict each other.
+        UnknownName: There is no such source, encoder, tag or engine.
+        ReferenceMismatch: The index of that name is of other images or another encoder, or parts do not fit together.
+        DataError: No image can be read, files or weights are damaged, or parts are missing.
+        ResourceError: Disk or memory is full, or another process writes this index.
+        Interrupted: Ctrl-C; what is finished is kept.
     """
-
-    refuse_combinations(restart=restart, append=append, shard=shard, merge=merge)
-    wanted(ann, 0, 1)  # a word that is none is refused now, not after hours
+    _refuse_combinations(restart=restart, append=append, shard=shard, merge=merge)
+    choose_ann_kind(ann, 0, 1)  # an unknown kind is refused now, not after hours
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
     part, root, clock = parse_shard(shard) if shard is not None else None, home_directory(home), Clock()
     job = _job(source, name, root, clock)
     if merge:
-        made = merge_parts(job, clock=clock, restart=restart, report=report)
+        summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
-        loading = _loading(source, encoder, weights, tag, pretrained, model_args, image_size, precision, compiled)
-        loaded = _load(loading, device, clock)
-        plan, crew = _staff(loading, loaded, len(job.collection), batch_size, workers, engine)
+        spec = _spec(source, encoder)
+        encoders = _load(spec, device, clock)
+        plan = make_plan(encoders[0], len(job.collection), batch_size=batch_size, workers=workers)
+        pool = _worker_pool(spec, encoders, plan, engine)
         if part is not None:
-            made = build_part(job, loaded[0], part, clock=clock, plan=plan, crew=crew, restart=restart, report=report)
-            return replace(made, source_note=check_source(source, job.collection))
-        made = build_index(
-            job, loaded[0], clock=clock, plan=plan, crew=crew, restart=restart, append=append, report=report
+            summary = build_part(
+                job, encoders[0], part, clock=clock, plan=plan, pool=pool, restart=restart, report=report
+            )
+            return replace(summary, source_note=known_counts_note(source, job.collection))
+        summary = build_index(
+            job, encoders[0], clock=clock, plan=plan, pool=pool, restart=restart, append=append, report=report
         )
-    made = replace(made, source_note=check_source(source, job.collection))
-    if pack or pack_out is not None:
-        packed = make_pack(made.name, pack_out, dimensions=pack_dimensions, home=root, report=report)
-        made = replace(made, pack=packed.to_dict())
-    return _with_ann(made, ann, root, report)
+    summary = replace(summary, source_note=known_counts_note(source, job.collection))
+    if pack:
+        wanted = pack if isinstance(pack, PackSpec) else PackSpec()
+        packed = make_pack(summary.name, wanted.out, dimensions=wanted.dimensions, home=root, report=report)
+        summary = replace(summary, pack=packed.to_dict())
+    return _with_ann(summary, ann, root, report)
 
 
 def forecast(
     source: str | Path,
     *,
-    encoder: str | None = None,
-    weights: str | Path | None = None,
-    tag: str | None = None,
-    pretrained: bool = False,
-    model_args: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
-    precision: str | None = None,
-    compiled: bool = False,
+    encoder: str | EncoderSpec | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     device: str | None = None,
     seconds: float = 20.0,
     home: str | Path | None = None,
     report: Report = silent,
-) -> Forecast:
-    """What `plada.index` with the same arguments would take, from a trial of about `seconds` on some of the images.
+) -> IndexForecast:
+    """Estimate what `plada.index` with the same arguments would take, from a trial on some of the images.
 
-    Nothing is kept. Raises as `index` does.
+    Nothing is kept.
+
+    Args:
+        source: As for `plada.index`.
+        encoder: As for `plada.index`.
+        batch_size: As for `plada.index`.
+        workers: As for `plada.index`.
+        device: As for `plada.index`.
+        seconds: How long the trial takes, about.
+        home: As for `plada.index`; the trial writes there for a moment.
+        report: Called with the progress.
+
+    Returns:
+        Expected time, disk and memory, and the stage that limits the rate.
+
+    Raises:
+        PladaError: As `plada.index` raises.
     """
-
     root, clock = home_directory(home), Clock()
     job = _job(source, None, root, clock)
-    loading = _loading(source, encoder, weights, tag, pretrained, model_args, image_size, precision, compiled)
-    loaded = _load(loading, device, clock)
-    plan, crew = _staff(loading, loaded, len(job.collection), batch_size, workers, "local")
-    return try_out(job.collection, loaded[0], plan, crew, seconds=seconds, clock=clock, home=root, report=report)
+    spec = _spec(source, encoder)
+    encoders = _load(spec, device, clock)
+    plan = make_plan(encoders[0], len(job.collection), batch_size=batch_size, workers=workers)
+    pool = _worker_pool(spec, encoders, plan, "local")
+    return run_trial(job.collection, encoders[0], plan, pool, seconds=seconds, clock=clock, home=root, report=report)
 
 
-def _with_ann(made: IndexSummary, asked: str, home: Path, report: Report) -> IndexSummary:
-    """The summary of an index with its approximate index, which is built if it is wanted and not there yet."""
-
-    kind = wanted(asked, made.images - made.unreadable, made.dimension)
-    if kind is None:
-        return made
-    index = open_index(made.name, home=home)
-    with contextlib.suppress(PladaError):
-        there = read_ann(index.folder / "ann", made_of(index.info))
-        if asked == "auto" or there.kind == kind:
-            return replace(made, ann=dict(there.info))
-    try:
-        return replace(made, ann=make_ann(index, kind=kind, report=report))
-    except (ResourceError, RequestError) as err:
-        if asked != "auto":
-            raise
-        # Nobody asked for it: the index is whole, and can be searched exactly.
-        return replace(made, notes=(*made.notes, f"no approximate index: {err}"))
+def _refuse_combinations(*, restart: bool, append: bool, shard: object, merge: bool) -> None:
+    given = [name for name, on in (("--append", append), ("--shard", shard), ("--merge", merge)) if on]
+    if len(given) > 1:
+        raise RequestError(f"{given[0]} and {given[1]} exclude each other. Give one of them")
+    if restart and append:
+        raise RequestError("--restart throws away what --append would keep. Give one of them")
 
 
-def _job(source: str | Path, name: str | None, home: Path, clock: Clock) -> Any:
-
+def _job(source: str | Path, name: str | None, home: Path, clock: Clock) -> Job:
     with clock("list"):
         collection = open_source(source, home)
     own = name or plain_name(collection.location)
     return Job(collection=collection, name=own, reference_name=own, home=home)
 
 
-def _loading(
-    source: str | Path,
-    encoder: str | None,
-    weights: str | Path | None,
-    tag: str | None,
-    pretrained: bool,
-    model_args: Mapping[str, Any] | None,
-    image_size: int | None,
-    precision: str | None,
-    compiled: bool,
-) -> dict[str, Any]:
-    """Arguments of load_encoder, plain values: worker processes load it again."""
-
-    known = str(source).partition(":")[0]
-    if encoder is None and not (known in KNOWN and KNOWN[known].built_in):
+def _spec(source: str | Path, encoder: str | EncoderSpec | None) -> EncoderSpec:
+    """The encoder's spec; for a built-in reference the name may be left out."""
+    spec = encoder_spec(encoder or "")
+    if spec.name:
+        return spec
+    known = KNOWN.get(str(source).partition(":")[0])
+    if known is None or not known.built_in:
         raise RequestError(
             f"index {source}: photographs need a trained encoder, and nothing is downloaded unasked. Give {DEFAULT_HINT}"
         )
-    given = {
-        "name": encoder or "gradients",
-        "weights": str(weights) if weights is not None else None,
-        "tag": tag,
-        "pretrained": pretrained,
-        "model_args": dict(model_args or {}),
-        "image_size": image_size,
-        "precision": precision,
-        "compiled": compiled,
-    }
-    return {option: value for option, value in given.items() if value}
+    return replace(spec, name="gradients")
 
 
-def _load(loading: Mapping[str, Any], device: str | None, clock: Clock) -> list[Encoder]:
-
+def _load(spec: EncoderSpec, device: str | None, clock: Clock) -> list[Encoder]:
+    """The encoder on the device, or on every GPU."""
     with clock("load"):
         devices = all_gpus() if device == "all" else [device]
-        return [load_encoder(**loading, device=where) for where in devices]
+        return [load_encoder(spec, device=where) for where in devices]
 
 
-def _staff(
-    loading: Mapping[str, Any],
-    loaded: list[Encoder],
-    images: int,
-    batch_size: int | None,
-    workers: int | None,
-    engine: str,
-) -> tuple[Plan, AbstractContextManager[Run]]:
-
-    plan = make_plan(loaded[0], images, batch_size=batch_size, workers=workers)
+def _worker_pool(spec: EncoderSpec, encoders: list[Encoder], plan: Plan, engine: str) -> WorkerPool:
     if engine == "ray":
-        return plan, on_ray(loading, loaded[0].where, plan)
+        return ray_workers(spec, encoders[0].where, plan)
     if plan.workers == 0:
-        return plan, here(loaded[0], plan)
-    if loaded[0].where == "cpu":
-        return plan, processes({**loading, "device": "cpu"}, plan)
-    return plan, feeding(loaded, plan)
+        return this_process(encoders[0], plan)
+    return worker_processes(spec, plan) if encoders[0].where == "cpu" else gpu_workers(encoders, plan)
+
+
+def _with_ann(summary: IndexSummary, wanted: str, home: Path, report: Report) -> IndexSummary:
+    """The summary with its approximate index, which is built if it is wanted and not there yet."""
+    kind = choose_ann_kind(wanted, summary.images - summary.unreadable, summary.dimension)
+    if kind is None:
+        return summary
+    index = open_index(summary.name, home=home)
+    with contextlib.suppress(PladaError):
+        there = read_ann(index.folder / "ann", ann_source(index.info))
+        if wanted == "auto" or there.kind == kind:
+            return replace(summary, ann=dict(there.info))
+    try:
+        return replace(summary, ann=make_ann(index, kind=kind, report=report))
+    except (ResourceError, RequestError) as err:
+        if wanted != "auto":
+            raise
+        # Nobody asked for it: the index is whole, and can be searched exactly.
+        return replace(summary, notes=(*summary.notes, f"no approximate index: {err}"))

@@ -1,4 +1,4 @@
-"""`plada inspect`: what a file holds and where its bytes go, with or without the reference. Lies beside api.py."""
+"""`plada.inspect`: what a payload file holds and where its bytes go, with or without the reference."""
 
 from collections.abc import Sequence
 from pathlib import Path

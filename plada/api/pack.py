@@ -1,4 +1,4 @@
-"""The two ends of a pack: the server makes one from an index, a client installs it. Lies beside api.py."""
+"""`plada.make_pack` and `plada.install_pack`: a server writes a pack from an index, a client installs it."""
 
 from pathlib import Path
 

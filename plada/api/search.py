@@ -1,4 +1,4 @@
-"""`plada search` as a Python call, and the approximate index that makes it fast. Lies beside api.py."""
+"""`plada.search` and `plada.make_ann`: the nearest images of a query, and the approximate index that finds them fast."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Any
 from plada.common.packages import require
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
-from plada.indexer.ann import made_of
+from plada.indexer.ann import ann_source
 from plada.indexer.ann_build import build_ann
 from plada.indexer.store import Store
 from plada.reports.contact_sheet import contact_sheet
 from plada.retrieval.index import Hit, Index, open_index
 from plada.retrieval.knn import exact_search
-from plada.retrieval.queries import picture, split, understand
+from plada.retrieval.queries import Query, parse_query, query_image, split_queries
 
 if TYPE_CHECKING:
     from PIL import Image
 
-
-_SHEET = 200  # rows of a contact sheet
+_MAX_ROWS = 200  # of a contact sheet
 
 
 def search(
@@ -30,27 +29,39 @@ def search(
     sheet: str | Path | None = None,
     home: str | Path | None = None,
 ) -> list[list[Hit]]:
-    """The k nearest images of each query; queries as `plada.retrieval.Index.search` takes them.
+    """The k nearest images of each query, best first.
 
-    With `exact=False` the approximate index answers. `sheet` is a PNG that shows each query and its hits, with scores.
+    Args:
+        queries: One query or several, as `plada.Index.search` takes them.
+        index: An opened index, its name or folder; None for the only one there is.
+        k: Images for each query.
+        exact: Compare with all images. With False the approximate index answers, which may miss an image.
+        sheet: A PNG to write, which shows each query and its hits with their scores.
+        home: Where indexes are kept. None: $PLADA_HOME, or the user's data folder.
+
+    Returns:
+        The hits of each query.
+
+    Raises:
+        UnknownName: There is no such index.
+        RequestError: As `plada.Index.search` raises; too many queries for a sheet.
+        ReferenceMismatch: The images for the sheet are not those that were indexed.
     """
-
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     if sheet is None:
         return opened.search(queries, k, exact=exact)
-    asked = [understand(query) for query in split(queries)]
-    if len(asked) > _SHEET:
+    parsed = [parse_query(query) for query in split_queries(queries)]
+    if len(parsed) > _MAX_ROWS:
         raise RequestError(
-            f"a sheet of {len(asked)} queries: expected {_SHEET} or fewer. Search without --sheet, or in parts"
+            f"a sheet of {len(parsed)} queries: expected {_MAX_ROWS} or fewer. Search without --sheet, or in parts"
         )
     hits = opened.search(queries, k, exact=exact)
     reference = opened.reference()
     rows: list[tuple[str, list[Image.Image]]] = []
     notes: list[list[str]] = []
-    for one, found in zip(asked, hits, strict=True):
-        shown = _picture(one, opened)
-        rows.append((one.name, [shown, *(reference.image(hit.position) for hit in found)]))
-        notes.append([one.kind, *(f"{hit.score:.4f}" for hit in found)])
+    for query, found in zip(parsed, hits, strict=True):
+        rows.append((query.name, [_picture(query, opened), *(reference.image(hit.position) for hit in found)]))
+        notes.append([query.kind, *(f"{hit.score:.4f}" for hit in found)])
     contact_sheet(rows, Path(sheet), title=f"nearest in {opened.name}", notes=notes)
     return hits
 
@@ -64,16 +75,26 @@ def make_ann(
     home: str | Path | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Build the approximate index that `search(..., exact=False)` uses: what its ann.json says, recall and rates measured.
+    """Build the approximate index that `plada.search(..., exact=False)` uses.
 
-    `kind` is ivf (inverted lists; the usual choice) or hnsw (a graph; built on one thread, slowly, so that the same table
-    gives the same file). `recall` is the recall@10 that its effort is chosen for.
+    Args:
+        index: An opened index, its name or folder; None for the only one there is.
+        kind: `ivf` (inverted lists, the usual choice) or `hnsw` (a graph, built slowly on one thread, so that the same table
+            gives the same file).
+        recall: The recall@10 to reach: the share of the ten nearest images that are found. The effort of a search is
+            chosen for it.
+        seed: Decides the sample and the held-out images.
+        home: Where indexes are kept. None: $PLADA_HOME, or the user's data folder.
+        report: Called with the progress.
+
+    Returns:
+        What its ann.json says, with the measured recall and rates.
 
     Raises:
-        RequestError: another kind, too few images. ResourceError: memory or disk too small, or another process writes the
-            index. DataError: the recall cannot be reached.
+        RequestError: There is no such kind, or too few images.
+        ResourceError: Memory or disk is too small, or another process writes the index.
+        DataError: The recall cannot be reached.
     """
-
     require("faiss", extra="cpu", purpose="an approximate index")
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     with Store(opened.folder).lock():
@@ -84,7 +105,7 @@ def make_ann(
             images=len(opened),
             rows=opened.readable,
             dimension=opened.dimension,
-            source=made_of(opened.info),
+            source=ann_source(opened.info),
             exact=exact_search,
             recall=recall,
             seed=seed,
@@ -92,13 +113,13 @@ def make_ann(
         )
 
 
-def _picture(asked: Any, opened: Index) -> "Image.Image":
+def _picture(query: Query, opened: Index) -> "Image.Image":
     """What a sheet shows of a query: its image, the image at its position, or an empty cell for words and vectors."""
     from PIL import Image
 
-    if asked.kind == "image":
-        seen: Image.Image = picture(asked)
-        return seen
-    if asked.kind == "position":
-        return opened.reference().image(asked.value)
+    if query.kind == "image":
+        shown: Image.Image = query_image(query)
+        return shown
+    if query.kind == "position":
+        return opened.reference().image(query.value)
     return Image.new("RGB", (64, 64), "white")

@@ -185,7 +185,7 @@ def select(
     with clock("load"):
         opened = index if isinstance(index, Index) else open_index(index, home=home)
         task = named_target(target) or open_target(target, root)
-        encoder = opened.encoder(weights, device) if weights else opened.waiting_encoder(device)
+        encoder = opened.encoder(weights, device) if weights else opened.lazy_encoder(device)
         sender = sender_for(header_of(opened), delivery, home=root)
         slow = delivery.client_has == "pack" and delivery.progressive is None
         approximate = sender_for(header_of(opened), home=root) if slow else None

@@ -58,7 +58,7 @@ class Course:
         self.classes = len(self.task.classes)
         if self.task.test is None:
             raise RequestError(f"target {self.task.name}: has no test images, and nothing can be compared without")
-        encoder = index.waiting_encoder()
+        encoder = index.lazy_encoder()
         self.embedded = embed_target(encoder, self.task, report=silent, cache=home / "cache" / "embeddings")
         ensemble = teach(index, self.task, self.embedded, TeacherSpec(), seed=seed)
         self.penalty: float = ensemble.penalty or STUDENT_PENALTY

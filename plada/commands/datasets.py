@@ -7,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import Home, Json, Quiet
+from plada.commands.console.options import Home, Output
 from plada.commands.console.output import print_json, print_table
 from plada.common.units import group_digits
 
@@ -16,16 +16,16 @@ def datasets(
     name: Annotated[
         str | None, typer.Argument(help="Show everything about this one.", autocompletion=completing.collections)
     ] = None,
+    *,
     check: Annotated[
         bool, typer.Option("--check", help="Open what is here and count it; minutes for millions of files.")
     ] = False,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """List the registered collections and whether they are on this machine."""
     listed = plada.datasets(name, check=check, home=home)
-    if as_json:
+    if output.as_json:
         return print_json("summary", {"datasets": [entry.to_dict() for entry in listed]})
     if name is not None:
         print_table([[field, text] for field, text in listed[0].details().items()], title=name)
@@ -41,7 +41,6 @@ def datasets(
     for entry in listed:
         if entry.problem:
             print(f"{entry.name}: {entry.problem}")
-    places = sorted({str(Path(entry.path).parent) for entry in listed if entry.path and not entry.present})
-    for place in places:
+    for place in sorted({str(Path(entry.path).parent) for entry in listed if entry.path and not entry.present}):
         print(f"not here; looked in {place}/NAME. `plada datasets NAME` says what is expected and where it comes from")
     return None

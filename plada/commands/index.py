@@ -1,8 +1,9 @@
 """The command `plada index`: parse, call, print."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,21 +12,126 @@ from plada.commands.console import completion as completing
 from plada.commands.console.options import (
     Home,
     ImageSize,
-    Json,
     ModelArg,
+    Output,
     Pretrained,
-    Quiet,
     Weights,
     pairs,
     percent,
     seconds,
 )
-from plada.commands.console.output import print_json, print_table, reporter
+from plada.commands.console.output import print_json, print_table
 from plada.common.units import format_size
 
 if TYPE_CHECKING:
-    from plada.indexer.forecast import Forecast
+    from plada.indexer.forecast import IndexForecast
+    from plada.indexer.job import IndexSummary
     from plada.retrieval.check import CheckReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """Which encoder, and how it starts."""
+
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="open_clip:ARCH/TAG, open_clip:local-dir:PATH, timm:ARCH.TAG, or gradients (no weights); see docs/encoders.md. "
+            "[default: gradients for built-in references]",
+            autocompletion=completing.encoders,
+        ),
+    ] = None
+    weights: Weights = None
+    tag: Annotated[str | None, typer.Option(help="The tag that a file of --weights stands for.")] = None
+    pretrained: Pretrained = False
+    model_arg: ModelArg = None
+    image_size: ImageSize = None
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="fp32, fp16 or bf16. [default: fp32 on a CPU, fp16 on a GPU]", autocompletion=completing.precisions
+        ),
+    ] = None
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the encoder first (torch.compile).")] = False
+
+    def spec(self) -> "plada.EncoderSpec":
+        """The encoder as `plada.index` takes it."""
+        return plada.EncoderSpec(
+            name=self.encoder or "", weights=self.weights, tag=self.tag, pretrained=self.pretrained,
+            model_args=pairs(self.model_arg), image_size=self.image_size, precision=self.precision, compiled=self.compiled,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions:
+    """Who does the work."""
+
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images encoded at a time. [default: 32 on a CPU, 256 on a GPU]")
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that read, decode and, without a GPU, encode; 0: this one alone. [default: one a core]",
+        ),
+    ] = None
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="torch's name of a device (cpu, cuda, cuda:1), or all: every GPU here. [default: a GPU if there is one]"
+        ),
+    ] = None
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: the Ray cluster that Ray finds.", autocompletion=completing.engines)
+    ] = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Which part is built, and what becomes of what is there."""
+
+    shard: Annotated[
+        str | None, typer.Option(help="I/N: embed only the I-th of N parts, for a scheduler of your own; then --merge.")
+    ] = None
+    merge: Annotated[bool, typer.Option("--merge", help="Make the index of its parts.")] = False
+    append: Annotated[
+        bool, typer.Option("--append", help="The reference has grown: embed only what is new or changed.")
+    ] = False
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what is there under this name.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What is done in place of building."""
+
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only try for half a minute, and say what time, disk and memory it takes.")
+    ] = False
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Verify everything that a finished index promises. Exit status 4 or 5 if not."),
+    ] = False
+    full: Annotated[bool, typer.Option("--full", help="With --check: hash every image, not a sample.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """The pack that is written beside the index."""
+
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Also write the pack that makes payloads smaller; see docs/pack-format.md.")
+    ] = False
+    pack_out: Annotated[
+        Path | None, typer.Option(help="The pack's file (implies --pack). [default: in the home, installed]")
+    ] = None
+    pack_dimensions: Annotated[int, typer.Option(min=1, max=4096, help="Bytes an image in the pack.")] = 64
+
+    def spec(self) -> "bool | plada.PackSpec":
+        """The pack as `plada.index` takes it."""
+        if not self.pack and self.pack_out is None:
+            return False
+        return plada.PackSpec(out=self.pack_out, dimensions=self.pack_dimensions)
 
 
 def index(
@@ -36,62 +142,12 @@ def index(
             autocompletion=completing.sources,
         ),
     ],
+    *,
     name: Annotated[str | None, typer.Option(help="Name of the index. [default: the source's]")] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="open_clip:ARCH/TAG, open_clip:local-dir:PATH, timm:ARCH.TAG, or gradients (no weights); see docs/encoders.md. "
-            "[default: gradients for built-in references]",
-            autocompletion=completing.encoders,
-        ),
-    ] = None,
-    weights: Weights = None,
-    tag: Annotated[str | None, typer.Option(help="The tag that a file of --weights stands for.")] = None,
-    pretrained: Pretrained = False,
-    model_arg: ModelArg = None,
-    image_size: ImageSize = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="fp32, fp16 or bf16. [default: fp32 on a CPU, fp16 on a GPU]", autocompletion=completing.precisions
-        ),
-    ] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the encoder first (torch.compile).")] = False,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images encoded at a time. [default: 32 on a CPU, 256 on a GPU]")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Processes that read, decode and, without a GPU, encode; 0: this one alone. [default: one a core]",
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="torch's name of a device (cpu, cuda, cuda:1), or all: every GPU here. [default: a GPU if there is one]"
-        ),
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="local, or ray: the Ray cluster that Ray finds.", autocompletion=completing.engines)
-    ] = "local",
-    shard: Annotated[
-        str | None, typer.Option(help="I/N: embed only the I-th of N parts, for a scheduler of your own; then --merge.")
-    ] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="Make the index of its parts.")] = False,
-    append: Annotated[
-        bool, typer.Option("--append", help="The reference has grown: embed only what is new or changed.")
-    ] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw away what is there under this name.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only try for half a minute, and say what time, disk and memory it takes.")
-    ] = False,
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Verify everything that a finished index promises. Exit status 4 or 5 if not."),
-    ] = False,
-    full: Annotated[bool, typer.Option("--full", help="With --check: hash every image, not a sample.")] = False,
+    encoder: EncoderOptions,
+    work: WorkOptions,
+    build: BuildOptions,
+    check: CheckOptions,
     ann: Annotated[
         str,
         typer.Option(
@@ -99,62 +155,69 @@ def index(
             autocompletion=completing.ann_kinds,
         ),
     ] = "auto",
-    pack: Annotated[
-        bool, typer.Option("--pack", help="Also write the pack that makes payloads smaller; see docs/pack-format.md.")
-    ] = False,
-    pack_out: Annotated[
-        Path | None, typer.Option(help="The pack's file (implies --pack). [default: in the home, installed]")
-    ] = None,
-    pack_dimensions: Annotated[int, typer.Option(min=1, max=4096, help="Bytes an image in the pack.")] = 64,
+    pack: PackOptions,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Embed a reference into a searchable index. Interrupted, it goes on where it stopped."""
-    loading: dict[str, Any] = {
-        "encoder": encoder, "weights": weights, "tag": tag, "pretrained": pretrained, "model_args": pairs(model_arg),
-        "image_size": image_size, "precision": precision, "compiled": compiled, "batch_size": batch_size,
-        "workers": workers, "device": device, "home": home,
-    }  # fmt: skip
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        if check:
-            found = plada.check_index(source, full=full, weights=weights, device=device, home=home, report=report)
-            return _show_check(found, as_json=as_json)
-        if dry_run:
-            return _show_forecast(plada.forecast(source, **loading, report=report), as_json=as_json)
-        made = plada.index(
-            source, name=name, **loading, engine=engine, shard=shard, merge=merge, append=append, restart=restart, ann=ann,
-            pack=pack, pack_out=pack_out, pack_dimensions=pack_dimensions, report=report,
+    with output.reporter() as report:
+        if check.check:
+            found = plada.check_index(
+                source, full=check.full, weights=encoder.weights, device=work.device, home=home, report=report
+            )
+            return _show_check(found, as_json=output.as_json)
+        if check.dry_run:
+            expected = plada.forecast(
+                source, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,
+                home=home, report=report,
+            )  # fmt: skip
+            return _show_forecast(expected, as_json=output.as_json)
+        summary = plada.index(
+            source, name=name, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,
+            engine=work.engine, shard=build.shard, merge=build.merge, append=build.append, restart=build.restart, ann=ann,
+            pack=pack.spec(), home=home, report=report,
         )  # fmt: skip
-    if as_json:
-        return print_json("summary", made.to_dict())
-    reused = f", {made.reused} of them from an earlier run" if made.reused else ""
-    rows = [
-        ["images", f"{made.images}{reused}"],
-        *([] if made.shard else [["unreadable", str(made.unreadable)]]),
-        ["encoder", f"{made.encoder}, {made.dimension} dimensions"],
-        ["rate", f"{made.images_per_second:.0f} images/s without loading; {made.workers or 'no'} workers"],
-        ["seconds", seconds(made.seconds)],
-        ["where it went", f"{seconds(made.where)} (all processes together)"],
-        ["key id, content id", f"{made.key_id[:16]} {made.content_id[:16] or '(when merged)'}"],
-        ["path", made.path],
-    ]
-    if made.pack:
-        kept = f"{percent(made.pack['variance'])} of the variance"
-        rows.append(
-            ["pack", f"{made.pack['path']}: {made.pack['bytes']} bytes, {made.pack['dimensions']} dimensions, {kept}"]
-        )
-    if made.ann:
-        speed = made.ann["approximate"]["queries_per_second"] / made.ann["exact"]["queries_per_second"]
-        rows.append(
-            ["approximate", f"{made.ann['kind']}: recall@10 {made.ann['recall_at_10']:.3f}, {speed:.0f} x exact search"]
-        )
-    print_table(rows, title=f"index {made.name}" + (f", part {made.shard}; no index yet" if made.shard else ""))
-    if made.source_note:
-        print(f"{source}: {made.source_note}", file=sys.stderr)
-    for line in (*made.notes, *(f"unreadable: {example}" for example in made.examples)):
-        print(line, file=sys.stderr)
+    if output.as_json:
+        return print_json("summary", summary.to_dict())
+    _show_summary(summary, source)
     return None
+
+
+def _show_summary(summary: "IndexSummary", source: str) -> None:
+    reused = f", {summary.reused} of them from an earlier run" if summary.reused else ""
+    rows = [
+        ["images", f"{summary.images}{reused}"],
+        *([] if summary.shard else [["unreadable", str(summary.unreadable)]]),
+        ["encoder", f"{summary.encoder}, {summary.dimension} dimensions"],
+        ["rate", f"{summary.images_per_second:.0f} images/s without loading; {summary.workers or 'no'} workers"],
+        ["seconds", seconds(summary.seconds)],
+        ["where it went", f"{seconds(summary.where)} (all processes together)"],
+        ["key id, content id", f"{summary.key_id[:16]} {summary.content_id[:16] or '(when merged)'}"],
+        ["path", summary.path],
+    ]
+    if summary.pack:
+        kept = f"{percent(summary.pack['variance'])} of the variance"
+        rows.append(
+            [
+                "pack",
+                f"{summary.pack['path']}: {summary.pack['bytes']} bytes, {summary.pack['dimensions']} dimensions, {kept}",
+            ]
+        )
+    if summary.ann:
+        speed = summary.ann["approximate"]["queries_per_second"] / summary.ann["exact"]["queries_per_second"]
+        rows.append(
+            [
+                "approximate",
+                f"{summary.ann['kind']}: recall@10 {summary.ann['recall_at_10']:.3f}, {speed:.0f} x exact search",
+            ]
+        )
+    print_table(
+        rows, title=f"index {summary.name}" + (f", part {summary.shard}; no index yet" if summary.shard else "")
+    )
+    if summary.source_note:
+        print(f"{source}: {summary.source_note}", file=sys.stderr)
+    for line in (*summary.notes, *(f"unreadable: {example}" for example in summary.examples)):
+        print(line, file=sys.stderr)
 
 
 def _show_check(found: "CheckReport", *, as_json: bool) -> None:
@@ -168,17 +231,23 @@ def _show_check(found: "CheckReport", *, as_json: bool) -> None:
         raise typer.Exit(found.exit_code)
 
 
-def _show_forecast(made: "Forecast", *, as_json: bool) -> None:
+def _show_forecast(expected: "IndexForecast", *, as_json: bool) -> None:
     if as_json:
-        return print_json("summary", made.to_dict())
-    each = ", ".join(f"{stage} {spent:.0f}" for stage, spent in made.microseconds.items())
+        return print_json("summary", expected.to_dict())
+    each = ", ".join(f"{stage} {spent:.0f}" for stage, spent in expected.microseconds.items())
     rows = [
-        ["time", f"{_duration(made.seconds)} for {made.images} images at {made.images_per_second:.0f} images/s"],
-        ["disk", f"{format_size(made.disk_bytes)}; {format_size(made.free_bytes)} are free"],
-        ["memory", f"{format_size(made.memory_bytes)} with {made.workers} workers"],
-        ["microseconds an image", f"{each}; limited by {made.limit}"],
-        ["encoder", f"{made.encoder}, {made.dimension} dimensions, on {made.device}, batches of {made.batch_size}"],
-        ["trial", f"{made.tried} images; nothing was kept"],
+        [
+            "time",
+            f"{_duration(expected.seconds)} for {expected.images} images at {expected.images_per_second:.0f} images/s",
+        ],
+        ["disk", f"{format_size(expected.disk_bytes)}; {format_size(expected.free_bytes)} are free"],
+        ["memory", f"{format_size(expected.memory_bytes)} with {expected.workers} workers"],
+        ["microseconds an image", f"{each}; limited by {expected.limit}"],
+        [
+            "encoder",
+            f"{expected.encoder}, {expected.dimension} dimensions, on {expected.device}, batches of {expected.batch_size}",
+        ],
+        ["trial", f"{expected.tried} images; nothing was kept"],
     ]
     print_table(rows, title="forecast")
     return None

@@ -7,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import Home, Json, Quiet
+from plada.commands.console.options import Home, Output
 from plada.commands.console.output import print_json, print_table
 
 
@@ -15,6 +15,7 @@ def search(
     query: Annotated[
         list[str], typer.Argument(help="Image files, position:NUMBER, or words (text:WORDS) for an encoder that reads.")
     ],
+    *,
     index: Annotated[
         str | None,
         typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
@@ -25,8 +26,7 @@ def search(
     ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Write queries and hits as pictures (PNG).")] = None,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Find the images of a reference that are nearest to a picture, or to words."""
     found = plada.search(query, index=index, k=k, exact=not approximate, sheet=sheet, home=home)
@@ -35,7 +35,7 @@ def search(
         for text, row in zip(query, found, strict=True)
         for hit in row
     ]
-    if as_json:
+    if output.as_json:
         return print_json("summary", {"hits": hits})
     for text, row in zip(query, found, strict=True):
         print_table(

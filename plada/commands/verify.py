@@ -1,6 +1,7 @@
 """The command `plada verify`."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,83 +9,97 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import Home, Json, Quiet, Seed
-from plada.commands.console.output import print_json, print_table, reporter
+from plada.commands.console.options import Home, Output, Seed
+from plada.commands.console.output import print_json, print_table
 from plada.errors import ReferenceMismatch
 
 if TYPE_CHECKING:
+    from plada.api.verify import Verification
     from plada.selection.leaks import LeakReport
 
-_SHOWN = 20  # leaks that are printed
+_MAX_LEAKS = 20  # that are printed
 
 
-def verify(
-    reference: Annotated[
-        str, typer.Argument(help="A registered name, a path or a URL.", autocompletion=completing.references)
-    ],
-    against: Annotated[
-        str | None,
-        typer.Option(help="A manifest file, a payload, or an id in hexadecimal. [default: the manifest kept here]"),
-    ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Hash every image.")] = False,
-    sample: Annotated[int, typer.Option(min=0, help="Images that a quick check hashes.")] = 1000,
+@dataclass(frozen=True, kw_only=True)
+class LeakOptions:
+    """The search for copies of test images."""
+
     leaks: Annotated[
         str | None,
         typer.Option(
             help="A target: look for near copies of its test images in the reference.",
             autocompletion=completing.targets,
         ),
-    ] = None,
+    ] = None
     index: Annotated[
         str | None,
         typer.Option(
             help="Index whose neighbours are compared too. [default: one of these images]",
             autocompletion=completing.indexes,
         ),
+    ] = None
+    sheet: Annotated[Path | None, typer.Option(help="Write the leaks as pairs of pictures (PNG).")] = None
+
+
+def verify(
+    reference: Annotated[
+        str, typer.Argument(help="A registered name, a path or a URL.", autocompletion=completing.references)
+    ],
+    *,
+    against: Annotated[
+        str | None,
+        typer.Option(help="A manifest file, a payload, or an id in hexadecimal. [default: the manifest kept here]"),
     ] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write the leaks as pairs of pictures (PNG).")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Hash every image.")] = False,
+    sample: Annotated[int, typer.Option(min=0, help="Images that a quick check hashes.")] = 1000,
+    leak: LeakOptions,
     seed: Seed = 0,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Check that the images here are those that a manifest, a payload or an id speaks of. Exit status 4 if not."""
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.verify(
-            reference, against=against, full=full, sample=sample, leaks=leaks, index=index, sheet=sheet, seed=seed,
-            home=home, report=report,
+    with output.reporter() as report:
+        verification = plada.verify(
+            reference, against=against, full=full, sample=sample, leaks=leak.leaks, index=leak.index, sheet=leak.sheet,
+            seed=seed, home=home, report=report,
         )  # fmt: skip
-    if as_json:
-        print_json("summary", made.to_dict())
+    if output.as_json:
+        print_json("summary", verification.to_dict())
     else:
-        counts = {"missing here": made.missing, "added here": made.added, "of another size": made.other_size,
-                  "of other bytes": made.other_bytes, "unreadable now": made.gone}  # fmt: skip
-        expected = "" if made.expected in (None, made.images) else f", {made.expected} expected"
-        rows = [
-            ["result", "the same images" if made.ok else "other images"],
-            ["compared with", made.against],
-            ["images", f"{made.images}{expected}; {made.mode} check, {made.hashed} hashed"],
-            *([name, str(count)] for name, count in counts.items() if count),
-            *([["first difference", made.first]] if made.first else []),
-            *([["what to do", made.advice]] if made.advice else []),
-            ["key id, content id", f"{made.key_id} {made.content_id}"],
-            ["manifest", made.manifest],
-        ]
-        print_table(rows, title=f"verify {made.reference}")
-        if made.leaks is not None:
-            _show_leaks(made.leaks)
-    if not made.ok:
+        _show(verification)
+    if not verification.ok:
         raise typer.Exit(ReferenceMismatch.exit_code)
+
+
+def _show(verification: "Verification") -> None:
+    counts = {"missing here": verification.missing, "added here": verification.added, "of another size": verification.other_size,
+              "of other bytes": verification.other_bytes, "unreadable now": verification.gone}  # fmt: skip
+    expected = "" if verification.expected in (None, verification.images) else f", {verification.expected} expected"
+    rows = [
+        ["result", "the same images" if verification.ok else "other images"],
+        ["compared with", verification.against],
+        ["images", f"{verification.images}{expected}; {verification.mode} check, {verification.hashed} hashed"],
+        *([name, str(count)] for name, count in counts.items() if count),
+        *([["first difference", verification.first]] if verification.first else []),
+        *([["what to do", verification.advice]] if verification.advice else []),
+        ["key id, content id", f"{verification.key_id} {verification.content_id}"],
+        ["manifest", verification.manifest],
+    ]
+    print_table(rows, title=f"verify {verification.reference}")
+    if verification.leaks is not None:
+        _show_leaks(verification.leaks)
 
 
 def _show_leaks(found: "LeakReport") -> None:
     compared = f"{found.tested} test images of {found.target} with {found.images} images"
     print(f"{compared}: {found.same_bytes} of the same bytes, {found.near_copies} near copies")
     if found.leaks:
-        rows = [[leak.test_key, leak.key, leak.kind, leak.change, f"{leak.score:.2f}"] for leak in found.leaks[:_SHOWN]]
+        rows = [
+            [leak.test_key, leak.key, leak.kind, leak.change, f"{leak.score:.2f}"] for leak in found.leaks[:_MAX_LEAKS]
+        ]
         print_table(rows, head=("test image", "in the reference", "kind", "change", "score"))
-    if len(found.leaks) > _SHOWN:
-        print(f"{len(found.leaks) - _SHOWN} more; --json has them all", file=sys.stderr)
+    if len(found.leaks) > _MAX_LEAKS:
+        print(f"{len(found.leaks) - _MAX_LEAKS} more; --json has them all", file=sys.stderr)
     if found.unreadable or found.unread:
         print(f"not compared, unreadable: {found.unreadable} test images, {found.unread} candidates", file=sys.stderr)
     if found.note:

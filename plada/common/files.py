@@ -1,4 +1,4 @@
-"""Where plada keeps things, and files that are either absent or whole."""
+"""The folder of indexes and caches, and files that are written whole or not at all."""
 
 import errno
 import json
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from plada.errors import ResourceError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, a quota, or a limit on the size of files
 
 
 def home_directory(home: str | Path | None = None) -> Path:
@@ -38,7 +40,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.replace(path)
         _sync_folder(path.parent)
     except OSError as err:
-        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        if err.errno in (*DISK_FULL, errno.EROFS, errno.EACCES):
             raise ResourceError(
                 f"{path}: cannot be written ({err.strerror}). Free space or choose another place"
             ) from err

@@ -1,13 +1,11 @@
-"""Optional packages: imported where they are needed, missed in one line that says what to install."""
+"""Optional packages, imported where they are needed. If one is missing, the error says what to install."""
 
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from plada.common.failures import first_line
 from plada.errors import MissingExtra
-
-if TYPE_CHECKING:
-    pass
 
 _shim: list[Any] = []  # keeps the registration below alive
 
@@ -25,7 +23,7 @@ def require(package: str, *, extra: str, purpose: str) -> None:
             raise MissingExtra(package=package, extra=extra, purpose=purpose, reason=f"lacks {err.name}") from err
         raise MissingExtra(package=package, extra=extra, purpose=purpose) from err
     except (ImportError, OSError, RuntimeError) as err:
-        reason = f"is installed but does not load ({str(err).splitlines()[0] if str(err) else type(err).__name__})"
+        reason = f"is installed but does not load ({first_line(err)})"
         raise MissingExtra(package=package, extra=extra, purpose=purpose, reason=reason) from err
 
 

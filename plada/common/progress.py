@@ -1,4 +1,4 @@
-"""How long work tells how far it is: a stream of events that the caller may show, log or ignore."""
+"""Progress of long work: a stream of events that the caller may show, log or ignore."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` items of a stage (total None: not known), at `rate` items a second; `note` is something to be said
-    at once."""
+    """`done` of `total` items of a stage (None where the total is not known), at `rate` items a second; `note` is a message
+    for the user."""
 
     stage: str
     done: int
@@ -38,7 +38,7 @@ class Tracker:
         self._last = float("-inf")
 
     def advance(self, items: int = 1) -> None:
-        """Say that `items` more are done."""
+        """Count `items` more as done."""
         self.done += items
         now = time.monotonic()
         if now - self._last >= 0.1 or self.done == self.total:
@@ -46,7 +46,7 @@ class Tracker:
             self.report(Progress(self.stage, self.done, self.total, self.rate))
 
     def say(self, note: str) -> None:
-        """Report something the user should hear of now."""
+        """Report a message for the user now."""
         self.report(Progress(self.stage, self.done, self.total, self.rate, note))
 
     @property

@@ -1,5 +1,5 @@
-"""Batch norms folded into the convolutions before them: in evaluation mode they are a scale and a shift that the weights can
-hold, and on a CPU each costs a pass over memory (figures: docs/decisions.md)."""
+"""Batch norms folded into the convolutions before them. In evaluation mode they are a scale and a shift, which the weights can
+hold; on a CPU each batch norm costs a pass over memory (figures: docs/decisions.md)."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise

@@ -1,10 +1,11 @@
-"""Weights from Hugging Face: only when asked for, only safetensors, and from the cache where they are there."""
+"""Weights from Hugging Face: only on request, only safetensors, and from the cache if they are there."""
 
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from plada.common.failures import first_line
 from plada.common.packages import require
 from plada.errors import RequestError
 
@@ -30,19 +31,15 @@ def fetch(repository: str, files: Sequence[str], *, encoder: str, tag: str) -> P
             except errors.LocalEntryNotFoundError as err:
                 if not local:
                     raise RequestError(
-                        f"encoder {encoder}: no network to download its weights ({_first_line(err)}). {instead}"
+                        f"encoder {encoder}: no network to download its weights ({first_line(err)}). {instead}"
                     ) from err
             except errors.EntryNotFoundError:
                 continue
             except Exception as err:  # of requests, of the hub, of the disk: all are said alike
                 raise RequestError(
-                    f"encoder {encoder}: its weights cannot be downloaded ({_first_line(err)}). {instead}"
+                    f"encoder {encoder}: its weights cannot be downloaded ({first_line(err)}). {instead}"
                 ) from err
     raise RequestError(
         f"encoder {encoder}: huggingface.co/{identifier} has no weights in safetensors ({', '.join(files)}), and plada "
         f"opens no pickles. Convert them where you trust them (docs/encoders.md) and give --weights FILE --tag {tag}"
     )
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]

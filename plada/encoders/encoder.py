@@ -1,8 +1,5 @@
-"""Encoders: images to L2-normalised embeddings. An index records its encoder so exactly that no other can stand in.
-
-Names: `gradients` (built in, no weights), `timm:ARCH`, `timm:ARCH.TAG`, `open_clip:ARCH/TAG`, `open_clip:local-dir:PATH`;
-see docs/encoders.md.
-"""
+"""Encoders: images to L2-normalised embeddings. An index records everything that decides an embedding, so that no other
+encoder can be used with it later. See docs/encoders.md."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from plada.encoders import gradients
+from plada.common.arrays import F32, U8
+from plada.common.failures import first_line
+from plada.encoders import gradients, openclip, timm_encoder
 from plada.encoders.batch_norm import fold_batch_norms
-from plada.encoders.tower import RANDOM, Ask, Settings, Tower
+from plada.encoders.spec import EncoderSpec, encoder_spec
+from plada.encoders.tower import RANDOM, Settings, Tower
 from plada.errors import DataError, ReferenceMismatch, RequestError, ResourceError, UnknownName
 from plada.networks.network import keep_memory, pick_device, to_device, to_floats
 from plada.sources.decode import View
@@ -23,14 +22,16 @@ from plada.sources.decode import View
 if TYPE_CHECKING:
     import torch
 
-F32 = npt.NDArray[np.float32]
-Encode = Callable[[npt.NDArray[np.uint8]], F32]
+Encode = Callable[[U8], F32]
 EncodeText = Callable[[list[str]], F32]
 
 DEFAULT_ENCODER = "open_clip:ViT-B-32-256/datacomp_s34b_b86k"  # for photographs; chosen in docs/encoders.md
 DEFAULT_HINT = f"--encoder {DEFAULT_ENCODER} --pretrained (or --weights FILE, once downloaded; see docs/encoders.md)"
 PRECISIONS = ("fp32", "fp16", "bf16")
-_LOCAL = "open_clip:local-dir:"
+LIBRARIES: Mapping[str, Callable[[EncoderSpec, Settings | None], Tower]] = {
+    "timm": timm_encoder.build,
+    "open_clip": openclip.build,
+}
 # Cosine that a fixed picture's embedding must keep. Other hardware differs in the sixth digit; in bf16, with its 8 bits, two
 # ways of adding up differ in the third. Other padding gave 0.44.
 _SELF_CHECK = {"fp32": 0.999, "fp16": 0.999, "bf16": 0.98}
@@ -61,7 +62,7 @@ class EncoderConfig:
     def identity(self) -> dict[str, Any]:
         """The part that must agree between two indexes of the same encoder: all but places."""
         values = {name: value for name, value in asdict(self).items() if name != "weights"}
-        return {**values, "name": _LOCAL if self.name.startswith(_LOCAL) else self.name}
+        return {**values, "name": openclip.LOCAL if self.name.startswith(openclip.LOCAL) else self.name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,85 +88,70 @@ class Encoder:
         return [float(value) for value in self.encode(picture.astype(np.uint8)[None])[0]]
 
 
-def load_encoder(
-    name: str,
-    *,
-    weights: str | Path | None = None,
-    pretrained: bool = False,
-    tag: str | None = None,
-    model_args: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
-    precision: str | None = None,
-    compiled: bool = False,
-    device: str | None = None,
-) -> Encoder:
-    """An encoder by name. All arguments are plain values, so that other processes can load the same one.
+def load_encoder(encoder: str | EncoderSpec, *, device: str | None = None) -> Encoder:
+    """Load an encoder, by its spec or by its name alone.
 
-    `tag` names the weights that a file stands for (or is part of the name); "random" asks for random ones, the same in every
-    process. `model_args` are arguments of the network, and settings of preprocessing (docs/encoders.md). `image_size` is the
-    side of the square that it sees. `precision`: fp32, or fp16 or bf16 by autocast; by default fp32 on a CPU, fp16 on a GPU.
-    `compiled`: by torch.compile. `device`: torch's name of where it runs.
+    Args:
+        encoder: Which encoder, and how it starts.
+        device: torch's name of where it runs; None for a GPU if there is one.
+
+    Returns:
+        The encoder, in evaluation mode.
 
     Raises:
-        UnknownName: no such encoder or tag.
-        RequestError: options that do not fit or contradict each other, no weights, weights that nothing says how to use,
-            no network for a download.
-        DataError: weights of another architecture.
-        MissingExtra: a library that it needs is not installed.
+        UnknownName: There is no such encoder or tag.
+        RequestError: Options contradict each other or do not fit, no weights are given, nothing says how the weights
+            want their images, or there is no network for a download.
+        DataError: The weights are of another architecture.
+        MissingExtra: A library that it needs is not installed.
     """
-    ask = Ask(
-        name=name,
-        weights=Path(weights).expanduser() if weights else None,
-        pretrained=pretrained,
-        tag=tag or "",
-        model_args=_plain(model_args or {}, name),
-        image_size=image_size,
-    )
-    return _load(ask, precision=precision, compiled=compiled, device=device)
+    return _load(encoder_spec(encoder), None, device)
 
 
-def _load(ask: Ask, *, precision: str | None, compiled: bool, device: str | None) -> Encoder:
-    if precision is not None and precision not in PRECISIONS:
-        raise RequestError(f"encoder {ask.name}: precision '{precision}': expected {', '.join(PRECISIONS)}")
-    if ask.image_size is not None and ask.image_size < 1:
-        raise RequestError(f"encoder {ask.name}: --image-size {ask.image_size}: expected 1 or more pixels")
-    if ask.name == "gradients":
-        if ask.weights or ask.pretrained or ask.tag or ask.model_args or ask.image_size or compiled:
-            raise RequestError("encoder gradients has no weights and no options")
-        if precision not in (None, "fp32"):
-            raise RequestError(f"encoder gradients computes in fp32, not in {precision}. Leave out --precision")
-        view = View(size=gradients.SIZE, mode="squash")
-        config = EncoderConfig(name=ask.name, dimension=gradients.DIMENSION, view=asdict(view), model_args={})
-        return Encoder(config, view, gradients.embed, text_note="gradients have no text tower")
-    if ask.name.startswith("timm:"):
-        from plada.encoders.timm_encoder import build
-    elif ask.name.startswith("open_clip:"):
-        from plada.encoders.openclip import build
-    else:
+def _load(spec: EncoderSpec, recorded: Settings | None, device: str | None) -> Encoder:
+    if spec.precision is not None and spec.precision not in PRECISIONS:
+        raise RequestError(f"encoder {spec.name}: precision '{spec.precision}': expected {', '.join(PRECISIONS)}")
+    if spec.image_size is not None and spec.image_size < 1:
+        raise RequestError(f"encoder {spec.name}: --image-size {spec.image_size}: expected 1 or more pixels")
+    if spec.name == "gradients":
+        return _load_gradients(spec)
+    library, colon, _ = spec.name.partition(":")
+    if not colon or library not in LIBRARIES:
         known = ["gradients", "timm:ARCH", "timm:ARCH.TAG", "open_clip:ARCH/TAG", "open_clip:local-dir:PATH"]
         hint = f"timm:ARCH is any timm network, open_clip:ARCH any of open_clip's. For photographs: {DEFAULT_HINT}"
-        raise UnknownName("encoder", ask.name, known, hint=hint)
-    return _assemble(build(ask), ask, precision=precision, compiled=compiled, device=device)
+        raise UnknownName("encoder", spec.name, known, hint=hint)
+    spec = replace(spec, model_args=_plain(spec.model_args, spec.name))
+    return _assemble(LIBRARIES[library](spec, recorded), spec, device)
 
 
-def _assemble(tower: Tower, ask: Ask, *, precision: str | None, compiled: bool, device: str | None) -> Encoder:
+def _load_gradients(spec: EncoderSpec) -> Encoder:
+    if spec.weights or spec.pretrained or spec.tag or spec.model_args or spec.image_size or spec.compiled:
+        raise RequestError("encoder gradients has no weights and no options")
+    if spec.precision not in (None, "fp32"):
+        raise RequestError(f"encoder gradients computes in fp32, not in {spec.precision}. Leave out --precision")
+    view = View(size=gradients.SIZE, mode="squash")
+    config = EncoderConfig(name=spec.name, dimension=gradients.DIMENSION, view=asdict(view), model_args={})
+    return Encoder(config, view, gradients.embed, text_note="gradients have no text tower")
+
+
+def _assemble(tower: Tower, spec: EncoderSpec, device: str | None) -> Encoder:
     import torch
 
     where, view, settings = pick_device(device), tower.view(), tower.settings
-    chosen = precision or ("fp16" if where.type == "cuda" else "fp32")
+    chosen = spec.precision or ("fp16" if where.type == "cuda" else "fp32")
     kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[chosen]
     to_device(tower.module.eval(), where)
     if where.type == "cpu":
         keep_memory()
         fold_batch_norms(tower.module, tower.features, view.size)
-    features = torch.compile(tower.features) if compiled else tower.features
+    features = torch.compile(tower.features) if spec.compiled else tower.features
     text_features = tower.text
     mean, std = (torch.tensor(part, device=where).view(1, 3, 1, 1) for part in (settings.mean, settings.std))
 
     def unit(rows: "torch.Tensor") -> F32:
         return np.asarray(torch.nn.functional.normalize(rows.float().flatten(1), dim=1).cpu())
 
-    def encode(pixels: npt.NDArray[np.uint8]) -> F32:
+    def encode(pixels: U8) -> F32:
         if not len(pixels):
             return np.zeros((0, dimension), np.float32)
         with torch.inference_mode():
@@ -184,7 +170,7 @@ def _assemble(tower: Tower, ask: Ask, *, precision: str | None, compiled: bool, 
                 rows = text_features(lines, where)
             return unit(rows)
 
-    dimension = _dimension(encode, view, tower.name, compiled=compiled)
+    dimension = _dimension(encode, view, tower.name, compiled=spec.compiled)
     config = EncoderConfig(
         name=tower.name,
         dimension=dimension,
@@ -193,7 +179,7 @@ def _assemble(tower: Tower, ask: Ask, *, precision: str | None, compiled: bool, 
         std=settings.std,
         weights=str(tower.weights.absolute()) if tower.weights else "",
         digest=tower.digest,
-        model_args=dict(ask.model_args),
+        model_args=dict(spec.model_args),
         tag=tower.tag,
         precision=chosen,
         quick_gelu=settings.quick_gelu,
@@ -208,7 +194,7 @@ def _dimension(encode: Encode, view: View, name: str, *, compiled: bool) -> int:
     try:
         return int(encode(np.zeros((1, view.size, view.size, 3), np.uint8)).shape[1])
     except Exception as err:
-        line = next((line for line in str(err).splitlines() if line.strip()), type(err).__name__)
+        line = first_line(err)
         if compiled:
             raise RequestError(
                 f"encoder {name}: torch.compile fails here ({line}). On a CPU it needs a C++ compiler (g++, or $CXX). "
@@ -233,7 +219,7 @@ def reload_encoder(
         RequestError: the weights file is gone.
     """
     config = config_from_json(saved)
-    encoder = _load(_ask_again(config, weights), precision=config.precision, compiled=False, device=device)
+    encoder = _load(*_recorded_spec(config, weights), device)
     encoder = replace(encoder, view=View(**config.view))
     if config.digest and encoder.config.digest != config.digest:
         raise ReferenceMismatch(
@@ -264,11 +250,12 @@ def reload_encoder(
     return encoder
 
 
-def _ask_again(config: EncoderConfig, weights: str | Path | None) -> Ask:
+def _recorded_spec(config: EncoderConfig, weights: str | Path | None) -> tuple[EncoderSpec, Settings | None]:
+    """The spec that loads a recorded encoder again, and the preprocessing that was recorded."""
     name, place = config.name, Path(weights).expanduser() if weights else None
-    if name.startswith(_LOCAL):
+    if name.startswith(openclip.LOCAL):
         if place is not None and place.is_dir():
-            name, place = f"{_LOCAL}{place.absolute()}", None
+            name, place = f"{openclip.LOCAL}{place.absolute()}", None
     elif place is None and config.weights and config.tag != RANDOM:
         place = Path(config.weights)
     view = View(**config.view)
@@ -283,15 +270,16 @@ def _ask_again(config: EncoderConfig, weights: str | Path | None) -> Ask:
             size=view.size,
             quick_gelu=config.quick_gelu,
         )
-    return Ask(
+    spec = EncoderSpec(
         name=name,
         weights=place,
-        pretrained=bool(config.mean) and place is None and config.tag != RANDOM and not name.startswith(_LOCAL),
+        pretrained=bool(config.mean) and place is None and config.tag != RANDOM and not name.startswith(openclip.LOCAL),
         tag=config.tag,
         model_args=config.model_args,
         image_size=view.size if config.mean else None,
-        recorded=recorded,
+        precision=config.precision,
     )
+    return spec, recorded
 
 
 def encoder_options(config: EncoderConfig) -> list[str]:
@@ -299,7 +287,7 @@ def encoder_options(config: EncoderConfig) -> list[str]:
     words = ["--encoder", config.name]
     if config.name == "gradients":
         return words
-    local = config.name.startswith(_LOCAL)
+    local = config.name.startswith(openclip.LOCAL)
     if config.tag and (local or not _named_tag(config.name)):
         words += ["--tag", config.tag]
     if config.tag != RANDOM:
@@ -340,7 +328,7 @@ def config_from_json(saved: Mapping[str, Any]) -> EncoderConfig:
 def _named_tag(name: str) -> str:
     if name.startswith("timm:"):
         return name.partition(".")[2]
-    return name.partition("/")[2] if name.startswith("open_clip:") and not name.startswith(_LOCAL) else ""
+    return name.partition("/")[2] if name.startswith("open_clip:") and not name.startswith(openclip.LOCAL) else ""
 
 
 def _plain(model_args: Mapping[str, Any], name: str) -> dict[str, Any]:

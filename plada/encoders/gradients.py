@@ -1,9 +1,8 @@
 """The built-in embedding without weights: histograms of gradient directions over a coarse, contrast-free image."""
 
 import numpy as np
-import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
+from plada.common.arrays import F32, U8
 
 SIZE = 32  # side of the square that images come as
 DIMENSION = 256  # 16 directions in 4 x 4 cells
@@ -39,7 +38,7 @@ def _cells() -> F32:
     return weight.astype(np.float32)
 
 
-def _grey(images: npt.NDArray[np.uint8]) -> F32:
+def _grey(images: U8) -> F32:
     pixels = images.astype(np.float32)
     if pixels.ndim == 4:
         if pixels.shape[3] not in (1, 3):
@@ -52,7 +51,7 @@ def _grey(images: npt.NDArray[np.uint8]) -> F32:
     return pixels
 
 
-def _embed(images: npt.NDArray[np.uint8]) -> F32:
+def _embed(images: U8) -> F32:
     grey = _grey(images)
     n, height, width = grey.shape
     rows = _linear(_COARSE, _FINE) @ _area(height, _COARSE)
@@ -80,7 +79,7 @@ def _embed(images: npt.NDArray[np.uint8]) -> F32:
     return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True), np.float32)
 
 
-def embed(images: npt.NDArray[np.uint8]) -> F32:
+def embed(images: U8) -> F32:
     """Rows of length 1, float32 [n, DIMENSION], of uint8 images [n, h, w] or [n, h, w, 3]."""
     parts = [_embed(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
     return np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, DIMENSION), np.float32)

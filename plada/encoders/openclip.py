@@ -11,18 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plada.common.failures import first_line
 from plada.common.packages import import_timm, require
 from plada.encoders.downloads import fetch
+from plada.encoders.spec import EncoderSpec
 from plada.encoders.tower import (
     RANDOM,
     RANDOM_SEED,
-    Ask,
     Settings,
     Tower,
-    check_source,
+    check_patches,
+    check_weights_given,
     choose_settings,
     one_tag,
+    pickled_weights,
     split_arguments,
+    wrong_size,
 )
 from plada.errors import DataError, RequestError, UnknownName
 from plada.networks.network import file_digest, mismatch, read_safetensors, seeded, tensors_digest
@@ -58,51 +62,54 @@ def import_open_clip() -> Any:
         return importlib.import_module("open_clip")
 
 
-def build(ask: Ask) -> Tower:
-    """The network asked for, filled, at the size asked for; on the CPU.
+def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
+    """The network of a spec, with its weights, at the size wanted; on the CPU. `recorded` as in choose_settings.
 
     Raises:
         UnknownName: no such architecture or tag.
         RequestError: options that contradict each other or the network, weights that nothing says how to use, no network.
         DataError: weights of another architecture, or without a part of it.
     """
-    digest = file_digest(ask.weights) if ask.weights else ""
+    file = spec.weights_file
+    digest = file_digest(file) if file else ""
     open_clip = import_open_clip()
-    if ask.name.startswith(LOCAL):
-        return _local(open_clip, ask, Path(ask.name.removeprefix(LOCAL)))
-    architecture, _, in_name = ask.name.removeprefix("open_clip:").partition("/")
+    if spec.name.startswith(LOCAL):
+        return _local(open_clip, spec, Path(spec.name.removeprefix(LOCAL)))
+    architecture, _, in_name = spec.name.removeprefix("open_clip:").partition("/")
     config = open_clip.get_model_config(architecture)
     if config is None:
         hint = "The form is open_clip:ARCH/TAG or open_clip:local-dir:PATH"
-        raise UnknownName("open_clip architecture", ask.name, open_clip.list_models(), hint=hint)
-    tag = one_tag(ask.name, in_name, ask.tag)
+        raise UnknownName("open_clip architecture", spec.name, open_clip.list_models(), hint=hint)
+    tag = one_tag(spec, in_name)
     cards = {
         name: open_clip.get_pretrained_cfg(architecture, name)
         for name in open_clip.list_pretrained_tags_by_model(architecture)
     }
-    size, active = int(_square(ask, config["vision_cfg"])), bool(config.get("quick_gelu"))
+    size, active = int(_square(spec, config["vision_cfg"])), bool(config.get("quick_gelu"))
     tags = {name: _settings(card, size, quick_gelu=bool(card.get("quick_gelu"))) for name, card in cards.items()}
-    arguments, explicit = split_arguments(ask, _WORDS, {"mode": _MODES, "interpolation": _WAYS})
-    _check_arguments(ask, arguments)
-    if ask.pretrained and not tag:
-        raise RequestError(f"encoder {ask.name}: which weights? Give --tag, one of {', '.join(sorted(tags)) or 'none'}")
+    arguments, explicit = split_arguments(spec, _WORDS, {"mode": _MODES, "interpolation": _WAYS})
+    _check_arguments(spec, arguments)
+    if spec.pretrained and not tag:
+        raise RequestError(
+            f"encoder {spec.name}: which weights? Give --tag, one of {', '.join(sorted(tags)) or 'none'}"
+        )
     example = tag or next(iter(tags), "TAG")
-    check_source(
-        ask,
+    check_weights_given(
+        spec,
         tag,
         download=f"the weights of {architecture}/{example} from Hugging Face" if tags else "",
         named=f"open_clip:{architecture}/{RANDOM}",
     )
-    settings = choose_settings(ask, tag, tags, _settings({}, size, quick_gelu=active), explicit, _WORDS)
+    settings = choose_settings(spec, tag, tags, _settings({}, size, quick_gelu=active), explicit, _WORDS, recorded)
     if active and not settings.quick_gelu:
         raise RequestError(
-            f"encoder {ask.name}: the architecture {architecture} has QuickGELU, {f'tag {tag!r}' if tag else 'the setting'} "
+            f"encoder {spec.name}: the architecture {architecture} has QuickGELU, {f'tag {tag!r}' if tag else 'the setting'} "
             "says without. Choose the architecture without -quickgelu, or other weights"
         )
-    weights = None if tag == RANDOM else ask.weights or _download(ask, cards[tag], tag)
+    weights = None if tag == RANDOM else file or _download(spec, cards[tag], tag)
     return _tower(
         open_clip,
-        ask,
+        spec,
         f"open_clip:{architecture}/{tag}" if tag else f"open_clip:{architecture}",
         architecture,
         config,
@@ -113,7 +120,7 @@ def build(ask: Ask) -> Tower:
     )
 
 
-def _local(open_clip: Any, ask: Ask, folder: Path) -> Tower:
+def _local(open_clip: Any, spec: EncoderSpec, folder: Path) -> Tower:
     """From a folder with open_clip_config.json and a safetensors file, as open_clip's own push to a hub writes it."""
     folder = folder.expanduser().absolute()
     path = folder / _CARD
@@ -130,34 +137,36 @@ def _local(open_clip: Any, ask: Ask, folder: Path) -> Tower:
     )
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
         raise DataError(f"{path}: no model_cfg with embed_dim, vision_cfg and text_cfg in it. Restore it")
-    arguments, explicit = split_arguments(ask, _WORDS, {"mode": _MODES, "interpolation": _WAYS})
-    _check_arguments(ask, arguments)
+    arguments, explicit = split_arguments(spec, _WORDS, {"mode": _MODES, "interpolation": _WAYS})
+    _check_arguments(spec, arguments)
     if explicit:
         raise RequestError(
-            f"encoder {ask.name}: its settings are those of {_CARD}. Leave out --model-arg {min(explicit)}"
+            f"encoder {spec.name}: its settings are those of {_CARD}. Leave out --model-arg {min(explicit)}"
         )
-    if ask.tag not in ("", RANDOM) or ask.pretrained:
+    if spec.tag not in (None, "", RANDOM) or spec.pretrained:
         raise RequestError(
-            f"encoder {ask.name}: a local-dir has its weights beside {_CARD}. Leave out --tag, --pretrained"
+            f"encoder {spec.name}: a local-dir has its weights beside {_CARD}. Leave out --tag, --pretrained"
         )
     if not isinstance(how, dict) or not {"mean", "std"} <= how.keys():
         raise DataError(
             f"{path}: no preprocess_cfg with mean and std in it, and open_clip would take those of another model. Add "
             "them, as the weights' model card says"
         )
-    size = _square(ask, config["vision_cfg"])
-    settings = _settings(how, int(how.get("size", size)) if ask.image_size is None else ask.image_size,
+    size = _square(spec, config["vision_cfg"])
+    settings = _settings(how, int(how.get("size", size)) if spec.image_size is None else spec.image_size,
                          quick_gelu=bool(config.get("quick_gelu")))  # fmt: skip
-    if ask.image_size is None and settings.size != size:
+    if spec.image_size is None and settings.size != size:
         raise DataError(f"{path}: preprocess_cfg says size {settings.size}, vision_cfg {size}. Correct one of them")
-    weights = None if ask.tag == RANDOM else ask.weights or _find_weights(folder)
+    weights = None if spec.tag == RANDOM else spec.weights_file or _find_weights(folder)
     name, digest = f"{LOCAL}{folder}", file_digest(weights) if weights else ""
-    return _tower(open_clip, ask, name, f"local-dir:{folder}", config, ask.tag, settings, weights, digest=digest)
+    return _tower(
+        open_clip, spec, name, f"local-dir:{folder}", config, spec.tag or "", settings, weights, digest=digest
+    )
 
 
 def _tower(
     open_clip: Any,
-    ask: Ask,
+    spec: EncoderSpec,
     name: str,
     identifier: str,
     config: Mapping[str, Any],
@@ -171,27 +180,27 @@ def _tower(
     vision, words = config["vision_cfg"], config["text_cfg"]
     text_from_hub = "hf_model_name" in words
     by_timm = "timm_model_name" in vision
-    native = _square(ask, vision)
+    native = _square(spec, vision)
     options: dict[str, Any] = {"quick_gelu": settings.quick_gelu}
     if text_from_hub:  # it would be downloaded even to embed images; a stand-in takes its place and is never asked
         options["text_cfg"] = _NO_TEXT
     if settings.size != native and not by_timm:
         options["force_image_size"] = settings.size
-    _check_patch(ask, vision, settings.size)
+    patch = vision.get("patch_size")
+    if isinstance(patch, int) and not by_timm:
+        check_patches(spec, settings.size, patch)
     try:
         with _quiet(), seeded(RANDOM_SEED):
             module = open_clip.create_model(identifier, load_weights=False, pretrained_text=False, **options)
     except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, OSError) as err:
-        raise RequestError(f"encoder {ask.name}: open_clip cannot make it ({_first_line(err)})") from err
+        raise RequestError(f"encoder {spec.name}: open_clip cannot make it ({first_line(err)})") from err
     if state is not None and weights is not None:
-        _fill(ask, module, state, weights, image_only=text_from_hub)
+        _fill(spec, module, state, weights, image_only=text_from_hub)
     if settings.size != native and by_timm:
         try:
             module.visual.set_input_size(settings.size)
         except (AttributeError, TypeError, AssertionError, ValueError, RuntimeError) as err:
-            raise RequestError(
-                f"encoder {ask.name}: it sees {native} pixels, not {settings.size}. Leave out --image-size"
-            ) from err
+            raise wrong_size(spec, native, settings.size) from err
     tokenizer, note = (None, _HUB_TEXT) if text_from_hub else _tokenizer(open_clip, identifier, words)
     canonical = json.dumps(config, sort_keys=True).encode()
     return Tower(
@@ -200,9 +209,9 @@ def _tower(
         module=module,
         settings=settings,
         features=module.encode_image,
-        text=_text(ask.name, module, tokenizer) if tokenizer is not None else None,
+        text=_text(spec.name, module, tokenizer) if tokenizer is not None else None,
         text_note=note,
-        weights=weights if ask.weights or name.startswith(LOCAL) else None,
+        weights=weights if spec.weights or name.startswith(LOCAL) else None,
         digest=digest or (file_digest(weights) if weights else tensors_digest(module)),
         architecture=hashlib.sha256(canonical).hexdigest()[:16] if name.startswith(LOCAL) else "",
     )
@@ -211,7 +220,7 @@ def _tower(
 _HUB_TEXT = "its text tower is a Hugging Face model, which plada does not download"
 
 
-def _fill(ask: Ask, module: Any, state: "dict[str, torch.Tensor]", path: Path, *, image_only: bool) -> None:
+def _fill(spec: EncoderSpec, module: Any, state: "dict[str, torch.Tensor]", path: Path, *, image_only: bool) -> None:
     """Load weights with every tensor accounted for; those of the image tower alone where `image_only`.
 
     Raises:
@@ -232,7 +241,7 @@ def _fill(ask: Ask, module: Any, state: "dict[str, torch.Tensor]", path: Path, *
                 state[name] = state[name].reshape(own.shape)
         if image_only:
             state = {name: tensor for name, tensor in state.items() if name.startswith("visual.")}
-        if ask.image_size is not None:
+        if spec.image_size is not None:
             model.resize_pos_embed(state, module)
     own = {name: tensor for name, tensor in module.state_dict().items() if not image_only or name.startswith("visual.")}
     if found := mismatch(own, state):
@@ -242,7 +251,7 @@ def _fill(ask: Ask, module: Any, state: "dict[str, torch.Tensor]", path: Path, *
             if text or image_only
             else " It has no text tower: give the whole model's weights, or use the tower through timm."
         )
-        raise DataError(f"{path}: not the weights of {ask.name} ({found}).{hint} Check --encoder and --image-size")
+        raise DataError(f"{path}: not the weights of {spec.name} ({found}).{hint} Check --encoder and --image-size")
     module.load_state_dict(state, strict=not image_only)
 
 
@@ -257,7 +266,7 @@ def _tokenizer(open_clip: Any, identifier: str, words: Mapping[str, Any]) -> tup
         with _quiet():
             return open_clip.get_tokenizer(identifier, **({"local_files_only": True} if wanted else {})), ""
     except Exception as err:  # of transformers, of files that lack: the images can be embedded all the same
-        return None, f"its tokenizer {wanted or 'of open_clip'} is not on this machine ({_first_line(err)})"
+        return None, f"its tokenizer {wanted or 'of open_clip'} is not on this machine ({first_line(err)})"
 
 
 def _text(name: str, module: Any, tokenizer: Any) -> "Callable[[list[str], torch.device], torch.Tensor]":
@@ -302,40 +311,28 @@ def _settings(card: Mapping[str, Any], size: int, *, quick_gelu: bool) -> Settin
     )
 
 
-def _check_arguments(ask: Ask, arguments: Mapping[str, Any]) -> None:
+def _check_arguments(spec: EncoderSpec, arguments: Mapping[str, Any]) -> None:
     if arguments:
         known = ", ".join(_WORDS.values())
         raise RequestError(
-            f"encoder {ask.name}: --model-arg {min(arguments)} is not known; open_clip encoders take {known}"
+            f"encoder {spec.name}: --model-arg {min(arguments)} is not known; open_clip encoders take {known}"
         )
 
 
-def _square(ask: Ask, vision: Mapping[str, Any]) -> int:
+def _square(spec: EncoderSpec, vision: Mapping[str, Any]) -> int:
     size = vision.get("image_size", 224)
     sides = set(size) if isinstance(size, (list, tuple)) else {size}
     if len(sides) != 1:
-        raise RequestError(f"encoder {ask.name}: it takes images of {size} pixels, not squares. Choose another")
+        raise RequestError(f"encoder {spec.name}: it takes images of {size} pixels, not squares. Choose another")
     return int(sides.pop())
 
 
-def _check_patch(ask: Ask, vision: Mapping[str, Any], size: int) -> None:
-    step = vision.get("patch_size") if "timm_model_name" not in vision else None
-    if isinstance(step, int) and size % step:
-        raise RequestError(
-            f"encoder {ask.name}: --image-size {size} is not a multiple of its patches of {step} pixels. "
-            f"Give {size // step * step or step} or {(size // step + 1) * step}"
-        )
-
-
-def _download(ask: Ask, card: Mapping[str, Any], tag: str) -> Path:
+def _download(spec: EncoderSpec, card: Mapping[str, Any], tag: str) -> Path:
     repository, _, file = str(card.get("hf_hub", "")).rpartition("/")
     if not repository:
-        raise RequestError(
-            f"encoder {ask.name}: the weights of tag '{tag}' are published as a pickle alone ({card.get('url')}), which "
-            "plada does not open. Convert them where you trust them (docs/encoders.md) and give --weights FILE"
-        )
+        raise pickled_weights(spec, tag, card.get("url"))
     names = [f"{file.rpartition('.')[0]}.safetensors"] if file else [_FILES[0]]
-    return fetch(repository, names, encoder=ask.name, tag=tag)
+    return fetch(repository, names, encoder=spec.name, tag=tag)
 
 
 def _find_weights(folder: Path) -> Path:
@@ -369,7 +366,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         root.removeHandler(silent)
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]

@@ -1,11 +1,12 @@
-"""What the libraries of networks have in common: how an encoder is asked for, what preprocessing belongs to weights,
-and the network that comes of it, not yet on any device."""
+"""What the libraries of networks have in common: the preprocessing that belongs to weights, and the network that comes of
+an EncoderSpec, not yet on any device."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plada.encoders.spec import EncoderSpec
 from plada.errors import RequestError, UnknownName
 from plada.sources.decode import View
 
@@ -30,22 +31,9 @@ class Settings:
     size: int
     quick_gelu: bool = False
 
-    def told(self, *, sized: bool) -> "Settings":
-        """What of it decides an embedding when the side of the images is asked for: crop and size no longer do."""
+    def decisive(self, *, sized: bool) -> "Settings":
+        """What decides an embedding: when the side of the images is given, crop and size no longer do."""
         return replace(self, crop=1.0, size=0) if sized else self
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """An encoder as it is asked for. `recorded` is how an index recorded it: used where nothing else says."""
-
-    name: str
-    weights: Path | None
-    pretrained: bool
-    tag: str
-    model_args: Mapping[str, Any]
-    image_size: int | None
-    recorded: Settings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,82 +67,87 @@ class Tower:
         return View(size=settings.size, mode=settings.mode, crop=settings.crop, interpolation=settings.interpolation)
 
 
-def one_tag(name: str, in_name: str, option: str) -> str:
-    """The tag, given in the name or as an option.
+def one_tag(spec: EncoderSpec, in_name: str) -> str:
+    """The tag, given in the name or by itself; empty where there is none.
 
     Raises:
         RequestError: two different ones.
     """
-    if in_name and option and in_name != option:
-        raise RequestError(f"encoder {name}: its name says tag '{in_name}', --tag says '{option}'. Give one of them")
-    return in_name or option
+    if in_name and spec.tag and in_name != spec.tag:
+        raise RequestError(
+            f"encoder {spec.name}: its name says tag '{in_name}', --tag says '{spec.tag}'. Give one of them"
+        )
+    return in_name or spec.tag or ""
 
 
-def check_source(ask: Ask, tag: str, *, download: str, named: str) -> None:
+def check_weights_given(spec: EncoderSpec, tag: str, *, download: str, named: str) -> None:
     """Refuse to go on without weights; random ones (`named`) have to be asked for, downloads (`download`) too.
 
     Raises:
         RequestError: no weights, or two kinds of them.
     """
-    given = [word for word, there in (("--weights", ask.weights), ("--pretrained", ask.pretrained)) if there]
+    given = [word for word, there in (("--weights", spec.weights), ("--pretrained", spec.pretrained)) if there]
     if tag == RANDOM and given:
         raise RequestError(
-            f"encoder {ask.name}: tag '{RANDOM}' asks for random weights; leave out {' and '.join(given)}"
+            f"encoder {spec.name}: tag '{RANDOM}' asks for random weights; leave out {' and '.join(given)}"
         )
     if tag != RANDOM and not given:
         way = f"or --pretrained to download {download}" if download else "there is nothing known to download"
         raise RequestError(
-            f"encoder {ask.name}: give --weights FILE (safetensors), {way}. Random weights are never used by accident; "
+            f"encoder {spec.name}: give --weights FILE (safetensors), {way}. Random weights are never used by accident; "
             f"{named} asks for them"
         )
     if len(given) == 2:
-        raise RequestError(f"encoder {ask.name}: give --weights or --pretrained, not both")
+        raise RequestError(f"encoder {spec.name}: give --weights or --pretrained, not both")
 
 
 def choose_settings(
-    ask: Ask,
+    spec: EncoderSpec,
     tag: str,
     tags: Mapping[str, Settings],
     default: Settings,
     explicit: Mapping[str, Any],
     words: Mapping[str, str],
+    recorded: Settings | None,
 ) -> Settings:
-    """The preprocessing of the weights asked for: their tag's, or what the user says, and never a guess.
+    """The preprocessing of the weights: their tag's, or what the user says, and never a guess.
 
-    `tags` are those of the architecture, `default` serves random weights and gives the size where nothing else does,
-    `explicit` are fields of Settings that the user gave, `words` maps those fields to the user's names for them. Without a tag all tags that
-    agree with `explicit` must want the same, or `explicit` must be complete.
+    `tags` are those of the architecture. `default` serves random weights, and gives the size where nothing else does.
+    `explicit` are fields of Settings that the user gave, `words` maps those fields to the user's names for them. Without a
+    tag all tags that agree with `explicit` must want the same, or `explicit` must be complete. `recorded` is what an index
+    recorded: it is used where nothing else decides.
 
     Raises:
         UnknownName: no such tag. RequestError: two contradict each other, or nothing says what the weights want.
     """
-    sized = ask.image_size is not None
+    sized = spec.image_size is not None
     if tag == RANDOM:
         chosen = default
     elif tag:
         if tag not in tags:
-            raise UnknownName(f"tag of {ask.name}", tag, tags, hint=f"'{RANDOM}' asks for random weights")
+            raise UnknownName(f"tag of {spec.name}", tag, tags, hint=f"'{RANDOM}' asks for random weights")
         chosen = tags[tag]
         for field, value in explicit.items():
             if getattr(chosen, field) != value and not (sized and field == "crop"):
                 raise RequestError(
-                    f"encoder {ask.name}: tag '{tag}' has {words[field]} {getattr(chosen, field)}, --model-arg "
+                    f"encoder {spec.name}: tag '{tag}' has {words[field]} {getattr(chosen, field)}, --model-arg "
                     f"{words[field]} says {value}. Leave out one of them"
                 )
     else:
-        chosen = _without_tag(ask, tags, default, explicit, words, sized=sized)
+        chosen = _without_tag(spec, tags, default, explicit, words, recorded, sized=sized)
     chosen = replace(chosen, **explicit)
-    if ask.image_size is not None:
-        chosen = replace(chosen, size=ask.image_size, crop=float(explicit.get("crop", 1.0)))
+    if spec.image_size is not None:
+        chosen = replace(chosen, size=spec.image_size, crop=float(explicit.get("crop", 1.0)))
     return chosen
 
 
 def _without_tag(
-    ask: Ask,
+    spec: EncoderSpec,
     tags: Mapping[str, Settings],
     default: Settings,
     explicit: Mapping[str, Any],
     words: Mapping[str, str],
+    recorded: Settings | None,
     *,
     sized: bool,
 ) -> Settings:
@@ -163,37 +156,63 @@ def _without_tag(
         for settings in tags.values()
         if all(getattr(settings, field) == value or (sized and field == "crop") for field, value in explicit.items())
     ]
-    if len({settings.told(sized=sized) for settings in agreeing}) == 1:
+    if len({settings.decisive(sized=sized) for settings in agreeing}) == 1:
         return agreeing[0]
     needed = [field for field in words if field != "crop" or not sized]
     missing = [field for field in needed if field not in explicit]
     if not missing and (sized or len({settings.size for settings in tags.values()} | {default.size}) == 1):
         return default
-    if ask.recorded is not None:
-        return ask.recorded
+    if recorded is not None:
+        return recorded
     listed = ", ".join(sorted(tags)) or "none"
     settings = " ".join(f"--model-arg {words[field]}=..." for field in needed)
     raise RequestError(
-        f"encoder {ask.name}: a weights file alone does not say how its images are prepared, and the tags of this "
+        f"encoder {spec.name}: a weights file alone does not say how its images are prepared, and the tags of this "
         f"architecture leave it open. Say with --tag which one it stands for ({listed}), or say all of: "
         f"{settings}{'' if sized else ' --image-size PIXELS'}"
     )
 
 
+def check_patches(spec: EncoderSpec, size: int, patch: int) -> None:
+    """Refuse a side of images that is not a multiple of the side of a patch.
+
+    Raises:
+        RequestError: it is none; the two nearest are named.
+    """
+    if size % patch:
+        raise RequestError(
+            f"encoder {spec.name}: --image-size {size} is not a multiple of its patches of {patch} pixels. "
+            f"Give {size // patch * patch or patch} or {(size // patch + 1) * patch}"
+        )
+
+
+def wrong_size(spec: EncoderSpec, native: int, size: int) -> RequestError:
+    """What to say of a network that cannot take another size than its own."""
+    return RequestError(f"encoder {spec.name}: it sees {native} pixels, not {size}. Leave out --image-size")
+
+
+def pickled_weights(spec: EncoderSpec, tag: str, place: Any) -> RequestError:
+    """What to say of weights that are published in no format that is opened here."""
+    return RequestError(
+        f"encoder {spec.name}: the weights of tag '{tag}' are published as a pickle alone ({place}), which plada does not "
+        "open. Convert them where you trust them (docs/encoders.md) and give --weights FILE"
+    )
+
+
 def split_arguments(
-    ask: Ask, words: Mapping[str, str], values: Mapping[str, Mapping[Any, str]] | None = None
+    spec: EncoderSpec, words: Mapping[str, str], values: Mapping[str, Mapping[Any, str]] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(arguments of the network, fields of Settings) out of --model-arg, checked; `values` translates words of values.
 
     Raises:
         RequestError: a value that cannot be.
     """
-    arguments, explicit = dict(ask.model_args), {}
+    arguments, explicit = dict(spec.model_args), {}
     for field, word in words.items():
         if word not in arguments:
             continue
         value = arguments.pop(word)
-        explicit[field] = _checked(ask.name, field, word, value, (values or {}).get(field))
+        explicit[field] = _checked(spec.name, field, word, value, (values or {}).get(field))
     return arguments, explicit
 
 

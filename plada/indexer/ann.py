@@ -1,4 +1,4 @@
-"""An approximate index beside the table: what it is on disk, opening it, and searching it. `ann_build` makes it.
+"""An approximate index beside the table: its files, opening it, and searching it. `ann_build` builds it.
 
 `INDEX/ann/` holds
     vectors.f16   the vectors of the table, float16 [N, d], row after row (zeros for unreadable images)
@@ -17,30 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from blake3 import blake3
 
+from plada.common.arrays import F16, F32, I64, Bools
+from plada.common.failures import first_line
 from plada.common.packages import require
 from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.indexer.scores import ranked
 
-F16 = npt.NDArray[np.float16]
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-
 FORMAT = 1
 KINDS = ("ivf", "hnsw")
-KNOB = {"ivf": "nprobe", "hnsw": "ef"}  # what decides how much of the index a search looks at
+KNOB = {"ivf": "nprobe", "hnsw": "ef"}  # the parameter that decides how much of the index is searched
 FILES = ("index.faiss", "vectors.f16")
-ANN_PAYS = (
-    1_000_000  # rows from which auto builds one: a single exact query takes a third of a second there on two cores
-)
+# Rows from which auto builds one: there a single exact query takes a third of a second on two cores.
+ANN_PAYS = 1_000_000
 _NUMBERS = 1 << 22  # of vectors that one piece of a search scores
 _REMEDY = "Make it again with plada.make_ann, or search exactly"
 
 
-def wanted(kind: str, rows: int, dimension: int) -> str | None:
-    """The kind of index to build for `rows` images when asked for auto, none, ivf or hnsw; None for none.
+def choose_ann_kind(kind: str, rows: int, dimension: int) -> str | None:
+    """The kind of index to build for `rows` images, of auto, none, ivf or hnsw; None for no index.
 
     Raises:
         RequestError: another word.
@@ -52,7 +48,7 @@ def wanted(kind: str, rows: int, dimension: int) -> str | None:
     return None if kind == "none" else kind
 
 
-def made_of(info: Mapping[str, Any]) -> dict[str, Any]:
+def ann_source(info: Mapping[str, Any]) -> dict[str, Any]:
     """What an approximate index depends on, of index.json: the images, the table's version, and the vectors by their mean."""
     mean = blake3(np.asarray(info["mean"], "<f8").tobytes()).hexdigest(length=8)
     return {"content_id": info["content_id"], "version": info["version"], "mean": mean}
@@ -76,41 +72,39 @@ class Ann:
         knobs = self.info["parameters"]
         return int(knobs[KNOB[self.kind]]), int(knobs["candidates"])
 
-    def search(
-        self, queries: F32, k: int, effort: tuple[int, int] | None = None
-    ) -> tuple[F32, I64, npt.NDArray[np.bool_]]:
+    def search(self, queries: F32, k: int, effort: tuple[int, int] | None = None) -> tuple[F32, I64, Bools]:
         """(scores float32 [n, k], positions int64 [n, k], complete bool [n]), best first, ties to the lower position.
 
         `effort` as the property of that name, which is the default. A query for which fewer than k were found is not
         complete, and its row means nothing: ask exact search.
         """
-        look, times = effort or self.effort
+        probes, times = effort or self.effort
         near = max(k, min(k * times, self.index.ntotal))
         step = max(1, _NUMBERS // (near * queries.shape[1]))
         scores = np.empty((len(queries), k), np.float32)
         positions, complete = np.empty((len(queries), k), np.int64), np.zeros(len(queries), np.bool_)
         # FAISS is asked for many queries at once, the vectors are fetched for a few: each at what is fastest.
         for begin in range(0, len(queries), 1024):
-            asked = np.ascontiguousarray(queries[begin : begin + 1024], np.float32)
-            found = self.candidates(asked, near, look)
-            for start in range(0, len(asked), step):
+            batch = np.ascontiguousarray(queries[begin : begin + 1024], np.float32)
+            found = self.candidates(batch, near, probes)
+            for start in range(0, len(batch), step):
                 piece = slice(start, start + step)
-                best, places = ranked(self._scores(asked[piece], found[piece]), found[piece])
+                best, places = ranked(self._scores(batch[piece], found[piece]), found[piece])
                 rows = slice(begin + start, begin + start + len(best))
                 scores[rows], positions[rows] = best[:, :k], places[:, :k]
                 complete[rows] = (places[:, :k] >= 0).all(axis=1)
         return scores, positions, complete
 
-    def candidates(self, queries: F32, near: int, look: int) -> I64:
+    def candidates(self, queries: F32, near: int, probes: int) -> I64:
         """Positions int64 [n, near] that the FAISS index holds to be nearest, -1 where it found no more."""
-        faiss = library()
+        faiss = import_faiss()
         if self.kind == "ivf":
             inner: Any = faiss.downcast_index(self.index.index)
             # Many neighbours need many lists, whatever was measured for ten.
-            lists = min(inner.nlist, max(look, -(-2 * near * inner.nlist // inner.ntotal)))
+            lists = min(inner.nlist, max(probes, -(-2 * near * inner.nlist // inner.ntotal)))
             own = faiss.SearchParametersIVF(nprobe=lists)
         else:
-            own = faiss.SearchParametersHNSW(efSearch=max(look, near))
+            own = faiss.SearchParametersHNSW(efSearch=max(probes, near))
         _, found = self.index.search(queries, near, params=faiss.SearchParametersPreTransform(index_params=own))
         return np.asarray(found, np.int64)
 
@@ -126,14 +120,14 @@ def read_ann(folder: Path, source: Mapping[str, Any]) -> Ann:
     """Open INDEX/ann. Both files are hashed, so that one wrong byte is found: a third of a second a gigabyte.
 
     Raises:
-        RequestError: there is none. ReferenceMismatch: made of another version of the index than `source`, its `made_of`.
+        RequestError: there is none. ReferenceMismatch: made of another version of the index than `source`, its `ann_source`.
         DataError: damaged, or written by a newer plada.
     """
     require("faiss", extra="cpu", purpose="approximate search")
-    faiss = library()
+    faiss = import_faiss()
     info = _read_json(folder / "ann.json")
     if info["made_of"] != dict(source):
-        here, there = _said(source), _said(info["made_of"])
+        here, there = _described(source), _described(info["made_of"])
         raise ReferenceMismatch(
             f"{folder}: the approximate index was made of {there}; this index is {here}. {_REMEDY}",
             wanted=here,
@@ -149,7 +143,7 @@ def read_ann(folder: Path, source: Mapping[str, Any]) -> Ann:
         index = faiss.read_index(str(folder / FILES[0]))
         vectors = np.memmap(folder / FILES[1], np.float16, "r", shape=(info["images"], info["dimension"]))
     except (RuntimeError, ValueError) as err:
-        raise DataError(f"{folder}: cannot be read by this FAISS ({str(err).splitlines()[0]}). {_REMEDY}") from err
+        raise DataError(f"{folder}: cannot be read by this FAISS ({first_line(err)}). {_REMEDY}") from err
     if (index.ntotal, index.d) != (info["rows"], info["dimension"]):
         raise DataError(
             f"{folder}: {index.ntotal} vectors of dimension {index.d}; ann.json says {info['rows']} of {info['dimension']}. "
@@ -158,7 +152,7 @@ def read_ann(folder: Path, source: Mapping[str, Any]) -> Ann:
     return Ann(info, index, vectors)
 
 
-def library() -> Any:
+def import_faiss() -> Any:
     """FAISS without its type stubs, which lack much of what is used here."""
     import faiss
 
@@ -170,7 +164,7 @@ def digest(path: Path) -> str:
     return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
 
 
-def _said(source: Mapping[str, Any]) -> str:
+def _described(source: Mapping[str, Any]) -> str:
     return (
         f"version {source.get('version')} of content id {str(source.get('content_id'))[:16]} with vectors of mean "
         f"{source.get('mean')}"

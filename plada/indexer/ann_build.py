@@ -1,25 +1,24 @@
-"""Building an approximate index: train, add, measure on images that were held out, write. See `plada.indexer.ann`."""
+"""An approximate index built: train, add, measure on images that were held out, write. See `plada.indexer.ann`."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F16, F32, I64, Bools
+from plada.common.failures import first_line
 from plada.common.files import whole_file, write_json
+from plada.common.machine import free_memory
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, Tracker, silent
 from plada.errors import DataError, RequestError, ResourceError
-from plada.indexer.ann import FILES, FORMAT, KINDS, KNOB, Ann, digest, library
+from plada.indexer.ann import FILES, FORMAT, KINDS, KNOB, Ann, digest, import_faiss
+from plada.indexer.scores import VectorBlocks
 
-F16 = npt.NDArray[np.float16]
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-Blocks = Iterable[tuple[I64, F16]]
-Exact = Callable[[Blocks, F32, int], tuple[F32, I64]]
+Exact = Callable[[VectorBlocks, F32, int], tuple[F32, I64]]
 
 RECALL_AT = 10
 _FEWEST = 256  # images: below this there is nothing to leave out
@@ -28,7 +27,7 @@ _A_LIST, _TRAINED = 32, 262_144  # vectors a list that k-means sees, and at most
 _ROUNDS = 8  # of k-means
 _AXES, _VARIANCE = 128, 0.98  # principal axes at most; as many as hold this share of the variance
 _LINKS, _BUILD_EF = 32, 80  # of a graph: neighbours kept, and candidates looked at when one is added
-_LOOKS = {
+_PROBES = {
     "ivf": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 16_384),
     "hnsw": (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048),
 }
@@ -38,7 +37,7 @@ _CANDIDATES = (2, 4, 8, 16, 32, 64)  # for each result, scored from the vectors
 
 def build_ann(
     folder: Path,
-    scan: Callable[[], Blocks],
+    scan: Callable[[], VectorBlocks],
     *,
     kind: str,
     images: int,
@@ -53,7 +52,7 @@ def build_ann(
     """Build the approximate index in `folder` (INDEX/ann), measure it and write it: what its ann.json then says.
 
     `scan()` gives the `rows` readable ones of `images` as (positions int64 [m], vectors float16 [m, d]) from the start;
-    `source` is `made_of` the index; `exact(blocks, queries, k)` is exact search. Some images are held out, searched for,
+    `source` is `ann_source` of the index; `exact(blocks, queries, k)` is exact search. Some images are held out, searched for,
     and only then added; the cheapest effort is kept whose recall@10 is `recall` or more, less two standard errors.
     All randomness is seeded and a graph is built on one thread: the same table gives the same two files.
 
@@ -65,12 +64,14 @@ def build_ann(
     require("faiss", extra="cpu", purpose="an approximate index")
     check_memory(kind, rows, dimension)
     clock, (lists, trained) = Clock(), sizes(rows)
-    held, sample = _drawn(rows, trained, seed)
+    held, trained_on = _drawn(rows, trained, seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ann.json").unlink(missing_ok=True)  # from here on there is no approximate index
     with whole_file(folder / FILES[1]) as part:
         with clock("copy"):
-            asked, training = _copy(part, scan(), images, dimension, held, sample, Tracker("ann copy", rows, report))
+            held_out, training = _copy(
+                part, scan(), images, dimension, held, trained_on, Tracker("ann copy", rows, report)
+            )
         with clock("train"):
             index = _trained(kind, training, lists, seed)
             del training
@@ -79,11 +80,11 @@ def build_ann(
         with clock("add"):
             _add(index, kind, _split(scan(), ~held), tracker)
         with clock("measure"):
-            found = Ann({"kind": kind}, index, vectors)
-            measured = _measure(found, exact, scan, ~held, asked[1], recall)
+            ann = Ann({"kind": kind}, index, vectors)
+            measured = _measure(ann, exact, scan, ~held, held_out[1], recall)
         with clock("add"):
-            _add(index, kind, [asked], tracker)
-        del vectors, found
+            _add(index, kind, [held_out], tracker)
+        del vectors, ann
     chosen, axes = measured.pop("effort"), int(index.index.d)
     shape = {"lists": lists, "trained": trained} if kind == "ivf" else {"links": _LINKS, "build_ef": _BUILD_EF}
     with whole_file(folder / FILES[0]) as part:
@@ -116,7 +117,7 @@ def _refuse(kind: str, recall: float, rows: int) -> None:
         )
 
 
-def _drawn(rows: int, trained: int, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _drawn(rows: int, trained: int, seed: int) -> tuple[Bools, Bools]:
     """Which rows are held out, and which are trained on, bool [rows] each."""
     order = np.random.default_rng(seed).permutation(rows)
     held, sample = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
@@ -144,7 +145,7 @@ def check_memory(kind: str, rows: int, dimension: int) -> int:
     # FAISS doubles a list that is full: on average a third of the room is empty.
     held = rows * (axes // 2 + 8) * 4 // 3 if kind == "ivf" else rows * (2 * axes + 8 * _LINKS + 24) * 4 // 3
     need = held + trained * (10 * dimension + 8 * axes) + 8 * lists * axes + 2 * rows
-    there = _available()
+    there = free_memory()
     if there is not None and need > there:
         raise ResourceError(
             f"an approximate index ({kind}) of {rows} images of dimension {dimension} needs {need / 1e9:.1f} GB of memory; "
@@ -154,18 +155,18 @@ def check_memory(kind: str, rows: int, dimension: int) -> int:
 
 
 def _copy(
-    path: Path, blocks: Blocks, images: int, dimension: int, held: npt.NDArray[np.bool_], sample: npt.NDArray[np.bool_],
+    path: Path, blocks: VectorBlocks, images: int, dimension: int, held: Bools, sample: Bools,
     tracker: Tracker,
 ) -> tuple[tuple[I64, F16], F16]:  # fmt: skip
     """Write all vectors to a file, zeros for unreadable images: ((positions, vectors) of the rows held out, the sample)."""
-    positions, asked, training, at, end = [], [], [], 0, 0
+    positions, held_out, training, at, end = [], [], [], 0, 0
     with path.open("wb") as file:
         for places, vectors in blocks:
             if len(places) == 0:
                 continue
             stop = at + len(places)
             positions.append(places[held[at:stop]])
-            asked.append(vectors[held[at:stop]])
+            held_out.append(vectors[held[at:stop]])
             training.append(vectors[sample[at:stop]])
             whole = np.zeros((int(places[-1]) + 1 - end, dimension), "<f2")
             whole[places - end] = vectors
@@ -175,12 +176,12 @@ def _copy(
         file.write(bytes(2 * dimension * (images - end)))
     if at != len(held):
         raise DataError(f"{at} embeddings where {len(held)} were expected. Check the index")
-    return (np.concatenate(positions), np.concatenate(asked)), np.concatenate(training)
+    return (np.concatenate(positions), np.concatenate(held_out)), np.concatenate(training)
 
 
 def _trained(kind: str, sample: F16, lists: int, seed: int) -> Any:
     """An empty FAISS index, trained on a sample float16 [t, d]."""
-    faiss = library()
+    faiss = import_faiss()
     rotation = _principal_axes(sample)
     points = rotation.apply(np.ascontiguousarray(sample, np.float32))
     axes = points.shape[1]
@@ -204,7 +205,7 @@ def _trained(kind: str, sample: F16, lists: int, seed: int) -> Any:
 def _principal_axes(sample: F16) -> Any:
     """A FAISS transform onto the axes that hold most of the variance of the sample [t, d]. Distances stay what they are but
     for the rest; for unit vectors they order as inner products do, which this rotation about the mean would not keep."""
-    faiss = library()
+    faiss = import_faiss()
     dimension = sample.shape[1]
     mean = sample.mean(axis=0, dtype=np.float64)
     spread = np.zeros((dimension, dimension))
@@ -225,8 +226,8 @@ def _principal_axes(sample: F16) -> Any:
     return rotation
 
 
-def _add(index: Any, kind: str, blocks: Blocks, tracker: Tracker) -> None:
-    faiss = library()
+def _add(index: Any, kind: str, blocks: VectorBlocks, tracker: Tracker) -> None:
+    faiss = import_faiss()
     threads = faiss.omp_get_max_threads()
     try:
         if kind == "hnsw":  # the links depend on who comes first
@@ -239,7 +240,7 @@ def _add(index: Any, kind: str, blocks: Blocks, tracker: Tracker) -> None:
         faiss.omp_set_num_threads(threads)
 
 
-def _split(blocks: Blocks, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[I64, F16]]:
+def _split(blocks: VectorBlocks, keep: Bools) -> Iterator[tuple[I64, F16]]:
     """The rows whose number (0 for the first of the scan) is kept."""
     at = 0
     for positions, vectors in blocks:
@@ -249,15 +250,15 @@ def _split(blocks: Blocks, keep: npt.NDArray[np.bool_]) -> Iterator[tuple[I64, F
 
 
 def _measure(
-    found: Ann, exact: Exact, scan: Callable[[], Blocks], keep: npt.NDArray[np.bool_], held: F16, recall: float
+    ann: Ann, exact: Exact, scan: Callable[[], VectorBlocks], keep: Bools, held: F16, recall: float
 ) -> dict[str, Any]:
     """The cheapest effort that reaches the recall, and what it and exact search cost, for queries not in the index."""
     queries = held.astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     truth = exact(_split(scan(), keep), queries, RECALL_AT)[0][:, -1:]
-    effort, (mean, error) = _least_effort(found, queries, truth, recall)
-    batch = min(_seconds(lambda: found.search(queries, RECALL_AT, effort)) for _ in range(3))
-    alone = [_seconds(partial(found.search, queries[row : row + 1], RECALL_AT, effort)) for row in range(25)]
+    effort, (mean, error) = _min_effort(ann, queries, truth, recall)
+    batch = min(_seconds(lambda: ann.search(queries, RECALL_AT, effort)) for _ in range(3))
+    alone = [_seconds(partial(ann.search, queries[row : row + 1], RECALL_AT, effort)) for row in range(25)]
     return {
         "effort": effort,
         "recall_at_10": mean,
@@ -272,23 +273,23 @@ def _measure(
     }
 
 
-def _least_effort(found: Ann, queries: F32, truth: F32, recall: float) -> tuple[tuple[int, int], tuple[float, float]]:
+def _min_effort(ann: Ann, queries: F32, truth: F32, recall: float) -> tuple[tuple[int, int], tuple[float, float]]:
     """((nprobe or ef, candidates), (recall, its standard error)); `truth` is the score of the tenth image [n, 1].
 
     Raises:
         DataError: the recall is out of reach.
     """
-    inner, dimension = found.index.index, queries.shape[1]
-    most = int(getattr(library().downcast_index(inner), "nlist", _LOOKS[found.kind][-1]))
-    looks = [*(look for look in _LOOKS[found.kind] if look < most), most]
-    row_share = found.index.ntotal / most if found.kind == "ivf" else 32.0
+    inner, dimension = ann.index.index, queries.shape[1]
+    max_probes = int(getattr(import_faiss().downcast_index(inner), "nlist", _PROBES[ann.kind][-1]))
+    probes = [*(probe for probe in _PROBES[ann.kind] if probe < max_probes), max_probes]
+    row_share = ann.index.ntotal / max_probes if ann.kind == "ivf" else 32.0
     # A number of a code is compared 64 times as fast as one of a vector is fetched and multiplied (measured).
-    efforts = [(look * row_share * inner.d + 64 * RECALL_AT * more * dimension, look, more)
-               for look in looks for more in _CANDIDATES]  # fmt: skip
+    efforts = [(probe * row_share * inner.d + 64 * RECALL_AT * more * dimension, probe, more)
+               for probe in probes for more in _CANDIDATES]  # fmt: skip
 
-    def reached(look: int, more: int) -> tuple[bool, float, float]:
+    def reached(probe: int, more: int) -> tuple[bool, float, float]:
         for some in (slice(0, _FIRST), slice(None)):  # most efforts are out of the question after a few queries
-            scores, _, complete = found.search(queries[some], RECALL_AT, (look, more))
+            scores, _, complete = ann.search(queries[some], RECALL_AT, (probe, more))
             # By score, not by position: of two equal images either is right.
             hits = (scores >= truth[some]).mean(axis=1) * complete
             mean, error = float(hits.mean()), float(hits.std() / len(hits) ** 0.5)
@@ -297,15 +298,17 @@ def _least_effort(found: Ann, queries: F32, truth: F32, recall: float) -> tuple[
         return mean - 2 * error >= recall or mean == 1, mean, error
 
     # With all candidates first: what does not suffice then never will.
-    tried = ((look, reached(look, _CANDIDATES[-1])) for look in looks)
-    least, (_, best, _) = next(((look, result) for look, result in tried if result[0]), (None, (False, 0.0, 0.0)))
-    for _, look, more in sorted(effort for effort in efforts if least is not None and effort[1] >= least):
-        enough, mean, error = reached(look, more)
+    tried = ((probe, reached(probe, _CANDIDATES[-1])) for probe in probes)
+    min_probes, (_, best, _) = next(
+        ((probe, result) for probe, result in tried if result[0]), (None, (False, 0.0, 0.0))
+    )
+    for _, probe, more in sorted(effort for effort in efforts if min_probes is not None and effort[1] >= min_probes):
+        enough, mean, error = reached(probe, more)
         if enough:
-            return (look, more), (mean, error)
-    best = best or reached(most, _CANDIDATES[-1])[1]
+            return (probe, more), (mean, error)
+    best = best or reached(max_probes, _CANDIDATES[-1])[1]
     raise DataError(
-        f"an approximate index of kind {found.kind} reaches a recall@{RECALL_AT} of {best:.3f} where {recall} was wanted. "
+        f"an approximate index of kind {ann.kind} reaches a recall@{RECALL_AT} of {best:.3f} where {recall} was wanted. "
         "Take another kind, a lower recall, or search exactly"
     )
 
@@ -317,18 +320,9 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _write(index: Any, path: Path) -> None:
-    faiss = library()
+    faiss = import_faiss()
     try:
         faiss.write_index(index, str(path))
     except RuntimeError as err:
-        reason = str(err).splitlines()[0]
+        reason = first_line(err)
         raise ResourceError(f"{path}: cannot be written ({reason}). Free space and run again") from err
-
-
-def _available() -> int | None:
-    """Bytes of memory that are free, None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)

@@ -1,4 +1,4 @@
-"""The rows of a finished index against what its index.json promises of them, in one pass over the table."""
+"""The rows of a finished index compared with what its index.json says, in one pass over the table."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
+from plada.common.arrays import F16, F64, I64, U8, Bools
+from plada.common.failures import first_line
 from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
-from plada.indexer.store import TABLE, Ledger, connect, readable_rows, schema
+from plada.indexer.store import SCAN_ROWS, TABLE, Ledger, connect, readable_rows, schema
 from plada.sources.collection import Collection
+from plada.sources.compare import sample_positions
 from plada.sources.manifest import HASH_BYTES, Manifest, binary_rows, content_hash, content_id, key_id
 
-_SCAN_ROWS = 8192
 _OFF = 0.01  # how far a length may be from one; float16 takes a tenth of it
 DAMAGE = (
     PladaError,
@@ -37,7 +38,7 @@ class Tally:
     bad: int = 0
     first: str = ""
 
-    def add(self, wrong: npt.NDArray[np.bool_], say: Callable[[int], str]) -> None:
+    def add(self, wrong: Bools, say: Callable[[int], str]) -> None:
         """Count the rows [n] that are wrong; `say(row)` describes one of them."""
         count = int(wrong.sum())
         if count and not self.bad:
@@ -50,13 +51,13 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class AuditedRows:
     """What a pass over a table found: `checks`, whether each holds and what is to be said of it; `keys`, a pyarrow chunked
     string array [rows]; `hashes` uint8 [rows, 16]; `facts`, a digest of all sizes, all widths, all heights."""
 
     checks: Mapping[str, tuple[bool, str]]
     keys: Any = None
-    hashes: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, HASH_BYTES), np.uint8))
+    hashes: U8 = field(default_factory=lambda: np.empty((0, HASH_BYTES), np.uint8))
     facts: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -68,9 +69,9 @@ class _Pass:
     vectors: Tally = field(default_factory=Tally)
     status: Tally = field(default_factory=Tally)
     keys: list[Any] = field(default_factory=list)
-    hashes: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    hashes: list[U8] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=lambda: {name: blake3() for name in _FACTS})
-    total: npt.NDArray[np.float64] | None = None
+    total: F64 | None = None
     rows: int = 0
     unreadable: int = 0
 
@@ -85,10 +86,10 @@ class _Pass:
             ~(np.abs(lengths - 1) <= _OFF), lambda row: f"image {places[row]} has an embedding of length {lengths[row]}"
         )
         reasons = batch.column("status")
-        said = pc.not_equal(reasons, "").to_numpy(zero_copy_only=False)
+        has_reason = pc.not_equal(reasons, "").to_numpy(zero_copy_only=False)
         null = ~batch.column("vector").is_valid().to_numpy(zero_copy_only=False)
         self.status.add(
-            said != null,
+            has_reason != null,
             lambda row: (
                 f"image {at + row} has {'no' if null[row] else 'an'} embedding and status '{reasons[row].as_py()}'"
             ),
@@ -104,7 +105,7 @@ class _Pass:
         self.unreadable += int(null.sum())
 
 
-def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Rows:
+def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> AuditedRows:
     """Read every row of the table of an index once, in order. Memory: its keys and content hashes, and a block.
 
     Raises:
@@ -116,11 +117,11 @@ def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Rows:
     for column in schema(int(info["dimension"])):
         own = dataset.schema.field(column.name).type if column.name in dataset.schema.names else "missing"
         if column.name in _COLUMNS and own != column.type:
-            return Rows({"rows": (False, f"column {column.name} is {own}, expected {column.type}")})
+            return AuditedRows({"rows": (False, f"column {column.name} is {own}, expected {column.type}")})
     found = _Pass()
     promised, tracker = info.get("shards"), Tracker("check", int(info["images"]), report)
     ledger = Ledger(int(promised["rows"])) if promised else None
-    for batch in dataset.to_batches(columns=list(_COLUMNS), batch_size=_SCAN_ROWS, scan_in_order=True):
+    for batch in dataset.to_batches(columns=list(_COLUMNS), batch_size=SCAN_ROWS, scan_in_order=True):
         found.add(batch)
         if ledger is not None:
             ledger.add(batch)
@@ -140,10 +141,10 @@ def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Rows:
     }  # fmt: skip
     if ledger is not None and promised is not None:
         checks["shards"] = _shards(ledger, promised)
-    return Rows(checks, keys, hashes, {name: digest.digest() for name, digest in found.facts.items()})
+    return AuditedRows(checks, keys, hashes, {name: digest.digest() for name, digest in found.facts.items()})
 
 
-def compare_manifest(rows: Rows, manifest: Manifest) -> tuple[bool, str]:
+def compare_manifest(rows: AuditedRows, manifest: Manifest) -> tuple[bool, str]:
     """Whether a manifest says of every image what the table says of it, and what differs.
 
     Raises:
@@ -165,7 +166,7 @@ def compare_manifest(rows: Rows, manifest: Manifest) -> tuple[bool, str]:
 
 
 def compare_images(
-    rows: Rows, collection: Collection, sample: int | None, seed: int, report: Report
+    rows: AuditedRows, collection: Collection, sample: int | None, seed: int, report: Report
 ) -> tuple[bool, str]:
     """Whether images of a collection with the table's keys have the sizes and content that were indexed: a seeded sample of
     them, or all where it is None.
@@ -179,7 +180,7 @@ def compare_images(
     if sample is None:
         entries: Iterable[tuple[int, bytes]] = collection.stream(0, n)
     else:
-        picks = np.sort(np.random.default_rng(seed).choice(n, min(sample, n), replace=False)).tolist()
+        picks = sample_positions(n, sample, seed).tolist()
         entries = ((position, collection.read(position)) for position in picks)
     hashed, tracker = 0, Tracker("hash", n if sample is None else min(sample, n), report)
     for position, data in entries:
@@ -190,15 +191,13 @@ def compare_images(
     return True, f"keys and sizes of all {n} images, content of {hashed}"
 
 
-def some_rows(
-    folder: Path, info: Mapping[str, Any], count: int, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:
+def some_rows(folder: Path, info: Mapping[str, Any], count: int, seed: int) -> tuple[I64, F16]:
     """(positions int64 [m], vectors float16 [m, d]) of a seeded choice of at most `count` images, rising; m is smaller where
     some of them are unreadable."""
     table = connect(folder).open_table(TABLE)
     table.checkout(info["version"])
     n = int(info["images"])
-    picks = np.sort(np.random.default_rng(seed).choice(n, min(count, n), replace=False))
+    picks = sample_positions(n, count, seed)
     rows = table.to_lance().take(picks, columns=["position", "vector"]).combine_chunks()
     return readable_rows(rows.to_batches()[0])
 
@@ -233,5 +232,5 @@ def _shards(ledger: Ledger, promised: Mapping[str, Any]) -> tuple[bool, str]:
 
 def reason_of(err: BaseException) -> str:
     """What a library says of a table it cannot read, on one line."""
-    text = str(err) if isinstance(err, PladaError) else f"{type(err).__name__}: {err}"
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(err).__name__)[:300]
+    reason = first_line(err)
+    return (reason if isinstance(err, PladaError) else f"{type(err).__name__}: {reason}")[:300]

@@ -1,22 +1,24 @@
-"""From a stretch of a collection to rows: each image is read once, hashed, decoded and embedded.
+"""From a range of a collection to rows: each image is read once, hashed, decoded and embedded.
 
 The same function does it in this process, in worker processes and on a cluster, in batches that begin at the same
-positions: the rows are the same wherever they were made, and whichever way the images are stored.
+positions. So the rows do not depend on where they were made, nor on the form in which the images are stored.
 """
 
 import time
 from dataclasses import dataclass, field, fields
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F16, F32, I32, I64, U8, Bools
+from plada.common.failures import out_of_memory
 from plada.encoders.encoder import Encoder
 from plada.errors import DataError, ResourceError, Unreadable
 from plada.sources.collection import Collection, changed_size
 from plada.sources.decode import View, decode
-from plada.sources.leaks.fingerprints import LOOK_BYTES, look
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, fingerprint
 from plada.sources.manifest import HASH_BYTES, content_hash
 
+STAGES = ("read", "decode", "encode")
 _LARGEST_HALF = 65504.0
 
 
@@ -30,75 +32,75 @@ class Task:
 
     start: int
     images: Collection
-    known: npt.NDArray[np.uint8] | None = None
+    known: U8 | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class EmbeddedRows:
     """Consecutive images from position `start`: vectors float16 [n, d] (zeros where `status` is not empty), hashes
-    uint8 [n, 16], sizes int64 [n], width and height int32 [n] (0 where unknown), looks uint8 [n, LOOK_BYTES] (zeros where
+    uint8 [n, 16], sizes int64 [n], width and height int32 [n] (0 where unknown), fingerprints uint8 [n, 64] (zeros where
     unreadable), status: why an image is unreadable."""
 
     start: int
-    vectors: npt.NDArray[np.float16]
-    hashes: npt.NDArray[np.uint8]
-    sizes: npt.NDArray[np.int64]
-    width: npt.NDArray[np.int32]
-    height: npt.NDArray[np.int32]
-    looks: npt.NDArray[np.uint8]
+    vectors: F16
+    hashes: U8
+    sizes: I64
+    width: I32
+    height: I32
+    fingerprints: U8
     status: list[str]
 
     def __len__(self) -> int:
         return len(self.status)
 
-    def put(self, other: "Rows") -> None:
+    def put(self, other: "EmbeddedRows") -> None:
         """Copy the rows of a part to their place in this whole."""
         first, last = other.start - self.start, other.start - self.start + len(other)
-        for column in fields(Rows):
+        for column in fields(EmbeddedRows):
             if column.name != "start":
                 getattr(self, column.name)[first:last] = getattr(other, column.name)
 
 
-def empty_rows(start: int, images: int, dimension: int) -> Rows:
+def empty_rows(start: int, images: int, dimension: int) -> EmbeddedRows:
     """Rows of `images` images with nothing in them yet."""
-    return Rows(
+    return EmbeddedRows(
         start,
         np.zeros((images, dimension), np.float16),
         np.zeros((images, HASH_BYTES), np.uint8),
         np.zeros(images, np.int64),
         np.zeros(images, np.int32),
         np.zeros(images, np.int32),
-        np.zeros((images, LOOK_BYTES), np.uint8),
+        np.zeros((images, FINGERPRINT_BYTES), np.uint8),
         [""] * images,
     )
 
 
 @dataclass(slots=True)
-class Made:
-    """What became of a task. `kept` bool [n]: images that are as they were known, their vectors left to whoever knew them.
+class TaskResult:
+    """The rows of a task. `kept` bool [n]: images that still have the hash that was expected; their vectors are not set.
 
     `began`: when work on it began, by time.monotonic; `spent`: seconds of one process by stage (read, decode, encode);
     `batch_size`: images that the device took at a time (0: none were encoded); `note`: what the user should hear of.
     """
 
-    rows: Rows
-    kept: npt.NDArray[np.bool_]
+    rows: EmbeddedRows
+    kept: Bools
     began: float
-    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "encode"), 0.0))
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     batch_size: int = 0
     note: str = ""
 
 
 @dataclass(slots=True)
-class Prepared:
+class PreparedTask:
     """A task before the encoder: `pixels` uint8 [m, size, size, 3] of the images at `places` int64 [m] of its rows."""
 
-    made: Made
-    places: npt.NDArray[np.int64]
-    pixels: npt.NDArray[np.uint8]
+    result: TaskResult
+    places: I64
+    pixels: U8
 
 
-def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8] | None = None) -> Prepared:
+def prepare(task: Task, view: View, dimension: int, pixels: U8 | None = None) -> PreparedTask:
     """Read, hash and decode the images of a task; into `pixels` uint8 [>= n, size, size, 3], if given.
 
     Raises:
@@ -107,11 +109,11 @@ def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8
     images, n = task.images, len(task.images)
     began = time.monotonic()
     rows, kept = empty_rows(task.start, n, dimension), np.zeros(n, np.bool_)
-    made = Made(rows, kept, began)
+    result = TaskResult(rows, kept, began)
     if pixels is None:
         pixels = np.empty((n, view.size, view.size, 3), np.uint8)
     readable = np.zeros(n, np.bool_)
-    listed, stream, spent = images.sizes, iter(images.stream(0, n)), made.spent
+    listed, stream, spent = images.sizes, iter(images.stream(0, n)), result.spent
     while True:
         before = time.perf_counter()
         entry = next(stream, None)
@@ -129,7 +131,7 @@ def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8
         else:
             try:
                 image = decode(data)
-                pixels[row], rows.looks[row] = view.of(image), look(image)
+                pixels[row], rows.fingerprints[row] = view.of(image), fingerprint(image)
                 rows.width[row], rows.height[row] = image.size
                 readable[row] = True
             except Unreadable as err:
@@ -137,16 +139,16 @@ def prepare(task: Task, view: View, dimension: int, pixels: npt.NDArray[np.uint8
         spent["decode"] += time.perf_counter() - arrived
     places = np.flatnonzero(readable)
     # In order of position, so that what is in a batch does not depend on the order in which a form is read.
-    return Prepared(made, places, pixels[:n] if len(places) == n else pixels[places])
+    return PreparedTask(result, places, pixels[:n] if len(places) == n else pixels[places])
 
 
-def encode_prepared(prepared: Prepared, encoder: Encoder, batch_size: int) -> Made:
+def encode_prepared(prepared: PreparedTask, encoder: Encoder, batch_size: int) -> TaskResult:
     """Embed what was prepared, `batch_size` images at a time, or fewer where the device has no memory for as many.
 
     Raises:
         DataError: the encoder gave something that is not finite. ResourceError: not even one image fits.
     """
-    made, at = prepared.made, 0
+    result, at = prepared.result, 0
     start = time.perf_counter()
     while at < len(prepared.places):
         batch = prepared.pixels[at : at + batch_size]
@@ -160,26 +162,21 @@ def encode_prepared(prepared: Prepared, encoder: Encoder, batch_size: int) -> Ma
                     f"encoder {encoder.config.name}: out of memory with a single image. Free the device, or --device cpu"
                 ) from err
             batch_size = max(1, len(batch) // 2)
-            made.note = f"the device is out of memory: batches of {batch_size} images from here on"
+            result.note = f"the device is out of memory: batches of {batch_size} images from here on"
             continue
-        made.rows.vectors[prepared.places[at : at + len(batch)]] = to_half(vectors, encoder.config.name)
+        result.rows.vectors[prepared.places[at : at + len(batch)]] = to_half(vectors, encoder.config.name)
         at += len(batch)
-    made.batch_size = batch_size
-    made.spent["encode"] += time.perf_counter() - start
-    return made
+    result.batch_size = batch_size
+    result.spent["encode"] += time.perf_counter() - start
+    return result
 
 
-def embed(task: Task, encoder: Encoder, batch_size: int) -> Made:
+def embed(task: Task, encoder: Encoder, batch_size: int) -> TaskResult:
     """All of a task, here and now; raises what `prepare` and `encode_prepared` raise."""
     return encode_prepared(prepare(task, encoder.view, encoder.config.dimension), encoder, batch_size)
 
 
-def out_of_memory(err: BaseException) -> bool:
-    """Whether a device ran out of memory; torch has a class of its own for it and must not be imported to name it."""
-    return type(err).__name__ == "OutOfMemoryError"
-
-
-def to_half(vectors: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float16]:
+def to_half(vectors: F32, name: str) -> F16:
     """float16 of unit vectors, refusing what the store would keep but never find.
 
     Raises:

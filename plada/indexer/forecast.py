@@ -1,4 +1,4 @@
-"""What an index would take, from a short trial: time, disk and memory, and which stage is the slowest."""
+"""Estimates from a short trial: the time, disk and memory that an index takes, and the slowest stage."""
 
 import shutil
 import tempfile
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from plada.common.progress import Clock, Report, Tracker
 from plada.encoders.encoder import Encoder
-from plada.indexer.embed import Made, Task
+from plada.indexer.embed import STAGES, Task, TaskResult
 from plada.indexer.store import Store, shard_rows
-from plada.indexer.workers import Crew, Plan
+from plada.indexer.workers import Plan, WorkerPool
 from plada.sources.collection import Collection, part_of
 
 _ROUNDS = 2  # tasks of each worker that are left out of the rate: libraries are loaded, caches are cold
@@ -20,18 +20,35 @@ _MANIFEST_ROW = 24  # bytes, beside the key, which zstd brings to a few
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """Expected seconds, bytes on disk and in memory for `images` images; `microseconds` of one process an image by stage."""
+class IndexForecast:
+    """What an index would take.
+
+    Attributes:
+        images: Images of the reference.
+        tried: Images of the trial.
+        images_per_second: The rate of the trial, its start left out.
+        seconds: Expected time, with loading and writing.
+        disk_bytes: Expected size of index and manifest.
+        free_bytes: Free space in the home.
+        memory_bytes: Expected memory of this process and its workers.
+        microseconds: Time of one process for an image, by stage: read, decode, encode, write.
+        limit: The stage that limits the rate.
+        workers: Worker processes.
+        batch_size: Images that the encoder sees at a time.
+        device: Where the encoder runs.
+        encoder: Name of the encoder.
+        dimension: Numbers of an embedding.
+    """
 
     images: int
-    tried: int  # images of the trial
+    tried: int
     images_per_second: float
     seconds: float
     disk_bytes: int
     free_bytes: int
     memory_bytes: int
     microseconds: Mapping[str, float]
-    limit: str  # the stage that takes most of what there is
+    limit: str
     workers: int
     batch_size: int
     device: str
@@ -43,26 +60,26 @@ class Forecast:
         return asdict(self)
 
 
-def try_out(
+def run_trial(
     collection: Collection,
     encoder: Encoder,
     plan: Plan,
-    crew: Crew,
+    pool: WorkerPool,
     *,
     seconds: float,
     clock: Clock,
     home: Path,
     report: Report,
-) -> Forecast:
-    """Embed images from all over the collection for about `seconds` and reckon; what is written is removed again."""
+) -> IndexForecast:
+    """Embed images from all over the collection for about `seconds` and extrapolate; what is written is removed again."""
     images, trial = len(collection), _Trial(seconds)
     tracker = Tracker("trial", None, report)
-    hired = time.monotonic()
-    with crew as run:
-        for one in run(_samples(collection, plan.chunk, trial)):
-            trial.add(one, skip=_ROUNDS * max(plan.workers, 1))
-            tracker.advance(len(one.rows))
-    clock.seconds["load"] = clock.seconds.get("load", 0.0) + max(trial.kept[0].began - hired, 0.0)
+    started = time.monotonic()
+    with pool as run:
+        for result in run(_samples(collection, plan.chunk, trial)):
+            trial.add(result, skip=_ROUNDS * max(plan.workers, 1))
+            tracker.advance(len(result.rows))
+    clock.seconds["load"] = clock.seconds.get("load", 0.0) + max(trial.kept[0].began - started, 0.0)
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="trial-", dir=home) as folder:
         before = time.monotonic()
@@ -72,7 +89,7 @@ def try_out(
         free = shutil.disk_usage(folder).free
     each = {stage: seconds / trial.tried * 1e6 for stage, seconds in trial.spent.items()}
     each["write"] = writing * 1e6
-    return Forecast(
+    return IndexForecast(
         images=images,
         tried=trial.tried,
         images_per_second=trial.rate,
@@ -96,24 +113,24 @@ class _Trial:
 
     seconds: float
     tried: int = 0
-    kept: list[Made] = field(default_factory=list)  # to be written once, for their size
-    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "encode"), 0.0))
+    kept: list[TaskResult] = field(default_factory=list)  # to be written once, for their size
+    spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     tasks: int = 0
     timed: int = 0  # images between `first` and `last`
     first: float = 0.0
     last: float = 0.0
 
-    def add(self, made: Made, *, skip: int) -> None:
+    def add(self, result: TaskResult, *, skip: int) -> None:
         self.last = time.monotonic()
-        self.tasks, self.tried = self.tasks + 1, self.tried + len(made.rows)
+        self.tasks, self.tried = self.tasks + 1, self.tried + len(result.rows)
         if self.tasks <= skip:
             self.first = self.last
         else:
-            self.timed += len(made.rows)
+            self.timed += len(result.rows)
         for stage in self.spent:
-            self.spent[stage] += made.spent[stage]
+            self.spent[stage] += result.spent[stage]
         if len(self.kept) < _KEPT:
-            self.kept.append(made)
+            self.kept.append(result)
 
     def over(self) -> bool:
         return bool(self.kept) and time.monotonic() >= self.kept[0].began + self.seconds
@@ -136,18 +153,18 @@ def _samples(collection: Collection, chunk: int, trial: _Trial) -> Iterator[Task
             yield Task(start, part_of(collection, start, min(start + chunk, len(collection))))
 
 
-def _write(collection: Collection, made: list[Made], store: Store) -> int:
-    for one in made:
-        store.append(one.rows, collection.keys.slice(one.rows.start, len(one.rows)))
-    return sum(len(one.rows) for one in made)
+def _write(collection: Collection, results: list[TaskResult], store: Store) -> int:
+    for result in results:
+        store.append(result.rows, collection.keys.slice(result.rows.start, len(result.rows)))
+    return sum(len(result.rows) for result in results)
 
 
 def _limit(each: Mapping[str, float], plan: Plan, encoder: Encoder) -> str:
     """In one process the stage that takes longest; before a GPU whether its feeders or it are slower."""
     if plan.workers and encoder.where != "cpu":
-        feeding = (each["read"] + each["decode"]) / plan.workers
-        return "encode" if each["encode"] > feeding else "decode" if each["decode"] > each["read"] else "read"
-    return max(("read", "decode", "encode"), key=lambda stage: each[stage])
+        gpu_workers = (each["read"] + each["decode"]) / plan.workers
+        return "encode" if each["encode"] > gpu_workers else "decode" if each["decode"] > each["read"] else "read"
+    return max(STAGES, key=lambda stage: each[stage])
 
 
 def _memory(plan: Plan, images: int, dimension: int) -> int:

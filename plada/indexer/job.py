@@ -1,4 +1,4 @@
-"""What every way of building an index shares: what is built, what is told afterwards, and what must not be mixed up."""
+"""What all ways of building an index share: what is built, the summary, and the checks that nothing is mixed up."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,20 +10,39 @@ from plada.common.files import home_directory
 from plada.common.progress import Clock
 from plada.encoders.encoder import EncoderConfig, config_from_json, encoder_options
 from plada.errors import ReferenceMismatch, RequestError
-from plada.indexer.pipeline import Flow
+from plada.indexer.pipeline import RunStats
 from plada.indexer.store import Store, shard_rows
 from plada.sources.collection import Collection
 from plada.sources.manifest import key_id
 from plada.sources.reference import manifest_path, open_reference, save_reference
 
-_STAGES = ("list", "load", "embed", "commit")
+STAGES = ("list", "load", "embed", "commit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSummary:
-    """What `plada index` did; the fields of its --json summary. `reused`: images that were embedded before.
+    """What `plada.index` did.
 
-    `seconds` are on the clock; `where` are seconds of all processes together: read, decode, encode, write.
+    Attributes:
+        name: Name of the index.
+        images: Images of the index, or of the part that was made.
+        unreadable: Images without an embedding.
+        dimension: Numbers of an embedding.
+        encoder: Name of the encoder.
+        key_id: Key id of the reference, hexadecimal.
+        content_id: Content id of the reference, hexadecimal; empty for a part.
+        images_per_second: The rate, without loading the encoder.
+        seconds: Seconds on the clock by stage: list, load, embed, commit.
+        path: The folder.
+        reused: Images that were embedded before.
+        examples: The first unreadable images: key, and why.
+        where: Seconds of all processes together by stage: read, decode, encode, write.
+        workers: Worker processes.
+        notes: What happened on the way, such as batches that were halved.
+        shard: The part that was made ("3/8"), if only one was; there is no index yet.
+        source_note: Counts of a registered reference that are not the known ones.
+        pack: The summary of the pack, where one was asked for.
+        ann: What ann.json says of the approximate index, where one was made.
     """
 
     name: str
@@ -33,18 +52,18 @@ class IndexSummary:
     encoder: str
     key_id: str
     content_id: str
-    images_per_second: float  # loading the encoder left out
+    images_per_second: float
     seconds: Mapping[str, float]
     path: str
     reused: int
-    examples: tuple[str, ...] = ()  # the first unreadable images: key, and why
+    examples: tuple[str, ...] = ()
     where: Mapping[str, float] = field(default_factory=dict)
     workers: int = 0
-    notes: tuple[str, ...] = ()  # what happened on the way, such as batches that were halved
-    shard: str | None = None  # the part that was made, if only one was: there is no index yet
-    source_note: str = ""  # counts of a registered reference that are not the known ones
-    pack: Mapping[str, Any] | None = None  # what make_pack says of the pack, where one was asked for
-    ann: Mapping[str, Any] | None = None  # what make_ann says of the approximate index, where one was made
+    notes: tuple[str, ...] = ()
+    shard: str | None = None
+    source_note: str = ""
+    pack: Mapping[str, Any] | None = None
+    ann: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -71,7 +90,7 @@ class Job:
         return Store(self.home / "indexes" / self.name)
 
     def plan(self, encoder: EncoderConfig) -> dict[str, Any]:
-        """What an unfinished build must agree in to be gone on with."""
+        """What an unfinished build must agree in to be resumed."""
         key = key_id(self.collection.keys).hex()
         return {"key_id": key, "encoder": encoder.identity(), "shard": shard_rows(len(self.collection))}
 
@@ -83,7 +102,7 @@ def publish_index(
     self_check: Sequence[float],
     *,
     clock: Clock,
-    flow: Flow,
+    stats: RunStats,
 ) -> tuple[str, ...]:
     """Check the rows of a store and make them an index, with its manifest: the first unreadable images, and why.
 
@@ -97,9 +116,9 @@ def publish_index(
             "dimension": config.dimension,
             "reference": {"name": job.reference_name, "location": job.collection.location},
             "encoder": {**asdict(config), "self_check": list(self_check)},
-            "images_per_second": flow.rate,
-            "seconds": {stage: clock.seconds.get(stage, 0.0) for stage in _STAGES},
-            "where": flow.spent,
+            "images_per_second": stats.rate,
+            "seconds": {stage: clock.seconds.get(stage, 0.0) for stage in STAGES},
+            "where": stats.spent,
         }
         manifest, unreadable = store.finish(job.collection.keys, info, manifest_path(job.home, job.collection))
         save_reference(job.home, job.reference_name, job.collection, manifest)
@@ -108,7 +127,7 @@ def publish_index(
 
 
 def summarise(
-    store: Store, clock: Clock, flow: Flow, *, reused: int, workers: int = 0, examples: tuple[str, ...] = ()
+    store: Store, clock: Clock, stats: RunStats, *, reused: int, workers: int = 0, examples: tuple[str, ...] = ()
 ) -> IndexSummary:
     """The summary of an index that is there; seconds of this run, or those of its making where nothing was done."""
     info = store.info() or {}
@@ -122,13 +141,13 @@ def summarise(
         key_id=info["key_id"],
         content_id=info["content_id"],
         images_per_second=info["images_per_second"],
-        seconds={stage: seconds.get(stage, 0.0) for stage in _STAGES},
+        seconds={stage: seconds.get(stage, 0.0) for stage in STAGES},
         path=str(store.folder),
         reused=reused,
         examples=examples,
         where=info.get("where", {}),
         workers=workers,
-        notes=tuple(flow.notes),
+        notes=tuple(stats.notes),
     )
 
 
@@ -152,7 +171,7 @@ def check_same_images(finished: Mapping[str, Any], job: Job) -> None:
     Raises:
         ReferenceMismatch: both are said.
     """
-    found = open_reference(job.reference_name, job.collection, job.home).manifest.content_id.hex()
+    found = open_reference(job.collection, job.home, name=job.reference_name).manifest.content_id.hex()
     if found != finished["content_id"]:
         raise ReferenceMismatch(
             f"index '{finished['name']}' is there already, of {finished['images']} images with content id "
@@ -164,14 +183,14 @@ def check_same_images(finished: Mapping[str, Any], job: Job) -> None:
 
 
 def resume_command(job: Job, encoder: EncoderConfig, words: Sequence[str] = ()) -> str:
-    """The command that goes on with this build; it must load the very same encoder, or it would begin anew."""
+    """The command that resumes this build. It must load the very same encoder, or it would begin anew."""
     return command(job, [*encoder_options(encoder), *words])
 
 
 def command(job: Job, words: Sequence[str]) -> str:
     """`plada index` on this job's images with some more words."""
-    said = ["plada", "index", job.collection.location, "--name", job.name, *words]
-    return shlex.join(said + (["--home", str(job.home)] if job.home != home_directory() else []))
+    line = ["plada", "index", job.collection.location, "--name", job.name, *words]
+    return shlex.join(line + (["--home", str(job.home)] if job.home != home_directory() else []))
 
 
 def _described(encoder: EncoderConfig) -> str:

@@ -4,38 +4,54 @@ The same index gives the same bytes with any number of threads. Sums whose order
 goes into them is rounded to so few bits that no sum of products needs more than the 53 of a float64.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F16, F64
 from plada.common.packages import require
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, RequestError
-
-Blocks = Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]
+from plada.indexer.scores import VectorBlocks
 
 _SAMPLE = 1 << 20  # rows that the components are fitted on at most: every n-th, so that all folders are in
 _GRID = 2.0**14  # of fitted vectors: 2^20 rows of products below 2^28.01 stay below 2^53
 _EXACT = 53 - 24 - 1  # bits left to weights: float16 values are multiples of 2^-24, and in a unit vector below 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackSpec:
+    """How a pack is written.
+
+    Attributes:
+        out: The file. None: in the home, where an installed pack would be.
+        dimensions: Features of an image, one byte each; at most the dimensions of the embeddings.
+    """
+
+    out: str | Path | None = None
+    dimensions: int = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Projection:
     """Vectors to features. weights: float64 [D, d], offset: float64 [d]; variance: the share of it that is kept."""
 
-    weights: npt.NDArray[np.float64]
-    offset: npt.NDArray[np.float64]
+    weights: F64
+    offset: F64
     variance: float
 
-    def features(self, vectors: npt.NDArray[np.float16]) -> npt.NDArray[np.int8]:
+    def features(self, vectors: F16) -> npt.NDArray[np.int8]:
         """int8 [m, d], -127..127, of vectors float16 [m, D]; halves go to the even neighbour."""
         projected = vectors.astype(np.float64) @ self.weights - self.offset
         return np.clip(np.rint(projected), -127, 127).astype(np.int8)
 
 
-def fit_projection(blocks: Blocks, *, images: int, dimensions: int, scale: int, report: Report = silent) -> Projection:
+def fit_projection(
+    blocks: VectorBlocks, *, images: int, dimensions: int, scale: int, report: Report = silent
+) -> Projection:
     """The `dimensions` leading principal components of (positions int64 [m], unit vectors float16 [m, D]) blocks.
 
     `scale` becomes the standard deviation of the first feature. A component's sign is the one that makes its largest
@@ -46,8 +62,8 @@ def fit_projection(blocks: Blocks, *, images: int, dimensions: int, scale: int, 
     """
     stride = -(-images // _SAMPLE)
     tracker = Tracker("components", images, report)
-    total: npt.NDArray[np.float64] = np.zeros(0)
-    products: npt.NDArray[np.float64] = np.zeros((0, 0))
+    total: F64 = np.zeros(0)
+    products: F64 = np.zeros((0, 0))
     rows = 0
     for positions, vectors in blocks:
         width = vectors.shape[1]
@@ -79,7 +95,7 @@ def fit_projection(blocks: Blocks, *, images: int, dimensions: int, scale: int, 
     return Projection(weights, offset, share)
 
 
-def _leading(covariance: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _leading(covariance: F64) -> tuple[F64, F64]:
     """(variances, components in columns), the largest first; by one thread, since more would round otherwise."""
     require("threadpoolctl", extra="cpu", purpose="a pack")
     import threadpoolctl
@@ -90,7 +106,7 @@ def _leading(covariance: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float6
 
 
 def feature_blocks(
-    blocks: Blocks, projection: Projection, *, images: int, report: Report = silent
+    blocks: VectorBlocks, projection: Projection, *, images: int, report: Report = silent
 ) -> Iterator[npt.NDArray[np.int8]]:
     """Rows int8 [m, d] of all positions 0 .. images - 1, block by block; zeros where an image has no vector."""
     tracker = Tracker("features", images, report)

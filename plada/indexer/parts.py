@@ -1,7 +1,7 @@
-"""A build in parts, for people with a scheduler of their own: `--shard i/n` embeds one part, `--merge` makes the index.
+"""A build in parts, for users with a scheduler of their own: `--shard i/n` embeds one part, `--merge` makes the index.
 
-A part lies in `parts/i-of-n` below the index. Parts end where shards do, and are embedded in the same batches: what is merged
-is what one machine would have made.
+A part lies in `parts/i-of-n` below the index. Parts end where shards do, and are embedded in the same batches, so the merged
+index is the one that a single machine would have made.
 """
 
 import json
@@ -16,6 +16,7 @@ from plada.encoders.encoder import Encoder, config_from_json
 from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError
 from plada.indexer.build import embed_into
 from plada.indexer.job import (
+    STAGES,
     IndexSummary,
     Job,
     check_same_encoder,
@@ -24,15 +25,15 @@ from plada.indexer.job import (
     publish_index,
     summarise,
 )
-from plada.indexer.pipeline import Flow, Span, shard_spans
+from plada.indexer.pipeline import RunStats, Span, shard_spans
 from plada.indexer.store import FORMAT, TABLE, Ledger, Store, connect
-from plada.indexer.workers import Crew, Plan, make_plan
+from plada.indexer.workers import Plan, WorkerPool, make_plan
 
 PARTS = "parts"
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class PartNumber:
     """Part `number` of `of`, counted from 1."""
 
     number: int
@@ -42,7 +43,7 @@ class Shard:
         return f"{self.number}/{self.of}"
 
 
-def parse_shard(text: str) -> Shard:
+def parse_shard(text: str) -> PartNumber:
     """`3/8`: the third of eight parts.
 
     Raises:
@@ -51,10 +52,10 @@ def parse_shard(text: str) -> Shard:
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise RequestError(f"--shard {text}: expected I/N with 1 <= I <= N, such as 3/8")
-    return Shard(int(found[1]), int(found[2]))
+    return PartNumber(int(found[1]), int(found[2]))
 
 
-def part_spans(images: int, rows: int, shard: Shard) -> list[Span]:
+def part_spans(images: int, rows: int, shard: PartNumber) -> list[Span]:
     """The shards of a part: a stretch of the whole, since neighbours mostly lie in one file."""
     spans = shard_spans(images, rows)
     return spans[(shard.number - 1) * len(spans) // shard.of : shard.number * len(spans) // shard.of]
@@ -63,36 +64,36 @@ def part_spans(images: int, rows: int, shard: Shard) -> list[Span]:
 def build_part(
     job: Job,
     encoder: Encoder,
-    shard: Shard,
+    shard: PartNumber,
     *,
     clock: Clock,
     plan: Plan | None = None,
-    crew: Crew | None = None,
+    pool: WorkerPool | None = None,
     restart: bool = False,
     report: Report = silent,
 ) -> IndexSummary:
-    """Embed one part of a collection, going on where an earlier run stopped; a finished part is left as it is.
+    """Embed one part of a collection, resuming where an earlier run stopped; a finished part is left as it is.
 
     The summary's `content_id` is empty and `unreadable` 0: both are known when the parts are merged.
 
     Raises:
         As build_index.
     """
-    images, flow = len(job.collection), Flow()
+    images, stats = len(job.collection), RunStats()
     plan = plan or make_plan(encoder, images, batch_size=None, workers=0)
     part = _part_store(job.store(), shard)
     wanted = {**job.plan(encoder.config), "batch_size": plan.batch_size}
     spans = part_spans(images, wanted["shard"], shard)
     done = expected = sum(stop - start for start, stop in spans)
     with part.lock():
-        said = None if restart else _said_of(part)
-        if said is None or said["plan"] != _plain(wanted):
+        finished = None if restart else _read_part(part)
+        if finished is None or finished["plan"] != _plain(wanted):
             (part.folder / "part.json").unlink(missing_ok=True)
             done = part.begin(wanted, restart=restart)
             left = [span for span in spans if span[0] >= spans[0][0] + done]
             words = ["--batch-size", str(plan.batch_size), "--shard", str(shard)]
             embed_into(
-                part, job, left, encoder, plan, crew, known=None, clock=clock, flow=flow, report=report, words=words
+                part, job, left, encoder, plan, pool, known=None, clock=clock, stats=stats, report=report, words=words
             )
             with clock("commit"):
                 _finish_part(part, wanted, spans, {**asdict(encoder.config), "self_check": encoder.self_check()})
@@ -104,13 +105,13 @@ def build_part(
         encoder=encoder.config.name,
         key_id=wanted["key_id"],
         content_id="",
-        images_per_second=flow.rate if flow.embedded else 0.0,
-        seconds={stage: clock.seconds.get(stage, 0.0) for stage in ("list", "load", "embed", "commit")},
+        images_per_second=stats.rate if stats.embedded else 0.0,
+        seconds={stage: clock.seconds.get(stage, 0.0) for stage in STAGES},
         path=str(part.folder),
         reused=done,
-        where=flow.spent,
+        where=stats.spent,
         workers=plan.workers,
-        notes=tuple(flow.notes),
+        notes=tuple(stats.notes),
         shard=str(shard),
     )
 
@@ -124,7 +125,7 @@ def merge_parts(job: Job, *, clock: Clock, restart: bool = False, report: Report
         RequestError, DataError, ReferenceMismatch: parts are missing, damaged, or do not fit together or the images.
         Interrupted: Ctrl-C; what is merged is kept.
     """
-    store, images, flow = job.store(), len(job.collection), Flow()
+    store, images, stats = job.store(), len(job.collection), RunStats()
     with store.lock():
         parts = find_parts(store)
         encoder = parts[0][1]["encoder"]
@@ -141,13 +142,13 @@ def merge_parts(job: Job, *, clock: Clock, restart: bool = False, report: Report
         if finished is not None:
             check_same_encoder(finished, config)
             check_same_images(finished, job)
-            return summarise(store, clock, flow, reused=images)
+            return summarise(store, clock, stats, reused=images)
         done = store.begin(plan, restart=restart)
         tracker, kept = Tracker("merge", images - done, report), done
         try:
             with clock("commit"):
-                for part, said in parts:
-                    for table in _shard_tables(part, said, kept):
+                for part, info in parts:
+                    for table in _shard_tables(part, info, kept):
                         store.append_table(table)
                         kept += len(table)
                         tracker.advance(len(table))
@@ -156,8 +157,8 @@ def merge_parts(job: Job, *, clock: Clock, restart: bool = False, report: Report
                 f"index '{job.name}': stopped with {kept} of {images} images merged and kept",
                 resume=command(job, ["--merge"]),
             ) from None
-        examples = publish_index(job, store, config, encoder["self_check"], clock=clock, flow=flow)
-        return summarise(store, clock, flow, reused=done, examples=examples)
+        examples = publish_index(job, store, config, encoder["self_check"], clock=clock, stats=stats)
+        return summarise(store, clock, stats, reused=done, examples=examples)
 
 
 def find_parts(store: Store) -> list[tuple[Store, dict[str, Any]]]:
@@ -176,15 +177,15 @@ def find_parts(store: Store) -> list[tuple[Store, dict[str, Any]]]:
         raise DataError(f"{root}: parts of {counts[0]} and parts of {counts[1]}. Remove those that are not meant")
     found = []
     for number in range(1, counts[0] + 1):
-        part = _part_store(store, Shard(number, counts[0]))
-        said = _said_of(part)
-        if said is None:
+        part = _part_store(store, PartNumber(number, counts[0]))
+        info = _read_part(part)
+        if info is None:
             state = "is not finished" if part.folder.exists() else "is missing"
             raise DataError(f"{part.folder}: {state}. Run `plada index ... --shard {number}/{counts[0]}`")
-        found.append((part, said))
+        found.append((part, info))
     first = found[0][1]["plan"]
-    for part, said in found[1:]:
-        for what, value in said["plan"].items():
+    for part, info in found[1:]:
+        for what, value in info["plan"].items():
             if value != first.get(what):
                 raise ReferenceMismatch(
                     f"{part.folder}: {what} is {value}, that of part 1/{counts[0]} is {first.get(what)}. All parts must be made of "
@@ -201,26 +202,26 @@ def _finish_part(part: Store, plan: dict[str, Any], spans: list[Span], encoder: 
     if spans:
         for batch in part.batches(["position", "hash", "vector"]):
             ledger.add(batch)
-    said = {"format": FORMAT, "plan": plan, "spans": spans, "encoder": encoder, "digests": ledger.digests()}
-    write_json(part.folder / "part.json", said)
+    info = {"format": FORMAT, "plan": plan, "spans": spans, "encoder": encoder, "digests": ledger.digests()}
+    write_json(part.folder / "part.json", info)
     (part.folder / "building.json").unlink(missing_ok=True)
 
 
-def _shard_tables(part: Store, said: dict[str, Any], done: int) -> Iterator[Any]:
+def _shard_tables(part: Store, info: dict[str, Any], done: int) -> Iterator[Any]:
     """The shards of a part from position `done` on as pyarrow tables, each compared with its digest.
 
     Raises:
         DataError: a shard is damaged or missing.
     """
-    spans = [tuple(span) for span in said["spans"]]
+    spans = [tuple(span) for span in info["spans"]]
     if not any(stop > done for _, stop in spans):
         return
     dataset = connect(part.folder).open_table(TABLE).to_lance()
-    for (start, stop), digest in zip(spans, said["digests"], strict=True):
+    for (start, stop), digest in zip(spans, info["digests"], strict=True):
         if start < done:
             continue
         table = dataset.scanner(offset=start - spans[0][0], limit=stop - start, scan_in_order=True).to_table()
-        ledger = Ledger(said["plan"]["shard"])
+        ledger = Ledger(info["plan"]["shard"])
         for batch in table.to_batches():
             ledger.add(batch)
         if ledger.digests() != [digest]:
@@ -228,11 +229,11 @@ def _shard_tables(part: Store, said: dict[str, Any], done: int) -> Iterator[Any]
         yield table
 
 
-def _part_store(store: Store, shard: Shard) -> Store:
+def _part_store(store: Store, shard: PartNumber) -> Store:
     return Store(store.folder / PARTS / f"{shard.number}-of-{shard.of}")
 
 
-def _said_of(part: Store) -> dict[str, Any] | None:
+def _read_part(part: Store) -> dict[str, Any] | None:
     return part.read_json(part.folder / "part.json")
 
 

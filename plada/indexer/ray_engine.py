@@ -1,4 +1,4 @@
-"""The same tasks on a Ray cluster: whatever cluster Ray finds ($RAY_ADDRESS, one started on this machine, else its own).
+"""The tasks of a build on the Ray cluster that Ray finds: $RAY_ADDRESS, one started on this machine, or its own.
 
 Every node needs plada and must reach the images, and the weights, under the same path or URL. Rows come back to the process
 that started the build, which is the only one that writes.
@@ -11,26 +11,27 @@ import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import lru_cache
 from itertools import islice
-from typing import Any
 
+from plada.common.failures import first_line
 from plada.common.packages import require
-from plada.encoders.encoder import Encoder, load_encoder
+from plada.encoders.encoder import Encoder
+from plada.encoders.spec import EncoderSpec
 from plada.errors import PladaError, ResourceError
-from plada.indexer.embed import Made, Task, embed
-from plada.indexer.workers import Plan, Run
+from plada.indexer.embed import Task, TaskResult, embed
+from plada.indexer.workers import LIVES, Plan, Run, load_in_worker
 
-_LIVES = 5  # times that a task is done again when its worker dies
 _KNOCK_SECONDS = 10.0
 _AHEAD = 2  # tasks for each that the cluster can do at once
 
 
 @contextmanager
-def on_ray(loading: Mapping[str, Any], where: str, plan: Plan) -> Iterator[Run]:
-    """A crew of Ray tasks; each takes one core, or one GPU where `where` is one. A task whose worker dies is done again.
+def ray_workers(spec: EncoderSpec, where: str, plan: Plan) -> Iterator[Run]:
+    """A pool of Ray tasks; each takes one core, or one GPU where `where` is one. A task whose worker dies is done again.
 
     Raises:
         MissingExtra: ray is not installed. ResourceError: no cluster answers, or a task's workers keep dying.
@@ -47,31 +48,31 @@ def on_ray(loading: Mapping[str, Any], where: str, plan: Plan) -> Iterator[Run]:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, RuntimeError, ValueError) as err:
             raise ResourceError(
-                f"Ray: no cluster answers ({_first_line(err)}). Start one with `ray start --head`, or unset RAY_ADDRESS"
+                f"Ray: no cluster answers ({first_line(err)}). Start one with `ray start --head`, or unset RAY_ADDRESS"
             ) from err
     gpus = 0 if where == "cpu" else 1
-    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_LIVES)(_embed_on_node)
+    remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LIVES)(_embed_on_node)
     resources = ray.cluster_resources()
     places = max(1, int(resources.get("GPU" if gpus else "CPU", 1)))
-    said = json.dumps({**loading, "device": "cuda:0" if gpus else "cpu"})
+    arguments = json.dumps(asdict(spec), default=str), "cuda:0" if gpus else "cpu", plan.batch_size
 
-    def run(tasks: Iterable[Task]) -> Iterator[Made]:
+    def run(tasks: Iterable[Task]) -> Iterator[TaskResult]:
         left = iter(tasks)
-        waiting = deque(remote.remote(task, said, plan.batch_size) for task in islice(left, _AHEAD * places))
+        waiting = deque(remote.remote(task, *arguments) for task in islice(left, _AHEAD * places))
         while waiting:
             try:
-                made = ray.get(waiting.popleft())
+                result = ray.get(waiting.popleft())
             except RayTaskError as err:
                 if isinstance(err.cause, PladaError):
                     raise err.cause from None
                 raise
             except RayError as err:
                 raise ResourceError(
-                    f"Ray: a worker died {_LIVES + 1} times on the same images ({_first_line(err)}). Run the same command again "
+                    f"Ray: a worker died {LIVES + 1} times on the same images ({first_line(err)}). Run the same command again "
                     "with a smaller --batch-size; what is finished is kept"
                 ) from err
-            waiting.extend(remote.remote(task, said, plan.batch_size) for task in islice(left, 1))
-            yield made
+            waiting.extend(remote.remote(task, *arguments) for task in islice(left, 1))
+            yield result
 
     try:
         yield run
@@ -80,18 +81,14 @@ def on_ray(loading: Mapping[str, Any], where: str, plan: Plan) -> Iterator[Run]:
             ray.shutdown()
 
 
-def _embed_on_node(task: Task, loading: str, batch_size: int) -> Made:
-    return embed(task, _loaded(loading), batch_size)
+def _embed_on_node(task: Task, spec: str, device: str, batch_size: int) -> TaskResult:
+    return embed(task, _encoder(spec, device), batch_size)
 
 
 @lru_cache(maxsize=1)
-def _loaded(loading: str) -> Encoder:
-    encoder = load_encoder(**json.loads(loading))
-    if encoder.config.name != "gradients":
-        import torch
-
-        torch.set_num_threads(1)
-    return encoder
+def _encoder(spec: str, device: str) -> Encoder:
+    """The encoder of a spec in JSON, loaded once in each worker of Ray."""
+    return load_in_worker(EncoderSpec(**json.loads(spec)), device, threads=1)
 
 
 def _knock(address: str) -> None:
@@ -112,7 +109,3 @@ def _own_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]

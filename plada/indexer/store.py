@@ -1,10 +1,9 @@
 """The store of an index: a LanceDB table `images` that grows by whole shards, and index.json, which is written last.
 
-No index.json, no index. The rows that are there are the ledger of an unfinished build; `building.json` says what for.
-The rules of libraries.md section 2 hold here: one writer, own position column, explicit schema, never an update.
+Without index.json there is no index. The rows that are there are the record of an unfinished build; `building.json` says of
+which. There is one writer, a position column of our own, an explicit schema, and never an update.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -15,30 +14,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from blake3 import blake3
 
-from plada.common.files import write_json
+from plada.common.arrays import F16, I64
+from plada.common.files import DISK_FULL, write_json
 from plada.common.packages import require
 from plada.errors import DataError, ResourceError
-from plada.indexer.embed import Rows
-from plada.sources.leaks.fingerprints import LOOK_BYTES
+from plada.indexer.embed import EmbeddedRows
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.manifest import (
     HASH_BYTES,
     READABLE,
     Block,
     Manifest,
     ManifestWriter,
+    binary_column,
     binary_rows,
+    chunked,
     key_id,
     load_manifest,
 )
 
-FORMAT = 2  # 1 had no looks; it is still read
+FORMAT = 2  # 1 had no fingerprints; it is still read
 TABLE = "images"
-_SCAN_ROWS = 8192
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SCAN_ROWS = 8192
 
 
 def shard_rows(images: int) -> int:
@@ -73,7 +73,7 @@ def schema(dimension: int) -> Any:
             pa.field("size", pa.int64(), nullable=False),
             pa.field("hash", pa.binary(HASH_BYTES), nullable=False),
             pa.field("status", pa.string(), nullable=False),
-            pa.field("look", pa.binary(LOOK_BYTES), nullable=False),
+            pa.field("look", pa.binary(FINGERPRINT_BYTES), nullable=False),
         ]
     )
 
@@ -131,7 +131,7 @@ class Store:
         shutil.rmtree(self.folder / f"{TABLE}.lance", ignore_errors=True)
         shutil.rmtree(self.folder / "ann", ignore_errors=True)
 
-    def append(self, rows: Rows, keys: Any) -> None:
+    def append(self, rows: EmbeddedRows, keys: Any) -> None:
         """Commit one shard; it is in the table whole or not at all. `keys`: pyarrow string array of these rows."""
         n, dimension = rows.vectors.shape
         flat = pa.array(np.ascontiguousarray(rows.vectors).reshape(-1))
@@ -143,9 +143,9 @@ class Store:
             pa.array(rows.width),
             pa.array(rows.height),
             pa.array(rows.sizes),
-            pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), n, [None, pa.py_buffer(rows.hashes)]),
+            binary_column(rows.hashes),
             pa.array(rows.status, pa.string()),
-            pa.FixedSizeBinaryArray.from_buffers(pa.binary(LOOK_BYTES), n, [None, pa.py_buffer(rows.looks)]),
+            binary_column(rows.fingerprints),
         ]
         self.append_table(pa.Table.from_arrays(columns, schema=schema(dimension)))
 
@@ -160,7 +160,7 @@ class Store:
             lance.write_dataset(table, path, mode="append" if self._committed() else "create")
         except OSError as err:
             # The library puts the system's number into the text alone.
-            if not any(f"(os error {number})" in str(err) for number in _FULL):
+            if not any(f"(os error {number})" in str(err) for number in DISK_FULL):
                 raise
             raise ResourceError(
                 f"{path}: the disk is full ({shutil.disk_usage(self.folder).free} bytes are free, or a quota is reached). Free "
@@ -196,11 +196,11 @@ class Store:
                     f"no readable image among {n}; the first, {keys[unreadable[0][0]]}, is {unreadable[0][1]}. Check the collection"
                 )
             writer.finish(key_id(keys))
-        made = load_manifest(manifest)
-        said = {
+        written = load_manifest(manifest)
+        whole = {
             **info,
-            "key_id": made.key_id.hex(),
-            "content_id": made.content_id.hex(),
+            "key_id": written.key_id.hex(),
+            "content_id": written.content_id.hex(),
             "format": FORMAT,
             "unreadable": len(unreadable),
             # Of the readable ones, because a linear teacher stands on centred embeddings.
@@ -208,9 +208,9 @@ class Store:
             "version": connect(self.folder).open_table(TABLE).version,
             "shards": {"rows": shard, "digests": ledger.digests()},
         }
-        write_json(self.info_path, said)
+        write_json(self.info_path, whole)
         (self.folder / "building.json").unlink(missing_ok=True)
-        return made, unreadable
+        return written, unreadable
 
     def _checked_batches(self, keys: Any) -> Iterator[tuple[int, Any]]:
         """(first position, batch) of the whole table, compared with the collection's keys."""
@@ -219,11 +219,7 @@ class Store:
             stop = at + batch.num_rows
             positions = batch.column("position").to_numpy()
             own = pa.chunked_array([batch.column("key")])
-            if (
-                stop > n
-                or not np.array_equal(positions, np.arange(at, stop))
-                or not own.equals(_chunked(keys[at:stop]))
-            ):
+            if stop > n or not np.array_equal(positions, np.arange(at, stop)) or not own.equals(chunked(keys[at:stop])):
                 raise DataError(
                     f"{self.folder}: the rows from {at} on are not those of the collection. Run again with --restart"
                 )
@@ -235,7 +231,7 @@ class Store:
     def batches(self, columns: list[str]) -> Iterator[Any]:
         """Record batches of all rows in order of position."""
         dataset = connect(self.folder).open_table(TABLE).to_lance()
-        yield from dataset.to_batches(columns=columns, batch_size=_SCAN_ROWS, scan_in_order=True)
+        yield from dataset.to_batches(columns=columns, batch_size=SCAN_ROWS, scan_in_order=True)
 
     def rows(self) -> int:
         """Images that are committed."""
@@ -309,15 +305,22 @@ class Ledger:
         self._parts, self._held = ([], [], []), 0
 
 
-def readable_rows(batch: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]:
+def readable_rows(batch: Any) -> tuple[I64, F16]:
     """(positions int64 [m], vectors float16 [m, d]) of the rows of a record batch that have a vector."""
     column = batch.column("vector")
-    dimension = column.type.list_size
-    positions = batch.column("position").to_numpy().astype(np.int64)
-    if column.null_count:
-        positions = positions[column.is_valid().to_numpy(zero_copy_only=False)]
+    return with_vector(batch.column("position").to_numpy().astype(np.int64), column), column_vectors(column)
+
+
+def with_vector(positions: I64, column: Any) -> I64:
+    """The positions int64 [n] at which a column of vectors [n] has one."""
+    return positions[column.is_valid().to_numpy(zero_copy_only=False)] if column.null_count else positions
+
+
+def column_vectors(column: Any) -> F16:
+    """float16 [m, d] of the entries of a column of vectors that are not null."""
     # flatten() leaves the nulls out and honours the slice; .values would do neither.
-    return positions, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dimension)
+    vectors: F16 = column.flatten().to_numpy(zero_copy_only=False)
+    return vectors.reshape(-1, column.type.list_size)
 
 
 def _block(batch: Any, status: list[str]) -> Block:
@@ -331,7 +334,3 @@ def _block(batch: Any, status: list[str]) -> Block:
         height=numbers["height"],
         status=status,
     )
-
-
-def _chunked(keys: Any) -> Any:
-    return keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([keys])

@@ -1,7 +1,7 @@
-"""Who embeds the tasks of a build: this process, worker processes, or processes that feed the GPUs of this one.
+"""Who embeds the tasks of a build: this process, worker processes, or worker processes that feed GPUs.
 
-A crew is a context manager that gives `Run`: from tasks to what became of them, in the order of the tasks, a few ahead of
-the consumer. A worker that is killed is replaced and its tasks are done again.
+A worker pool is a context manager that gives a `Run`: a function from tasks to their results, in the order of the tasks, a
+few ahead of the consumer. A worker that is killed is replaced and its tasks are done again.
 """
 
 import os
@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,25 +21,27 @@ from typing import Any
 
 import numpy as np
 
+from plada.common.machine import cores, free_memory
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, load_encoder
+from plada.encoders.spec import EncoderSpec
 from plada.errors import RequestError, ResourceError
-from plada.indexer.embed import Made, Prepared, Task, embed, encode_prepared, prepare
+from plada.indexer.embed import PreparedTask, Task, TaskResult, embed, encode_prepared, prepare
 from plada.sources.decode import View
 
-Run = Callable[[Iterable[Task]], Iterator[Made]]
-Crew = AbstractContextManager[Run]
+Run = Callable[[Iterable[Task]], Iterator[TaskResult]]
+WorkerPool = AbstractContextManager[Run]
 
 _CPU_BATCH, _GPU_BATCH = 32, 256
 _CHUNK = 256  # images of a task, about: some megabytes of pixels, a second of work
 _WORTH_WORKERS = 4096  # images from which worker processes, which take seconds to start, are worth it
-_LIVES = 5  # workers that may be lost before it is no accident any more
+LIVES = 5  # workers that may be lost before the build gives up
 _PARENT_SECONDS = 0.5  # how often a worker looks whether its parent still lives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a crew works. `batch_size`: images the encoder sees at a time; `chunk`: images of one task, whole batches;
+    """How a pool works. `batch_size`: images that the encoder sees at a time; `chunk`: images of one task, in whole batches;
     `workers`: processes (0: none but this one); `threads`: of each worker."""
 
     batch_size: int
@@ -49,50 +51,49 @@ class Plan:
 
 
 @contextmanager
-def here(encoder: Encoder, plan: Plan) -> Iterator[Run]:
+def this_process(encoder: Encoder, plan: Plan) -> Iterator[Run]:
     """No other process: for small collections, where starting one would cost more than it saves."""
 
-    def run(tasks: Iterable[Task]) -> Iterator[Made]:
+    def run(tasks: Iterable[Task]) -> Iterator[TaskResult]:
         batch_size = plan.batch_size
         for task in tasks:
-            made = embed(task, encoder, batch_size)
-            batch_size = made.batch_size or batch_size
-            yield made
+            result = embed(task, encoder, batch_size)
+            batch_size = result.batch_size or batch_size
+            yield result
 
     yield run
 
 
 @contextmanager
-def processes(loading: Mapping[str, Any], plan: Plan) -> Iterator[Run]:
+def worker_processes(spec: EncoderSpec, plan: Plan) -> Iterator[Run]:
     """Worker processes that read, decode and encode, each with an encoder of its own on the CPU.
 
-    `loading` are the arguments of load_encoder. One core each beats all cores together on one batch after another: nobody
-    waits for anybody (docs/decisions.md).
+    One core for each worker is faster than all cores on one batch after another, because nobody waits (docs/decisions.md).
     """
-    with _Workers(plan, (dict(loading), plan.threads, os.getpid())) as workers:
+    with _ProcessPool(plan, spec) as workers:
         yield lambda tasks: workers.run(_embed_there, ((task, plan.batch_size) for task in tasks), ahead=plan.workers)
 
 
 @contextmanager
-def feeding(encoders: Sequence[Encoder], plan: Plan) -> Iterator[Run]:
-    """Worker processes that read and decode; this process encodes, two batches at a time on each encoder's device, so that
+def gpu_workers(encoders: Sequence[Encoder], plan: Plan) -> Iterator[Run]:
+    """Worker processes that read and decode. This process encodes, two batches at a time on each encoder's device, so that
     one is copied while the other is computed. Pixels come through shared memory."""
     view, dimension = encoders[0].view, encoders[0].config.dimension
     slots = 2 * plan.workers + 4 * len(encoders)
     with ExitStack() as stack:
         pixels = stack.enter_context(_slots(slots, plan.chunk, view.size))
         free = deque(pixels)
-        workers = stack.enter_context(_Workers(plan, (None, plan.threads, os.getpid())))
+        workers = stack.enter_context(_ProcessPool(plan, None))
         devices = [stack.enter_context(ThreadPoolExecutor(2)) for _ in encoders]
 
-        def run(tasks: Iterable[Task]) -> Iterator[Made]:
+        def run(tasks: Iterable[Task]) -> Iterator[TaskResult]:
             limits = [plan.batch_size] * len(encoders)
-            taken, encoding = deque[Path](), deque[tuple[Future[Made], Path]]()
+            taken, encoding = deque[Path](), deque[tuple[Future[TaskResult], Path]]()
 
-            def encode(number: int, prepared: Prepared) -> Made:
-                made = encode_prepared(prepared, encoders[number], limits[number])
-                limits[number] = min(limits[number], made.batch_size or limits[number])
-                return made
+            def encode(number: int, prepared: PreparedTask) -> TaskResult:
+                result = encode_prepared(prepared, encoders[number], limits[number])
+                limits[number] = min(limits[number], result.batch_size or limits[number])
+                return result
 
             def jobs() -> Iterator[tuple[Any, ...]]:
                 for task in tasks:
@@ -100,12 +101,12 @@ def feeding(encoders: Sequence[Encoder], plan: Plan) -> Iterator[Run]:
                     taken.append(slot)
                     yield task, view, dimension, str(slot), plan.chunk
 
-            prepared_ones = workers.run(_prepare_there, jobs(), ahead=plan.workers)
-            for number, (made, places) in enumerate(prepared_ones):
+            decoded = workers.run(_prepare_there, jobs(), ahead=plan.workers)
+            for number, (result, places) in enumerate(decoded):
                 slot = taken.popleft()
                 stored = np.memmap(slot, np.uint8, "r+", shape=(plan.chunk, view.size, view.size, 3))
                 chosen = number % len(encoders)
-                prepared = Prepared(made, places, stored[: len(places)])
+                prepared = PreparedTask(result, places, stored[: len(places)])
                 encoding.append((devices[chosen].submit(encode, chosen, prepared), slot))
                 while encoding and (len(encoding) > 2 * len(encoders) or encoding[0][0].done()):
                     future, slot = encoding.popleft()
@@ -119,34 +120,34 @@ def feeding(encoders: Sequence[Encoder], plan: Plan) -> Iterator[Run]:
 
 
 @dataclass(slots=True)
-class _Hired:
-    """What a worker process was told at its start."""
+class _WorkerState:
+    """What a worker process got at its start, and what it has loaded since."""
 
-    loading: Mapping[str, Any] | None
+    spec: EncoderSpec | None
     threads: int
     encoder: Encoder | None = None
     batch_size: int = 1 << 30
 
 
-_hired: list[_Hired] = []  # of a worker process; empty everywhere else
+_state: list[_WorkerState] = []  # of a worker process; empty everywhere else
 
 
-class _Workers:
+class _ProcessPool:
     """A pool of fresh processes (never forked: FAISS and torch hang in a fork) that outlives the death of its members."""
 
-    def __init__(self, plan: Plan, told: tuple[Any, ...]) -> None:
-        self.plan, self.told, self.lost = plan, told, 0
+    def __init__(self, plan: Plan, spec: EncoderSpec | None) -> None:
+        self.plan, self.spec, self.lost = plan, spec, 0
         self.pool: Any = None
 
-    def __enter__(self) -> "_Workers":
-        self._hire()
+    def __enter__(self) -> "_ProcessPool":
+        self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown(wait=True, kill_workers=True)
 
     def run(self, work: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], *, ahead: int) -> Iterator[Any]:
-        """What `work` makes of each job, in order; `ahead` more than the workers have in hand are waiting for them."""
+        """The results of `work` for each job, in order. `ahead` jobs wait beside those that the workers have in hand."""
         from loky.process_executor import BrokenProcessPool
 
         jobs = iter(jobs)
@@ -163,32 +164,32 @@ class _Workers:
             waiting.extend((job, self.pool.submit(work, *job)) for job in islice(jobs, 1))
             yield result
 
-    def _hire(self) -> None:
+    def _start(self) -> None:
         require("loky", extra="cpu", purpose="worker processes")
         from loky import ProcessPoolExecutor
 
         threads = str(self.plan.threads)
         self.pool = ProcessPoolExecutor(
             self.plan.workers,
-            initializer=_start,
-            initargs=self.told,
+            initializer=_start_worker,
+            initargs=(self.spec, self.plan.threads, os.getpid()),
             env={"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         )
 
     def _replace(self, err: Exception) -> None:
         self.lost += 1
         self.pool.shutdown(wait=True, kill_workers=True)
-        if self.lost > _LIVES:
+        if self.lost > LIVES:
             raise ResourceError(
                 f"worker processes were killed {self.lost} times, mostly for want of memory. Run the same command again with "
                 "fewer --workers or a smaller --batch-size; what is finished is kept"
             ) from err
-        self._hire()
+        self._start()
 
 
-def _start(loading: Mapping[str, Any] | None, threads: int, parent: int) -> None:
-    """Of a worker process: note what it is for, leave Ctrl-C to the parent, and go when the parent is gone."""
-    _hired[:] = [_Hired(loading, threads)]
+def _start_worker(spec: EncoderSpec | None, threads: int, parent: int) -> None:
+    """In a worker process: keep what it is for, leave Ctrl-C to the parent, and end when the parent is gone."""
+    _state[:] = [_WorkerState(spec, threads)]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
@@ -199,26 +200,32 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def _embed_there(task: Task, batch_size: int) -> Made:
-    (own,) = _hired
+def _embed_there(task: Task, batch_size: int) -> TaskResult:
+    (own,) = _state
     if own.encoder is None:
-        assert own.loading is not None
-        own.encoder = load_encoder(**own.loading)
-        if own.encoder.config.name != "gradients":
-            import torch
-
-            torch.set_num_threads(own.threads)
-    made = embed(task, own.encoder, min(batch_size, own.batch_size))
-    own.batch_size = made.batch_size or own.batch_size
-    return made
+        assert own.spec is not None
+        own.encoder = load_in_worker(own.spec, "cpu", own.threads)
+    result = embed(task, own.encoder, min(batch_size, own.batch_size))
+    own.batch_size = result.batch_size or own.batch_size
+    return result
 
 
-def _prepare_there(task: Task, view: View, dimension: int, slot: str, chunk: int) -> tuple[Made, Any]:
+def load_in_worker(spec: EncoderSpec, device: str, threads: int) -> Encoder:
+    """An encoder for a worker process that has `threads` processors for itself."""
+    encoder = load_encoder(spec, device=device)
+    if encoder.config.name != "gradients":
+        import torch
+
+        torch.set_num_threads(threads)
+    return encoder
+
+
+def _prepare_there(task: Task, view: View, dimension: int, slot: str, chunk: int) -> tuple[TaskResult, Any]:
     pixels = np.memmap(slot, np.uint8, "r+", shape=(chunk, view.size, view.size, 3))
     prepared = prepare(task, view, dimension, pixels)
     if len(prepared.places) < len(task.images):
         pixels[: len(prepared.places)] = prepared.pixels
-    return prepared.made, prepared.places
+    return prepared.result, prepared.places
 
 
 @contextmanager
@@ -259,33 +266,27 @@ def _clear_orphans(folder: Path) -> None:
 
 
 def make_plan(encoder: Encoder, images: int, *, batch_size: int | None, workers: int | None) -> Plan:
-    """The plan for a build of `images` images, with what was not asked for filled in for this machine."""
-    on_cpu, cores = encoder.where == "cpu", _cores()
+    """The plan for a build of `images` images; what is None is chosen for this machine."""
+    on_cpu, processors = encoder.where == "cpu", cores()
     if batch_size is None:
         batch_size = _CPU_BATCH if on_cpu else _GPU_BATCH
     if workers is None:
-        workers = cores if images >= _WORTH_WORKERS else 0
+        workers = processors if images >= _WORTH_WORKERS else 0
         if on_cpu and workers:
             workers = max(1, min(workers, _room_for(workers)))
     chunk = batch_size * max(1, _CHUNK // batch_size)
-    return Plan(batch_size=batch_size, chunk=chunk, workers=workers, threads=max(1, cores // max(workers, 1)))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Plan(batch_size=batch_size, chunk=chunk, workers=workers, threads=max(1, processors // max(workers, 1)))
 
 
 def _room_for(workers: int) -> int:
     """How many workers as large as this process, which has the encoder loaded, fit into half of the free memory."""
     try:
-        import resource
-
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    except (ImportError, OSError, StopIteration):
+        import resource  # Windows has none
+    except ImportError:
         return workers
-    return int(free / 2 // own)
+    free = free_memory()
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    return workers if free is None else int(free / 2 // own)
 
 
 def all_gpus() -> list[str]:

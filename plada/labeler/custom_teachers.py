@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import first_line
 from plada.common.files import whole_file
 from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.labeler.teacher import PICTURES, POSITIONS, Teacher, checked_logits
@@ -131,7 +132,7 @@ def _from_parquet(
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as err:
-        raise DataError(f"teacher {path}: not a Parquet file ({str(err).splitlines()[0]})") from err
+        raise DataError(f"teacher {path}: not a Parquet file ({first_line(err)})") from err
     _check_claims(path, table.schema.metadata or {}, claims)
     missing = [name for name in classes if name not in table.column_names]
     if missing:

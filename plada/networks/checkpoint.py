@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plada.common.failures import first_line
 from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
 from plada.networks.ranks import ALONE, Ranks
@@ -131,7 +132,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(stored, dict) or stored.get("plada") != _FORMAT:
             raise ValueError("not a checkpoint of this version")
     except Exception as err:  # torch and zipfile raise almost anything on a damaged file
-        line = (str(err).splitlines() or [type(err).__name__])[0]
+        line = first_line(err)
         raise DataError(f"{path}: not a readable checkpoint ({line}). Begin anew with --restart") from err
     return stored
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import first_line
 from plada.common.packages import import_timm, require
 from plada.errors import DataError, RequestError, UnknownName
 from plada.sources.decode import View
@@ -36,7 +37,7 @@ class NetworkSpec:
         weights: A safetensors file to start from; None starts from nothing, or from what is `pretrained`.
         pretrained: Let timm or open_clip download the weights of the network's tag.
         model_args: Arguments for the architecture, such as {"pad_type": "same"}.
-        image_size: SharedContext of the square that the network sees, in pixels; None for the weights' own.
+        image_size: Side of the square that the network sees, in pixels; None for the weights' own.
     """
 
     name: str
@@ -101,7 +102,7 @@ def build_network(
         try:
             module = timm.create_model(architecture, pretrained=pretrained, num_classes=classes, **arguments)
         except (TypeError, RuntimeError, OSError) as err:
-            raise RequestError(f"network {name}: cannot be made ({_first_line(err)})") from err
+            raise RequestError(f"network {name}: cannot be made ({first_line(err)})") from err
     config = timm.data.resolve_model_data_config(module)
     return Network(
         name=name,
@@ -158,7 +159,7 @@ def create_network(timm: Any, architecture: str, arguments: Mapping[str, Any]) -
     try:
         return timm.create_model(architecture, **arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError) as err:
-        raise RequestError(f"network {architecture}: {_first_line(err)}. Check --model-arg") from err
+        raise RequestError(f"network {architecture}: {first_line(err)}. Check --model-arg") from err
 
 
 def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
@@ -176,7 +177,7 @@ def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
         raise RequestError(f"{path}: no such weights file") from err
     except Exception as err:  # SafetensorError derives from Exception alone
         raise DataError(
-            f"{path}: not a safetensors file ({_first_line(err)}). plada opens no pickles (.pt, .pth, .bin): they can run "
+            f"{path}: not a safetensors file ({first_line(err)}). plada opens no pickles (.pt, .pth, .bin): they can run "
             "code. Convert it with safetensors.torch.save_file, see docs/encoders.md"
         ) from err
 
@@ -294,10 +295,6 @@ def near_networks(timm: Any, name: str) -> list[str]:
     near = difflib.get_close_matches(stem, known, n=4, cutoff=0.7)
     same = [other for other in known if other.startswith(stem[:6]) and other not in near]
     return [SMALL_CNN, *near, *same[: 8 - len(near)]]
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]
 
 
 def view_of(network: Network, *, supersample: int = 1) -> View:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import out_of_memory
 from plada.common.progress import Tracker
 from plada.errors import ResourceError
 from plada.networks.augment import augment
@@ -67,7 +68,7 @@ class Step:
                 loss = self._gradients(pixels, labels)
                 break
             except (RuntimeError, MemoryError) as err:
-                if not is_out_of_memory(err):
+                if not out_of_memory(err):
                     raise
                 self._halve(len(labels), err)
             state.generator.set_state(drawn[0])
@@ -149,13 +150,6 @@ def parameter_groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
         {"params": list(module.get_classifier().parameters())},
         {"params": body, "lr": recipe.learning_rate * recipe.body_rate},
     ]
-
-
-def is_out_of_memory(err: BaseException) -> bool:
-    """Whether a device, or the machine, had no memory left; torch says so in a class of its own, or in words."""
-    return (
-        isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(err)
-    )
 
 
 def freeze_batch_norm(module: "torch.nn.Module") -> None:

@@ -1,4 +1,4 @@
-"""`plada index --check`: does an index hold what it promises? Beside api.py."""
+"""Whether an index holds what it promises: `plada index --check`."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.progress import Report, silent
 from plada.encoders.encoder import Encoder, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
-from plada.indexer.ann import Ann, made_of, read_ann
-from plada.indexer.audit import DAMAGE, Rows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
+from plada.indexer.ann import Ann, ann_source, read_ann
+from plada.indexer.audit import DAMAGE, AuditedRows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
 from plada.retrieval.index import Index, open_index
 from plada.sources.collection import Collection
+from plada.sources.compare import SAMPLE
 from plada.sources.decode import decode
 from plada.sources.manifest import key_id, load_manifest
 from plada.sources.reference import manifest_path
 from plada.sources.registry import open_source
 
-F32 = npt.NDArray[np.float32]
-SAMPLE = 1000  # images that are hashed again; a part of them is embedded again
 _EMBEDDED = 16
 _ALIKE = {"fp32": 0.999, "fp16": 0.998, "bf16": 0.98}  # least cosine of an embedding made again
 _QUERIES, _NEAR = 200, 10  # for the recall of the approximate index
@@ -31,8 +30,14 @@ _SPREAD = 4  # standard errors that a recall measured again may be below what wa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckItem:
-    """One promise. `ok` is None where it could not be checked here (weights or images that are elsewhere, say), and
-    `detail` says why; `code` is the exit status it calls for: 4, other images or another encoder, 5, damage, else 0."""
+    """One promise of an index.
+
+    Attributes:
+        what: What was checked.
+        ok: Whether it holds. None where it could not be checked here, say because weights or images are elsewhere.
+        detail: What was found, or why it could not be checked.
+        code: The exit status that it calls for: 4, other images or another encoder; 5, damage; else 0.
+    """
 
     what: str
     ok: bool | None
@@ -42,7 +47,18 @@ class CheckItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """What `plada index --check` found. `ok`: nothing that could be checked failed; `unchecked`: how much could not."""
+    """What `plada.check_index` found.
+
+    Attributes:
+        name: Name of the index.
+        path: Its folder.
+        images: Images that index.json promises.
+        ok: Nothing that could be checked failed.
+        unchecked: Number of items that could not be checked.
+        items: The promises, one by one.
+        seconds: How long it took.
+        exit_code: 0, 4 or 5: the highest that an item calls for.
+    """
 
     name: str
     path: str
@@ -51,7 +67,7 @@ class CheckReport:
     unchecked: int
     items: tuple[CheckItem, ...]
     seconds: float
-    exit_code: int  # 0, 4 or 5
+    exit_code: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -69,17 +85,29 @@ def check_index(
     home: str | Path | None = None,
     report: Report = silent,
 ) -> CheckReport:
-    """Verify everything that an index promises: its rows, their order, vectors and digests, the manifest, the encoder, the
-    images it is of, and the approximate index with its recall.
+    """Verify everything that a finished index promises.
 
-    Every row of the table is read. Of the images a seeded `sample` is hashed (`full`: all of them) and a few are embedded
-    again. `weights` is the encoder's file where it has moved. What is not here is said to be unchecked, not failed.
+    These are its rows, their order, vectors and digests, the manifest, the encoder, the images, and the approximate index
+    with its recall. Every row of the table is read. What is not on this machine counts as unchecked, not as failed.
+
+    Args:
+        name: The index, its name or folder; None for the only one there is.
+        full: Hash every image, not a sample.
+        sample: Images that are hashed; some of them are also embedded again.
+        weights: Where the encoder's weights are now, if they have moved.
+        device: torch's name of where the encoder runs; None for a GPU if there is one.
+        seed: Decides which images are taken.
+        home: Where indexes and manifests are kept. None: $PLADA_HOME, or the user's data folder.
+        report: Called with the progress.
+
+    Returns:
+        What was found, item by item.
 
     Raises:
-        UnknownName: no such index. RequestError: none was named, and there is not just one.
-        DataError: its index.json cannot be read or is of a newer format.
+        UnknownName: There is no such index.
+        RequestError: None was named, and there is not exactly one.
+        DataError: Its index.json cannot be read, or was written by a newer plada.
     """
-
     if sample < 0:
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")
     start = time.monotonic()
@@ -100,7 +128,6 @@ def check_index(
 def _items(
     index: Index, sample: int | None, weights: str | Path | None, device: str | None, seed: int, report: Report
 ) -> Iterator[CheckItem]:
-
     lacking = _lacking(index.info)
     yield _item("index.json", not lacking, f"lacks {lacking}, or has it of another kind" if lacking else "complete")
     if lacking:
@@ -108,7 +135,7 @@ def _items(
     try:
         rows = audit_rows(index.folder, index.info, report)
     except DAMAGE as err:
-        yield _item("rows", False, f"the table cannot be read: {_reason(err)}")
+        yield _item("rows", False, f"the table cannot be read: {reason_of(err)}")
         return
     for what, (ok, detail) in rows.checks.items():
         yield _item(what, ok, detail)
@@ -123,10 +150,10 @@ def _items(
     else:
         path, there = manifest_path(index.home, collection), collection
         if path.exists():
-            yield _tried("manifest", lambda: compare_manifest(rows, load_manifest(path)))
+            yield _checked("manifest", lambda: compare_manifest(rows, load_manifest(path)))
         else:
             yield _item("manifest", None, "not here; `plada verify` makes it again")
-        images = _tried(
+        images = _checked(
             "images", lambda: _images(index, there, rows, sample, seed, report), code=ReferenceMismatch.exit_code
         )
     yield images
@@ -134,7 +161,7 @@ def _items(
     yield item
     if encoder is not None and collection is not None and images.ok:
         loaded, there = encoder, collection
-        yield _tried("embeddings", lambda: _embeddings(index, there, loaded, seed))
+        yield _checked("embeddings", lambda: _embeddings(index, there, loaded, seed))
     yield from _ann(index, seed)
 
 
@@ -142,15 +169,19 @@ def _item(what: str, ok: bool | None, detail: str, code: int = DataError.exit_co
     return CheckItem(what=what, ok=ok, detail=detail, code=0 if ok is not False else code)
 
 
-def _tried(what: str, check: Callable[[], tuple[bool | None, str]], code: int = DataError.exit_code) -> CheckItem:
-    """The item of a check; an error that is plada's own is what it found, with the exit status of its class."""
+def _checked(what: str, check: Callable[[], tuple[bool | None, str]], code: int = DataError.exit_code) -> CheckItem:
+    """The item of a check. An error of plada's own is what it found, with the exit status of its class."""
     try:
         ok, detail = check()
     except RequestError as err:
         return _item(what, None, str(err))
     except PladaError as err:
-        return _item(what, False, str(err), err.exit_code if err.exit_code in (4, 5) else DataError.exit_code)
+        return _failed(what, err)
     return _item(what, ok, detail, code)
+
+
+def _failed(what: str, err: PladaError) -> CheckItem:
+    return _item(what, False, str(err), err.exit_code if err.exit_code in (4, 5) else DataError.exit_code)
 
 
 def _lacking(info: Mapping[str, Any]) -> str:
@@ -177,35 +208,30 @@ def _collection(index: Index) -> tuple[Collection | None, str]:
     try:
         return open_source(location, index.home), ""
     except PladaError as err:
-        return None, f"the images cannot be opened here: {_reason(err)}"
+        return None, f"the images cannot be opened here: {reason_of(err)}"
 
 
 def _images(
-    index: Index, collection: Collection, rows: Rows, sample: int | None, seed: int, report: Report
+    index: Index, collection: Collection, rows: AuditedRows, sample: int | None, seed: int, report: Report
 ) -> tuple[bool, str]:
     """Whether the collection is the one of the table: keys, known sizes, and content of a sample."""
-
     if key_id(collection.keys).hex() != index.info["key_id"]:
         return False, f"{collection.location} has {len(collection)} images with other keys than the index"
     return compare_images(rows, collection, sample, seed, report)
 
 
 def _encoder(index: Index, weights: str | Path | None, device: str | None) -> tuple[Encoder | None, CheckItem]:
-
     try:
         encoder = reload_encoder(index.info["encoder"], weights=weights, device=device)
     except RequestError as err:
-        return None, _item("encoder", None, f"cannot be loaded here: {_reason(err)}")
+        return None, _item("encoder", None, f"cannot be loaded here: {reason_of(err)}")
     except PladaError as err:
-        return None, _item(
-            "encoder", False, str(err), err.exit_code if err.exit_code in (4, 5) else DataError.exit_code
-        )
+        return None, _failed("encoder", err)
     return encoder, _item("encoder", True, f"{encoder.config.name}: a fixed picture gives the embedding that was kept")
 
 
 def _embeddings(index: Index, collection: Collection, encoder: Encoder, seed: int) -> tuple[bool, str]:
     """Whether some images give the embeddings that the table has for them."""
-
     places, vectors = some_rows(index.folder, index.info, _EMBEDDED, seed)
     if not len(places):
         return True, "none of those chosen is readable"
@@ -223,25 +249,23 @@ def _embeddings(index: Index, collection: Collection, encoder: Encoder, seed: in
 
 
 def _ann(index: Index, seed: int) -> Iterator[CheckItem]:
-
     folder = index.folder / "ann"
     if not (folder / "ann.json").exists():
         return
     try:
-        ann = read_ann(folder, made_of(index.info))
+        ann = read_ann(folder, ann_source(index.info))
     except RequestError as err:  # no FAISS here
-        yield _item("ann", None, _reason(err))
+        yield _item("ann", None, reason_of(err))
         return
     except PladaError as err:
-        yield _item("ann", False, str(err), err.exit_code if err.exit_code in (4, 5) else DataError.exit_code)
+        yield _failed("ann", err)
         return
     yield _item("ann", True, f"{ann.kind}: digests of both files are right, made of this table")
-    yield _tried("ann recall", lambda: _recall(index, ann, seed))
+    yield _checked("ann recall", lambda: _recall(index, ann, seed))
 
 
 def _recall(index: Index, ann: Ann, seed: int) -> tuple[bool, str]:
     """Recall@10 again, on images of the index, each of which is left out of its own answer."""
-
     places, vectors = some_rows(index.folder, index.info, _QUERIES, seed)
     queries = vectors.astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
@@ -254,12 +278,7 @@ def _recall(index: Index, ann: Ann, seed: int) -> tuple[bool, str]:
     return measured >= least, f"recall@{near} {measured:.3f} on {len(hits)} images, {wanted} was wanted"
 
 
-def _others(scores: F32, positions: npt.NDArray[np.int64], own: npt.NDArray[np.int64]) -> F32:
+def _others(scores: F32, positions: I64, own: I64) -> F32:
     """Scores [n, k] without each query's own image, best first; -inf fills up."""
     left = np.where(positions == own[:, None], -np.inf, scores)
     return np.asarray(-np.sort(-left, axis=1), np.float32)
-
-
-def _reason(err: BaseException) -> str:
-
-    return reason_of(err)

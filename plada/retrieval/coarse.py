@@ -1,8 +1,8 @@
 """The fast first pass of exact search: which rows of a block could be among the best of a query.
 
-A pass gives every row an approximate score and knows by how much that can be wrong (the slack, proved below); it lets
-go only of rows that fall short by more than that. What it keeps is scored again by `plada.retrieval.knn`, which makes the
-result exact, and the same from every pass.
+A pass gives every row an approximate score, with a bound on its error (the slack, proved below). It drops only rows that fall
+short by more than that. The rest is scored again by `plada.retrieval.knn`, so the result is exact, and the same from every
+pass.
 
 The slack. With q, v the true vectors, Q, V what is multiplied, |v - V| <= u |v| for rounding to unit roundoff u, and a sum of
 d products in float32 being wrong by at most d 2^-23 |Q| |V| in whatever order it is taken (twice the textbook bound, which
@@ -18,10 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-F16 = npt.NDArray[np.float16]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import F32, F64, I64
 
 _CHUNK = 1024  # queries of one matrix product
 _GROUP = 64  # columns whose largest is compared first: most are then never looked at one by one
@@ -113,8 +110,8 @@ class MatrixPass:
 
         rows = -(-len(vectors) // _GROUP) * _GROUP
         if self._buffers is None or self._buffers[0].shape[0] < rows:
-            made = torch.empty((rows, vectors.shape[1]), dtype=torch.bfloat16)
-            self._buffers = made, torch.empty(min(_CHUNK, len(self.queries)) * rows, dtype=torch.bfloat16)
+            rounded = torch.empty((rows, vectors.shape[1]), dtype=torch.bfloat16)
+            self._buffers = rounded, torch.empty(min(_CHUNK, len(self.queries)) * rows, dtype=torch.bfloat16)
         block = self._buffers[0][:rows]
         block[: len(vectors)].copy_(torch.from_numpy(vectors))
         block[len(vectors) :].zero_()

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-F16 = npt.NDArray[np.float16]
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import F16, I64
+
 Vectors = Callable[[I64], npt.NDArray[np.floating]]  # positions int64 [m] -> embeddings [m, d]
 MAX_BYTES = 1 << 30  # of embeddings that are kept in memory; more are read when they are asked for
 

@@ -1,7 +1,7 @@
-"""An index, opened: search, scan, vectors by position.
+"""An opened index: search, scan, vectors by position.
 
 Search is exact unless asked otherwise: the table is streamed once in blocks. Scores are inner products of unit vectors
-(cosines); ties go to the lower position. The approximate index of `plada.indexer.ann` answers where it is there and wanted.
+(cosines); ties go to the lower position. The approximate index of `plada.indexer.ann` answers on request.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,53 +12,71 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F16, F32, I64, U8
+from plada.common.failures import first_line
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
-from plada.indexer.ann import Ann, made_of, read_ann
-from plada.indexer.store import TABLE, Store, connect, readable_rows
-from plada.retrieval import queries as asking
+from plada.indexer.ann import Ann, ann_source, read_ann
+from plada.indexer.store import TABLE, Store, column_vectors, connect, readable_rows, with_vector
 from plada.retrieval.knn import exact_search
+from plada.retrieval.queries import embed_queries
 from plada.sources.decode import View
 from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, open_reference
 from plada.sources.registry import open_source
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 _SCAN = 16_384  # rows of a block that is searched: what Lance reads fastest
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One search result; `score` is the cosine to the query."""
+    """One search result.
+
+    Attributes:
+        position: Position of the image in the reference.
+        key: Key of the image.
+        score: Cosine of the angle between the image's embedding and the query's.
+    """
 
     position: int
     key: str
     score: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Index:
-    """An index on this machine. `info` is what index.json says: name, reference, encoder, images, ids, mean."""
+    """An index on this machine, opened by `plada.open_index`.
+
+    Attributes:
+        folder: The folder of the index.
+        home: Where indexes and manifests are kept.
+        info: What index.json says: name, reference, encoder, images, ids, mean.
+    """
 
     folder: Path
     home: Path
     info: dict[str, Any]
-    _encoder: list[Encoder] = field(default_factory=list, repr=False)
-    _opened: list[Any] = field(default_factory=list, repr=False)
-    _ann: list[Ann] = field(default_factory=list, repr=False)
+    _encoder: list[Encoder] = field(default_factory=list)
+    _opened: list[Any] = field(default_factory=list)
+    _ann: list[Ann] = field(default_factory=list)
 
     def __len__(self) -> int:
         return int(self.info["images"])
 
+    def __repr__(self) -> str:
+        encoder = self.info["encoder"]["name"]
+        return f"Index({self.name!r}, images={len(self)}, dimension={self.dimension}, encoder={encoder!r}, folder={str(self.folder)!r})"
+
     @property
     def name(self) -> str:
+        """Name of the index."""
         return str(self.info["name"])
 
     @property
     def dimension(self) -> int:
+        """Numbers of an embedding."""
         return int(self.info["dimension"])
 
     @property
@@ -66,24 +84,49 @@ class Index:
         """Mean of all readable embeddings, float32 [d]."""
         return np.asarray(self.info["mean"], np.float32)
 
+    @property
+    def readable(self) -> int:
+        """Number of images that have an embedding."""
+        return len(self) - int(self.info["unreadable"])
+
     def encoder(self, weights: str | Path | None = None, device: str | None = None) -> Encoder:
         """The encoder that the index was made with, loaded once and checked.
 
+        Args:
+            weights: Where its weights are now, if they have moved.
+            device: torch's name of where it runs; None for a GPU if there is one.
+
+        Returns:
+            The encoder.
+
         Raises:
-            ReferenceMismatch: it is not the same any more. RequestError: its weights file is gone.
+            ReferenceMismatch: It no longer gives the embeddings of the index.
+            RequestError: Its weights file is gone.
         """
         if not self._encoder:
             self._encoder.append(reload_encoder(self.info["encoder"], weights=weights, device=device))
         return self._encoder[0]
 
-    def waiting_encoder(self, device: str | None = None) -> Encoder:
-        """The same encoder, loaded and checked when it first sees an image: whoever finds all that it would make in a cache
-        need not wait for torch. Errors are those of `encoder`, and come then."""
+    def lazy_encoder(self, device: str | None = None) -> Encoder:
+        """The same encoder, loaded and checked when it first encodes an image.
+
+        A caller that finds all embeddings in a cache need not wait for torch.
+
+        Args:
+            device: As for `encoder`.
+
+        Returns:
+            The encoder; its `encode` raises what `encoder` raises.
+        """
         config = config_from_json(self.info["encoder"])
         return Encoder(config, View(**config.view), lambda pixels: self.encoder(device=device).encode(pixels))
 
     def table(self) -> Any:
-        """The LanceDB table, for queries of your own (columns position, key, vector, width, height, size, status)."""
+        """The LanceDB table, for queries of your own.
+
+        Returns:
+            The table with the columns position, key, vector, width, height, size, hash, status and look.
+        """
         table = connect(self.folder).open_table(TABLE)
         table.checkout(self.info["version"])
         return table
@@ -91,11 +134,14 @@ class Index:
     def reference(self) -> Reference:
         """The indexed collection with its manifest.
 
+        Returns:
+            The reference.
+
         Raises:
-            ReferenceMismatch: the images are not those that were indexed.
+            ReferenceMismatch: The images are not those that were indexed.
         """
         where = self.info["reference"]
-        reference = open_reference(where["name"], open_source(where["location"], self.home), self.home)
+        reference = open_reference(open_source(where["location"], self.home), self.home, name=where["name"])
         found = reference.manifest.content_id.hex()
         if found != self.info["content_id"]:
             raise ReferenceMismatch(
@@ -106,38 +152,55 @@ class Index:
             )
         return reference
 
-    def scan(self, batch_size: int = _SCAN) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float16]]]:
-        """(positions int64 [m], vectors float16 [m, d]) of all readable images, in order, in blocks.
+    def scan(self, batch_size: int = _SCAN) -> Iterator[tuple[I64, F16]]:
+        """All readable images in order of position, in blocks.
+
+        Args:
+            batch_size: Images of a block at most.
+
+        Yields:
+            (positions int64 [m], embeddings float16 [m, d]).
 
         Raises:
-            DataError: the table holds another number of rows than index.json says.
+            DataError: The table holds another number of rows than index.json says.
         """
         at = 0
         # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
         for batch in self._rows().to_batches(columns=["vector"], batch_size=batch_size, scan_in_order=True):
-            column, positions = batch.column("vector"), np.arange(at, at + batch.num_rows)
-            if column.null_count:
-                positions = positions[column.is_valid().to_numpy(zero_copy_only=False)]
+            column = batch.column("vector")
+            yield with_vector(np.arange(at, at + batch.num_rows), column), column_vectors(column)
             at += batch.num_rows
-            # flatten() leaves the nulls out and honours the slice; .values would do neither.
-            yield positions, column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
         if at != len(self):
             raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
 
-    def has_looks(self) -> bool:
-        """Whether the index was made by a plada that keeps looks (format 2)."""
+    def has_fingerprints(self) -> bool:
+        """Whether the index was made by a plada that keeps fingerprints (format 2)."""
         return "look" in self._rows().schema.names
 
-    def looks(self, batch_size: int = 65_536) -> Iterator[npt.NDArray[np.uint8]]:
-        """Looks of all images in order, in blocks uint8 [m, LOOK_BYTES]; zeros for an unreadable image."""
+    def fingerprints(self, batch_size: int = 65_536) -> Iterator[U8]:
+        """Fingerprints of all images in order of position, in blocks.
+
+        Args:
+            batch_size: Images of a block at most.
+
+        Yields:
+            uint8 [m, 64]; zeros for an unreadable image.
+        """
         for batch in self._rows().to_batches(columns=["look"], batch_size=batch_size, scan_in_order=True):
             yield binary_rows(batch.column("look"))
 
-    def vectors(self, positions: npt.ArrayLike) -> npt.NDArray[np.float16]:
-        """Embeddings of some images in the order asked for, float16 [k, d].
+    def vectors(self, positions: npt.ArrayLike) -> F16:
+        """Embeddings of some images.
+
+        Args:
+            positions: Positions, int [k].
+
+        Returns:
+            float16 [k, d], in the order of `positions`.
 
         Raises:
-            RequestError: a position outside the index. DataError: an image without embedding (unreadable).
+            RequestError: A position is outside the index.
+            DataError: An image has no embedding, because it could not be read.
         """
         wanted = np.asarray(positions, np.int64)
         rows = self._take(wanted, ["position", "vector"])
@@ -148,39 +211,68 @@ class Index:
         return vectors[np.searchsorted(found, wanted)]
 
     def keys(self, positions: npt.ArrayLike) -> list[str]:
-        """Keys of some images, in the order asked for."""
+        """Keys of some images.
+
+        Args:
+            positions: Positions, int [k].
+
+        Returns:
+            The keys, in the order of `positions`.
+
+        Raises:
+            RequestError: A position is outside the index.
+        """
         wanted = np.asarray(positions, np.int64)
         rows = self._take(wanted, ["position", "key"])
         names = dict(zip(rows.column("position").to_pylist(), rows.column("key").to_pylist(), strict=True))
         return [names[position] for position in wanted.tolist()]
 
     def keys_in_order(self) -> Iterator[Any]:
-        """Keys of all images in order of position, as pyarrow string arrays, block by block."""
+        """Keys of all images in order of position.
+
+        Yields:
+            A pyarrow string array, block by block.
+        """
         for batch in self._rows().to_batches(columns=["key"], batch_size=_SCAN, scan_in_order=True):
             yield batch.column("key")
 
     def images(self, positions: npt.ArrayLike) -> list[Any]:
-        """Decoded images (PIL, RGB) from the reference, hashes compared."""
+        """Decoded images from the reference, their hashes compared.
+
+        Args:
+            positions: Positions, int [k].
+
+        Returns:
+            PIL images, RGB.
+
+        Raises:
+            ReferenceMismatch: The images are not those that were indexed.
+        """
         reference = self.reference()
         return [reference.image(int(position)) for position in np.atleast_1d(np.asarray(positions, np.int64))]
 
-    @property
-    def readable(self) -> int:
-        """Images that have an embedding."""
-        return len(self) - int(self.info["unreadable"])
-
     def search(self, queries: Any, k: int = 10, *, exact: bool = True) -> list[list[Hit]]:
-        """The k nearest images of each query, best first; fewer where fewer images have an embedding.
+        """The k nearest images of each query, best first.
 
-        A query is a vector [d]; an image (path, PIL image, uint8 array [h, w], [h, w, 3] or [h, w, 4]); the text
-        `position:123`; words, `text:` before them or not, where the encoder has a text tower; or many of these: a list, a
-        batch of vectors [n, d], of images uint8 [n, h, w, 3]. A string that is an existing file is an image.
+        The score of an image is the cosine <q, v> / (|q| |v|) of its embedding v and the query's embedding q. Ties go to
+        the lower position.
 
-        With `exact=False` the approximate index answers: its scores are right, but an image may be missed.
+        Args:
+            queries: One query, or a list of them. A query is a vector [d]; an image (path, PIL image, uint8 array [h, w],
+                [h, w, 3] or [h, w, 4]); the text `position:123`; or words, with or without `text:` before them, where the
+                encoder has a text tower. A string that is an existing file is an image. A batch of vectors [n, d] or of
+                images uint8 [n, h, w, 3] is n queries.
+            k: Images for each query.
+            exact: Compare with all images. With False the approximate index answers: its scores are right, but an image
+                may be missed.
+
+        Returns:
+            The hits of each query; fewer than k where fewer images have an embedding.
 
         Raises:
-            RequestError: k out of range, no query, a query that cannot be understood or is not finite; no approximate index.
-            ReferenceMismatch: the approximate index is of another version of this index. DataError: it is damaged.
+            RequestError: k is out of range, a query cannot be understood or is not finite, or there is no approximate index.
+            ReferenceMismatch: The approximate index was made of another version of this index.
+            DataError: The approximate index is damaged.
         """
         if not 1 <= k <= len(self):
             raise RequestError(f"k = {k}: expected 1 to {len(self)}, the images in index '{self.name}'")
@@ -197,10 +289,19 @@ class Index:
         return [hits[at : at + positions.shape[1]] for at in range(0, len(hits), positions.shape[1])]
 
     def nearest(self, vectors: F32, k: int, ann: Ann | None = None) -> tuple[F32, I64]:
-        """(scores float32 [n, k], positions int64 [n, k]) for unit vectors float32 [n, d]; k at most `readable` counts.
+        """Positions and scores of the nearest images.
+
+        Args:
+            vectors: Unit vectors, float32 [n, d].
+            k: Images for each vector; at most `readable` are given.
+            ann: The approximate index that answers; None for exact search.
+
+        Returns:
+            (scores float32 [n, k], positions int64 [n, k]), best first.
 
         Raises:
-            RequestError: a vector that is not finite. DataError: the table holds less than it says.
+            RequestError: A vector is not finite.
+            DataError: The table holds less than it says.
         """
         k = min(k, self.readable)
         if ann is None:
@@ -211,18 +312,33 @@ class Index:
         return scores, positions
 
     def ann(self) -> Ann:
-        """The approximate index, opened once and checked: its digest, and that it was made of this version of the index.
+        """The approximate index, opened once and checked.
+
+        Returns:
+            The approximate index.
 
         Raises:
-            RequestError: there is none. ReferenceMismatch: made of another table. DataError: damaged, or newer.
+            RequestError: There is none.
+            ReferenceMismatch: It was made of another version of this index.
+            DataError: It is damaged, or written by a newer plada.
         """
         if not self._ann:
-            self._ann.append(read_ann(self.folder / "ann", made_of(self.info)))
+            self._ann.append(read_ann(self.folder / "ann", ann_source(self.info)))
         return self._ann[0]
 
     def embed_queries(self, queries: Any) -> F32:
-        """Unit vectors float32 [n, d] of queries as `search` takes them."""
-        return asking.embed(queries, dimension=self.dimension, encoder=self.encoder, vectors=self.vectors)
+        """Unit vectors of queries.
+
+        Args:
+            queries: As `search` takes them.
+
+        Returns:
+            float32 [n, d].
+
+        Raises:
+            RequestError: A query cannot be understood, or has no length.
+        """
+        return embed_queries(queries, dimension=self.dimension, encoder=self.encoder, vectors=self.vectors)
 
     def _rows(self) -> Any:
         """The Lance data set of the table, opened once, without LanceDB, whose import takes ten times as long.
@@ -239,13 +355,13 @@ class Index:
                 # The version that was checked and described by index.json, whatever was appended since.
                 self._opened.append(lance.dataset(path, version=self.info["version"]))
             except (ValueError, OSError) as err:
-                reason = str(err).splitlines()[0]
+                reason = first_line(err)
                 raise DataError(
                     f"{path}: version {self.info['version']} cannot be opened ({reason}). Index again"
                 ) from err
         return self._opened[0]
 
-    def _take(self, positions: npt.NDArray[np.int64], columns: list[str]) -> Any:
+    def _take(self, positions: I64, columns: list[str]) -> Any:
         """Rows of the distinct positions, rising; Lance would leave out what is beyond the end without a word."""
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
             bad = positions[(positions < 0) | (positions >= len(self))][0]
@@ -273,11 +389,19 @@ def indexes_that(fit: Callable[[Index], bool], home: Path) -> Iterator[Index]:
 
 
 def open_index(name: str | Path | None = None, *, home: str | Path | None = None) -> Index:
-    """Open an index by name or by its folder; without a name, the only one there is.
+    """Open an index.
+
+    Args:
+        name: Its name or its folder; None for the only one there is.
+        home: Where indexes are kept. None: $PLADA_HOME, or the user's data folder.
+
+    Returns:
+        The index. Nothing but index.json is read yet.
 
     Raises:
-        UnknownName: there is none of that name. RequestError: none was named, and there is not just one.
-        DataError: its index.json is damaged or newer.
+        UnknownName: There is no index of that name.
+        RequestError: None was named, and there is not exactly one.
+        DataError: Its index.json is damaged, or written by a newer plada.
     """
     root = home_directory(home)
     known = indexes(root)

@@ -1,31 +1,26 @@
 """Exact nearest neighbours over a stream of blocks.
 
-A coarse pass (FAISS on CPU or GPU, or matrix products, see `plada.retrieval.coarse`) says which rows can matter; these
-are scored in the one way of `plada.indexer.scores`, so that every pass and every block size give the same result.
+A coarse pass (FAISS on CPU or GPU, or matrix products, see `plada.retrieval.coarse`) finds the rows that can matter. These
+are scored by `plada.indexer.scores`, so that every pass and every block size give the same result.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F16, F32, I64
 from plada.errors import DataError, RequestError
-from plada.indexer.scores import score
+from plada.indexer.scores import VectorBlocks, score
 from plada.retrieval.coarse import Pass, choose_pass
-
-F16 = npt.NDArray[np.float16]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
-Blocks = Iterable[tuple[I64, F16]]
 
 _NUMBERS, _ROWS = 1 << 22, 16_384  # of a block that is scored at a time: it stays near the caches
 _NOWHERE = np.iinfo(np.int64).max
 
 
-def exact_search(blocks: Blocks, queries: F32, k: int, *, coarse: Pass | None = None) -> tuple[F32, I64]:
+def exact_search(blocks: VectorBlocks, queries: F32, k: int, *, coarse: Pass | None = None) -> tuple[F32, I64]:
     """(scores float32 [n, k], positions int64 [n, k]) of the k largest inner products, ties to the lower position.
 
     `blocks` gives (positions [m], vectors [m, d]), each position once; `queries` is float32 [n, d]. One block is in memory,
@@ -79,7 +74,7 @@ class _Widen:
         return wide
 
 
-def _pieces(blocks: Blocks, dimension: int, rows: int) -> Iterator[tuple[I64, F16]]:
+def _pieces(blocks: VectorBlocks, dimension: int, rows: int) -> Iterator[tuple[I64, F16]]:
     for positions, vectors in blocks:
         if vectors.shape[1:] != (dimension,):
             raise RequestError(f"queries of dimension {dimension}: the vectors are of shape {vectors.shape}")

@@ -1,4 +1,4 @@
-"""What people may ask with, turned into unit vectors: images in any form, words, positions, vectors."""
+"""Queries in every form, turned into unit vectors: images, words, positions, vectors."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, Bools
+from plada.common.failures import first_line
 from plada.encoders.encoder import Encoder
 from plada.errors import RequestError, Unreadable
+from plada.sources.collection import IMAGE_SUFFIXES
 from plada.sources.decode import decode
 
-F32 = npt.NDArray[np.float32]
 _BATCH = 64  # images or texts encoded at a time
-_PICTURES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".ppm", ".tif", ".tiff"})
 _PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})  # modes of PIL that a PNG holds as they are
 _PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 _POSITION, _TEXT = "position:", "text:"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Query:
     """One query: `kind` is image, text, position or vector; `value` a PIL image (or the path of one), the words, the number,
     or the vector float32 [d]; `name` is how to speak of it."""
 
@@ -31,7 +32,7 @@ class Asked:
     name: str
 
 
-def split(queries: Any) -> list[Any]:
+def split_queries(queries: Any) -> list[Any]:
     """The single queries in what `Index.search` takes: one query, a list of these, or an array that holds several."""
     if isinstance(queries, str | Path) or _is_picture(queries):
         return [queries]
@@ -49,7 +50,7 @@ def split(queries: Any) -> list[Any]:
     return list(queries) if isinstance(queries, Sequence) else [queries]
 
 
-def understand(query: Any) -> Asked:
+def parse_query(query: Any) -> Query:
     """What one query is. A string that is an existing file is an image, then come position:N and text:WORDS; anything else
     is text.
 
@@ -57,39 +58,39 @@ def understand(query: Any) -> Asked:
         RequestError: it is none of these.
     """
     if _is_picture(query):
-        return Asked("image", query, "an image")
+        return Query("image", query, "an image")
     if isinstance(query, Path):
-        return Asked("image", query, str(query))
+        return Query("image", query, str(query))
     if isinstance(query, str):
         if _is_file(query):
-            return Asked("image", Path(query), query)
+            return Query("image", Path(query), query)
         if query.startswith(_POSITION):
             try:
-                return Asked("position", int(query.removeprefix(_POSITION)), query)
+                return Query("position", int(query.removeprefix(_POSITION)), query)
             except ValueError as err:
                 raise RequestError(f"query '{query}': expected position: and a whole number") from err
-        if not query.startswith(_TEXT) and Path(query).suffix.lower() in _PICTURES:
+        if not query.startswith(_TEXT) and Path(query).suffix.lower() in IMAGE_SUFFIXES:
             raise RequestError(
                 f"query '{query}': there is no such image file. To search for these words write text:{query}"
             )
         words = query.removeprefix(_TEXT).strip()
         if not words:
             raise RequestError(f"query '{query}': expected an image file, position:NUMBER or words")
-        return Asked("text", words, query)
+        return Query("text", words, query)
     if hasattr(query, "__array__"):
         array = np.asarray(query)
         if array.dtype == np.uint8:
-            return Asked("image", array, f"pixels of shape {array.shape}")
+            return Query("image", array, f"pixels of shape {array.shape}")
         if array.dtype.kind in "fiu" and array.ndim == 1:
             with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
-                return Asked("vector", array.astype(np.float32), f"a vector of dimension {len(array)}")
+                return Query("vector", array.astype(np.float32), f"a vector of dimension {len(array)}")
     raise RequestError(
         f"a query of type {type(query).__name__}: expected an image (path, PIL image, uint8 array), a vector of floats, words, "
         "or position:NUMBER"
     )
 
 
-def embed(
+def embed_queries(
     queries: Any,
     *,
     dimension: int,
@@ -106,28 +107,28 @@ def embed(
     if isinstance(queries, np.ndarray) and queries.dtype.kind == "f" and queries.ndim == 2:
         with np.errstate(over="ignore"):
             return _unit(queries.astype(np.float32), dimension)  # thousands of vectors need not be looked at one by one
-    asked = [understand(query) for query in split(queries)]
-    if not asked:
+    parsed = [parse_query(query) for query in split_queries(queries)]
+    if not parsed:
         raise RequestError("no query: expected at least one image, vector, text or position:NUMBER")
-    if wrong := next((one for one in asked if one.kind == "vector" and len(one.value) != dimension), None):
+    if wrong := next((query for query in parsed if query.kind == "vector" and len(query.value) != dimension), None):
         raise RequestError(f"{wrong.name}: the index has vectors of dimension {dimension}")
-    found = np.zeros((len(asked), dimension), np.float32)
+    embedded = np.zeros((len(parsed), dimension), np.float32)
     for kind in ("vector", "position", "text", "image"):
-        rows = [row for row, one in enumerate(asked) if one.kind == kind]
+        rows = [row for row, query in enumerate(parsed) if query.kind == kind]
         if kind == "vector":
             for row in rows:
-                found[row] = asked[row].value
+                embedded[row] = parsed[row].value
         elif kind == "position" and rows:
-            found[rows] = vectors([asked[row].value for row in rows])
+            embedded[rows] = vectors([parsed[row].value for row in rows])
         else:
             for start in range(0, len(rows), _BATCH):
                 some = rows[start : start + _BATCH]
                 encode = _encode_text if kind == "text" else _encode_images
-                found[some] = encode([asked[row] for row in some], encoder())
-    return _unit(found, dimension)
+                embedded[some] = encode([parsed[row] for row in some], encoder())
+    return _unit(embedded, dimension)
 
 
-def picture(asked: Asked) -> Any:
+def query_image(query: Query) -> Any:
     """The image of a query as the encoder sees it: PIL, RGB, transparency over white, as images of a collection are decoded.
 
     Raises:
@@ -135,7 +136,7 @@ def picture(asked: Asked) -> Any:
     """
     from PIL import Image
 
-    value = asked.value
+    value = query.value
     try:
         if isinstance(value, Path):
             return decode(value.read_bytes())
@@ -156,24 +157,24 @@ def picture(asked: Asked) -> Any:
         value.save(stored, "PNG", compress_level=0)
         return decode(stored.getvalue())
     except Unreadable as err:
-        raise RequestError(f"query '{asked.name}': {err}") from err
+        raise RequestError(f"query '{query.name}': {err}") from err
     except (OSError, ValueError, TypeError, KeyError) as err:
-        reason = err.strerror if isinstance(err, OSError) and err.strerror else str(err).splitlines()[0]
-        raise RequestError(f"query '{asked.name}': not an image that can be read ({reason})") from err
+        reason = err.strerror if isinstance(err, OSError) and err.strerror else first_line(err)
+        raise RequestError(f"query '{query.name}': not an image that can be read ({reason})") from err
 
 
-def _encode_images(some: list[Asked], encoder: Encoder) -> F32:
-    return encoder.encode(np.stack([encoder.view.of(picture(one)) for one in some]))
+def _encode_images(some: list[Query], encoder: Encoder) -> F32:
+    return encoder.encode(np.stack([encoder.view.of(query_image(query)) for query in some]))
 
 
-def _encode_text(some: list[Asked], encoder: Encoder) -> F32:
+def _encode_text(some: list[Query], encoder: Encoder) -> F32:
     towers: Callable[[list[str]], F32] | None = getattr(encoder, "encode_text", None)
     if towers is None:
         raise RequestError(
             f"query '{some[0].name}': there is no such file, and encoder {encoder.config.name} has no text tower, so that the "
             "index cannot be searched by words. Give an image file or position:NUMBER, or index with an open_clip encoder"
         )
-    return towers([one.value for one in some])
+    return towers([query.value for query in some])
 
 
 def _unit(vectors: F32, dimension: int) -> F32:
@@ -186,7 +187,7 @@ def _unit(vectors: F32, dimension: int) -> F32:
     return np.asarray(vectors / lengths, np.float32)
 
 
-def _rows(which: npt.NDArray[np.bool_]) -> Iterator[int]:
+def _rows(which: Bools) -> Iterator[int]:
     """Numbers, from 1, of the rows that are marked."""
     return (int(row) + 1 for row in np.flatnonzero(which))
 

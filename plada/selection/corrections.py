@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import first_line
 from plada.errors import DataError, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index
@@ -142,7 +143,7 @@ def _columns(path: Path) -> tuple[list[str], list[object]]:
             names = list(listed[0]) if listed else ["key", "label"]
             rows = {name: [line[name] for line in listed] for name in names}
     except (OSError, ValueError, csv.Error) as err:
-        raise RequestError(f"{path}: cannot be read as a table ({str(err).splitlines()[0]})") from err
+        raise RequestError(f"{path}: cannot be read as a table ({first_line(err)})") from err
     missing = [name for name in ("key", "label") if name not in names]
     if missing:
         raise DataError(f"{path}: has no column '{missing[0]}'; expected key and label, found {', '.join(names)}")

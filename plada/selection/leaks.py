@@ -21,10 +21,10 @@ from plada.selection.choose import Draft
 from plada.selection.corrections import without
 from plada.sources.collection import Collection
 from plada.sources.decode import load_pixels
-from plada.sources.leaks.fingerprints import Looks, keep_looks, scan_looks
+from plada.sources.leaks.fingerprints import Fingerprints, collection_fingerprints, scan_fingerprints
 from plada.sources.leaks.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
 from plada.sources.manifest import binary_rows
-from plada.sources.reference import Reference, manifest_folder, open_reference, plain_name
+from plada.sources.reference import Reference, manifest_folder, open_reference
 from plada.sources.registry import open_source, open_target
 from plada.sources.targets.target import Split
 
@@ -73,7 +73,7 @@ def find_reference_leaks(
     """Look for copies of a target's test images in a reference: the same bytes, re-encoded, resized, cropped by a tenth,
     mirrored or flipped.
 
-    The looks of all images are kept beside the reference's manifest; the first check takes them from an index of these
+    The fingerprints of all images are kept beside the reference's manifest; the first check takes them from an index of these
     images, or makes them, which is one pass of decoding. Neighbours by embedding are candidates too where an index of the same images is here: `index`, or the
     first one found.
 
@@ -81,7 +81,7 @@ def find_reference_leaks(
 
     Raises:
         RequestError: the target has no test images. ReferenceMismatch: `index` was made of other images.
-        Interrupted: stopped while the looks were made; the same call goes on.
+        Interrupted: stopped while the fingerprints were computed; the same call goes on.
     """
     root, clock = home_directory(home), Clock()
     with clock("load"):
@@ -89,18 +89,18 @@ def find_reference_leaks(
         if task.test is None or not len(task.test):
             raise RequestError(f"target {task.name}: has no test images; there is nothing that could leak")
         collection = open_source(reference, root)
-        opened = open_reference(plain_name(collection.location), collection, root, report=report)
+        opened = open_reference(collection, root, report=report)
     with clock("looks"):
         path = manifest_folder(root, collection) / f"looks-{opened.manifest.content_id.hex()[:16]}.bin"
         if not path.exists():
-            _copy_looks(opened, root, path)
-        looks = keep_looks(collection, path, report=report)
+            _copy_fingerprints(opened, root, path)
+        fingerprints = collection_fingerprints(collection, path, report=report)
     with clock("tests"):
         tests = read_tests(task.test.collection, task.test.positions, report=report)
     with clock("neighbours"):
         neighbours, used, note = _neighbours(opened, index, root, task.test, tests, report)
     with clock("compare"):
-        comparison = find_leaks(tests, collection, _blocks(opened, looks), neighbours=neighbours, report=report)
+        comparison = find_leaks(tests, collection, _blocks(opened, fingerprints), neighbours=neighbours, report=report)
     if draw is not None:
         draw(comparison.found, task.test.collection, collection, f"{task.name} in {opened.name}")
     same = sum(leak.kind == SAME_BYTES for leak in comparison.found)
@@ -133,7 +133,7 @@ class SelectionCheck:
     ) -> None:
         self._report = report
         self._collection: Collection | None = None
-        self._looks: Looks | None = None  # of all images seen so far
+        self._fingerprints: Fingerprints | None = None  # of all images seen so far
         self.note = ""
         if test is not None and len(test):
             try:
@@ -150,29 +150,29 @@ class SelectionCheck:
         once: ask again without those."""
         if self._collection is None:
             return ()
-        known = self._looks.positions if self._looks is not None else np.zeros(0, np.int64)
+        known = self._fingerprints.positions if self._fingerprints is not None else np.zeros(0, np.int64)
         fresh = np.setdiff1d(positions, known)
         if len(fresh):
-            seen, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
-            self._looks = seen if self._looks is None else _joined(self._looks, seen)
-        if self._looks is None:
+            seen, _ = scan_fingerprints(self._collection, fresh, stage="chosen images", report=self._report)
+            self._fingerprints = seen if self._fingerprints is None else _joined(self._fingerprints, seen)
+        if self._fingerprints is None:
             return ()
-        wanted = _rows(self._looks, np.flatnonzero(np.isin(self._looks.positions, positions)))
+        wanted = _rows(self._fingerprints, np.flatnonzero(np.isin(self._fingerprints.positions, positions)))
         blocks = _parts(wanted)
         images = len(wanted.positions)
         return find_leaks(self._tests, self._collection, blocks, images=images, report=self._report).found
 
 
-def _joined(first: Looks, second: Looks) -> Looks:
-    return Looks(
+def _joined(first: Fingerprints, second: Fingerprints) -> Fingerprints:
+    return Fingerprints(
         np.concatenate([first.positions, second.positions]),
         np.concatenate([first.hashes, second.hashes]),
-        np.concatenate([first.looks, second.looks]),
+        np.concatenate([first.fingerprints, second.fingerprints]),
     )
 
 
-def _rows(looks: Looks, rows: I64 | slice) -> Looks:
-    return Looks(looks.positions[rows], looks.hashes[rows], looks.looks[rows])
+def _rows(fingerprints: Fingerprints, rows: I64 | slice) -> Fingerprints:
+    return Fingerprints(fingerprints.positions[rows], fingerprints.hashes[rows], fingerprints.fingerprints[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,18 +202,18 @@ def avoid_leaks(
     return draft, SelectionLeaks(leaks, dropped, check.note)
 
 
-def _blocks(reference: Reference, looks: npt.NDArray[np.uint8]) -> Iterator[Looks]:
+def _blocks(reference: Reference, fingerprints: npt.NDArray[np.uint8]) -> Iterator[Fingerprints]:
     at = 0
     for table in reference.manifest.blocks(["hash"]):
         stop = at + table.num_rows
         hashes = binary_rows(table.column("hash"))
-        yield from _parts(Looks(np.arange(at, stop, dtype=np.int64), hashes, looks[at:stop]))
+        yield from _parts(Fingerprints(np.arange(at, stop, dtype=np.int64), hashes, fingerprints[at:stop]))
         at = stop
 
 
-def _parts(looks: Looks) -> Iterator[Looks]:
-    for start in range(0, len(looks.positions), _BLOCK):
-        yield _rows(looks, slice(start, start + _BLOCK))
+def _parts(fingerprints: Fingerprints) -> Iterator[Fingerprints]:
+    for start in range(0, len(fingerprints.positions), _BLOCK):
+        yield _rows(fingerprints, slice(start, start + _BLOCK))
 
 
 def _ids(reference: Reference) -> tuple[str, str]:
@@ -226,14 +226,14 @@ def _indexes_of(reference: Reference, home: Path) -> Iterator[Index]:
     return indexes_that(lambda index: (index.info["key_id"], index.info["content_id"]) == _ids(reference), home)
 
 
-def _copy_looks(reference: Reference, home: Path, path: Path) -> None:
-    """Write the looks that an index of the same images has, so that no image need be decoded again for them."""
+def _copy_fingerprints(reference: Reference, home: Path, path: Path) -> None:
+    """Write the fingerprints that an index of the same images has, so that no image need be decoded again for them."""
     for index in _indexes_of(reference, home):
         try:
-            if index.has_looks():
+            if index.has_fingerprints():
                 with whole_file(path) as part, part.open("wb") as file:
-                    for looks in index.looks():
-                        file.write(looks.tobytes())
+                    for fingerprints in index.fingerprints():
+                        file.write(fingerprints.tobytes())
                 return
         except PladaError:
             continue  # they can be made without it

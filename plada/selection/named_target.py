@@ -6,7 +6,7 @@ import numpy as np
 
 from plada.errors import RequestError
 from plada.selection.corrections import read_keys
-from plada.sources.targets.target import Nothing, Split, Target
+from plada.sources.targets.target import EmptyCollection, Split, Target
 
 PREFIX = "classes:"
 
@@ -29,5 +29,5 @@ def named_target(target: str | Path) -> Target | None:
         raise RequestError(
             f"target {text}: expected two or more different class names, commas between, or a file of them"
         )
-    nothing = Split(Nothing(text), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    nothing = Split(EmptyCollection(text), np.zeros(0, np.int64), np.zeros(0, np.int64))
     return Target(title, tuple(names), nothing, nothing, None, note="class names alone, no images")

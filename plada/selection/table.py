@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.failures import first_line
 from plada.common.files import whole_file
 from plada.common.statistics import class_ranks
 from plada.errors import DataError, RequestError
@@ -48,7 +49,7 @@ def read_table(path: str | Path, payload: Payload | None = None) -> SelectionTab
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as err:
         raise RequestError(
-            f"{path}: cannot be read as Parquet ({str(err).splitlines()[0]}). Give what `plada select --table` wrote"
+            f"{path}: cannot be read as Parquet ({first_line(err)}). Give what `plada select --table` wrote"
         ) from err
     missing = [name for name in _COLUMNS if name not in table.column_names]
     if missing:

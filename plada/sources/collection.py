@@ -1,12 +1,11 @@
 """What a collection of images is to everything downstream: keys in canonical order, bytes by position."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
+from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.storage import suffix_of
 
@@ -30,7 +29,7 @@ class Collection(Protocol):
         ...
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> I64:
         """Bytes of each stored image, int64 [N]; -1 where only reading tells (parquet, Lance)."""
         ...
 
@@ -59,7 +58,7 @@ class Divisible(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CollectionSlice:
     """The images start..stop-1 of a collection that is sent as a whole, counted from 0."""
 
     whole: Collection
@@ -75,7 +74,7 @@ class Part:
         return self.whole.keys.slice(self.start, len(self))
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> I64:
         return self.whole.sizes[self.start : self.stop]
 
     def __len__(self) -> int:
@@ -91,7 +90,9 @@ class Part:
 
 def part_of(collection: Collection, start: int, stop: int) -> Collection:
     """The images start..stop-1 of a collection as one of their own, counted from 0."""
-    return collection.part(start, stop) if isinstance(collection, Divisible) else Part(collection, start, stop)
+    return (
+        collection.part(start, stop) if isinstance(collection, Divisible) else CollectionSlice(collection, start, stop)
+    )
 
 
 def stream_by_position(collection: Collection, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
@@ -106,6 +107,11 @@ def changed_size(collection: Collection, position: int, found: int) -> DataError
         f"{collection.location}: {collection.keys[position]} had {collection.sizes[position]} bytes when it was listed and "
         f"has {found} now; the files are changing. Wait until they are whole, and run again"
     )
+
+
+def first_at_least(keys: Any, key: str, low: int = 0) -> int:
+    """The first position from `low` on whose key is not less than `key`; `keys` are sorted pyarrow strings [N]."""
+    return bisect_left(range(len(keys)), key, low, key=lambda position: keys[position].as_py())
 
 
 def key_of(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Bytes to pixels: the one function by which indexer and trainer see images, so that they see the same.
+"""Bytes to pixels: indexer and trainer decode images by one function, so that they see the same pixels.
 
 Orientation: pixels stay in the order in which they are stored; an EXIF orientation is ignored, as torchvision and timm
 ignore it, since networks were trained on such pixels. The one exception is TIFF, whose Orientation tag PIL itself
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from plada.common.arrays import U8, Bools
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError, Unreadable
 
@@ -125,7 +125,7 @@ def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
     return image.convert("RGB")
 
 
-def _upper_bits(image: ImageFile.ImageFile) -> npt.NDArray[np.uint8]:
+def _upper_bits(image: ImageFile.ImageFile) -> U8:
     """Upper 8 bits of a grey image of 9 to 16 bits; PIL's own conversion would clip all above 255 to white."""
     tags: Any = getattr(image, "tag_v2", {})
     bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
@@ -166,7 +166,7 @@ class View:
                 f"{self}: expected size >= 1, mode crop or squash, 0 < crop <= 1, an interpolation of PIL's"
             )
 
-    def of(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+    def of(self, image: Image.Image) -> U8:
         """Pixels of an RGB image, uint8 [size, size, 3]."""
         how = Image.Resampling[self.interpolation.upper()]
         if self.mode == "squash":
@@ -190,7 +190,7 @@ def load_pixels(
     stage: str,
     report: Report = silent,
     workers: int = 4,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+) -> tuple[U8, Bools]:
     """Read, decode and resize many images with threads (PIL releases the interpreter while it works).
 
     Returns pixels uint8 [n, size, size, 3] and readable bool [n]; an unreadable image keeps its place, in black.
@@ -200,13 +200,13 @@ def load_pixels(
     readable = np.ones(len(wanted), np.bool_)
     tracker = Tracker(stage, len(wanted), report)
 
-    def one(row: int) -> None:
+    def load(row: int) -> None:
         try:
             pixels[row] = view.of(decode(read(wanted[row])))
         except Unreadable:
             readable[row] = False
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(one, range(len(wanted))):
+        for _ in pool.map(load, range(len(wanted))):
             tracker.advance()
     return pixels, readable

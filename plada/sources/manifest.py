@@ -1,10 +1,10 @@
 """The identity of a collection: every key, size and content hash, and the two ids that payloads carry.
 
 Hash: BLAKE3 cut to 16 bytes. It is as fast as the non-cryptographic hashes on images of a hundred kilobytes, and
-nobody can make another image with the same hash, which a payload's meaning hangs on (docs/decisions.md).
+nobody can make another image with the same hash, on which the meaning of a payload depends (docs/decisions.md).
 
-A manifest is a Parquet file in small row groups with checksums. It is opened by its footer alone and read where it is
-asked: 14.2 million rows open in milliseconds, and a lookup decodes one group.
+A manifest is a Parquet file in small row groups with checksums. Only its footer is read when it is opened: 14.2
+million rows open in milliseconds, and a lookup decodes one group.
 """
 
 import bisect
@@ -23,8 +23,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from blake3 import blake3
 
+from plada.common.arrays import I32, I64, U8
 from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
+from plada.sources.collection import first_at_least
 
 HASH_BYTES = 16
 READABLE = "readable"
@@ -56,7 +58,7 @@ def key_id(keys: Any) -> bytes:
     `keys` is a pyarrow string array [N], chunked or not; all lengths come first, then all bytes, so that both are hashed
     in large pieces.
     """
-    chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
+    chunks = chunked(keys).chunks
     hasher = blake3(b"plada key id 1\0")
     hasher.update(np.uint64(len(keys)).astype("<u8").tobytes())
     for chunk in chunks:
@@ -69,12 +71,12 @@ def key_id(keys: Any) -> bytes:
     return hasher.digest(16)
 
 
-def content_id(hashes: npt.NDArray[np.uint8]) -> bytes:
+def content_id(hashes: U8) -> bytes:
     """16-byte hash over all content hashes in order; `hashes` is uint8 [N, 16]."""
     return _content_id([hashes])
 
 
-def _content_id(blocks: Iterable[npt.NDArray[np.uint8]]) -> bytes:
+def _content_id(blocks: Iterable[U8]) -> bytes:
     hasher = blake3(b"plada content id 1\0")
     for hashes in blocks:
         hasher.update(np.ascontiguousarray(hashes).tobytes())
@@ -101,10 +103,10 @@ class Block:
     [n], status [n] as in ManifestRow."""
 
     keys: Any
-    sizes: npt.NDArray[np.int64]
-    hashes: npt.NDArray[np.uint8]
-    width: npt.NDArray[np.int32]
-    height: npt.NDArray[np.int32]
+    sizes: I64
+    hashes: U8
+    width: I32
+    height: I32
     status: Sequence[str | None]
 
 
@@ -115,7 +117,7 @@ class Manifest:
         self.path, self.key_id, self.content_id = path, key, content
         self._file = file
         self._groups: OrderedDict[int, Any] = OrderedDict()
-        self._hashes: dict[int, npt.NDArray[np.uint8]] = {}
+        self._hashes: dict[int, U8] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -137,7 +139,7 @@ class Manifest:
         if group < 0:
             return None
         keys = self._group(group).column("key")
-        at = bisect.bisect_left(range(len(keys)), key, key=lambda row: keys[row].as_py())
+        at = first_at_least(keys, key)
         return group * _GROUP + at if at < len(keys) and keys[at].as_py() == key else None
 
     def keys_at(self, positions: npt.ArrayLike) -> list[str]:
@@ -178,16 +180,6 @@ class Manifest:
         """All keys at once, a chunked pyarrow string array [N]: for collections that fit into memory."""
         return pa.chunked_array([c for t in self.blocks(["key"]) for c in t.column(0).chunks], pa.string())
 
-    @property
-    def sizes(self) -> npt.NDArray[np.int64]:
-        """All sizes at once, int64 [N]."""
-        return np.concatenate([table.column(0).to_numpy() for table in self.blocks(["size"])])
-
-    @property
-    def hashes(self) -> npt.NDArray[np.uint8]:
-        """All content hashes at once, uint8 [N, 16]."""
-        return np.concatenate([_hashes_of(table) for table in self.blocks(["hash"])])
-
     def check(self) -> None:
         """Compute both ids from the rows.
 
@@ -197,13 +189,6 @@ class Manifest:
         content = _content_id(_hashes_of(table) for table in self.blocks(["hash"]))
         if (key_id(self.keys), content) != (self.key_id, self.content_id):
             raise DataError(f"{self.path}: its rows do not have the ids it names; it is damaged. {_REMEDY}")
-
-    def save(self, path: Path) -> None:
-        """Write the same file again, whole or not at all."""
-        with ManifestWriter(path) as writer:
-            for table in self.blocks():
-                writer.write(table.drop_columns(["position"]))
-            writer.finish(self.key_id)
 
     def _first(self, group: int) -> str:
         statistics = self._file.metadata.row_group(group).column(1).statistics
@@ -314,13 +299,10 @@ def load_manifest(path: Path) -> Manifest:
 
 
 def _table_of(block: Block) -> Any:
-    n = len(block.sizes)
-    keys = block.keys if isinstance(block.keys, pa.ChunkedArray) else pa.chunked_array([block.keys])
-    hashes = pa.py_buffer(np.ascontiguousarray(block.hashes))
     columns = [
-        keys,
+        chunked(block.keys),
         pa.array(block.sizes),
-        pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), n, [None, hashes]),
+        binary_column(block.hashes),
         pa.array(block.width),
         pa.array(block.height),
         pa.array(block.status, pa.string()),
@@ -328,15 +310,26 @@ def _table_of(block: Block) -> Any:
     return pa.table(columns, names=_SCHEMA.names[1:])
 
 
-def _hashes_of(table: Any) -> npt.NDArray[np.uint8]:
+def _hashes_of(table: Any) -> U8:
     """uint8 [n, 16] of the column `hash`."""
     return binary_rows(table.column("hash"))
 
 
-def binary_rows(column: Any) -> npt.NDArray[np.uint8]:
+def chunked(keys: Any) -> Any:
+    """A pyarrow array as a chunked one, whatever it is."""
+    return keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([keys])
+
+
+def binary_column(rows: U8) -> Any:
+    """A pyarrow column of binaries of one width from uint8 [n, width]; the inverse of `binary_rows`."""
+    n, width = rows.shape
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), n, [None, pa.py_buffer(np.ascontiguousarray(rows))])
+
+
+def binary_rows(column: Any) -> U8:
     """uint8 [n, width] of a pyarrow column of binaries of one width and without nulls, an array or a chunked one."""
     width = column.type.byte_width
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    chunks = chunked(column).chunks
     parts = [
         np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, width)[chunk.offset : chunk.offset + len(chunk)]
         for chunk in chunks

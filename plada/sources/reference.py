@@ -1,4 +1,4 @@
-"""A reference on this machine: the collection, and the manifest that says which images it is made of."""
+"""A reference on this machine: the collection, and the manifest that identifies its images."""
 
 import contextlib
 import json
@@ -17,15 +17,20 @@ from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest
 from plada.sources.scan import scan_manifest
 from plada.sources.storage import plain_name, slug
 
-__all__ = ["Reference", "check_identity", "find_reference", "open_reference", "plain_name", "save_reference", "slug"]
-
 _SHOWN = 8  # bytes of an id that a message gives
 _SAMPLE = 32  # images hashed again before a stored manifest is believed
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A collection with its manifest. `reused` says that the manifest was not made anew."""
+    """A collection with its manifest.
+
+    Attributes:
+        name: What it is called.
+        collection: The images.
+        manifest: Key, size and content hash of every image.
+        reused: The manifest was there, and not made now.
+    """
 
     name: str
     collection: Collection
@@ -38,9 +43,15 @@ class Reference:
     def read(self, position: int) -> bytes:
         """Stored bytes of one image, hashed again and compared with the manifest.
 
+        Args:
+            position: Position of the image.
+
+        Returns:
+            The bytes.
+
         Raises:
-            ReferenceMismatch: the bytes are not those of the manifest.
-            DataError: the image cannot be read.
+            ReferenceMismatch: The bytes are not those of the manifest.
+            DataError: The image cannot be read.
         """
         data = self.collection.read(position)
         wanted, found = self.manifest.hash_at(position), content_hash(data)
@@ -54,7 +65,18 @@ class Reference:
         return data
 
     def image(self, position: int) -> Image.Image:
-        """One decoded image, RGB. Raises as `read` does, and Unreadable where it cannot be decoded."""
+        """One decoded image.
+
+        Args:
+            position: Position of the image.
+
+        Returns:
+            A PIL image, RGB.
+
+        Raises:
+            Unreadable: It cannot be decoded.
+            PladaError: As `read` raises.
+        """
         return decode(self.read(position))
 
 
@@ -80,14 +102,17 @@ def save_reference(home: Path, name: str, collection: Collection, manifest: Mani
     write_json(manifest_folder(home, collection) / "reference.json", note)
 
 
-def open_reference(name: str, collection: Collection, home: Path, *, report: Report = silent) -> Reference:
+def open_reference(
+    collection: Collection, home: Path, *, name: str | None = None, report: Report = silent
+) -> Reference:
     """A collection with its manifest: the stored one if it still fits, else one made now by hashing every image.
 
-    A stored manifest fits when keys and sizes are the same and a seeded sample of images has the same hashes; the
-    images that are used are hashed again when they are read (`Reference.read`).
+    A stored manifest fits when keys and sizes are the same and a seeded sample of images has the same hashes. The
+    images that are used are hashed again when they are read (`Reference.read`). Without `name` the reference is called
+    after its location.
     """
-    path = manifest_path(home, collection)
-    # One that is damaged or of an older format is made again, like one that does not fit: it only says what the images are.
+    name, path = name or plain_name(collection.location), manifest_path(home, collection)
+    # A damaged manifest, or one of an older format, is made again like one that does not fit: it only describes the images.
     with contextlib.suppress(DataError):
         manifest = load_manifest(path)
         if _fits(manifest, collection):

@@ -1,4 +1,4 @@
-"""The way from a name, a path or a URL to a collection or a target."""
+"""From a name, a path or a URL to a collection or a target."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,14 +7,14 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 
 from plada.errors import RequestError, UnknownName
+from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
+from plada.sources.catalogue.known import KNOWN, KnownDataset
+from plada.sources.catalogue.places import find_source, find_target, not_here
 from plada.sources.collection import Collection
-from plada.sources.counts import class_count, count_note, source_note
 from plada.sources.formats.builtin import open_digits, open_glyphs
 from plada.sources.formats.detect import open_collection
-from plada.sources.known import KNOWN, Known
-from plada.sources.places import find_source, find_target, not_here
 from plada.sources.targets.layouts import LAYOUTS, find_layout, read_layout
-from plada.sources.targets.target import Ask, Split, Target, make_target, split_target
+from plada.sources.targets.target import Split, Target, TargetRequest, make_target, split_target
 
 _BUILT_IN_REFERENCES: dict[str, Callable[[dict[str, str]], Collection]] = {"glyphs": open_glyphs}
 _BUILT_IN_TARGETS: dict[str, Callable[[], Target]] = {"digits": open_digits}
@@ -51,12 +51,12 @@ def open_source(spec: str | Path, home: Path) -> Collection:
     raise _unknown("reference", text)
 
 
-def check_source(spec: str | Path, collection: Collection) -> str:
+def known_counts_note(spec: str | Path, collection: Collection) -> str:
     """What differs from the known counts where `spec` is a registered reference; empty if nothing, or nothing is known."""
     known = KNOWN.get(str(spec))
     if known is None or known.built_in or known.role == "target":
         return ""
-    return source_note(known, len(collection), class_count(collection.keys))
+    return source_count_note(known, len(collection), class_count(collection.keys))
 
 
 def open_target(spec: str | Path, home: Path, *, seed: int = 0) -> Target:
@@ -87,7 +87,7 @@ def open_target(spec: str | Path, home: Path, *, seed: int = 0) -> Target:
             f"{text}: a target is a folder with train/CLASS/ and test/CLASS/ below it, with CLASS/ folders alone, or in a "
             f"layout that `plada datasets` knows; {here}"
         )
-    return read_layout(path, layout, Ask(path.stem if path.is_file() else path.name, seed))
+    return read_layout(path, layout, TargetRequest(path.stem if path.is_file() else path.name, seed))
 
 
 def _open_known(name: str, options: dict[str, str], home: Path, seed: int) -> Target:
@@ -110,13 +110,13 @@ def _open_known(name: str, options: dict[str, str], home: Path, seed: int) -> Ta
     if found is None:
         not_here(home, name)
     place, layout = found
-    ask = Ask(name, seed, options, validation_is_test=known.validation_is_test)
-    target = read_layout(place, layout, ask)
-    target = target.noted(count_note(known, target))
+    request = TargetRequest(name, seed, options, validation_is_test=known.validation_is_test)
+    target = read_layout(place, layout, request)
+    target = target.noted(target_count_note(known, target))
     return _as_in_paper(target, known, seed) if which == "paper" else target
 
 
-def _check_split(name: str, known: Known, which: str) -> None:
+def _check_split(name: str, known: KnownDataset, which: str) -> None:
     if which not in ("", "official", "paper"):
         raise RequestError(f"{name}: split={which}; there are split=official and split=paper")
     if which == "official" and "all" in known.splits:
@@ -127,7 +127,7 @@ def _check_split(name: str, known: Known, which: str) -> None:
         )
 
 
-def _as_in_paper(target: Target, known: Known, seed: int) -> Target:
+def _as_in_paper(target: Target, known: KnownDataset, seed: int) -> Target:
     """The target with parts as large as the paper's; the paper's own draw is not known."""
     if known.paper_split == "pooled" and "all" not in known.splits:
         parts = [part for part in (target.train, target.validation, target.test) if part is not None]

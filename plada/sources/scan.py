@@ -1,4 +1,4 @@
-"""Making the manifest of a collection: every image is read and hashed once, in parallel, and what is done is kept."""
+"""The manifest of a collection: every image is read and hashed once, in parallel, and finished chunks are kept."""
 
 import os
 import shutil
@@ -16,13 +16,14 @@ from plada.common.files import whole_file
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import Interrupted
 from plada.sources.collection import Collection, changed_size
-from plada.sources.dimensions import dimensions
 from plada.sources.formats.folder import FolderCollection
+from plada.sources.image_header import size_from_header
 from plada.sources.manifest import (
     HASH_BYTES,
     Block,
     Manifest,
     ManifestWriter,
+    binary_column,
     binary_rows,
     content_hash,
     key_id,
@@ -39,13 +40,13 @@ def scan_manifest(
 ) -> Manifest:
     """Read and hash every image of a collection, and write its manifest to `path`.
 
-    Chunks that are done lie beside it until it is whole; a run that was stopped goes on behind them. Images are not
+    Chunks that are done lie beside it until it is whole; a run that was stopped resumes behind them. Images are not
     decoded: their status is unknown, width and height are what the header says. `workers` threads read and hash; by
     default as many as there are processors, or one where images are small and lie in shards.
 
     Raises:
         DataError: an image that was listed cannot be read, or is not of the size that was listed.
-        Interrupted: Ctrl-C; the same call goes on.
+        Interrupted: Ctrl-C; the same call resumes.
     """
     images, keys = len(collection), key_id(collection.keys)
     done = path.parent / f"{path.stem}-{keys.hex()[:16]}.part"
@@ -59,14 +60,14 @@ def scan_manifest(
         with ThreadPoolExecutor(workers) as pool, ManifestWriter(path) as writer:
             for start in starts:
                 stop = min(start + chunk, images)
-                kept = _kept(done / f"{start}-{stop}.parquet", stop - start)
-                if kept is None:
-                    kept = _scan(collection, start, stop, pool, tracker)
+                block = _load_chunk(done / f"{start}-{stop}.parquet", stop - start)
+                if block is None:
+                    block = _scan(collection, start, stop, pool, tracker)
                     if len(starts) > 1:
-                        _keep(done / f"{start}-{stop}.parquet", kept)
+                        _save_chunk(done / f"{start}-{stop}.parquet", block)
                 else:
                     tracker.advance(stop - start)
-                writer.write(replace(kept, keys=collection.keys[start:stop]))
+                writer.write(replace(block, keys=collection.keys[start:stop]))
             writer.finish(keys)
     except KeyboardInterrupt:
         raise Interrupted(
@@ -91,7 +92,7 @@ def _scan(collection: Collection, start: int, stop: int, pool: ThreadPoolExecuto
             rows.append(position)
             digests.append(content_hash(data))
             lengths.append(len(data))
-            shapes.extend(dimensions(data))
+            shapes.extend(size_from_header(data))
         into = np.frombuffer(rows, np.int64) - start
         hashes[into] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, HASH_BYTES)
         sizes[into] = np.frombuffer(lengths, np.int64)
@@ -107,10 +108,10 @@ def _scan(collection: Collection, start: int, stop: int, pool: ThreadPoolExecuto
     return Block(collection.keys[start:stop], sizes, hashes, width, height, [None] * n)
 
 
-def _keep(path: Path, block: Block) -> None:
+def _save_chunk(path: Path, block: Block) -> None:
     columns: dict[str, Any] = {
         "size": block.sizes,
-        "hash": pa.array([row.tobytes() for row in block.hashes], pa.binary(HASH_BYTES)),
+        "hash": binary_column(block.hashes),
         "width": block.width,
         "height": block.height,
     }
@@ -118,7 +119,7 @@ def _keep(path: Path, block: Block) -> None:
         pq.write_table(pa.table(columns), part, compression="none", write_page_checksum=True)
 
 
-def _kept(path: Path, rows: int) -> Block | None:
+def _load_chunk(path: Path, rows: int) -> Block | None:
     if not path.exists():
         return None
     try:

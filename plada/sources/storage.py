@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlparse
 
+from plada.common.failures import first_line
 from plada.errors import DataError, RequestError
 
 _WILD = re.compile(r"[*?\[]")
@@ -157,7 +158,7 @@ class RemoteFiles:
         try:
             found = self.system.ls(self._full(folder), detail=True)
         except Exception as err:  # every file system of fsspec has errors of its own
-            raise DataError(f"{self.show(folder)}: cannot be listed ({_reason(err)}). Check the address") from err
+            raise DataError(f"{self.show(folder)}: cannot be listed ({first_line(err)}). Check the address") from err
         listed = [_remote_entry(info) for info in found if info["name"].rstrip("/") != self._full(folder).rstrip("/")]
         return [entry for entry in listed if folder or fnmatch.fnmatch(entry.name, self.pattern)]
 
@@ -168,7 +169,7 @@ class RemoteFiles:
                 return bytes(self.system.cat_file(self._full(path)))
             return bytes(self.system.cat_file(self._full(path), start=offset, end=end))
         except Exception as err:
-            raise DataError(f"{self.show(path)}: listed but cannot be read ({_reason(err)}). Try again") from err
+            raise DataError(f"{self.show(path)}: listed but cannot be read ({first_line(err)}). Try again") from err
 
     @contextmanager
     def reader(self, path: str) -> Iterator[Callable[[int, int], bytes]]:
@@ -179,7 +180,7 @@ class RemoteFiles:
             stream: IO[bytes] = self.system.open(self._full(path), "rb")
             return stream
         except Exception as err:
-            raise DataError(f"{self.show(path)}: listed but cannot be read ({_reason(err)}). Try again") from err
+            raise DataError(f"{self.show(path)}: listed but cannot be read ({first_line(err)}). Try again") from err
 
     def stamp(self, path: str) -> str:
         return ""
@@ -224,9 +225,9 @@ def _open_remote(url: str) -> tuple[Files, str]:
         system.invalidate_cache()  # a listing of earlier in this process may be stale
         info = system.info(root)
     except (ImportError, ValueError) as err:
-        raise RequestError(f"{url}: cannot be read here ({_reason(err)}). Install what it names") from err
+        raise RequestError(f"{url}: cannot be read here ({first_line(err)}). Install what it names") from err
     except Exception as err:
-        raise RequestError(f"{url}: nothing can be reached there ({_reason(err)}). Check the address") from err
+        raise RequestError(f"{url}: nothing can be reached there ({first_line(err)}). Check the address") from err
     if info.get("type") == "directory":
         return RemoteFiles(bare, system, root, pattern), ""
     head, _, last = bare.rpartition("/")
@@ -319,7 +320,3 @@ def _read_at(handle: int, offset: int, size: int) -> bytes:
 
 def _unreadable(where: str, err: OSError) -> DataError:
     return DataError(f"{where}: listed but cannot be read ({err.strerror}). Restore it or list again")
-
-
-def _reason(err: Exception) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0] or type(err).__name__

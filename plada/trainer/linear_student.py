@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
+from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, RequestError, UnknownName, Unreadable
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
 from plada.networks.network import read_safetensors
@@ -118,9 +119,10 @@ def embed_chosen(
         )
     if encoder != "gradients" and not encoder.startswith(("timm:", "open_clip:")):
         raise UnknownName("index or encoder", encoder, [*names, "gradients", "timm:ARCH", "open_clip:ARCH/TAG"])
-    loaded = load_encoder(
-        encoder, weights=weights, pretrained=pretrained, model_args=model_args, image_size=image_size, device=device
+    spec = EncoderSpec(
+        name=encoder, weights=weights, pretrained=pretrained, model_args=model_args or {}, image_size=image_size
     )
+    loaded = load_encoder(spec, device=device)
     vectors, labels = _embed(payload, chosen, loaded, report)
     return Embeddings(vectors, labels, vectors.mean(axis=0), loaded, encoder)
 

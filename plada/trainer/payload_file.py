@@ -23,7 +23,7 @@ from plada.payload.payload import Payload, PayloadFile, parse_payload
 from plada.payload.shared_context import SharedContext
 from plada.payload.signature import check_serial, check_signature
 from plada.payload.version1 import read_version1
-from plada.sources.blocks import block_bounds, bounds_of
+from plada.sources.folder_runs import folder_bounds
 from plada.sources.manifest import key_id, load_manifest
 from plada.sources.registry import open_source
 from plada.sources.storage import open_files
@@ -221,7 +221,7 @@ def find_blocks(header: Header, around: PayloadContext) -> npt.NDArray[np.int64]
             wanted=header.key_id.hex(),
             found=found.hex(),
         )
-    return block_bounds(collection.keys)
+    return folder_bounds(collection.keys)
 
 
 def _kept_blocks(folder: Path, header: Header) -> npt.NDArray[np.int64] | None:
@@ -235,7 +235,7 @@ def _kept_blocks(folder: Path, header: Header) -> npt.NDArray[np.int64] | None:
     if manifest.key_id[:8] != header.key_id[:8]:
         raise DataError(f"{folder}: the manifest is not the one that reference.json speaks of")
     # Piece by piece: the keys of ImageNet-21K alone are 0.4 GB.
-    found = bounds_of(chunk for table in manifest.blocks(["key"]) for chunk in table.column(0).chunks)
+    found = folder_bounds(chunk for table in manifest.blocks(["key"]) for chunk in table.column(0).chunks)
     if found is not None:
         data = found.astype("<i8").tobytes()
         with suppress(ResourceError):

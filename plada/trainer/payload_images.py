@@ -10,7 +10,7 @@ from plada.errors import DataError, ReferenceMismatch, RequestError, Unreadable
 from plada.payload.payload import Payload
 from plada.sources.collection import Collection
 from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest
-from plada.sources.reference import check_identity, find_reference, manifest_path, open_reference, plain_name
+from plada.sources.reference import check_identity, find_reference, manifest_path, open_reference
 from plada.sources.registry import open_source
 
 _NAMED = 5  # images that a message names
@@ -117,7 +117,7 @@ def open_chosen(
                 same = len(collection) == len(manifest) and key_id(collection.keys) == manifest.key_id
                 places = None if same else _places(payload, manifest, collection)
                 return Chosen(collection, manifest, places, skip_changed)
-    found = open_reference(plain_name(collection.location), collection, home, report=report)
+    found = open_reference(collection, home, report=report)
     check_identity(found, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=same_keys)
     return Chosen(collection, found.manifest, None, skip_changed)
 

@@ -12,7 +12,7 @@ import pytest
 
 from plada.api.index import ENGINES
 from plada.commands.console import completion as completing
-from plada.sources.known import KNOWN
+from plada.sources.catalogue.known import KNOWN
 from tests.test_architecture import HEAVY, loaded_by
 
 bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")

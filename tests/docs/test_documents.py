@@ -43,7 +43,7 @@ def generator() -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["commands.md", "errors.md"])
+@pytest.mark.parametrize("name", ["commands.md", "datasets.md", "errors.md"])
 def test_a_generated_page_is_not_stale(name: str) -> None:
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == generator().PAGES[name](), f"docs/{name} is stale: run python docs/generate.py"

@@ -46,10 +46,7 @@ def test_tars_and_folder_are_one_reference(laid_out: Path) -> None:
 
 def test_real_photographs_all_the_way(laid_out: Path, tmp_path: Path) -> None:
     weights = laid_out / "weights" / "mobilenetv2_100.safetensors"
-    built = plada.index(
-        laid_out / "reference-tars", name="tiny", encoder="timm:mobilenetv2_100", weights=weights,
-        model_args={"pad_type": "same"}, image_size=96,
-    )  # fmt: skip
+    built = plada.index(laid_out / "reference-tars", name="tiny", encoder=plada.EncoderSpec(name="timm:mobilenetv2_100", weights=weights, model_args={"pad_type": "same"}, image_size=96))  # fmt: skip
     assert (built.images, built.unreadable, built.dimension) == (800, 0, 1280)
     index = plada.open_index("tiny")
     # Near neighbours of a photograph are of its own synset far more often than 1 in 200.

@@ -15,6 +15,7 @@ from torch import nn
 from plada.encoders import encoder as encoders
 from plada.encoders.batch_norm import fold_batch_norms
 from plada.encoders.encoder import load_encoder
+from plada.encoders.spec import EncoderSpec
 
 
 def trained(module: nn.Module) -> nn.Module:
@@ -83,7 +84,9 @@ def test_an_encoder_on_the_cpu_is_folded_and_says_the_same(tmp_path: Path, monke
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 
     def embedded() -> np.ndarray:
-        encoder = load_encoder("timm:test_resnet", weights=tmp_path / "w.safetensors", image_size=32, device="cpu")
+        encoder = load_encoder(
+            EncoderSpec(name="timm:test_resnet", weights=tmp_path / "w.safetensors", image_size=32), device="cpu"
+        )
         return encoder.encode(images)
 
     folded: list[int] = []

@@ -12,6 +12,7 @@ import pytest
 from plada.commands.console.options import pairs
 from plada.encoders import gradients
 from plada.encoders.encoder import Encoder, encoder_options, load_encoder, reload_encoder
+from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer.embed import to_half
 from plada.networks.network import build_network
@@ -65,7 +66,7 @@ def test_a_vector_does_not_depend_on_its_batch() -> None:
 
 
 def test_timm_with_weights(weights: Path) -> None:
-    encoder = load_encoder(TINY, weights=weights, image_size=32)
+    encoder = load_encoder(EncoderSpec(name=TINY, weights=weights, image_size=32))
     vectors = encoder.encode(noise(5, 32))
     assert vectors.shape == (5, encoder.config.dimension)
     assert vectors.dtype == np.float32
@@ -81,7 +82,7 @@ def saved_of(encoder: Encoder) -> dict[str, Any]:
 
 
 def saved(weights: Path) -> dict[str, Any]:
-    return saved_of(load_encoder(TINY, weights=weights, image_size=32))
+    return saved_of(load_encoder(EncoderSpec(name=TINY, weights=weights, image_size=32)))
 
 
 def load_from_words(words: list[str]) -> Encoder:
@@ -97,13 +98,12 @@ def load_from_words(words: list[str]) -> Encoder:
         else:
             given[word.removeprefix("--").replace("-", "_")] = words.pop(0)
     size = given.pop("image_size", None)
-    return load_encoder(
-        given.pop("encoder"), **{**given, "model_args": pairs(given["model_args"])}, image_size=size and int(size)
-    )
+    given["model_args"], given["image_size"] = pairs(given["model_args"]), size and int(size)
+    return load_encoder(EncoderSpec(name=given.pop("encoder"), **given))
 
 
 def test_an_encoder_is_reloaded_as_it_was(weights: Path) -> None:
-    first, again = load_encoder(TINY, weights=weights, image_size=32), reload_encoder(saved(weights))
+    first, again = load_encoder(EncoderSpec(name=TINY, weights=weights, image_size=32)), reload_encoder(saved(weights))
     assert again.config == first.config
     np.testing.assert_allclose(again.encode(noise(3, 32)), first.encode(noise(3, 32)), atol=1e-6)
 
@@ -150,19 +150,19 @@ def test_requests_that_cannot_be_met(
     name: str, options: dict[str, object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        load_encoder(name, **options)  # type: ignore[arg-type]
+        load_encoder(EncoderSpec(name=name, **options))  # type: ignore[arg-type]
 
 
 def test_weights_of_another_network(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="unknown network 'timm:test_resnett'"):
-        load_encoder("timm:test_resnett", weights=weights)
+        load_encoder(EncoderSpec(name="timm:test_resnett", weights=weights))
     with pytest.raises(DataError, match=r"not the weights of test_vit with {} \(the file (lacks|has)"):
-        load_encoder("timm:test_vit", weights=weights)
+        load_encoder(EncoderSpec(name="timm:test_vit", weights=weights))
     with pytest.raises(RequestError, match="Check --model-arg"):
-        load_encoder(TINY, weights=weights, model_args={"no_such_argument": 1})
+        load_encoder(EncoderSpec(name=TINY, weights=weights, model_args={"no_such_argument": 1}))
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(DataError, match="not a safetensors file"):
-        load_encoder(TINY, weights=tmp_path / "text.safetensors")
+        load_encoder(EncoderSpec(name=TINY, weights=tmp_path / "text.safetensors"))
 
 
 def test_a_head_of_another_size_is_loaded_whole_then_replaced(tmp_path: Path, weights: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_head_of_another_size_is_loaded_whole_then_replaced(tmp_path: Path, we
 
 def test_a_device_that_is_not_there(weights: Path) -> None:
     with pytest.raises(RequestError, match="device 'cuda:63': not on this machine"):
-        load_encoder(TINY, weights=weights, device="cuda:63")
+        load_encoder(EncoderSpec(name=TINY, weights=weights), device="cuda:63")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_device_that_is_not_there(weights: Path) -> None:
 )
 def test_the_options_of_a_command_line_load_the_same_encoder(weights: Path, options: dict[str, Any]) -> None:
     """Parsed as the shell would: another encoder would make a build begin anew."""
-    config = load_encoder(TINY, **{"weights": weights, **options}).config
+    config = load_encoder(EncoderSpec(name=TINY, **{"weights": weights, **options})).config
     assert load_from_words(encoder_options(config)).config == config
 
 

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import logging
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ if importlib.util.find_spec("open_clip") is None:
 
 from plada.encoders import openclip
 from plada.encoders.encoder import encoder_options, load_encoder, reload_encoder
-from plada.encoders.tower import Ask
+from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, MissingExtra, ReferenceMismatch, RequestError, UnknownName
 from tests.encoders.test_encoder import noise, saved_of
 
@@ -69,11 +69,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
     return "open_clip:tiny"
 
 
-def ask(name: str, **options: Any) -> Ask:
-    plain = Ask(name=name, weights=None, pretrained=False, tag="", model_args={}, image_size=None)
-    return replace(plain, **options)
-
-
 def quick_gelus(module: Any) -> int:
     return sum(type(part).__name__ == "QuickGELU" for part in module.modules())
 
@@ -107,7 +102,7 @@ def test_the_network_is_in_eval_mode(tmp_path: Path) -> None:
     """open_clip hands it out in training mode, where this one leaves out half of the patches, by chance."""
     dropping = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "patch_dropout": 0.5}}
     name = f"open_clip:local-dir:{make_folder(tmp_path / 'dropping', dropping)}"
-    assert openclip.build(ask(name)).module.training
+    assert openclip.build(EncoderSpec(name=name)).module.training
     encoder = load_encoder(name)
     assert np.array_equal(encoder.encode(noise(2, 32)), encoder.encode(noise(2, 32)))
 
@@ -120,9 +115,9 @@ def test_open_clip_may_be_missing(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_tag_decides_quick_gelu(tiny: str, weights: Path) -> None:
     """open_clip's own create_model leaves it off for ViT-B-32 with a file of OpenAI's weights, without a word."""
-    quick, plain = (openclip.build(ask(tiny, weights=weights, tag=tag)) for tag in ("quick", "plain"))
+    quick, plain = (openclip.build(EncoderSpec(name=tiny, weights=weights, tag=tag)) for tag in ("quick", "plain"))
     assert (quick_gelus(quick.module), quick_gelus(plain.module)) == (3, 0)
-    first, second = (load_encoder(f"{tiny}/{tag}", weights=weights) for tag in ("quick", "plain"))
+    first, second = (load_encoder(EncoderSpec(name=f"{tiny}/{tag}", weights=weights)) for tag in ("quick", "plain"))
     assert (first.config.quick_gelu, second.config.quick_gelu) == (True, False)
     assert first.config.identity() != second.config.identity()
     assert abs(first.encode(noise(1, 32)) - second.encode(noise(1, 32))).max() > 1e-4
@@ -150,17 +145,17 @@ def test_openai_weights_of_a_real_architecture_have_quick_gelu() -> None:
 )  # fmt: skip
 def test_contradictions_are_refused(tiny: str, weights: Path, name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        load_encoder(tiny + name, weights=weights, **options)
+        load_encoder(EncoderSpec(name=tiny + name, weights=weights, **options))
 
 
 def test_weights_of_a_real_architecture_need_their_tag(weights: Path) -> None:
     with pytest.raises(RequestError, match=r"ViT-B-32: a weights file alone .*datacomp_xl_s13b_b90k.*openai"):
-        load_encoder("open_clip:ViT-B-32", weights=weights)
+        load_encoder(EncoderSpec(name="open_clip:ViT-B-32", weights=weights))
 
 
 def test_a_setting_that_tells_the_tags_apart_is_enough(tiny: str, weights: Path) -> None:
     """And so are all settings, of weights that no tag knows."""
-    one = load_encoder(tiny, weights=weights, model_args={"quick_gelu": True})
+    one = load_encoder(EncoderSpec(name=tiny, weights=weights, model_args={"quick_gelu": True}))
     assert one.config.quick_gelu
     every = {
         "mean": (0.1, 0.2, 0.3),
@@ -169,7 +164,7 @@ def test_a_setting_that_tells_the_tags_apart_is_enough(tiny: str, weights: Path)
         "resize_mode": "shortest",
         "quick_gelu": False,
     }
-    config = load_encoder(tiny, weights=weights, model_args=every).config
+    config = load_encoder(EncoderSpec(name=tiny, weights=weights, model_args=every)).config
     assert (config.mean, config.std, config.quick_gelu) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0), False)
     assert config.view == {"size": 32, "mode": "crop", "crop": 1.0, "interpolation": "bilinear"}
 
@@ -185,7 +180,7 @@ def test_random_weights_only_by_name(tiny: str, caplog: pytest.LogCaptureFixture
     first = load_encoder(f"{tiny}/random")
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(2)
-    second = load_encoder(tiny, tag="random")
+    second = load_encoder(EncoderSpec(name=tiny, tag="random"))
     assert first.config == second.config
     assert np.array_equal(first.encode(noise(2, 32)), second.encode(noise(2, 32)))
     assert first.config.tag == "random"
@@ -208,7 +203,7 @@ def test_a_local_dir_without_weights_is_refused(folder: Path, tmp_path: Path) ->
     (bare / "b.safetensors").write_bytes(b"")
     with pytest.raises(RequestError, match="several files of weights"):
         load_encoder(name)
-    assert load_encoder(name, weights=bare / "a.safetensors").config.digest
+    assert load_encoder(EncoderSpec(name=name, weights=bare / "a.safetensors")).config.digest
     for path in bare.glob("*.safetensors"):
         path.unlink()
     with pytest.raises(RequestError, match="no weights in safetensors: expected open_clip_model"):
@@ -217,10 +212,10 @@ def test_a_local_dir_without_weights_is_refused(folder: Path, tmp_path: Path) ->
     with pytest.raises(RequestError, match=r"open_clip_pytorch_model\.bin is a pickle, which plada does not open"):
         load_encoder(name)
     with pytest.raises(DataError, match="opens no pickles"):
-        load_encoder(name, weights=bare / "open_clip_pytorch_model.bin")
-    assert load_encoder(name, tag="random").config.tag == "random"
+        load_encoder(EncoderSpec(name=name, weights=bare / "open_clip_pytorch_model.bin"))
+    assert load_encoder(EncoderSpec(name=name, tag="random")).config.tag == "random"
     with pytest.raises(RequestError, match="has its weights beside"):
-        load_encoder(name, tag="openai")
+        load_encoder(EncoderSpec(name=name, tag="openai"))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +263,7 @@ def test_weights_with_a_part_missing(tiny: str, weights: Path, tmp_path: Path, l
         lost, f"the file lacks {lost}"
     )
     with pytest.raises(DataError, match=message):
-        load_encoder(f"{tiny}/plain", weights=tmp_path / "w.safetensors")
+        load_encoder(EncoderSpec(name=f"{tiny}/plain", weights=tmp_path / "w.safetensors"))
 
 
 def test_prefixes_of_a_training_run_are_read(tiny: str, weights: Path, tmp_path: Path) -> None:
@@ -279,16 +274,16 @@ def test_prefixes_of_a_training_run_are_read(tiny: str, weights: Path, tmp_path:
         {f"module.{name}": part.half() for name, part in state.items()}, tmp_path / "w.safetensors"
     )
     parts = [
-        load_encoder(f"{tiny}/plain", weights=path).encode(noise(3, 32))
+        load_encoder(EncoderSpec(name=f"{tiny}/plain", weights=path)).encode(noise(3, 32))
         for path in (weights, tmp_path / "w.safetensors")
     ]
     np.testing.assert_allclose(parts[0], parts[1], atol=2e-3)
 
 
 def test_another_image_size_changes_network_and_view(tiny: str, weights: Path) -> None:
-    encoder = load_encoder(f"{tiny}/plain", weights=weights, image_size=64)
+    encoder = load_encoder(EncoderSpec(name=f"{tiny}/plain", weights=weights, image_size=64))
     assert (encoder.view.size, encoder.encode(noise(2, 64)).shape) == (64, (2, 16))
-    tower = openclip.build(ask(tiny, weights=weights, tag="plain", image_size=64))
+    tower = openclip.build(EncoderSpec(name=tiny, weights=weights, tag="plain", image_size=64))
     assert tower.module.state_dict()["visual.positional_embedding"].shape[0] == 65
 
 
@@ -313,7 +308,7 @@ def test_a_tower_of_timm_inside(tmp_path: Path) -> None:
     assert native.encode_text is None
     assert "tokenizer nobody/no-tokenizer" in native.text_note
     assert native.encode(noise(2, 160)).shape == (2, 16)
-    smaller = load_encoder(f"open_clip:local-dir:{made}", image_size=64)
+    smaller = load_encoder(EncoderSpec(name=f"open_clip:local-dir:{made}", image_size=64))
     assert smaller.encode(noise(2, 64)).shape == (2, 16)
     assert smaller.config.digest == native.config.digest
 
@@ -361,7 +356,7 @@ def test_texts_are_unit_rows_whatever_their_batch(folder: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_index_reloads_its_local_dir_where_it_is_now(folder: Path, tmp_path: Path, precision: str) -> None:
-    first = load_encoder(f"open_clip:local-dir:{folder}", precision=precision)
+    first = load_encoder(EncoderSpec(name=f"open_clip:local-dir:{folder}", precision=precision))
     info = saved_of(first)
     assert reload_encoder(info).config == first.config
     moved = tmp_path / "moved"
@@ -396,7 +391,7 @@ def test_the_options_of_a_command_line_load_the_same(tiny: str, weights: Path, o
     from tests.encoders.test_encoder import load_from_words
 
     given = {"weights": None if options.get("tag") == "random" else weights, **options}
-    config = load_encoder(tiny, **given).config
+    config = load_encoder(EncoderSpec(name=tiny, **given)).config
     assert load_from_words(encoder_options(config)).config == config
 
 
@@ -404,7 +399,7 @@ def test_the_options_of_a_local_dir(folder: Path) -> None:
     from tests.encoders.test_encoder import load_from_words
 
     for tag in (None, "random"):
-        config = load_encoder(f"open_clip:local-dir:{folder}", tag=tag).config
+        config = load_encoder(EncoderSpec(name=f"open_clip:local-dir:{folder}", tag=tag)).config
         assert load_from_words(encoder_options(config)).config == config
 
 
@@ -422,12 +417,12 @@ def test_no_network_says_what_to_do(tiny: str, monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(RequestError, match="give --weights FILE"):
         load_encoder(f"{tiny}/plain")
     with pytest.raises(RequestError, match=r"which weights\? Give --tag, one of plain, quick"):
-        load_encoder(tiny, pretrained=True)
+        load_encoder(EncoderSpec(name=tiny, pretrained=True))
     assert not asked
     with pytest.raises(
         RequestError, match=r"download open_clip_model\.safetensors of huggingface\.co/nobody/nothing, copy it"
     ):
-        load_encoder(f"{tiny}/plain", pretrained=True)
+        load_encoder(EncoderSpec(name=f"{tiny}/plain", pretrained=True))
     assert asked == [("nobody/nothing", "open_clip_model.safetensors", local) for local in (True, False)]
 
     def pickles(repository: str, file: str, *, revision: str | None, local_files_only: bool) -> str:
@@ -435,18 +430,18 @@ def test_no_network_says_what_to_do(tiny: str, monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", pickles)
     with pytest.raises(RequestError, match=r"no weights in safetensors .* opens no pickles"):
-        load_encoder(f"{tiny}/plain", pretrained=True)
+        load_encoder(EncoderSpec(name=f"{tiny}/plain", pretrained=True))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(weights))
-    config = load_encoder(f"{tiny}/quick", pretrained=True).config
+    config = load_encoder(EncoderSpec(name=f"{tiny}/quick", pretrained=True)).config
     assert config.quick_gelu
     assert config.weights == ""
-    assert config.identity() == load_encoder(f"{tiny}/quick", weights=weights).config.identity()
+    assert config.identity() == load_encoder(EncoderSpec(name=f"{tiny}/quick", weights=weights)).config.identity()
     assert encoder_options(config)[2] == "--pretrained"
 
 
 def test_names_that_are_none() -> None:
     with pytest.raises(UnknownName, match="did you mean 'ViT-B-32'"):
-        load_encoder("open_clip:ViT-B-23", tag="random")
+        load_encoder(EncoderSpec(name="open_clip:ViT-B-23", tag="random"))
     with pytest.raises(UnknownName, match="did you mean 'openai'"):
-        load_encoder("open_clip:ViT-B-32/opena", pretrained=True)
-    assert "open_clip_config" not in str(asdict(ask("x")))
+        load_encoder(EncoderSpec(name="open_clip:ViT-B-32/opena", pretrained=True))
+    assert "open_clip_config" not in str(asdict(EncoderSpec(name="x")))

@@ -19,12 +19,12 @@ from plada.common.progress import Clock, Progress
 from plada.encoders.encoder import Encoder, load_encoder
 from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError, ResourceError
 from plada.indexer.build import build_index
-from plada.indexer.embed import Rows
+from plada.indexer.embed import EmbeddedRows
 from plada.indexer.job import Job
 from plada.indexer.store import Store, shard_rows
 from plada.retrieval.index import Index
 from plada.sources.decode import decode
-from plada.sources.leaks.fingerprints import LOOK_BYTES
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.registry import open_source
 from tests.conftest import picture
 
@@ -104,9 +104,9 @@ def test_another_reference_or_encoder_under_the_same_name_is_refused(pictures: P
     plada.index(pictures, name="p", encoder="gradients")
     module = import_timm().create_model("test_resnet")
     safetensors.torch.save_file(module.state_dict(), tmp_path / "w.safetensors")
-    other: dict[str, Any] = {"encoder": "timm:test_resnet", "weights": tmp_path / "w.safetensors", "image_size": 32}
+    other = plada.EncoderSpec(name="timm:test_resnet", weights=tmp_path / "w.safetensors", image_size=32)
     with pytest.raises(ReferenceMismatch, match=r"made with encoder gradients .* asked for is timm:test_resnet"):
-        plada.index(pictures, name="p", **other)
+        plada.index(pictures, name="p", encoder=other)
     picture(77).save(pictures / "n0" / "new.png")
     with pytest.raises(ReferenceMismatch, match=r"of 24 images with content id .* has 25 with"):
         plada.index(pictures, name="p", encoder="gradients")
@@ -114,8 +114,11 @@ def test_another_reference_or_encoder_under_the_same_name_is_refused(pictures: P
 
 
 def test_the_encoder_must_be_named_for_photographs(pictures: Path) -> None:
-    with pytest.raises(RequestError, match="photographs need a trained encoder"):
-        plada.index(pictures)
+    for nameless in (None, plada.EncoderSpec(name="", weights="w.safetensors")):
+        with pytest.raises(RequestError, match="photographs need a trained encoder"):
+            plada.index(pictures, encoder=nameless)
+    with pytest.raises(RequestError, match="gradients has no weights and no options"):
+        plada.index("glyphs:count=64", encoder=plada.EncoderSpec(name="", weights="w.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a\\b"])
@@ -243,7 +246,7 @@ def test_rows_of_another_collection_are_noticed_before_publishing(pictures: Path
     vectors = np.full((2, 4), 0.5, np.float16)
     sizes, sides = np.ones(2, np.int64), np.ones(2, np.int32)
     store.append(
-        Rows(0, vectors, zeros, sizes, sides, sides, np.zeros((2, LOOK_BYTES), np.uint8), ["", ""]),
+        EmbeddedRows(0, vectors, zeros, sizes, sides, sides, np.zeros((2, FINGERPRINT_BYTES), np.uint8), ["", ""]),
         pa.array(["a", "b"]),
     )
     info: dict[str, Any] = {"dimension": 4}

@@ -17,7 +17,7 @@ import plada
 from plada.common.progress import Progress
 from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer import growth
-from plada.indexer.parts import Shard, part_spans
+from plada.indexer.parts import PartNumber, part_spans
 from plada.retrieval.index import Index
 from tests.conftest import picture
 
@@ -63,7 +63,7 @@ def test_more_parts_than_shards(whole: Path, tmp_path: Path) -> None:
 
 def test_parts_cover_a_reference_once() -> None:
     for images, rows, of in ((4500, 1024, 3), (100, 1024, 4), (14_197_122, 65_536, 64)):
-        spans = [span for number in range(1, of + 1) for span in part_spans(images, rows, Shard(number, of))]
+        spans = [span for number in range(1, of + 1) for span in part_spans(images, rows, PartNumber(number, of))]
         assert spans[0][0] == 0
         assert [stop for _, stop in spans] == [start for start, _ in spans[1:]] + [images]
 
@@ -254,7 +254,9 @@ def test_a_second_encoder_leaves_the_first_alone(pictures: Path, home: Path, tmp
     module = import_timm().create_model("test_resnet")
     safetensors.torch.save_file(module.state_dict(), tmp_path / "w.safetensors")
     made = plada.index(
-        pictures, name="second", encoder="timm:test_resnet", weights=tmp_path / "w.safetensors", image_size=32
+        pictures,
+        name="second",
+        encoder=plada.EncoderSpec(name="timm:test_resnet", weights=tmp_path / "w.safetensors", image_size=32),
     )
     first, second = plada.open_index("p"), plada.open_index("second")
     assert made.content_id == first.info["content_id"]
@@ -306,15 +308,16 @@ def vanishing(tmp_path: Path) -> None:
     for number in range(3):
         picture(number).save(tmp_path / "few" / f"{number}.png")
 
+    from plada.encoders.spec import EncoderSpec
     from plada.indexer.embed import Task
-    from plada.indexer.ray_engine import on_ray
+    from plada.indexer.ray_engine import ray_workers
     from plada.indexer.workers import Plan
     from plada.sources.collection import part_of
     from plada.sources.registry import open_source
 
     collection = open_source(tmp_path / "few", tmp_path)
     (tmp_path / "few" / "1.png").unlink()
-    with on_ray({"name": "gradients"}, "cpu", Plan(batch_size=2, chunk=2, workers=2, threads=1)) as run:
+    with ray_workers(EncoderSpec(name="gradients"), "cpu", Plan(batch_size=2, chunk=2, workers=2, threads=1)) as run:
         list(run([Task(0, part_of(collection, 0, 3))]))
 
 

@@ -139,6 +139,16 @@ def test_a_pack_of_an_index_is_made_sent_and_installed(glyphs: Index, tmp_path: 
     assert with_images.reference == "glyphs:count=1500"
 
 
+def test_a_pack_is_written_with_the_index(home: Path, tmp_path: Path) -> None:
+    made = plada.index("glyphs:count=300", name="g", pack=plada.PackSpec(out=tmp_path / "g.pack", dimensions=8))
+    assert made.pack is not None
+    assert (made.pack["path"], made.pack["dimensions"]) == (str(tmp_path / "g.pack"), 8)
+    again = plada.index("glyphs:count=300", name="g", pack=True)
+    assert again.pack is not None
+    assert again.pack["dimensions"] == 64
+    assert Path(again.pack["path"]).parent == home / "packs"
+
+
 def test_the_commands(home: Path, tmp_path: Path) -> None:
     command = ["index", "glyphs:count=300", "--name", "g", "--quiet", "--json"]
     run = CliRunner().invoke

@@ -16,15 +16,16 @@ import pytest
 import plada
 from plada.common.progress import Progress
 from plada.encoders.encoder import Encoder, load_encoder
+from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, MissingExtra, PladaError, RequestError, ResourceError, UnknownName
-from plada.indexer.embed import Made, Task, embed
-from plada.indexer.workers import Crew, Plan, all_gpus, feeding, here, make_plan, processes
-from plada.sources.collection import Part, part_of
+from plada.indexer.embed import Task, TaskResult, embed
+from plada.indexer.workers import Plan, WorkerPool, all_gpus, gpu_workers, make_plan, this_process, worker_processes
+from plada.sources.collection import CollectionSlice, part_of
 from plada.sources.registry import open_source
 
 GLYPHS = "glyphs:count=640"
 PLAN = Plan(batch_size=16, chunk=32, workers=2, threads=1)
-GRADIENTS = {"name": "gradients"}
+GRADIENTS = EncoderSpec(name="gradients")
 
 
 def tasks(place: str | Path = GLYPHS) -> Iterator[Task]:
@@ -33,34 +34,34 @@ def tasks(place: str | Path = GLYPHS) -> Iterator[Task]:
         yield Task(start, part_of(collection, start, min(start + PLAN.chunk, len(collection))))
 
 
-def rows_of(crew: Crew, place: str | Path = GLYPHS) -> list[Made]:
-    with crew as run:
+def rows_of(pool: WorkerPool, place: str | Path = GLYPHS) -> list[TaskResult]:
+    with pool as run:
         return list(run(tasks(place)))
 
 
-def assert_same(one: list[Made], other: list[Made]) -> None:
+def assert_same(one: list[TaskResult], other: list[TaskResult]) -> None:
     assert [made.rows.start for made in one] == [made.rows.start for made in other]
     for a, b in zip(one, other, strict=True):
-        for name in ("vectors", "hashes", "sizes", "width", "height", "looks"):
+        for name in ("vectors", "hashes", "sizes", "width", "height", "fingerprints"):
             assert np.array_equal(getattr(a.rows, name), getattr(b.rows, name)), name
         assert a.rows.status == b.rows.status
 
 
 @pytest.fixture(scope="module")
-def alone() -> list[Made]:
-    return rows_of(here(load_encoder("gradients"), PLAN))
+def alone() -> list[TaskResult]:
+    return rows_of(this_process(load_encoder("gradients"), PLAN))
 
 
-def test_processes_make_what_this_one_makes(alone: list[Made]) -> None:
-    assert_same(rows_of(processes(GRADIENTS, PLAN)), alone)
+def test_processes_make_what_this_one_makes(alone: list[TaskResult]) -> None:
+    assert_same(rows_of(worker_processes(GRADIENTS, PLAN)), alone)
 
 
-def test_feeding_makes_the_same(alone: list[Made], pictures: Path) -> None:
+def test_feeding_makes_the_same(alone: list[TaskResult], pictures: Path) -> None:
     encoder = load_encoder("gradients")
-    assert_same(rows_of(feeding([encoder, encoder], PLAN)), alone)
+    assert_same(rows_of(gpu_workers([encoder, encoder], PLAN)), alone)
     (pictures / "n0" / "image_03.jpg").write_bytes(b"not an image")
-    (made,) = rows_of(feeding([encoder], PLAN), pictures)
-    assert_same([made], rows_of(here(encoder, PLAN), pictures))
+    (made,) = rows_of(gpu_workers([encoder], PLAN), pictures)
+    assert_same([made], rows_of(this_process(encoder, PLAN), pictures))
     assert sum(bool(reason) for reason in made.rows.status) == 1
 
 
@@ -79,8 +80,8 @@ def children() -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc to find the workers")
-def test_a_killed_worker_is_replaced(alone: list[Made]) -> None:
-    with processes(GRADIENTS, PLAN) as run:
+def test_a_killed_worker_is_replaced(alone: list[TaskResult]) -> None:
+    with worker_processes(GRADIENTS, PLAN) as run:
         made = []
         for one in run(tasks()):
             made.append(one)
@@ -109,7 +110,7 @@ class Deadly:
 
 def test_workers_that_keep_dying_are_given_up() -> None:
     with (
-        processes(GRADIENTS, PLAN) as run,
+        worker_processes(GRADIENTS, PLAN) as run,
         pytest.raises(ResourceError, match=r"killed 6 times.*fewer --workers"),
     ):
         list(run([Task(0, Deadly())]))
@@ -119,7 +120,7 @@ def test_an_error_of_a_worker_arrives_as_it_is(pictures: Path) -> None:
     collection = open_source(pictures, pictures)
     (pictures / "n0" / "image_03.jpg").write_bytes(b"other bytes")
     with (
-        processes(GRADIENTS, PLAN) as run,
+        worker_processes(GRADIENTS, PLAN) as run,
         pytest.raises(DataError, match=r"had .* bytes when it was listed and has 11 now"),
     ):
         list(run([Task(0, part_of(collection, 0, len(collection)))]))
@@ -164,7 +165,7 @@ def test_parts_of_every_form_read_as_the_whole(pictures: Path, shared: Path, tmp
 def test_a_part_of_anything_reads_as_the_whole() -> None:
     whole = open_source("digits", Path("home"))
     part = part_of(whole, 10, 20)
-    assert isinstance(part, Part)
+    assert isinstance(part, CollectionSlice)
     assert dict(part.stream(2, 5)) == {p: whole.read(10 + p) for p in range(2, 5)}
     assert part.keys.to_pylist() == whole.keys.slice(10, 10).to_pylist()
 
@@ -182,21 +183,19 @@ def greedy(encoder: Encoder, most: int) -> Encoder:
     return replace(encoder, encode=encode)
 
 
-def test_batches_are_halved_where_memory_ends(alone: list[Made]) -> None:
+def test_batches_are_halved_where_memory_ends(alone: list[TaskResult]) -> None:
     encoder = greedy(load_encoder("gradients"), 5)
-    made = rows_of(here(encoder, PLAN))
+    made = rows_of(this_process(encoder, PLAN))
     assert_same(made, alone)
     assert [one.note for one in made if one.note] == ["the device is out of memory: batches of 4 images from here on"]
-    assert_same(rows_of(feeding([encoder], PLAN)), alone)
+    assert_same(rows_of(gpu_workers([encoder], PLAN)), alone)
     with pytest.raises(ResourceError, match="out of memory with a single image"):
-        rows_of(here(greedy(encoder, 0), PLAN))
+        rows_of(this_process(greedy(encoder, 0), PLAN))
 
 
 def test_halved_batches_are_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import plada.encoders.encoder as encoders
-
     encoder = greedy(load_encoder("gradients"), 7)
-    monkeypatch.setattr(encoders, "load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr("plada.api.index.load_encoder", lambda *_, **__: encoder)
     heard: list[str] = []
     made = plada.index(GLYPHS, name="g", batch_size=64, report=lambda progress: heard.append(progress.note))
     assert made.notes == ("the device is out of memory: batches of 4 images from here on",)

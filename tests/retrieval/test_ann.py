@@ -13,7 +13,7 @@ import pytest
 import plada
 from plada.errors import DataError, MissingExtra, PladaError, ReferenceMismatch, RequestError, ResourceError
 from plada.indexer import ann_build
-from plada.indexer.ann import FILES, made_of, read_ann, wanted
+from plada.indexer.ann import FILES, ann_source, choose_ann_kind, read_ann
 from plada.indexer.ann_build import build_ann, check_memory, sizes
 from plada.retrieval.index import Index
 from plada.retrieval.knn import exact_search
@@ -68,7 +68,7 @@ def test_it_finds_what_exact_search_finds_with_the_same_scores(index: Index) -> 
 def test_what_is_written_beside_it(index: Index) -> None:
     info = json.loads((index.folder / "ann" / "ann.json").read_text())
     assert info["recall_at_10"] - 2 * info["recall_error"] >= 0.95
-    assert info["made_of"] == made_of(index.info)
+    assert info["made_of"] == ann_source(index.info)
     assert (info["kind"], info["rows"], info["queries"]) == ("ivf", 1500, 150)
     assert set(info["digests"]) == set(FILES)
     assert {"queries_per_second", "latency_ms"} == set(info["exact"]) == set(info["approximate"])
@@ -232,10 +232,10 @@ def test_too_few_images(pictures: Path) -> None:
 
 
 def test_too_little_memory_is_said_before_anything_is_done(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ann_build, "_available", lambda: 1000)
+    monkeypatch.setattr(ann_build, "free_memory", lambda: 1000)
     with pytest.raises(ResourceError, match=r"needs [0-9.]+ GB of memory; 0\.0 GB are free"):
         plada.make_ann(index)
-    monkeypatch.setattr(ann_build, "_available", lambda: None)
+    monkeypatch.setattr(ann_build, "free_memory", lambda: None)
     # ImageNet-21K: what a machine of 8 GB has room for.
     assert check_memory("ivf", 14_200_000, 512) < 4e9
     assert sizes(14_200_000) == (16_384, 262_144)
@@ -250,10 +250,10 @@ def test_without_faiss_the_extra_is_named(index: Index, monkeypatch: pytest.Monk
 
 
 def test_when_one_is_wanted() -> None:
-    assert [wanted(kind, 10, 64) for kind in ("auto", "none", "ivf", "hnsw")] == [None, None, "ivf", "hnsw"]
-    assert wanted("auto", 14_200_000, 512) == "ivf"
+    assert [choose_ann_kind(kind, 10, 64) for kind in ("auto", "none", "ivf", "hnsw")] == [None, None, "ivf", "hnsw"]
+    assert choose_ann_kind("auto", 14_200_000, 512) == "ivf"
     with pytest.raises(RequestError, match="expected auto, none, ivf or hnsw"):
-        wanted("tree", 10, 64)
+        choose_ann_kind("tree", 10, 64)
 
 
 def test_images_that_cannot_be_read_in_a_real_index(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_weights_that_are_elsewhere_or_others(tmp_path: Path, pictures: Path) ->
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / f"{number}.safetensors")
     weights = tmp_path / "here.safetensors"
     shutil.copyfile(tmp_path / "0.safetensors", weights)
-    plada.index(pictures, name="p", encoder="timm:test_vit", weights=weights, home=home)
+    plada.index(pictures, name="p", encoder=plada.EncoderSpec(name="timm:test_vit", weights=weights), home=home)
     assert check(home).ok
     weights.unlink()
     report = check(home)

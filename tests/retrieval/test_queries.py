@@ -10,7 +10,7 @@ from PIL import Image
 
 from plada.errors import RequestError
 from plada.retrieval.index import Index
-from plada.retrieval.queries import picture, split, understand
+from plada.retrieval.queries import parse_query, query_image, split_queries
 from plada.sources.decode import decode
 
 
@@ -39,7 +39,7 @@ def reads(glyphs: Index) -> Index:
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGBa", "PA", "La"])
 def test_transparency_is_laid_over_white_as_in_a_stored_image(mode: str, tmp_path: Path, glyphs: Index) -> None:
     image = see_through(mode) if mode not in ("RGBa", "La", "PA") else see_through(mode.upper().replace("PA", "P")).convert(mode)  # fmt: skip
-    seen = np.asarray(picture(understand(image)))
+    seen = np.asarray(query_image(parse_query(image)))
     assert (seen[0, 0] == 255).all() and seen[12, 12].max() < 60
     see_through("RGBA").save(tmp_path / "x.png")
     if mode == "RGBA":
@@ -54,7 +54,7 @@ def test_a_transparent_colour(tmp_path: Path) -> None:
     image.putpixel((4, 4), (200, 0, 0))
     image.save(tmp_path / "x.png", transparency=(1, 2, 3))
     with Image.open(tmp_path / "x.png") as stored:
-        seen = np.asarray(picture(understand(stored)))
+        seen = np.asarray(query_image(parse_query(stored)))
     assert seen[0, 0].tolist() == [255, 255, 255] and seen[4, 4].tolist() == [200, 0, 0]
 
 
@@ -62,7 +62,7 @@ def test_a_transparent_colour(tmp_path: Path) -> None:
 def test_other_modes_are_seen_as_rgb(mode: str) -> None:
     grey = Image.new("L", (9, 7), 128)
     image = grey.convert("RGB").convert(mode) if mode not in ("I;16",) else Image.new("I;16", (9, 7), 128 << 8)
-    seen = picture(understand(image))
+    seen = query_image(parse_query(image))
     assert (seen.mode, seen.size) == ("RGB", (9, 7))
     assert mode == "1" or abs(int(np.asarray(seen).mean()) - 128) < 3
 
@@ -77,7 +77,7 @@ def test_arrays_of_pixels(glyphs: Index) -> None:
         grey,
         np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]),
     ]
-    assert [len(split(form)) for form in forms] == [1, 2, 1, 1, 1]
+    assert [len(split_queries(form)) for form in forms] == [1, 2, 1, 1, 1]
     for form in forms:
         assert {row[0].position for row in glyphs.search(form, 1)} == {9}
 

@@ -104,6 +104,13 @@ def test_the_table_can_be_queried_directly(glyphs: Index) -> None:
     assert sorted(rows["position"].to_pylist()) == [0, 1, 2]
 
 
+def test_an_index_prints_on_one_line(glyphs: Index) -> None:
+    text = repr(glyphs)
+    assert text.startswith("Index('glyphs', images=1500, dimension=256, encoder='gradients', folder=")
+    assert "\n" not in text
+    assert len(text) < 100 + len(str(glyphs.folder))
+
+
 def test_opening_by_name_by_folder_or_as_the_only_one(glyphs: Index, glyph_home: Path) -> None:
     assert len(plada.open_index(glyphs.folder)) == 1500
     assert plada.open_index(home=glyph_home).name == "glyphs"

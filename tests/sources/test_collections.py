@@ -11,8 +11,8 @@ import pytest
 from plada.errors import DataError, RequestError, UnknownName
 from plada.sources.collection import is_image_name, key_of
 from plada.sources.formats.folder import open_folder
+from plada.sources.formats.listing import ListingWriter
 from plada.sources.formats.tars import open_tars
-from plada.sources.listing import ListingWriter
 from plada.sources.manifest import key_id
 from plada.sources.registry import open_source
 from plada.sources.scan import scan_manifest

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plada.errors import DataError
+from plada.sources.compare import compare
 from plada.sources.scan import scan_manifest
-from plada.sources.verify import compare
 from tests.conftest import picture
 
 

@@ -18,7 +18,7 @@ from plada.sources.reference import open_reference
 from plada.sources.scan import scan_manifest
 from plada.sources.targets.flowers102 import CLASSES as FLOWERS
 from plada.sources.targets.layouts import find_layout, read_layout
-from plada.sources.targets.target import Ask
+from plada.sources.targets.target import TargetRequest
 from tests.sources import published
 from tests.sources.formats.test_detect import FORMS
 from tests.sources.targets.test_layouts import CASES
@@ -56,7 +56,7 @@ def test_collections_of_published_sets(case: str, tmp_path: Path) -> None:
     root = CASES[case][0](tmp_path / "set")
     layout = find_layout(root)
     assert layout is not None
-    target = read_layout(root, layout, Ask("set", 0))
+    target = read_layout(root, layout, TargetRequest("set", 0))
     splits = [split for split in (target.train, target.validation, target.test) if split is not None]
     for collection in {id(split.collection): split.collection for split in splits}.values():
         keeps_its_promises(collection)
@@ -112,7 +112,7 @@ def test_a_lance_set_of_structs_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_manifest_lets_go_of_what_it_read(pictures: Path, home: Path) -> None:
-    manifest = open_reference("p", open_collection(pictures), home).manifest
+    manifest = open_reference(open_collection(pictures), home).manifest
     before = [manifest.hash_at(position) for position in range(24)]
     manifest.forget()
     assert [manifest.hash_at(position) for position in range(24)] == before
@@ -166,5 +166,5 @@ def test_lists_of_flowers_that_cannot_be_right(labels: np.ndarray, ids: np.ndarr
     savemat(root / "imagelabels.mat", {"labels": labels})
     savemat(root / "setid.mat", dict.fromkeys(("trnid", "valid", "tstid"), ids))
     with pytest.raises(DataError, match=said):
-        read_layout(root, "flowers102", Ask("flowers", 0))
+        read_layout(root, "flowers102", TargetRequest("flowers", 0))
     assert len(FLOWERS) == 102

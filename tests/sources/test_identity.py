@@ -9,20 +9,18 @@ import plada
 from plada.errors import DataError, ReferenceMismatch
 from plada.sources.formats.folder import open_folder
 from plada.sources.manifest import load_manifest
-from plada.sources.reference import check_identity, find_reference, plain_name, slug
+from plada.sources.reference import check_identity, find_reference
 from plada.sources.scan import scan_manifest
+from plada.sources.storage import plain_name, slug
 from tests.conftest import picture
 
 
 def test_a_manifest_comes_back_as_it_was(pictures: Path, tmp_path: Path) -> None:
     manifest = scan_manifest(open_folder(pictures), tmp_path / "m.parquet")
-    before = (tmp_path / "m.parquet").read_bytes()
-    manifest.save(tmp_path / "again.parquet")
-    assert (tmp_path / "again.parquet").read_bytes() == before
-    again = load_manifest(tmp_path / "again.parquet")
+    again = load_manifest(tmp_path / "m.parquet")
     assert again.keys.to_pylist() == open_folder(pictures).keys.to_pylist()
-    assert np.array_equal(again.hashes, manifest.hashes)
-    assert again.sizes.tolist() == open_folder(pictures).sizes.tolist()
+    sizes = np.concatenate([table.column(0).to_numpy() for table in again.blocks(["size"])])
+    assert sizes.tolist() == open_folder(pictures).sizes.tolist()
     assert (again.key_id, again.content_id) == (manifest.key_id, manifest.content_id)
     again.check()
 

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pytest
 
 from plada.errors import DataError
-from plada.sources import listing
-from plada.sources.collection import Part, part_of
-from plada.sources.formats import tars
+from plada.sources.collection import CollectionSlice, part_of
+from plada.sources.formats import listing, tars
 from plada.sources.formats.detect import open_collection
-from plada.sources.leaks.fingerprints import LOOK_BYTES, keep_looks, look
-from plada.sources.targets.target import Nothing
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, collection_fingerprints, fingerprint
+from plada.sources.targets.target import EmptyCollection
 from tests.conftest import picture
 from tests.sources.test_collections import as_tars
 
@@ -58,7 +57,7 @@ def pngs(count: int, place: Path) -> tuple[bytes, ...]:
 def test_a_part_is_a_collection_of_its_own() -> None:
     whole = Listed(tuple(bytes([number]) * (number + 1) for number in range(10)))
     part = part_of(whole, 3, 7)
-    assert isinstance(part, Part)
+    assert isinstance(part, CollectionSlice)
     assert (len(part), part.location) == (4, "memory")
     assert part.keys.to_pylist() == ["k003", "k004", "k005", "k006"]
     assert part.sizes.tolist() == [4, 5, 6, 7]
@@ -74,7 +73,7 @@ def test_a_part_of_a_folder_has_its_images(pictures: Path) -> None:
 
 
 def test_a_collection_of_nothing() -> None:
-    nothing = Nothing("classes:cat,dog")
+    nothing = EmptyCollection("classes:cat,dog")
     assert (len(nothing), len(nothing.keys), nothing.sizes.tolist(), list(nothing.stream(0, 0))) == (0, 0, [], [])
     with pytest.raises(DataError, match="classes:cat,dog: has no images"):
         nothing.read(0)
@@ -82,9 +81,9 @@ def test_a_collection_of_nothing() -> None:
 
 def test_looks_of_a_range_with_an_image_that_is_gone(tmp_path: Path) -> None:
     data = (*pngs(8, tmp_path), b"no image")
-    kept = keep_looks(Listed(data, frozenset({4})), tmp_path / "looks.bin", workers=1)
+    kept = collection_fingerprints(Listed(data, frozenset({4})), tmp_path / "looks.bin", workers=1)
     for number in range(9):
-        expected = look(picture(number)) if number not in (4, 8) else np.zeros(LOOK_BYTES, np.uint8)
+        expected = fingerprint(picture(number)) if number not in (4, 8) else np.zeros(FINGERPRINT_BYTES, np.uint8)
         assert np.array_equal(kept[number], expected), number
 
 

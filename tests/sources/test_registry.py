@@ -12,19 +12,16 @@ from typer.testing import CliRunner
 from plada.cli import app
 from plada.common.units import group_digits
 from plada.errors import DataError, RequestError, UnknownName
-from plada.sources.catalogue import page
+from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
+from plada.sources.catalogue.datasets import list_datasets
+from plada.sources.catalogue.known import KNOWN
+from plada.sources.catalogue.places import find_target, looked_in
 from plada.sources.collection import Collection
-from plada.sources.counts import class_count, count_note, source_note
-from plada.sources.datasets import list_datasets
-from plada.sources.known import KNOWN
-from plada.sources.places import find_target, looked_in
-from plada.sources.registry import check_source, open_source, open_target
+from plada.sources.registry import known_counts_note, open_source, open_target
 from plada.sources.targets.layouts import LAYOUTS
 from plada.sources.targets.target import Split, Target, open_folder_target, split_off
 from tests.conftest import picture
 from tests.sources import published
-
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
 
 
 def test_every_name_of_the_plan_is_there() -> None:
@@ -60,10 +57,6 @@ def test_an_entry_is_whole(name: str) -> None:
     assert set(known.layouts) <= set(LAYOUTS)
     assert known.built_in or known.role == "reference" or known.layouts
     assert known.classes is not None or name == "glyphs"
-
-
-def test_the_page_is_not_stale() -> None:
-    assert DOCS.read_text() == page(), "python -m plada.sources.catalogue > docs/datasets.md"
 
 
 def test_places_are_tried_in_order(home: Path) -> None:
@@ -222,28 +215,34 @@ def target_of(train: int, validation: int, test: int | None, classes: int) -> Ta
 
 def test_counts_of_targets() -> None:
     gtsrb = KNOWN["gtsrb"]
-    assert count_note(gtsrb, target_of(30_000, 9_209, 12_630, 43)) == ""
-    assert count_note(gtsrb, target_of(26_640, 0, 12_630, 43)) == "counts of torchvision's archive GTSRB-Training_fixed"
+    assert target_count_note(gtsrb, target_of(30_000, 9_209, 12_630, 43)) == ""
     assert (
-        count_note(gtsrb, target_of(26_641, 0, 12_630, 43)) == "not the known counts: 26 641 of 39 209 training images"
+        target_count_note(gtsrb, target_of(26_640, 0, 12_630, 43))
+        == "counts of torchvision's archive GTSRB-Training_fixed"
     )
-    assert count_note(gtsrb, target_of(39_209, 0, None, 42)) == (
+    assert (
+        target_count_note(gtsrb, target_of(26_641, 0, 12_630, 43))
+        == "not the known counts: 26 641 of 39 209 training images"
+    )
+    assert target_count_note(gtsrb, target_of(39_209, 0, None, 42)) == (
         "not the known counts: 0 of 12 630 test images, 42 of 43 classes"
     )
     caltech = KNOWN["caltech101"]
-    assert count_note(caltech, target_of(5_000, 1_941, 1_736, 101)) == ""
-    assert count_note(caltech, target_of(5_000, 1_941, 1_737, 101)) == "not the known counts: 8 678 of 8 677 images"
+    assert target_count_note(caltech, target_of(5_000, 1_941, 1_736, 101)) == ""
+    assert (
+        target_count_note(caltech, target_of(5_000, 1_941, 1_737, 101)) == "not the known counts: 8 678 of 8 677 images"
+    )
 
 
 def test_counts_of_references() -> None:
     winter = KNOWN["imagenet21k-winter21"]
-    assert source_note(winter, 13_153_500, 19_167) == ""
-    assert "timm/imagenet-w21-wds" in source_note(winter, 13_151_276, None)
-    assert source_note(winter, 13_153_500, 19_166) == "not the known counts: 19 166 of 19 167 classes"
-    assert source_note(KNOWN["imagenet1k"], 40_000, 200) == (
+    assert source_count_note(winter, 13_153_500, 19_167) == ""
+    assert "timm/imagenet-w21-wds" in source_count_note(winter, 13_151_276, None)
+    assert source_count_note(winter, 13_153_500, 19_166) == "not the known counts: 19 166 of 19 167 classes"
+    assert source_count_note(KNOWN["imagenet1k"], 40_000, 200) == (
         "not the known counts: 40 000 of 1 281 167 images, 200 of 1 000 classes"
     )
-    assert source_note(KNOWN["glyphs"], 20_000, None) == ""
+    assert source_count_note(KNOWN["glyphs"], 20_000, None) == ""
 
 
 def test_classes_are_counted_from_sorted_keys() -> None:
@@ -320,9 +319,9 @@ def test_an_index_of_a_part_of_a_set_says_so(home: Path, pictures: Path) -> None
     said = CliRunner().invoke(app, ["index", "imagenet1k", "--encoder", "gradients", "--home", str(home), "--quiet"])
     assert said.exit_code == 0
     assert "imagenet1k: not the known counts: 24 of 1 281 167 images, 3 of 1 000 classes" in said.stderr
-    assert check_source("imagenet1k", open_source("imagenet1k", home)).startswith("not the known counts")
-    assert check_source(pictures, open_source(pictures, home)) == ""
-    assert check_source("glyphs:count=5", open_source("glyphs:count=5", home)) == ""
+    assert known_counts_note("imagenet1k", open_source("imagenet1k", home)).startswith("not the known counts")
+    assert known_counts_note(pictures, open_source(pictures, home)) == ""
+    assert known_counts_note("glyphs:count=5", open_source("glyphs:count=5", home)) == ""
     assert list_datasets(home, name="imagenet1k")[0].counted == "manifest"
 
 

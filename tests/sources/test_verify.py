@@ -167,7 +167,7 @@ def test_the_command_says_it_and_exits_with_4(copy: Path, manifest: Path) -> Non
 def test_copies_of_test_images_are_looked_for(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image, ImageOps
 
-    from plada.sources.leaks import fingerprints as looks
+    from plada.sources.leaks import fingerprints as fingerprints
     from tests.sources.leaks.test_leaks import scene
 
     target = tmp_path / "target"
@@ -188,12 +188,12 @@ def test_copies_of_test_images_are_looked_for(pictures: Path, tmp_path: Path, mo
     assert "1 near copies" in run.output
     assert "n2/copy" in run.output
     assert "no index of these images is here" in run.output
-    # The indexer made the looks already: nothing is decoded for them.
+    # The indexer made the fingerprints already: nothing is decoded for them.
     plada.index(pictures, name="p", encoder="gradients")
     kept = next((tmp_path / "home" / "references").glob("*/looks-*.bin"))
     before = kept.read_bytes()
     kept.unlink()
-    monkeypatch.setattr(looks, "look", lambda _: pytest.fail("made again"))
+    monkeypatch.setattr(fingerprints, "fingerprint", lambda _: pytest.fail("made again"))
     again = plada.verify(pictures, leaks=target)
     assert again.leaks is not None
     assert (again.leaks.index, again.leaks.near_copies) == ("p", 1)

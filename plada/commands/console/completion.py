@@ -84,7 +84,7 @@ def _fitting(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
 
 
 def _collections(*roles: str) -> Iterator[Offer]:
-    from plada.sources.known import KNOWN
+    from plada.sources.catalogue.known import KNOWN
 
     return ((name, known.about) for name, known in KNOWN.items() if known.role in (*roles, "both"))
 

@@ -22,6 +22,7 @@ from typer.core import TyperCommand
 from plada.commands.console import completion as completing
 from plada.commands.console.output import reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
+from plada.common.failures import out_of_memory
 from plada.common.progress import Report
 from plada.errors import Interrupted, PladaError, RequestError, ResourceError
 
@@ -55,8 +56,7 @@ class PladaCommand(TyperCommand):
         except MemoryError as err:
             failure = ResourceError(f"{self.name}: out of memory ({err}). Lower --batch-size or free memory")
         except RuntimeError as err:
-            # torch has a class of its own for a full GPU; it must not be imported to name it.
-            if type(err).__name__ != "OutOfMemoryError":
+            if not out_of_memory(err):
                 raise
             reason = str(err).partition(". ")[0]
             failure = ResourceError(f"{self.name}: out of memory ({reason}). Lower the batch size, or --device cpu")

@@ -1,4 +1,4 @@
-"""Images that are published as arrays of pixels, handed out as PGM (grey) or PPM (colour) files, made when read."""
+"""Images that are published as arrays of pixels. Reading one encodes it as PGM (grey) or PPM (colour)."""
 
 import threading
 import zipfile
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from plada.common.arrays import I64, U8
 from plada.errors import DataError
 from plada.sources.collection import stream_by_position
 
 
-def netpbm(pixels: npt.NDArray[np.uint8]) -> bytes:
+def netpbm(pixels: U8) -> bytes:
     """Pixels [height, width] as PGM or [height, width, 3] as PPM: the same bytes with every library version."""
     height, width = pixels.shape[:2]
     magic = b"P5" if pixels.ndim == 2 else b"P6"
@@ -29,7 +29,7 @@ class Pixels(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
 
-    def read(self, row: int) -> npt.NDArray[np.uint8]:
+    def read(self, row: int) -> U8:
         """One image, uint8 [height, width] or [height, width, 3].
 
         Raises:
@@ -53,7 +53,7 @@ class RecordFiles:
     def shape(self) -> tuple[int, ...]:
         return (sum(self.counts), *(self.stored[axis] for axis in self.axes))
 
-    def read(self, row: int) -> npt.NDArray[np.uint8]:
+    def read(self, row: int) -> U8:
         ends = np.cumsum(self.counts)
         number = int(np.searchsorted(ends, row, side="right"))
         first = int(ends[number]) - self.counts[number]
@@ -96,20 +96,20 @@ def open_records(
 
 
 @dataclass(frozen=True, slots=True)
-class HeldPixels:
+class PixelsInMemory:
     """Pixels in memory, uint8 [images, height, width] or [images, height, width, 3]."""
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: U8
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.pixels.shape
 
-    def read(self, row: int) -> npt.NDArray[np.uint8]:
+    def read(self, row: int) -> U8:
         return np.ascontiguousarray(self.pixels[row])
 
 
-class ArchivedPixels:
+class NpzPixels:
     """One array of an .npz archive, unpacked into memory when first read and kept; a copy sent elsewhere reads anew.
 
     The archive is compressed as a whole array, so a single image cannot be had for less.
@@ -118,14 +118,14 @@ class ArchivedPixels:
     def __init__(self, path: Path, member: str) -> None:
         self.path, self.member = path, member
         self._header = _header(path, member)
-        self._held: npt.NDArray[np.uint8] | None = None
+        self._held: U8 | None = None
         self._lock = threading.Lock()
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self._header
 
-    def read(self, row: int) -> npt.NDArray[np.uint8]:
+    def read(self, row: int) -> U8:
         with self._lock:
             if self._held is None:
                 self._held = load_member(self.path, self.member)
@@ -181,9 +181,9 @@ class ArrayCollection:
     location: str
     names: tuple[str, ...]
     keys: Any
-    sizes: npt.NDArray[np.int64]
+    sizes: I64
     parts: tuple[Pixels, ...]
-    starts: npt.NDArray[np.int64] = field(repr=False)  # [parts + 1], first position of each part
+    starts: I64 = field(repr=False)  # [parts + 1], first position of each part
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -195,13 +195,13 @@ class ArrayCollection:
     def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         return stream_by_position(self, start, stop)
 
-    def rows(self, part: str) -> npt.NDArray[np.int64]:
+    def rows(self, part: str) -> I64:
         """Positions of all images of one part, int64 [n]."""
         number = self.names.index(part)
         return np.arange(self.starts[number], self.starts[number + 1], dtype=np.int64)
 
 
-def collect(location: str, parts: Mapping[str, Pixels]) -> ArrayCollection:
+def array_collection(location: str, parts: Mapping[str, Pixels]) -> ArrayCollection:
     """A collection of named parts, such as train and test."""
     names = sorted(parts)
     ordered = tuple(parts[name] for name in names)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from plada.common.arrays import I64, U8
 from plada.common.packages import require
 from plada.errors import DataError, RequestError
 from plada.sources.collection import stream_by_position
@@ -25,7 +25,7 @@ class GlyphCollection:
     count: int
     seed: int
     keys: Any
-    sizes: npt.NDArray[np.int64]
+    sizes: I64
     first: int = 0  # the character that position 0 is; more than 0 in a part
 
     @property
@@ -70,9 +70,9 @@ def open_glyphs(options: dict[str, str]) -> GlyphCollection:
 class DigitCollection:
     """scikit-learn's 1 797 handwritten digits (UCI optical recognition, test part), 8x8 grey, light on dark."""
 
-    pixels: npt.NDArray[np.uint8]  # [1797, 8, 8]
+    pixels: U8  # [1797, 8, 8]
     keys: Any
-    sizes: npt.NDArray[np.int64]
+    sizes: I64
 
     @property
     def location(self) -> str:

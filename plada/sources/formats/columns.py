@@ -1,4 +1,4 @@
-"""Which columns of a table hold images and their names: Hugging Face's layout, or bytes beside a key column.
+"""The columns of a table that hold images and their names: Hugging Face's layout, or bytes beside a key column.
 
 Hugging Face writes an image as a struct of `bytes` and `path`; the path, without its extension, is the key.
 """
@@ -17,14 +17,14 @@ _KEYS = ("key", "__key__", "path", "file_name", "filename", "name", "id")
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ImageColumns:
     """Dotted names of the column of image bytes and of the column of names, such as `image.bytes` and `image.path`."""
 
     image: str
     key: str
 
 
-def find_columns(schema: Any, where: str) -> Columns:
+def find_columns(schema: Any, where: str) -> ImageColumns:
     """The columns of a pyarrow schema that make a collection.
 
     Raises:
@@ -34,7 +34,7 @@ def find_columns(schema: Any, where: str) -> Columns:
     for name in sorted(names, key=lambda n: (n not in _IMAGES, names.index(n))):
         kind = schema.field(name).type
         if pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}:
-            return Columns(f"{name}.bytes", _own_key(schema) or f"{name}.path")
+            return ImageColumns(f"{name}.bytes", _own_key(schema) or f"{name}.path")
     image = next((name for name in _IMAGES if name in names and _is_binary(schema.field(name).type)), None)
     if image is None:
         raise DataError(
@@ -47,7 +47,7 @@ def find_columns(schema: Any, where: str) -> Columns:
             f"{where}: images in column {image}, but no column that names them. Add a text column 'key': a row number "
             "is no name, it changes when the file is written again"
         )
-    return Columns(image, key)
+    return ImageColumns(image, key)
 
 
 def keys_of(column: Any, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""From a place to a collection: which form of copy lies there, and the reader for it."""
+"""From a place to a collection: the form of the copy that lies there is detected, and its reader chosen."""
 
 from pathlib import Path
 
@@ -11,26 +11,26 @@ from plada.sources.formats.tars import open_tars
 from plada.sources.storage import Files, open_files
 
 FORMS = ("folder", "tars", "webdataset", "parquet", "lance")
-_LOOKS = 64  # folders that are opened to tell a form
+_MAX_FOLDERS = 64  # that are opened to find out the form
 
 
 def open_collection(place: str | Path, *, cache: Path | None = None) -> Collection:
     """The collection of images at a local path or an fsspec URL; large listings are kept below `cache`.
 
-    The form is told from what lies there: images, tars (one a synset, or WebDataset shards), parquet, or a Lance data
-    set. `FORM:PLACE` says it instead, such as `webdataset:/data/shards`.
+    The form is detected from what lies there: images, tars (one a synset, or WebDataset shards), parquet, or a Lance data
+    set. `FORM:PLACE` names it instead, such as `webdataset:/data/shards`.
 
     Raises:
         RequestError: nothing there. DataError: the files are no good (no image, duplicate keys, cut tars).
     """
-    form, place = _said(str(place))
+    form, place = _split_form(str(place))
     if form == "lance" or (form is None and _is_lance(place)):
         return open_lance(place)
     files, only = open_files(place)
-    told = form or form_at(files, only)
-    if told == "parquet":
+    chosen = form or form_at(files, only)
+    if chosen == "parquet":
         return open_parquet(files, only=only)
-    if told in ("tars", "webdataset"):
+    if chosen in ("tars", "webdataset"):
         return open_tars(files, form=form, only=only, cache=cache)
     if only:
         raise RequestError(f"{place}: expected a folder, a tar or a parquet file; this is a file of another kind")
@@ -43,9 +43,9 @@ def form_at(files: Files, only: str) -> str:
         return _kind(only) or "folder"
     level = [""]
     looked = 0
-    while level and looked < _LOOKS:
+    while level and looked < _MAX_FOLDERS:
         below: list[str] = []
-        for folder in level[:_LOOKS]:
+        for folder in level[:_MAX_FOLDERS]:
             entries = sorted(files.entries(folder), key=lambda entry: entry.name)
             looked += 1
             shown = [entry for entry in entries if entry.name and not entry.name.startswith(".")]
@@ -66,7 +66,7 @@ def _kind(name: str) -> str | None:
     return "folder" if is_image_name(name.rpartition("/")[2]) else None
 
 
-def _said(place: str) -> tuple[str | None, str]:
+def _split_form(place: str) -> tuple[str | None, str]:
     form, colon, rest = place.partition(":")
     return (form, rest) if colon and form in FORMS and not Path(place).exists() else (None, place)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from plada.sources.collection import is_image_name, key_of, stream_by_position
-from plada.sources.listing import Listed, ListingWriter, load_listing, settled
+from plada.sources.formats.listing import ListedCollection, ListingWriter, load_listing, settled
 from plada.sources.storage import Files, LocalFiles, slug, suffix_of, walk
 
 
 @dataclass(frozen=True, slots=True)
-class FolderCollection(Listed):
+class FolderCollection(ListedCollection):
     """Image files below a root, canonical order. Hidden files and folders, and other extensions, do not count."""
 
     files: Files  # a part of the listing is a file extension: path = key + part

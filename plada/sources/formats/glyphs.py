@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+from plada.common.arrays import U8
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -95,7 +96,7 @@ def _ramp(level: float, softness: float = 0.16) -> list[int]:
     return [int(255.0 * min(1.0, max(0.0, (v / 255.0 - low) / softness)) + 0.5) for v in range(256)]
 
 
-def render(position: int, *, seed: int) -> npt.NDArray[np.uint8]:
+def render(position: int, *, seed: int) -> U8:
     """Image `position` of the collection: uint8 [SIZE, SIZE]."""
     from math import cos, radians, sin
 

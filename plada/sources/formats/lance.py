@@ -1,4 +1,4 @@
-"""A Lance data set (or a LanceDB table, which is one) with a column of images and one of keys."""
+"""A Lance data set with a column of images and one of keys. A LanceDB table is one, too."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,22 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from plada.common.failures import first_line
 from plada.common.packages import require
 from plada.errors import DataError, RequestError
-from plada.sources.formats.columns import Columns, find_columns, keys_of
-from plada.sources.listing import Listed, ListingWriter
+from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
+from plada.sources.formats.listing import ListedCollection, ListingWriter
 from plada.sources.storage import open_files
 
 _TAKE = 256  # images of one request when they are streamed
 
 
 @dataclass(frozen=True, slots=True)
-class LanceCollection(Listed):
+class LanceCollection(ListedCollection):
     """Images in one version of a Lance data set; how many bytes each has is known only when it is read. An offset of the
     listing is a row, in the data set's own order."""
 
     version: int
-    columns: Columns
+    columns: ImageColumns
     _opened: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -47,7 +48,7 @@ class LanceCollection(Listed):
                 np.sort(rows).tolist(), columns=[self.columns.image, self.columns.key.partition(".")[0]]
             )
         except Exception as err:  # the library raises many kinds
-            raise DataError(f"{self.location}: cannot be read ({_first_line(err)}). Restore the data set") from err
+            raise DataError(f"{self.location}: cannot be read ({first_line(err)}). Restore the data set") from err
         images = dict(zip(np.sort(rows).tolist(), table.column(0).to_pylist(), strict=True))
         found = [images[row] for row in rows.tolist()]
         if None in found:
@@ -83,8 +84,4 @@ def _dataset(location: str, version: int | None) -> Any:
     try:
         return lance.dataset(location, version=version)
     except Exception as err:  # the library raises ValueError, OSError and its own
-        raise RequestError(f"{location}: no Lance data set can be opened there ({_first_line(err)})") from err
-
-
-def _first_line(err: Exception) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]
+        raise RequestError(f"{location}: no Lance data set can be opened there ({first_line(err)})") from err

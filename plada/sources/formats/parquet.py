@@ -1,7 +1,7 @@
 """Parquet files with a column of images, read by row group: Hugging Face's layout, or bytes beside a key column.
 
-Parquet has no way to one value: an image costs its row group, so the last ones stay in memory. Rows in the order of their
-keys, or row groups of some hundred rows (Hugging Face's default), are what makes this quick.
+Parquet cannot read one value alone: an image costs its row group, so the last groups stay in memory. This is fast where rows
+lie in the order of their keys, or in row groups of some hundred rows (Hugging Face's default).
 """
 
 import threading
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plada.common.arrays import I64
 from plada.errors import DataError
-from plada.sources.formats.columns import Columns, find_columns, keys_of
+from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
+from plada.sources.formats.listing import ListedCollection, ListingWriter
 from plada.sources.formats.tars import shards
-from plada.sources.listing import Listed, ListingWriter
 from plada.sources.storage import Files, LocalFiles
 
 _HELD = 256 << 20  # bytes of row groups that are held, and at least the last one
@@ -47,13 +47,13 @@ def _groups_of(token: str) -> _Groups:
 
 
 @dataclass(frozen=True, slots=True)
-class ParquetCollection(Listed):
+class ParquetCollection(ListedCollection):
     """Images in parquet files; how many bytes each has is known only when it is read. A part of the listing is a file, an
     offset a row of it."""
 
     files: Files
-    columns: Columns
-    starts: tuple[npt.NDArray[np.int64], ...]  # of each file: first row of each row group, and the number of rows
+    columns: ImageColumns
+    starts: tuple[I64, ...]  # of each file: first row of each row group, and the number of rows
     groups: _Groups = field(default_factory=_Groups, repr=False, compare=False)
 
     def part(self, start: int, stop: int) -> "ParquetCollection":
@@ -122,7 +122,7 @@ def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
     paths = [only] if only else sorted(path for path, _ in shards(files, ".parquet"))
     location = files.show(only) if only else files.location
-    columns: Columns | None = None
+    columns: ImageColumns | None = None
     starts = []
     with ListingWriter(location, place=lambda part, row, key: f"{part} ({key}, row {row})") as writer:
         for number, path in enumerate(paths):
@@ -136,8 +136,7 @@ def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
                             f"{files.show(path)}: has its images in {found.image} and their names in {found.key}; {paths[0]} in "
                             f"{columns.image} and {columns.key}. Give files of one kind"
                         )
-                    rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-                    starts.append(np.cumsum([0, *rows], dtype=np.int64))
+                    starts.append(group_starts(file))
                     _list(file, columns, files.show(path), number, writer)
             except (OSError, pa.ArrowException) as err:
                 raise DataError(f"{files.show(path)}: not a whole parquet file ({err}). Fetch it again") from err
@@ -146,7 +145,13 @@ def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
     return ParquetCollection(location, listing, files, columns, tuple(starts))
 
 
-def _list(file: Any, columns: Columns, where: str, number: int, writer: ListingWriter) -> None:
+def group_starts(file: Any) -> I64:
+    """First row of each row group of an open parquet file, and the number of rows, int64 [groups + 1]."""
+    rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    return np.cumsum([0, *rows], dtype=np.int64)
+
+
+def _list(file: Any, columns: ImageColumns, where: str, number: int, writer: ListingWriter) -> None:
     at = 0
     for batch in file.iter_batches(batch_size=65_536, columns=[columns.key]):
         column = batch.column(0)

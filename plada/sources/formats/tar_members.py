@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.storage import Files
 
@@ -35,8 +35,8 @@ class Members:
     of each begin, and how many there are (int64 [n])."""
 
     names: Any
-    offsets: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
+    offsets: I64
+    sizes: I64
 
     def __len__(self) -> int:
         return len(self.names)

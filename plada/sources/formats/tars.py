@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
+from plada.sources.formats.listing import ListedCollection, Listing, ListingWriter, load_listing, settled
 from plada.sources.formats.tar_members import Members, walk_tar
-from plada.sources.listing import Listed, Listing, ListingWriter, load_listing, settled
 from plada.sources.storage import Files, LocalFiles, slug, walk
 
 _SYNSET = re.compile(r"n\d{8}$")
@@ -35,7 +35,7 @@ _WALKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class TarCollection(Listed):
+class TarCollection(ListedCollection):
     """Images inside tar files; `form` is tars (one a synset) or webdataset."""
 
     files: Files
@@ -112,14 +112,14 @@ def open_tars(
     paths = tuple(sorted(tars, key=lambda path: path.removesuffix(".tar") + "/"))
     walked = _walk_all(files, [(path, tars[path].size) for path in paths])
     first = list(islice(walked, 1))
-    told = form or (form_of_tars(paths, first[0][1]) if first else "tars")
+    chosen = form or (form_of_tars(paths, first[0][1]) if first else "tars")
     with ListingWriter(location, folder=kept, place=lambda part, at, key: f"{part} ({key}, byte {at})") as writer:
         for number, members in chain(first, walked):
             images = image_rows(members.names)
             if len(images):
-                keys = _keys(members.names.take(pa.array(images)), _prefix(paths[number], members), told)
+                keys = _keys(members.names.take(pa.array(images)), _prefix(paths[number], members), chosen)
                 writer.add_rows(keys, members.sizes[images], number, members.offsets[images])
-        return TarCollection(location, writer.finish(paths, note), files, told)
+        return TarCollection(location, writer.finish(paths, note), files, chosen)
 
 
 def shards(files: Files, suffix: str) -> Iterator[tuple[str, Any]]:
@@ -156,7 +156,7 @@ def form_of_tars(paths: tuple[str, ...], members: Members) -> str:
     return "webdataset" if any(_sample_key(name) in images for name in others) else "tars"
 
 
-def image_rows(names: Any) -> npt.NDArray[np.int64]:
+def image_rows(names: Any) -> I64:
     """Which of some paths (pyarrow string array) are images that count: known extension, nothing hidden on the way."""
     counts = pc.and_not(pc.match_substring_regex(names, _IMAGE), pc.match_substring_regex(names, r"(^|/)\."))
     return np.flatnonzero(counts.to_numpy(zero_copy_only=False))

@@ -1,4 +1,4 @@
-"""Whether two pictures are the same one: lay one over the other as well as it goes, then compare.
+"""Whether two pictures are the same: align one with the other as well as possible, then compare.
 
 Luma alone is no proof, as any two skies correlate. Edges of pictures that are merely alike do not fall on each other,
 however they are laid; those of a copy do, to a fraction of a pixel, even re-encoded. Where edges are few, colour and
@@ -8,13 +8,9 @@ brightness tell apart what a single outline cannot.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
+from plada.common.arrays import F32, F64, I64, U8, Bools
 
 SIDE = 32  # pixels of the squares that are compared: what survives strong re-encoding
 _COARSE = (16, 6)  # pixels of the squares, and steps: from every start
@@ -90,7 +86,7 @@ def _luma_at(first: F32, second: F32, place: F64) -> F32:
     return _correlate(first, warped[..., 0], inside)[2]
 
 
-def _fair(place: F64) -> npt.NDArray[np.bool_]:
+def _fair(place: F64) -> Bools:
     """Whether the two have enough in common, and neither is squeezed much more one way than the other."""
     scale, shift = place[:, :2], place[:, 2:]
     common = np.clip(np.minimum(shift + scale, 1) - np.maximum(shift, 0), 0, 1)
@@ -150,7 +146,7 @@ def _sample(squares: F32, place: F64) -> tuple[F32, F32]:
     grid = (np.arange(side) + 0.5) / side
     rows = np.arange(n)[:, None, None]
 
-    def taps(scale: F64, shift: F64) -> tuple[I64, F32, npt.NDArray[np.bool_]]:
+    def taps(scale: F64, shift: F64) -> tuple[I64, F32, Bools]:
         at = (scale[:, None] * grid + shift[:, None]) * side - 0.5
         inside = (at > -0.75) & (at < side - 0.25)
         at = np.clip(at, 0, side - 1)

@@ -1,8 +1,8 @@
-"""Looks: 64 bytes an image by which near copies find each other.
+"""Fingerprints: 64 bytes an image by which near copies are found.
 
-A look is the image's luma, reduced to 8 x 8 whatever its shape: re-encoding and resizing leave it as it is, mirroring
-permutes it, and a crop of a tenth moves it by less than a cell, so that the crop of a look can be compared with the
-cells it covers (plada/sources/leaks/matching.py). Integer from the decoder on: the same bytes on every machine.
+A fingerprint is the image's luma, reduced to 8 x 8 whatever its shape. Re-encoding and resizing hardly change it, mirroring
+permutes it, and a crop of a tenth moves it by less than a cell, so that the crop of a fingerprint can be compared with the
+cells it covers (plada/sources/leaks/matching.py). It is computed in integers: the same bytes on every machine.
 """
 
 import os
@@ -12,55 +12,57 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from plada.common.arrays import I64, U8, Bools
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, Interrupted, Unreadable
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.manifest import HASH_BYTES, content_hash
 
-LOOK_SIDE = 8
-LOOK_BYTES = LOOK_SIDE * LOOK_SIDE
+FINGERPRINT_SIDE = 8
+FINGERPRINT_BYTES = FINGERPRINT_SIDE * FINGERPRINT_SIDE
 _TASK = 64  # images of one task of a thread
-_CHUNK = 65_536  # images whose looks are written together: what an interruption can cost
+_CHUNK = 65_536  # images whose fingerprints are written together: what an interruption can cost
 
 
-def look(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """The look of a decoded RGB image, uint8 [LOOK_BYTES]: luma of 8 x 8 cells, row by row."""
+def fingerprint(image: Image.Image) -> U8:
+    """The fingerprint of a decoded RGB image, uint8 [FINGERPRINT_BYTES]: luma of 8 x 8 cells, row by row."""
     # PIL's box filter takes whole pixels only, which is far off where a cell is no whole number of them; Hamming is
     # nearly as sharp. Reducing to 32 pixels by whole factors first costs a quarter and changes next to nothing.
-    cells = image.resize((LOOK_SIDE, LOOK_SIDE), Image.Resampling.HAMMING, reducing_gap=4.0)
+    cells = image.resize((FINGERPRINT_SIDE, FINGERPRINT_SIDE), Image.Resampling.HAMMING, reducing_gap=4.0)
     return np.frombuffer(cells.convert("L").tobytes(), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """Some images: positions int64 [n], content hashes uint8 [n, 16], looks uint8 [n, LOOK_BYTES].
+class Fingerprints:
+    """Some images: positions int64 [n], content hashes uint8 [n, 16], fingerprints uint8 [n, FINGERPRINT_BYTES].
 
-    The look of an image that cannot be decoded is black: it has no contrast and resembles nothing.
+    The fingerprint of an image that cannot be decoded is black: it has no contrast and resembles nothing.
     """
 
-    positions: npt.NDArray[np.int64]
-    hashes: npt.NDArray[np.uint8]
-    looks: npt.NDArray[np.uint8]
+    positions: I64
+    hashes: U8
+    fingerprints: U8
 
 
-def scan_looks(
+def scan_fingerprints(
     collection: Collection,
     positions: Iterable[int],
     *,
     stage: str = "looks",
     report: Report = silent,
     workers: int = 4,
-) -> tuple[Looks, npt.NDArray[np.bool_]]:
-    """Read, hash and decode some images with threads: their looks in the order asked for, and readable bool [n].
+) -> tuple[Fingerprints, Bools]:
+    """Read, hash and decode some images with threads: their fingerprints in the order asked for, and readable bool [n].
 
     The hash of an image whose bytes cannot be had is zero.
     """
     wanted = np.fromiter(positions, np.int64)
-    made = Looks(wanted, np.zeros((len(wanted), HASH_BYTES), np.uint8), np.zeros((len(wanted), LOOK_BYTES), np.uint8))
+    found = Fingerprints(
+        wanted, np.zeros((len(wanted), HASH_BYTES), np.uint8), np.zeros((len(wanted), FINGERPRINT_BYTES), np.uint8)
+    )
     readable = np.zeros(len(wanted), np.bool_)
     tracker = Tracker(stage, len(wanted), report)
 
@@ -69,8 +71,8 @@ def scan_looks(
         for row in rows:
             try:
                 data = collection.read(int(wanted[row]))
-                made.hashes[row] = np.frombuffer(content_hash(data), np.uint8)
-                made.looks[row] = look(decode(data))
+                found.hashes[row] = np.frombuffer(content_hash(data), np.uint8)
+                found.fingerprints[row] = fingerprint(decode(data))
                 readable[row] = True
             except (Unreadable, DataError):
                 continue
@@ -79,63 +81,64 @@ def scan_looks(
     with ThreadPoolExecutor(workers) as pool:
         for done in pool.map(task, range(0, len(wanted), _TASK)):
             tracker.advance(done)
-    return made, readable
+    return found, readable
 
 
-def keep_looks(
+def collection_fingerprints(
     collection: Collection, path: Path, *, report: Report = silent, workers: int | None = None, chunk: int = _CHUNK
-) -> npt.NDArray[np.uint8]:
-    """The looks of a whole collection, uint8 [N, LOOK_BYTES] mapped from `path`, which is written first if it is not there.
+) -> U8:
+    """The fingerprints of a whole collection, uint8 [N, FINGERPRINT_BYTES], mapped from `path`, which is written first if
+    it is not there.
 
-    `path` must name the content of the collection. A run that was stopped goes on behind its last whole chunk.
+    `path` must name the content of the collection. A run that was stopped resumes behind its last whole chunk.
 
     Raises:
         Interrupted: Ctrl-C; the same call goes on.
     """
     images = len(collection)
-    if not (path.exists() and path.stat().st_size == images * LOOK_BYTES):
-        _write_looks(collection, path, report, workers or min(os.cpu_count() or 1, 8), chunk)
-    return np.memmap(path, np.uint8, "r", shape=(images, LOOK_BYTES))
+    if not (path.exists() and path.stat().st_size == images * FINGERPRINT_BYTES):
+        _write_fingerprints(collection, path, report, workers or min(os.cpu_count() or 1, 8), chunk)
+    return np.memmap(path, np.uint8, "r", shape=(images, FINGERPRINT_BYTES))
 
 
-def _write_looks(collection: Collection, path: Path, report: Report, workers: int, chunk: int) -> None:
+def _write_fingerprints(collection: Collection, path: Path, report: Report, workers: int, chunk: int) -> None:
     images = len(collection)
     part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = part.stat().st_size // (chunk * LOOK_BYTES) * chunk if part.exists() else 0
+    done = part.stat().st_size // (chunk * FINGERPRINT_BYTES) * chunk if part.exists() else 0
     tracker = Tracker("looks", images, report)
     tracker.advance(done)
     with ThreadPoolExecutor(workers) as pool, part.open("r+b" if part.exists() else "wb") as file:
-        file.truncate(done * LOOK_BYTES)
-        file.seek(done * LOOK_BYTES)
+        file.truncate(done * FINGERPRINT_BYTES)
+        file.seek(done * FINGERPRINT_BYTES)
         try:
             for start in range(done, images, chunk):
                 stop = min(start + chunk, images)
                 tasks = ((first, min(first + _TASK, stop)) for first in range(start, stop, _TASK))
-                made = []
-                for looks in pool.map(lambda task: _looks_of(collection, *task), tasks):
-                    made.append(looks.tobytes())
-                    tracker.advance(len(looks))
-                file.write(b"".join(made))
+                parts = []
+                for fingerprints in pool.map(lambda task: _fingerprints_of(collection, *task), tasks):
+                    parts.append(fingerprints.tobytes())
+                    tracker.advance(len(fingerprints))
+                file.write(b"".join(parts))
                 file.flush()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise Interrupted(
-                f"{collection.location}: stopped with the looks of {tracker.done} of {images} images",
+                f"{collection.location}: stopped with the fingerprints of {tracker.done} of {images} images",
                 resume="the same command",
             ) from None
         os.fsync(file.fileno())
     part.replace(path)
 
 
-def _looks_of(collection: Collection, start: int, stop: int) -> npt.NDArray[np.uint8]:
-    looks = np.zeros((stop - start, LOOK_BYTES), np.uint8)
+def _fingerprints_of(collection: Collection, start: int, stop: int) -> U8:
+    fingerprints = np.zeros((stop - start, FINGERPRINT_BYTES), np.uint8)
     for position, data in _stream(collection, start, stop):
         try:
-            looks[position - start] = look(decode(data))
+            fingerprints[position - start] = fingerprint(decode(data))
         except Unreadable:
             continue
-    return looks
+    return fingerprints
 
 
 def _stream(collection: Collection, start: int, stop: int) -> Iterator[tuple[int, bytes]]:

@@ -1,8 +1,8 @@
 """Leaks: images of a reference that are near copies of a target's test images.
 
-Two stages. Looks (plada/sources/leaks/fingerprints.py) of all reference images are matched with versions of every test image's look:
-as it is, mirrored, flipped, and with either of the two a crop of the other. The nearest few of each test image, and
-whatever the caller adds (its neighbours in an index), are decoded and laid over the test image
+There are two stages. Fingerprints (plada/sources/leaks/fingerprints.py) of all reference images are matched with versions of
+every test image's fingerprint: as it is, mirrored, flipped, and with either image a crop of the other. The nearest few of each
+test image, and what the caller adds (its neighbours in an index), are decoded and aligned with the test image
 (plada/sources/leaks/alignment.py), which decides. Images with the same bytes are found by their hashes.
 """
 
@@ -11,24 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64, U8
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, Unreadable
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.leaks.alignment import SIDE, Agreement, agreement, square
-from plada.sources.leaks.fingerprints import LOOK_BYTES, Looks, look
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, Fingerprints, fingerprint
 from plada.sources.leaks.matching import VERSIONS, Nearest, placements, turned, version_scores, versions_of
 from plada.sources.manifest import HASH_BYTES, content_hash
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
-
 SAME_BYTES, NEAR_COPY = "same bytes", "near copy"
 THRESHOLD = 0.25  # of the score of a near copy; docs/log.md says how it was found
-_ALIKE = 0.7  # correlation of looks below which nobody looks closer
+_ALIKE = 0.7  # correlation of fingerprints below which the pixels are not compared
 _STARTS = 3  # versions from which a pair is laid over each other
 # Levels of luma that re-encoding explains, and how many more weigh as much as an edge correlation of one.
 _LUMA_FREE, _LUMA_LEVELS = 2.5, 15.0
@@ -41,7 +37,7 @@ _PAIRS = 256
 @dataclass(frozen=True, slots=True)
 class TestImages:
     """Readable test images, ready to be compared: positions int64 [n] in their collection, keys, content hashes uint8
-    [n, 16], versions float32 [n, V, LOOK_BYTES], squares uint8 [n, SIDE, SIDE, 3]; `unreadable` were left out."""
+    [n, 16], versions float32 [n, V, FINGERPRINT_BYTES], squares uint8 [n, SIDE, SIDE, 3]; `unreadable` were left out."""
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
@@ -89,10 +85,10 @@ def read_tests(collection: Collection, positions: I64, *, report: Report = silen
     """Read and decode test images, by position int64 [n]; those that cannot be are left out and counted."""
     n = len(positions)
     hashes, squares = np.zeros((n, HASH_BYTES), np.uint8), np.zeros((n, SIDE, SIDE, 3), np.uint8)
-    versions = np.zeros((n, len(VERSIONS), LOOK_BYTES), np.float32)
+    versions = np.zeros((n, len(VERSIONS), FINGERPRINT_BYTES), np.float32)
     tracker = Tracker("test images", n, report)
 
-    def one(row: int) -> bool:
+    def read(row: int) -> bool:
         try:
             data = collection.read(int(positions[row]))
             image = decode(data)
@@ -104,8 +100,8 @@ def read_tests(collection: Collection, positions: I64, *, report: Report = silen
 
     readable = np.zeros(n, np.bool_)
     with ThreadPoolExecutor(workers) as pool:
-        for row, fine in enumerate(pool.map(one, range(n))):
-            readable[row] = fine
+        for row, success in enumerate(pool.map(read, range(n))):
+            readable[row] = success
             tracker.advance()
     kept = positions[readable]
     if not readable.all():
@@ -116,7 +112,7 @@ def read_tests(collection: Collection, positions: I64, *, report: Report = silen
 def find_leaks(
     tests: TestImages,
     reference: Collection,
-    blocks: Iterable[Looks],
+    blocks: Iterable[Fingerprints],
     *,
     neighbours: I64 | None = None,
     images: int | None = None,
@@ -126,9 +122,9 @@ def find_leaks(
 ) -> Leaks:
     """Which images of the reference are copies of test images.
 
-    `blocks` hold the hashes and looks of the reference, or of `images` of it, each position once. `neighbours` int64
+    `blocks` hold the hashes and fingerprints of the reference, or of `images` of it, each position once. `neighbours` int64
     [len(tests), k] are further candidates of each test image (-1: none). `nearest` is how many candidates of each are
-    taken by their looks. Images that cannot be read are left out and counted.
+    taken by their fingerprints. Images that cannot be read are left out and counted.
     """
     compared, pairs, matched = _match(tests, blocks, len(reference) if images is None else images, nearest, report)
     if neighbours is not None:
@@ -144,7 +140,7 @@ def find_leaks(
         )
         for row, position in pairs
     ]  # fmt: skip
-    near, unread = _look_closer(tests, reference, candidates, report, workers)
+    near, unread = _compare_pixels(tests, reference, candidates, report, workers)
     found = sorted([*found, *near], key=lambda leak: (leak.test, -leak.score, leak.position))
     keys = _keys(reference, np.array([leak.position for leak in found], np.int64))
     named = tuple(replace(leak, key=key) for leak, key in zip(found, keys, strict=True))
@@ -157,16 +153,16 @@ def candidates_of(images: int) -> int:
 
 
 def _match(
-    tests: TestImages, blocks: Iterable[Looks], images: int, nearest: int | None, report: Report
+    tests: TestImages, blocks: Iterable[Fingerprints], images: int, nearest: int | None, report: Report
 ) -> tuple[int, I64, I64]:
-    """(images compared, pairs of the same bytes, pairs of like looks); pairs int64 [m, 2]: row of tests, position."""
+    """(images compared, pairs of the same bytes, pairs of similar fingerprints); pairs int64 [m, 2]: row of tests, position."""
     best = Nearest(tests.versions, nearest or candidates_of(images))
     tracker = Tracker("compare", images, report)
     heads = tests.hashes[:, :8].copy().view(np.uint64)[:, 0]
     same: list[tuple[int, int]] = []
     for block in blocks:
         if len(tests):
-            best.add(block.positions, block.looks)
+            best.add(block.positions, block.fingerprints)
             alike = np.flatnonzero(np.isin(np.ascontiguousarray(block.hashes[:, :8]).view(np.uint64)[:, 0], heads))
             for row in alike.tolist():
                 equal = np.flatnonzero((tests.hashes == block.hashes[row]).all(axis=1))
@@ -177,7 +173,7 @@ def _match(
     return tracker.done, np.array(same, np.int64).reshape(-1, 2), matched
 
 
-def _look_closer(
+def _compare_pixels(
     tests: TestImages, reference: Collection, candidates: I64, report: Report, workers: int
 ) -> tuple[list[Leak], int]:
     """Leaks among pairs int64 [m, 2] sorted by test image, and how many images of the reference could not be read."""
@@ -190,7 +186,7 @@ def _look_closer(
             image = decode(reference.read(position))
         except (Unreadable, DataError):
             return None
-        return look(image), square(image)
+        return fingerprint(image), square(image)
 
     with ThreadPoolExecutor(workers) as pool:
         for group in _groups(candidates):
@@ -215,9 +211,9 @@ def _groups(candidates: I64) -> Iterator[I64]:
                 yield candidates[first:last]
 
 
-def _judge(tests: TestImages, pairs: I64, looks: U8, squares: U8) -> list[Leak]:
+def _judge(tests: TestImages, pairs: I64, fingerprints: U8, squares: U8) -> list[Leak]:
     rows = pairs[:, 0]
-    likely = np.argsort(-version_scores(tests.versions[rows], looks), axis=1, kind="stable")[:, :_STARTS]
+    likely = np.argsort(-version_scores(tests.versions[rows], fingerprints), axis=1, kind="stable")[:, :_STARTS]
     turns = np.stack([turned(tests.squares[rows], likely[:, i]) for i in range(_STARTS)], axis=1)
     agreed = agreement(turns, squares, placements(likely))
     scores = score(agreed)
@@ -242,12 +238,12 @@ def _change(version: int, agreed: Agreement, row: int) -> str:
     place = agreed.place
     cut = max(abs(float(place.scale_x[row]) - 1), abs(float(place.scale_y[row]) - 1))
     shifted = max(abs(float(place.left[row])), abs(float(place.top[row])))
-    said = (
+    changes = (
         (VERSIONS[version].mirror, "mirrored"),
         (VERSIONS[version].flip, "flipped"),
         (max(cut, shifted) > _CROPPED, "cropped"),
     )
-    return ", ".join(word for true, word in said if true)
+    return ", ".join(word for true, word in changes if true)
 
 
 def _keys(collection: Collection, positions: I64 | Sequence[int]) -> tuple[str, ...]:

@@ -1,22 +1,18 @@
-"""Which looks resemble which: every version of a picture's look against millions of others, in blocks.
+"""Similar fingerprints: every version of a picture's fingerprint against millions of others, in blocks.
 
-A version is the look that a copy would have, were the picture mirrored, or one of the two a crop of the other. Where
-the picture is the crop, it is compared with the cells it covers alone: a correlation under a mask.
+A version is the fingerprint that a copy would have if the picture were mirrored, or if one of the two were a crop of the
+other. Where the picture is the crop, it is compared only with the cells it covers: a correlation under a mask.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from plada.sources.leaks.fingerprints import LOOK_SIDE, look
+from plada.common.arrays import F32, I64, U8
+from plada.sources.leaks.fingerprints import FINGERPRINT_SIDE, fingerprint
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
-
-FLOOR = 3.0  # length of a look less its mean, below which contrast counts as noise: rounding alone gives two
+FLOOR = 3.0  # length of a fingerprint less its mean, below which contrast counts as noise: rounding alone gives two
 _HALVES = (0.0, 0.5, 1.0)
 _NINE = tuple((x, y) for y in _HALVES for x in _HALVES)
 _FIVE = ((0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
@@ -66,7 +62,7 @@ _WINDOWS = (
     Window("whole"),
     *(Window(kind, keep, x, y) for kind in ("inner", "outer") for keep, where in _CROPS for x, y in where),
 )
-# Upside down only as a whole: nobody crops what they turn over, and every version costs a pass over all looks.
+# Upside down only as a whole: nobody crops what they turn over, and every version costs a pass over all fingerprints.
 VERSIONS = (
     *(Version(window) for window in _WINDOWS),
     *(Version(window, mirror=True) for window in _WINDOWS),
@@ -77,12 +73,12 @@ VERSIONS = (
 
 def _covered(keep: float, part: float) -> tuple[int, int]:
     """First cell and end of the cells that lie wholly in an outer window along one axis."""
-    start = (1 - keep) * part * LOOK_SIDE
-    return int(np.ceil(start - 1e-6)), int(np.floor(start + keep * LOOK_SIDE + 1e-6))
+    start = (1 - keep) * part * FINGERPRINT_SIDE
+    return int(np.ceil(start - 1e-6)), int(np.floor(start + keep * FINGERPRINT_SIDE + 1e-6))
 
 
 def _mask(window: Window) -> F32:
-    mask = np.ones((LOOK_SIDE, LOOK_SIDE), np.float32)
+    mask = np.ones((FINGERPRINT_SIDE, FINGERPRINT_SIDE), np.float32)
     if window.kind == "outer":
         (left, right), (top, bottom) = (_covered(window.keep, part) for part in (window.x, window.y))
         mask[:] = 0
@@ -90,8 +86,8 @@ def _mask(window: Window) -> F32:
     return mask.reshape(-1)
 
 
-_OWN_MASKS = np.stack([_mask(version.window) for version in VERSIONS])  # [V, LOOK_BYTES]
-_MASKS, _MASK_OF = np.unique(_OWN_MASKS, axis=0, return_inverse=True)  # the distinct ones [M, LOOK_BYTES]
+_OWN_MASKS = np.stack([_mask(version.window) for version in VERSIONS])  # [V, FINGERPRINT_BYTES]
+_MASKS, _MASK_OF = np.unique(_OWN_MASKS, axis=0, return_inverse=True)  # the distinct ones [M, FINGERPRINT_BYTES]
 _MASK_OF = _MASK_OF.reshape(-1)  # which of them each version has, [V]
 _PLACES = np.array([version.placement() for version in VERSIONS], np.float32)
 _MIRROR = np.array([version.mirror for version in VERSIONS])
@@ -99,10 +95,10 @@ _FLIP = np.array([version.flip for version in VERSIONS])
 
 
 def versions_of(image: Image.Image) -> F32:
-    """All versions of a decoded picture's look, float32 [len(VERSIONS), LOOK_BYTES]: unit vectors without mean under
+    """All versions of a decoded picture's fingerprint, float32 [V, FINGERPRINT_BYTES]: unit vectors without mean under
     their masks, zero outside; shorter than one where there is too little contrast to say anything."""
     seen = {window: _window_of(image, window) for window in _WINDOWS}
-    cells = np.zeros((len(VERSIONS), LOOK_SIDE, LOOK_SIDE), np.float32)
+    cells = np.zeros((len(VERSIONS), FINGERPRINT_SIDE, FINGERPRINT_SIDE), np.float32)
     for row, version in enumerate(VERSIONS):
         source = seen[version.window.mirrored(version.mirror, version.flip)]
         cells[row] = source[:: -1 if version.flip else 1, :: -1 if version.mirror else 1]
@@ -110,19 +106,19 @@ def versions_of(image: Image.Image) -> F32:
 
 
 def _window_of(image: Image.Image, window: Window) -> F32:
-    cells = np.zeros((LOOK_SIDE, LOOK_SIDE), np.float32)
+    cells = np.zeros((FINGERPRINT_SIDE, FINGERPRINT_SIDE), np.float32)
     (width, height), keep = image.size, window.keep
     cut_x, cut_y = (1 - keep) * window.x, (1 - keep) * window.y
     if window.kind == "whole":
-        return look(image).reshape(LOOK_SIDE, LOOK_SIDE).astype(np.float32)
+        return fingerprint(image).reshape(FINGERPRINT_SIDE, FINGERPRINT_SIDE).astype(np.float32)
     if window.kind == "inner":
         left, top = cut_x * width, cut_y * height
         box = (left, top, min(left + keep * width, width), min(top + keep * height, height))
-        (first, end), (upper, lower) = (0, LOOK_SIDE), (0, LOOK_SIDE)
+        (first, end), (upper, lower) = (0, FINGERPRINT_SIDE), (0, FINGERPRINT_SIDE)
     else:
         (first, end), (upper, lower) = _covered(keep, window.x), _covered(keep, window.y)
         # A cell of the other picture, as a share of the width or height of this one.
-        cell, left, top = 1 / (keep * LOOK_SIDE), cut_x / keep, cut_y / keep
+        cell, left, top = 1 / (keep * FINGERPRINT_SIDE), cut_x / keep, cut_y / keep
         box = (
             max(first * cell - left, 0.0) * width,
             max(upper * cell - top, 0.0) * height,
@@ -141,16 +137,16 @@ def _unit(cells: F32, masks: F32) -> F32:
     return np.asarray(inside / np.maximum(np.linalg.norm(inside, axis=1), FLOOR)[:, None], np.float32)
 
 
-def version_scores(versions: F32, looks: U8) -> F32:
-    """Correlations float32 [p, V] of pairs: versions [p, V, LOOK_BYTES] of one picture, looks [p, LOOK_BYTES] of the
+def version_scores(versions: F32, fingerprints: U8) -> F32:
+    """Correlations float32 [p, V] of pairs: versions [p, V, 64] of one picture, fingerprints [p, 64] of the
     other."""
-    values = looks.astype(np.float32)
+    values = fingerprints.astype(np.float32)
     scores = np.einsum("pvc,pc->pv", versions, values, optimize=True)
     return np.asarray(scores / np.stack([_lengths(values, mask) for mask in _MASKS], axis=1)[:, _MASK_OF], np.float32)
 
 
 def _lengths(values: F32, mask: F32) -> F32:
-    """Length of each look [m, LOOK_BYTES] less its mean under a mask, at least FLOOR."""
+    """Length of each fingerprint [m, FINGERPRINT_BYTES] less its mean under a mask, at least FLOOR."""
     total, squares = values @ mask, (values * values) @ mask
     return np.asarray(np.sqrt(np.maximum(squares - total * total / mask.sum(), FLOOR**2)), np.float32)
 
@@ -170,19 +166,19 @@ def turned(squares: U8, which: I64) -> U8:
 
 
 class Nearest:
-    """The `k` best positions of each of n pictures so far, over blocks of looks that are seen once."""
+    """The `k` best positions of each of n pictures so far, over blocks of fingerprints that are seen once."""
 
     def __init__(self, versions: F32, k: int, *, group: int = 128) -> None:
-        """`versions`: float32 [n, V, LOOK_BYTES] as `versions_of` gives them."""
+        """`versions`: float32 [n, V, FINGERPRINT_BYTES] as `versions_of` gives them."""
         self.scores = np.full((len(versions), k), -np.inf, np.float32)
         self.positions = np.full((len(versions), k), -1, np.int64)
         self._groups = range(0, len(versions), group)
         self._group = group
         self._versions = versions
 
-    def add(self, positions: I64, looks: U8) -> None:
-        """Compare a block: positions int64 [m], looks uint8 [m, LOOK_BYTES]."""
-        values = looks.astype(np.float32)
+    def add(self, positions: I64, fingerprints: U8) -> None:
+        """Compare a block: positions int64 [m], fingerprints uint8 [m, FINGERPRINT_BYTES]."""
+        values = fingerprints.astype(np.float32)
         scaled = [values / _lengths(values, mask)[:, None] for mask in _MASKS]
         for start in self._groups:
             part = self._versions[start : start + self._group]

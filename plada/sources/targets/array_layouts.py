@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.packages import import_timm, require
 from plada.errors import DataError, MissingExtra, RequestError
 from plada.sources.formats.arrays import (
-    ArchivedPixels,
     ArrayCollection,
-    HeldPixels,
+    NpzPixels,
     Pixels,
+    PixelsInMemory,
     RecordFiles,
-    collect,
+    array_collection,
     load_member,
     open_records,
 )
 from plada.sources.targets.split_lists import read_lines
-from plada.sources.targets.target import Ask, Split, Target, make_target
+from plada.sources.targets.target import Split, Target, TargetRequest, make_target
 
 _CIFAR_PLANES = (3, 32, 32)
 _STL_PLANES = (3, 96, 96)  # each plane by columns
@@ -40,7 +40,7 @@ MEDMNIST_CLASSES = {
 }  # fmt: skip
 
 
-def open_cifar_binary(root: Path, ask: Ask) -> Target:
+def open_cifar_binary(root: Path, request: TargetRequest) -> Target:
     """CIFAR-10 or CIFAR-100, "binary version": data_batch_1.bin .. 5, test_batch.bin, batches.meta.txt; or train.bin,
     test.bin, fine_label_names.txt. Records of one label byte (CIFAR-100: coarse, fine) and 3 x 32 x 32 pixels."""
     fine = (root / "train.bin").is_file()
@@ -54,10 +54,10 @@ def open_cifar_binary(root: Path, ask: Ask) -> Target:
         part: open_records(paths, skip=skip, stored=_CIFAR_PLANES, axes=(1, 2, 0)) for part, paths in files.items()
     }
     labels = {part: _label_bytes(records, skip - 1) for part, records in pixels.items()}
-    return _arrays_target(root, ask, classes, dict(pixels), labels)
+    return _arrays_target(root, request, classes, dict(pixels), labels)
 
 
-def _label_bytes(records: RecordFiles, offset: int) -> npt.NDArray[np.int64]:
+def _label_bytes(records: RecordFiles, offset: int) -> I64:
     length = records.skip + int(np.prod(records.stored))
     columns = [
         np.memmap(path, np.uint8, "r", shape=(count, length))[:, offset]
@@ -66,7 +66,7 @@ def _label_bytes(records: RecordFiles, offset: int) -> npt.NDArray[np.int64]:
     return np.concatenate(columns).astype(np.int64)
 
 
-def open_cifar_python(root: Path, ask: Ask) -> Target:
+def open_cifar_python(root: Path, request: TargetRequest) -> Target:
     """CIFAR's "python version", which is pickled: left to torchvision, which reads it only with the known MD5 sums.
 
     Raises:
@@ -83,12 +83,12 @@ def open_cifar_python(root: Path, ask: Ask) -> Target:
         raise DataError(
             f"{root}: torchvision refuses these files ({err}). Unpack the archive again, or take the binary version"
         ) from err
-    pixels: dict[str, Pixels] = {part: HeldPixels(np.asarray(found.data, np.uint8)) for part, found in sets.items()}
+    pixels: dict[str, Pixels] = {part: PixelsInMemory(np.asarray(found.data, np.uint8)) for part, found in sets.items()}
     labels = {part: np.asarray(found.targets, np.int64) for part, found in sets.items()}
-    return _arrays_target(root, ask, tuple(sets["train"].classes), pixels, labels)
+    return _arrays_target(root, request, tuple(sets["train"].classes), pixels, labels)
 
 
-def open_stl10(root: Path, ask: Ask) -> Target:
+def open_stl10(root: Path, request: TargetRequest) -> Target:
     """STL-10: train_X.bin, train_y.bin, test_X.bin, test_y.bin, class_names.txt. The unlabelled part is not used."""
     classes = tuple(read_lines(root / "class_names.txt"))
     pixels: dict[str, Pixels] = {}
@@ -99,7 +99,7 @@ def open_stl10(root: Path, ask: Ask) -> Target:
         if not file.is_file():
             raise DataError(f"{file}: missing, but a part of this set as published. Unpack the archive again")
         labels[part] = np.fromfile(file, np.uint8).astype(np.int64) - 1
-    return _arrays_target(root, ask, classes, pixels, labels)
+    return _arrays_target(root, request, classes, pixels, labels)
 
 
 def find_medmnist(root: Path) -> dict[tuple[str, int], Path]:
@@ -109,7 +109,7 @@ def find_medmnist(root: Path) -> dict[tuple[str, int], Path]:
     return {(match[1], int(match[2] or 28)): path for match, path in named if match}
 
 
-def open_medmnist(root: Path, ask: Ask) -> Target:
+def open_medmnist(root: Path, request: TargetRequest) -> Target:
     """A two-dimensional MedMNIST set: NAME.npz (28 pixels) or NAME_64.npz, _128, _224; option size=28, 64, 128, 224.
 
     Raises:
@@ -118,11 +118,11 @@ def open_medmnist(root: Path, ask: Ask) -> Target:
     """
     found = find_medmnist(root)
     sets = sorted({name for name, _ in found})
-    stem = ask.name if ask.name in sets else sets[0] if len(sets) == 1 else ""
+    stem = request.name if request.name in sets else sets[0] if len(sets) == 1 else ""
     if not stem:
         raise RequestError(f"{root}: holds several sets ({', '.join(sets)}). Give the path of one file")
     there = {side: path for (name, side), path in found.items() if name == stem}
-    wanted = ask.options.get("size", str(next(iter(there))) if len(there) == 1 else "")
+    wanted = request.options.get("size", str(next(iter(there))) if len(there) == 1 else "")
     file = {str(side): path for side, path in there.items()}.get(wanted)
     if file is None:
         sizes = ", ".join(map(str, sorted(there)))
@@ -130,7 +130,7 @@ def open_medmnist(root: Path, ask: Ask) -> Target:
             f"{root}: holds the sizes {sizes}. Say which one: {stem}:size={min(there)}, or give a file's path"
         )
     names = {"train": "train", "validation": "val", "test": "test"}
-    pixels: dict[str, Pixels] = {part: ArchivedPixels(file, f"{name}_images") for part, name in names.items()}
+    pixels: dict[str, Pixels] = {part: NpzPixels(file, f"{name}_images") for part, name in names.items()}
     labels = {part: load_member(file, f"{name}_labels") for part, name in names.items()}
     for part, found in labels.items():
         if found.ndim == 2 and found.shape[1] == 1:
@@ -140,26 +140,26 @@ def open_medmnist(root: Path, ask: Ask) -> Target:
     count = 1 + max(int(found.max(initial=0)) for found in labels.values())
     classes = MEDMNIST_CLASSES.get(stem, tuple(str(number) for number in range(count)))
     note = f"images of {pixels['train'].shape[1]} pixels" if len(there) > 1 else ""
-    return _arrays_target(file, ask, classes, pixels, labels, note=note)
+    return _arrays_target(file, request, classes, pixels, labels, note=note)
 
 
 def _arrays_target(
     location: Path,
-    ask: Ask,
+    request: TargetRequest,
     classes: tuple[str, ...],
     pixels: dict[str, Pixels],
-    labels: dict[str, npt.NDArray[np.int64]],
+    labels: dict[str, I64],
     *,
     note: str = "",
 ) -> Target:
-    collection = collect(str(location.absolute()), pixels)
+    collection = array_collection(str(location.absolute()), pixels)
     parts = {part: _part(collection, part, found, classes) for part, found in labels.items()}
     return make_target(
-        ask.name, classes, parts["train"], parts.get("validation"), parts.get("test"), seed=ask.seed, note=note
+        request.name, classes, parts["train"], parts.get("validation"), parts.get("test"), seed=request.seed, note=note
     )
 
 
-def _part(collection: ArrayCollection, part: str, labels: npt.NDArray[np.int64], classes: tuple[str, ...]) -> Split:
+def _part(collection: ArrayCollection, part: str, labels: I64, classes: tuple[str, ...]) -> Split:
     rows = collection.rows(part)
     if len(rows) != len(labels):
         raise DataError(

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.packages import require
 from plada.errors import DataError
 from plada.sources.formats.folder import open_folder
-from plada.sources.targets.split_lists import Listed, listed_target
-from plada.sources.targets.target import Ask, Target
+from plada.sources.targets.split_lists import SplitList, listed_target
+from plada.sources.targets.target import Target, TargetRequest
 
 # The published files number the classes only; these are the publishers' names in the order of the numbers.
 CLASSES = tuple(
@@ -34,7 +34,7 @@ camellia, mallow, mexican petunia, bromelia, blanket flower, trumpet creeper, bl
 )
 
 
-def open_flowers102(root: Path, ask: Ask) -> Target:
+def open_flowers102(root: Path, request: TargetRequest) -> Target:
     """Read the published layout.
 
     Raises:
@@ -52,13 +52,13 @@ def open_flowers102(root: Path, ask: Ask) -> Target:
         if len(ids) and not 1 <= ids.min() <= ids.max() <= len(labels):
             raise DataError(f"{file}: names image {ids.max()}, imagelabels.mat has {len(labels)}. Fetch both again")
         names = [CLASSES[label - 1] for label in labels[ids - 1].tolist()]
-        parts[part] = Listed(file, [f"image_{number:05d}" for number in ids.tolist()], names)
+        parts[part] = SplitList(file, [f"image_{number:05d}" for number in ids.tolist()], names)
     present = set().union(*(listed.classes for listed in parts.values()))
     classes = tuple(name for name in CLASSES if name in present)
-    return listed_target(ask, open_folder(root / "jpg"), classes, parts)
+    return listed_target(request, open_folder(root / "jpg"), classes, parts)
 
 
-def _numbers(path: Path, member: str) -> npt.NDArray[np.int64]:
+def _numbers(path: Path, member: str) -> I64:
     from scipy.io import loadmat  # type: ignore[import-untyped]
 
     if not path.is_file():

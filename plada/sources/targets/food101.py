@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from plada.sources.formats.folder import open_folder
-from plada.sources.targets.split_lists import Listed, listed_target, read_lines
-from plada.sources.targets.target import Ask, Target
+from plada.sources.targets.split_lists import SplitList, listed_target, read_lines
+from plada.sources.targets.target import Target, TargetRequest
 
 
-def open_food101(root: Path, *, name: str | None = None, seed: int = 0) -> Target:
+def open_food101(root: Path, request: TargetRequest) -> Target:
     """Read the published layout; the lines of the meta files are keys below images/, such as apple_pie/1005649.
 
     Raises:
@@ -19,5 +19,5 @@ def open_food101(root: Path, *, name: str | None = None, seed: int = 0) -> Targe
     for part in ("train", "test"):
         file = root / "meta" / f"{part}.txt"
         keys = read_lines(file)
-        parts[part] = Listed(file, keys, [key.partition("/")[0] for key in keys])
-    return listed_target(Ask(name or "food101", seed), collection, classes, parts)
+        parts[part] = SplitList(file, keys, [key.partition("/")[0] for key in keys])
+    return listed_target(request, collection, classes, parts)

@@ -2,102 +2,35 @@
 
 import json
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.collection import key_of
-from plada.sources.targets.target import Ask, Split, Target, make_target
+from plada.sources.formats.columns import ImageColumns
+from plada.sources.formats.listing import Listing
+from plada.sources.formats.parquet import ParquetCollection, group_starts
+from plada.sources.storage import LocalFiles
+from plada.sources.targets.target import Split, Target, TargetRequest, make_target
 
 _PARTS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
-_HELD = 4  # row groups kept unpacked: readers come with a few threads, in the order of the rows
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class LabelledColumns:
     """Where images and labels are: `image` is a struct of bytes and path (`nested`) or bytes; `names` are the classes."""
 
     image: str
     nested: bool
     label: str
     names: tuple[str, ...] | None
-
-
-class RowGroups:
-    """Image bytes by file and row, a row group at a time; the last few are kept. A copy sent elsewhere keeps none."""
-
-    def __init__(self, files: Sequence[Path], columns: Columns) -> None:
-        self.files, self.columns = tuple(files), columns
-        self._held: OrderedDict[tuple[int, int], Any] = OrderedDict()
-        self._starts: dict[int, npt.NDArray[np.int64]] = {}
-        self._lock = threading.Lock()
-
-    def read(self, file: int, row: int) -> bytes:
-        """The bytes of one image.
-
-        Raises:
-            DataError: the file is gone or damaged, or the row has no image.
-        """
-        with self._lock:
-            try:
-                if file not in self._starts:
-                    self._starts[file] = group_starts(self.files[file])
-                group = int(np.searchsorted(self._starts[file], row, side="right")) - 1
-                if (file, group) not in self._held:
-                    self._held[file, group] = self._load(file, group)
-                    while len(self._held) > _HELD:
-                        self._held.popitem(last=False)
-                value = self._held[file, group][row - int(self._starts[file][group])].as_py()
-            except (OSError, pa.ArrowException, IndexError) as err:
-                raise DataError(f"{self.files[file]}: row {row} cannot be read ({err}). Fetch the file again") from err
-        if value is None:
-            raise DataError(
-                f"{self.files[file]}: row {row} holds no image bytes; only a path. Fetch the set with its images"
-            )
-        return bytes(value)
-
-    def _load(self, file: int, group: int) -> Any:
-        name = self.columns.image
-        with pq.ParquetFile(self.files[file]) as parquet:
-            table = parquet.read_row_group(group, columns=[f"{name}.bytes" if self.columns.nested else name])
-        column = table.column(name).combine_chunks()
-        return pc.struct_field(column, "bytes") if self.columns.nested else column
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return RowGroups, (self.files, self.columns)
-
-
-@dataclass(frozen=True, slots=True)
-class ParquetImages:
-    """The images of one split; the key is SPLIT/PATH where every row has a path of its own, else SPLIT/ROW."""
-
-    location: str
-    keys: Any
-    sizes: npt.NDArray[np.int64]  # -1: parquet tells them only when an image is read
-    groups: RowGroups = field(repr=False)
-    file_of: npt.NDArray[np.int64]  # [N]
-    row_of: npt.NDArray[np.int64]  # [N], row in its file
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def read(self, position: int) -> bytes:
-        return self.groups.read(int(self.file_of[position]), int(self.row_of[position]))
-
-    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        by_row = np.lexsort((self.row_of[start:stop], self.file_of[start:stop]))
-        for position in (start + by_row).tolist():
-            yield position, self.read(position)
 
 
 def find_parquet(root: Path) -> dict[str, list[Path]]:
@@ -116,7 +49,7 @@ def find_parquet(root: Path) -> dict[str, list[Path]]:
     return {}
 
 
-def open_parquet_target(root: Path, ask: Ask) -> Target:
+def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     """Read the layout; option label=COLUMN where a table has several columns of classes.
 
     Raises:
@@ -125,7 +58,7 @@ def open_parquet_target(root: Path, ask: Ask) -> Target:
     files = find_parquet(root)
     for paths in files.values():
         _complete(paths)
-    columns = find_columns(files["train"][0], ask.options.get("label"))
+    columns = find_labelled_columns(files["train"][0], request.options.get("label"))
     splits, names = {}, columns.names
     notes = []
     for part in ("train", "validation", "test"):
@@ -142,21 +75,21 @@ def open_parquet_target(root: Path, ask: Ask) -> Target:
                 )
             else:
                 splits[part] = Split(collection, order, labels)
-    if ask.validation_is_test and "test" not in splits and "validation" in splits:
+    if request.validation_is_test and "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("test: the published validation images")
     return make_target(
-        ask.name,
+        request.name,
         names or (),
         splits["train"],
         splits.get("validation"),
         splits.get("test"),
-        seed=ask.seed,
+        seed=request.seed,
         note="; ".join(notes),
     )
 
 
-def find_columns(file: Path, label: str | None = None) -> Columns:
+def find_labelled_columns(file: Path, label: str | None = None) -> LabelledColumns:
     """Image and label column of a parquet file, by Hugging Face's own description of it, else by type and name.
 
     Raises:
@@ -185,66 +118,61 @@ def find_columns(file: Path, label: str | None = None) -> Columns:
             "with label=COLUMN behind a registered name, or call it label"
         )
     names = features[chosen].get("names") if chosen in labelled else None
-    return Columns(image, _is_image(schema.field(image).type), chosen, tuple(names) if names else None)
+    return LabelledColumns(image, _is_image(schema.field(image).type), chosen, tuple(names) if names else None)
 
 
-def group_starts(file: Path) -> npt.NDArray[np.int64]:
-    """First row of each row group, int64 [groups]."""
-    with pq.ParquetFile(file) as parquet:
-        counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
-    return np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64) if counts else np.zeros(0, np.int64)
+def _open_part(part: str, files: list[Path], columns: LabelledColumns) -> tuple[ParquetCollection, I64, list[Any]]:
+    """(images, positions in the order of the rows, label values in the same order).
 
-
-def _open_part(
-    part: str, files: list[Path], columns: Columns
-) -> tuple[ParquetImages, npt.NDArray[np.int64], list[Any]]:
-    """(images, positions in the order of the rows, label values in the same order)."""
+    The key of an image is SPLIT/PATH where every row has a path of its own, else SPLIT/ROW.
+    """
     paths: list[str | None] = []
     values: list[Any] = []
-    counts = []
+    starts = []
     for file in files:
         try:
             with pq.ParquetFile(file) as parquet:
                 table = parquet.read(columns=[columns.label, *_path_column(parquet, columns)])
+                starts.append(group_starts(parquet))
         except (OSError, pa.ArrowException) as err:
             raise DataError(f"{file}: cannot be read ({err}). Fetch it again") from err
         values.extend(table.column(columns.label).to_pylist())
         paths.extend(_paths(table, columns))
-        counts.append(len(table))
     named = [key_of(path) for path in paths if path]
     if len(named) == len(values) and len(set(named)) == len(named):
         keys = [f"{part}/{name}" for name in named]
     else:
         keys = [f"{part}/{row:08d}" for row in range(len(values))]
     order = np.asarray(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
-    file_of = np.repeat(np.arange(len(files)), counts)
-    row_of = np.concatenate([np.arange(count) for count in counts])
-    images = ParquetImages(
-        location=str(files[0].parent.absolute()),
+    rows = [int(bounds[-1]) for bounds in starts]
+    folder = files[0].parent.absolute()
+    listing = Listing(
         keys=pa.array([keys[row] for row in order.tolist()], pa.string()),
         sizes=np.full(len(keys), -1, np.int64),
-        groups=RowGroups(files, columns),
-        file_of=file_of[order],
-        row_of=row_of[order],
+        part_of=np.repeat(np.arange(len(files), dtype=np.int32), rows)[order],
+        offsets=np.concatenate([np.arange(count) for count in rows])[order],
+        parts=tuple(file.name for file in files),
     )
+    image = ImageColumns(f"{columns.image}.bytes" if columns.nested else columns.image, key="")
+    images = ParquetCollection(str(folder), listing, LocalFiles(folder), image, tuple(starts))
     positions = np.empty(len(order), np.int64)
     positions[order] = np.arange(len(order))
     return images, positions, values
 
 
-def _path_column(parquet: Any, columns: Columns) -> list[str]:
+def _path_column(parquet: Any, columns: LabelledColumns) -> list[str]:
     kind = parquet.schema_arrow.field(columns.image).type
     return [f"{columns.image}.path"] if columns.nested and kind.get_field_index("path") >= 0 else []
 
 
-def _paths(table: Any, columns: Columns) -> Iterator[str | None]:
+def _paths(table: Any, columns: LabelledColumns) -> Iterator[str | None]:
     if columns.image not in table.column_names:
         yield from [None] * len(table)
     else:
         yield from (value and value.get("path") for value in table.column(columns.image).to_pylist())
 
 
-def _labels(values: list[Any], names: tuple[str, ...], columns: Columns, file: Path) -> npt.NDArray[np.int64]:
+def _labels(values: list[Any], names: tuple[str, ...], columns: LabelledColumns, file: Path) -> I64:
     """Class indices; -1 where there is none."""
     if columns.names is not None:
         labels = np.array([-1 if value is None else int(value) for value in values], np.int64)

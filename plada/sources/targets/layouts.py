@@ -1,4 +1,4 @@
-"""The layouts in which targets are found on disk: how each is told, and the reader for it."""
+"""The layouts of targets on disk: how each is recognised, and its reader."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from plada.sources.targets.split_lists import (
     open_tiny_imagenet,
 )
 from plada.sources.targets.target import (
-    Ask,
     Target,
+    TargetRequest,
     looks_unsplit,
     open_class_folders,
     open_folder_target,
@@ -44,7 +44,7 @@ class Layout:
 
     about: str
     is_here: Callable[[Path], bool]
-    read: Callable[[Path, Ask], Target]
+    read: Callable[[Path, TargetRequest], Target]
     options: tuple[str, ...] = ()
     arrays: bool = False
 
@@ -58,39 +58,39 @@ def _is_gtsrb(root: Path) -> bool:
     return (base / "Final_Training").is_dir() or (base / "Training").is_dir()
 
 
-def _read_food101(root: Path, ask: Ask) -> Target:
-    return open_food101(root, name=ask.name, seed=ask.seed)
-
-
-def _read_crc(root: Path, ask: Ask) -> Target:
+def _read_crc(root: Path, request: TargetRequest) -> Target:
     test = root / "CRC-VAL-HE-7K"
-    return open_class_folders(ask.name, root / "NCT-CRC-HE-100K", None, test if test.is_dir() else None, seed=ask.seed)
+    return open_class_folders(
+        request.name, root / "NCT-CRC-HE-100K", None, test if test.is_dir() else None, seed=request.seed
+    )
 
 
-def _read_caltech101(root: Path, ask: Ask) -> Target:
+def _read_caltech101(root: Path, request: TargetRequest) -> Target:
     inner = root / "101_ObjectCategories"
     place = inner if inner.is_dir() else root
     left = (place / BACKGROUND).is_dir()
     note = f"{BACKGROUND} is left out" if left else ""
-    return open_unsplit_target(place, name=ask.name, seed=ask.seed, leave_out=(BACKGROUND,) if left else (), note=note)
+    return open_unsplit_target(
+        place, name=request.name, seed=request.seed, leave_out=(BACKGROUND,) if left else (), note=note
+    )
 
 
-def _read_train_val(root: Path, ask: Ask) -> Target:
-    if not ask.validation_is_test or (root / "test").is_dir():
-        return open_folder_target(root, name=ask.name, seed=ask.seed)
+def _read_train_val(root: Path, request: TargetRequest) -> Target:
+    if not request.validation_is_test or (root / "test").is_dir():
+        return open_folder_target(root, name=request.name, seed=request.seed)
     validation = next(root / name for name in ("val", "validation", "valid") if (root / name).is_dir())
-    made = open_class_folders(ask.name, root / "train", None, validation, seed=ask.seed)
-    return made.noted("test: the published validation images")
+    target = open_class_folders(request.name, root / "train", None, validation, seed=request.seed)
+    return target.noted("test: the published validation images")
 
 
-def _read_folders(root: Path, ask: Ask) -> Target:
-    return open_folder_target(root, name=ask.name, seed=ask.seed)
+def _read_folders(root: Path, request: TargetRequest) -> Target:
+    return open_folder_target(root, name=request.name, seed=request.seed)
 
 
 # In the order in which they are tried: the ones with files of their own first, plain folders last.
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
-        "food101": Layout("images/CLASS/*.jpg with meta/train.txt and meta/test.txt", _has("meta/train.txt"), _read_food101),
+        "food101": Layout("images/CLASS/*.jpg with meta/train.txt and meta/test.txt", _has("meta/train.txt"), open_food101),
         "dtd": Layout(
             "images/CLASS/*.jpg with labels/train1.txt, val1.txt, test1.txt (.. 10)",
             _has("images", "labels/train1.txt"), open_dtd, options=("partition",),
@@ -169,7 +169,7 @@ def find_layout(root: Path, names: tuple[str, ...] | None = None) -> str | None:
     return None
 
 
-def read_layout(root: Path, layout: str, ask: Ask) -> Target:
+def read_layout(root: Path, layout: str, request: TargetRequest) -> Target:
     """Read a target.
 
     Raises:
@@ -177,10 +177,10 @@ def read_layout(root: Path, layout: str, ask: Ask) -> Target:
         DataError: files are missing or damaged.
     """
     known = LAYOUTS[layout].options
-    unknown = sorted(set(ask.options) - set(known))
+    unknown = sorted(set(request.options) - set(known))
     if unknown:
         options = ", ".join(("split", "seed", *known))
         raise RequestError(
-            f"{ask.name}: no option '{unknown[0]}' for this set as it lies in {root}; there are {options}"
+            f"{request.name}: no option '{unknown[0]}' for this set as it lies in {root}; there are {options}"
         )
-    return LAYOUTS[layout].read(root, ask)
+    return LAYOUTS[layout].read(root, request)

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from plada.errors import DataError, RequestError
 from plada.sources.collection import Collection, key_of
 from plada.sources.formats.folder import open_folder
-from plada.sources.targets.target import Ask, Split, Target, make_target
+from plada.sources.targets.target import Split, Target, TargetRequest, make_target
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class SplitList:
     """One part of a split: the file that lists it, keys in the collection, and class names."""
 
     file: Path
@@ -54,7 +54,7 @@ def read_rows(path: Path, fields: int) -> list[list[str]]:
     return rows
 
 
-def find(listed: Listed, collection: Collection, classes: tuple[str, ...]) -> Split:
+def find(listed: SplitList, collection: Collection, classes: tuple[str, ...]) -> Split:
     """The images and labels of one listed part.
 
     Raises:
@@ -79,45 +79,56 @@ def find(listed: Listed, collection: Collection, classes: tuple[str, ...]) -> Sp
 
 
 def listed_target(
-    ask: Ask, collection: Collection, classes: tuple[str, ...], parts: Mapping[str, Listed], *, note: str = ""
+    request: TargetRequest,
+    collection: Collection,
+    classes: tuple[str, ...],
+    parts: Mapping[str, SplitList],
+    *,
+    note: str = "",
 ) -> Target:
     """A target of the parts train, and validation and test where they are listed; raises as `find` does."""
     splits = {part: find(listed, collection, classes) for part, listed in parts.items()}
     return make_target(
-        ask.name, classes, splits["train"], splits.get("validation"), splits.get("test"), seed=ask.seed, note=note
+        request.name,
+        classes,
+        splits["train"],
+        splits.get("validation"),
+        splits.get("test"),
+        seed=request.seed,
+        note=note,
     )
 
 
-def _by_folder(file: Path, keys: Iterable[str]) -> Listed:
+def _by_folder(file: Path, keys: Iterable[str]) -> SplitList:
     listed = list(keys)
-    return Listed(file, listed, [key.rpartition("/")[0] for key in listed])
+    return SplitList(file, listed, [key.rpartition("/")[0] for key in listed])
 
 
-def open_dtd(root: Path, ask: Ask) -> Target:
+def open_dtd(root: Path, request: TargetRequest) -> Target:
     """DTD: images/CLASS/*.jpg and labels/train1.txt, val1.txt, test1.txt; option partition=1..10."""
-    partition = ask.options.get("partition", "1")
+    partition = request.options.get("partition", "1")
     if partition not in {str(number) for number in range(1, 11)}:
-        raise RequestError(f"{ask.name}: partition={partition}; there are the partitions 1 to 10")
+        raise RequestError(f"{request.name}: partition={partition}; there are the partitions 1 to 10")
     names = {"train": "train", "validation": "val", "test": "test"}
     files = {part: root / "labels" / f"{name}{partition}.txt" for part, name in names.items()}
     parts = {part: _by_folder(file, map(key_of, read_lines(file))) for part, file in files.items()}
     classes = tuple(sorted({label for listed in parts.values() for label in listed.classes}))
     note = f"partition {partition} of 10" if partition != "1" else ""
-    return listed_target(ask, open_folder(root / "images"), classes, parts, note=note)
+    return listed_target(request, open_folder(root / "images"), classes, parts, note=note)
 
 
-def open_aircraft(root: Path, ask: Ask) -> Target:
+def open_aircraft(root: Path, request: TargetRequest) -> Target:
     """FGVC-Aircraft: data/images/*.jpg, data/variants.txt, data/images_variant_train.txt, ..._val.txt, ..._test.txt."""
     data = root / "data" if (root / "data").is_dir() else root
     parts = {}
     for part, name in {"train": "train", "validation": "val", "test": "test"}.items():
         file = data / f"images_variant_{name}.txt"
         rows = read_rows(file, 2)
-        parts[part] = Listed(file, [row[0] for row in rows], [row[1] for row in rows])
-    return listed_target(ask, open_folder(data / "images"), tuple(read_lines(data / "variants.txt")), parts)
+        parts[part] = SplitList(file, [row[0] for row in rows], [row[1] for row in rows])
+    return listed_target(request, open_folder(data / "images"), tuple(read_lines(data / "variants.txt")), parts)
 
 
-def open_pets(root: Path, ask: Ask) -> Target:
+def open_pets(root: Path, request: TargetRequest) -> Target:
     """Oxford-IIIT Pet: images/*.jpg, annotations/trainval.txt and test.txt with IMAGE CLASS SPECIES BREED a line."""
     names: dict[int, str] = {}
     parts = {}
@@ -126,11 +137,11 @@ def open_pets(root: Path, ask: Ask) -> Target:
         rows = read_rows(file, 4)
         labels = [row[0].rpartition("_")[0] for row in rows]
         names.update({_number(row[1], file): label for row, label in zip(rows, labels, strict=True)})
-        parts[part] = Listed(file, [row[0] for row in rows], labels)
-    return listed_target(ask, open_folder(root / "images"), tuple(names[number] for number in sorted(names)), parts)
+        parts[part] = SplitList(file, [row[0] for row in rows], labels)
+    return listed_target(request, open_folder(root / "images"), tuple(names[number] for number in sorted(names)), parts)
 
 
-def open_cub(root: Path, ask: Ask) -> Target:
+def open_cub(root: Path, request: TargetRequest) -> Target:
     """CUB-200-2011: images/CLASS/*.jpg, images.txt, image_class_labels.txt, train_test_split.txt, classes.txt."""
     names = {row[0]: row[1] for row in read_rows(root / "classes.txt", 2)}
     images = {row[0]: key_of(row[1]) for row in read_rows(root / "images.txt", 2)}
@@ -144,41 +155,41 @@ def open_cub(root: Path, ask: Ask) -> Target:
             )
         chosen["train" if training == "1" else "test"].append(image)
     parts = {
-        part: Listed(file, [images[image] for image in ids], [names[labels[image]] for image in ids])
+        part: SplitList(file, [images[image] for image in ids], [names[labels[image]] for image in ids])
         for part, ids in chosen.items()
     }
-    return listed_target(ask, open_folder(root / "images"), tuple(names.values()), parts)
+    return listed_target(request, open_folder(root / "images"), tuple(names.values()), parts)
 
 
-def open_tiny_imagenet(root: Path, ask: Ask) -> Target:
+def open_tiny_imagenet(root: Path, request: TargetRequest) -> Target:
     """Tiny-ImageNet: train/WNID/images/*.JPEG; the labelled val/ serves as the test, the unlabelled test/ is not used."""
     training = open_folder(root / "train")
-    listed = Listed(
+    listed = SplitList(
         root / "train", training.keys.to_pylist(), [key.partition("/")[0] for key in training.keys.to_pylist()]
     )
     classes = tuple(sorted(set(listed.classes)))
     file = root / "val" / "val_annotations.txt"
     rows = read_rows(file, 2)
-    held = Listed(file, [key_of(row[0]) for row in rows], [row[1].split()[0] for row in rows])
+    held = SplitList(file, [key_of(row[0]) for row in rows], [row[1].split()[0] for row in rows])
     return make_target(
-        ask.name,
+        request.name,
         classes,
         find(listed, training, classes),
         None,
         find(held, open_folder(root / "val" / "images"), classes),
-        seed=ask.seed,
+        seed=request.seed,
         note="test: the published validation images",
     )
 
 
-def open_gtsrb(root: Path, ask: Ask) -> Target:
+def open_gtsrb(root: Path, request: TargetRequest) -> Target:
     """GTSRB: Final_Training/Images/CLASS/*.ppm (torchvision: Training/CLASS/*.ppm), Final_Test/Images/*.ppm with
     GT-final_test.csv; all of it may lie in a folder GTSRB."""
     base = root / "GTSRB" if (root / "GTSRB").is_dir() else root
     long, short = base / "Final_Training" / "Images", base / "Training"
     training = open_folder(long if long.is_dir() else short)
     keys = training.keys.to_pylist()
-    listed = Listed(long, keys, [key.partition("/")[0] for key in keys])
+    listed = SplitList(long, keys, [key.partition("/")[0] for key in keys])
     classes = tuple(sorted(set(listed.classes)))
     test = base / "Final_Test" / "Images"
     file = _first(place / "GT-final_test.csv" for place in (root, base, base / "Final_Test", test, root.parent))
@@ -188,15 +199,20 @@ def open_gtsrb(root: Path, ask: Ask) -> Target:
         raise DataError(
             f"{file}: expected columns Filename and ClassId, split by ';'. Fetch GTSRB_Final_Test_GT.zip again"
         )
-    held = Listed(
+    held = SplitList(
         file, [key_of(row["Filename"]) for row in rows], [f"{_number(row['ClassId'], file):05d}" for row in rows]
     )
     return make_target(
-        ask.name, classes, find(listed, training, classes), None, find(held, open_folder(test), classes), seed=ask.seed
+        request.name,
+        classes,
+        find(listed, training, classes),
+        None,
+        find(held, open_folder(test), classes),
+        seed=request.seed,
     )
 
 
-def open_places365(root: Path, ask: Ask) -> Target:
+def open_places365(root: Path, request: TargetRequest) -> Target:
     """Places365-Standard with its lists: categories_places365.txt, places365_train_standard.txt, places365_val.txt, and
     data_256 or data_large, val_256 or val_large (also with torchvision's `_standard`). Validation serves as the test."""
     categories = {int(row[1]): row[0] for row in read_rows(root / "categories_places365.txt", 2)}
@@ -211,10 +227,16 @@ def open_places365(root: Path, ask: Ask) -> Target:
         labels = [_number(row[1], file) for row in rows]
         if labels and not 0 <= min(labels) <= max(labels) < len(classes):
             raise DataError(f"{file}: a class number beyond {len(classes) - 1}. Fetch the list again")
-        listed = Listed(file, [key_of(row[0].lstrip("/")) for row in rows], [classes[label] for label in labels])
+        listed = SplitList(file, [key_of(row[0].lstrip("/")) for row in rows], [classes[label] for label in labels])
         splits.append(find(listed, open_folder(_first(root / folder for folder in folders)), classes))
     return make_target(
-        ask.name, classes, splits[0], None, splits[1], seed=ask.seed, note="test: the published validation images"
+        request.name,
+        classes,
+        splits[0],
+        None,
+        splits[1],
+        seed=request.seed,
+        note="test: the published validation images",
     )
 
 

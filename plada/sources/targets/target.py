@@ -1,4 +1,4 @@
-"""A target: the task to be served, as classes and images for training, validation and test."""
+"""A target: the task of a client, as classes and images for training, validation and test."""
 
 import math
 from collections.abc import Collection as Names
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64, Bools
 from plada.errors import DataError, RequestError
 from plada.sources.collection import Collection, is_image_name
 from plada.sources.formats.folder import open_folder
@@ -24,15 +24,15 @@ class Split:
     """Some images of a collection: positions int64 [n] and labels int64 [n] (indices into the target's classes)."""
 
     collection: Collection
-    positions: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
+    positions: I64
+    labels: I64
 
     def __len__(self) -> int:
         return len(self.positions)
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class EmptyCollection:
     """A collection without images, for a target of which only the names of its classes are known."""
 
     location: str
@@ -44,7 +44,7 @@ class Nothing:
         return pa.array([], pa.string())
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> I64:
         return np.zeros(0, np.int64)
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class TargetRequest:
     """How a target is wanted: its name, the seed of splits made here, and options that the layout may know."""
 
     name: str
@@ -210,7 +210,7 @@ def set_aside(split: Split, classes: int, *, share: float = VALIDATION_SHARE, se
     return _rows(split, ~held), _rows(split, held)
 
 
-def _rows(split: Split, mask: npt.NDArray[np.bool_]) -> Split:
+def _rows(split: Split, mask: Bools) -> Split:
     return Split(split.collection, split.positions[mask], split.labels[mask])
 
 

@@ -1,4 +1,4 @@
-"""The look of an image: what changes it and what does not."""
+"""The fingerprint of an image: what changes it and what does not."""
 
 import io
 from collections.abc import Iterator
@@ -13,7 +13,13 @@ from plada.common.progress import Progress
 from plada.errors import Interrupted
 from plada.sources.decode import decode
 from plada.sources.formats.folder import FolderCollection, open_folder
-from plada.sources.leaks.fingerprints import LOOK_BYTES, LOOK_SIDE, keep_looks, look, scan_looks
+from plada.sources.leaks.fingerprints import (
+    FINGERPRINT_BYTES,
+    FINGERPRINT_SIDE,
+    collection_fingerprints,
+    fingerprint,
+    scan_fingerprints,
+)
 from plada.sources.manifest import content_hash
 from tests.conftest import picture
 
@@ -25,15 +31,15 @@ def stored(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 
 
 def test_cells_are_luma_row_by_row() -> None:
-    cells = np.random.default_rng(0).integers(0, 255, (LOOK_SIDE, LOOK_SIDE), dtype=np.uint8)
-    seen = look(Image.fromarray(cells.repeat(20, axis=0).repeat(40, axis=1)).convert("RGB"))
-    assert seen.dtype == np.uint8 and seen.shape == (LOOK_BYTES,)
+    cells = np.random.default_rng(0).integers(0, 255, (FINGERPRINT_SIDE, FINGERPRINT_SIDE), dtype=np.uint8)
+    seen = fingerprint(Image.fromarray(cells.repeat(20, axis=0).repeat(40, axis=1)).convert("RGB"))
+    assert seen.dtype == np.uint8 and seen.shape == (FINGERPRINT_BYTES,)
     assert np.corrcoef(seen, cells.reshape(-1))[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (8, 8), (640, 480)])
 def test_any_size_has_a_look(size: tuple[int, int]) -> None:
-    assert look(picture(0).resize(size)).shape == (LOOK_BYTES,)
+    assert fingerprint(picture(0).resize(size)).shape == (FINGERPRINT_BYTES,)
 
 
 def test_copies_look_alike_and_others_do_not() -> None:
@@ -43,15 +49,17 @@ def test_copies_look_alike_and_others_do_not() -> None:
         original.resize((64, 64), Image.Resampling.BICUBIC),
         original.convert("L").convert("RGB"),
     ]
-    own = look(original).astype(int)
-    assert max(abs(look(copy) - own).max() for copy in copies) <= 4
-    assert abs(look(picture(2, (200, 160))) - own).max() > 40
+    own = fingerprint(original).astype(int)
+    assert max(abs(fingerprint(copy) - own).max() for copy in copies) <= 4
+    assert abs(fingerprint(picture(2, (200, 160))) - own).max() > 40
 
 
 def test_mirroring_permutes_the_look() -> None:
     original = picture(3, (64, 64))
-    cells = look(original).reshape(LOOK_SIDE, LOOK_SIDE)
-    assert np.array_equal(look(ImageOps.mirror(original)).reshape(LOOK_SIDE, LOOK_SIDE), cells[:, ::-1])
+    cells = fingerprint(original).reshape(FINGERPRINT_SIDE, FINGERPRINT_SIDE)
+    assert np.array_equal(
+        fingerprint(ImageOps.mirror(original)).reshape(FINGERPRINT_SIDE, FINGERPRINT_SIDE), cells[:, ::-1]
+    )
 
 
 def folder_of(root: Path, count: int) -> FolderCollection:
@@ -66,11 +74,13 @@ def test_looks_of_some_images_keep_their_places(tmp_path: Path) -> None:
     collection = folder_of(tmp_path / "some", 4)
     (tmp_path / "some" / "3.png").unlink()
     events: list[Progress] = []
-    made, readable = scan_looks(collection, [2, 1, 0, 3], report=events.append)
+    made, readable = scan_fingerprints(collection, [2, 1, 0, 3], report=events.append)
     assert readable.tolist() == [True, False, True, False]
-    assert np.array_equal(made.looks[0], look(picture(2))) and np.array_equal(made.looks[2], look(picture(0)))
+    assert np.array_equal(made.fingerprints[0], fingerprint(picture(2))) and np.array_equal(
+        made.fingerprints[2], fingerprint(picture(0))
+    )
     assert made.hashes[1].tobytes() == content_hash(b"no image")
-    assert not made.looks[[1, 3]].any() and not made.hashes[3].any()
+    assert not made.fingerprints[[1, 3]].any() and not made.hashes[3].any()
     assert events[-1].done == 4
 
 
@@ -91,11 +101,13 @@ def test_kept_looks_are_made_once_and_go_on_where_they_stopped(tmp_path: Path, m
             return collection.stream(start, stop)
 
     with pytest.raises(Interrupted):
-        keep_looks(Half(), path, chunk=2)
+        collection_fingerprints(Half(), path, chunk=2)
     assert not path.exists()
     (tmp_path / "all" / "0.png").unlink()  # done already: not read again
-    looks = keep_looks(collection, path, chunk=2)
-    assert np.array_equal(looks[0], look(picture(0))) and np.array_equal(looks[4], look(picture(4)))
-    assert not looks[1].any()
+    fingerprints = collection_fingerprints(collection, path, chunk=2)
+    assert np.array_equal(fingerprints[0], fingerprint(picture(0))) and np.array_equal(
+        fingerprints[4], fingerprint(picture(4))
+    )
+    assert not fingerprints[1].any()
     (tmp_path / "all" / "4.png").unlink()
-    assert np.array_equal(keep_looks(collection, path), looks)
+    assert np.array_equal(collection_fingerprints(collection, path), fingerprints)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from plada.sources.collection import Collection
 from plada.sources.formats.folder import open_folder
-from plada.sources.leaks.fingerprints import Looks, scan_looks
+from plada.sources.leaks.fingerprints import Fingerprints, scan_fingerprints
 from plada.sources.leaks.leaks import NEAR_COPY, SAME_BYTES, Leaks, find_leaks, read_tests
 
 REFERENCE, TESTS = 120, 12
@@ -48,9 +48,9 @@ def references(tmp_path: Path) -> dict[str, bytes]:
 
 
 def leaks_of(tests: Collection, reference: Collection, **options: Any) -> Leaks:
-    looks, _ = scan_looks(reference, range(len(reference)))
+    fingerprints, _ = scan_fingerprints(reference, range(len(reference)))
     blocks = (
-        Looks(looks.positions[rows], looks.hashes[rows], looks.looks[rows])
+        Fingerprints(fingerprints.positions[rows], fingerprints.hashes[rows], fingerprints.fingerprints[rows])
         for rows in (slice(at, at + 50) for at in range(0, len(reference), 50))
     )
     return find_leaks(read_tests(tests, np.arange(len(tests))), reference, blocks, **options)
@@ -145,16 +145,16 @@ def test_brightness_alone_does_not_make_two_pictures_alike(tmp_path: Path) -> No
 def test_unreadable_images_are_left_out_and_counted(references: dict[str, bytes], tmp_path: Path) -> None:
     tests = {"a.jpg": stored(scene(3), quality=60), "b.jpg": b"no image", "c.jpg": b""}
     reference = keep(tmp_path / "reference", {**references, "bad.jpg": b"no image either"})
-    looks, _ = scan_looks(reference, range(len(reference)))
+    fingerprints, _ = scan_fingerprints(reference, range(len(reference)))
     (tmp_path / "reference" / "003.jpg").unlink()
     read = read_tests(keep(tmp_path / "tests", tests), np.arange(3))
-    found = find_leaks(read, reference, [looks])
+    found = find_leaks(read, reference, [fingerprints])
     assert (found.tested, found.unreadable, found.unread, found.found) == (1, 2, 1, ())
 
 
 def test_neighbours_are_candidates_too(references: dict[str, bytes], tmp_path: Path) -> None:
     tests = keep(tmp_path / "tests", {"a.jpg": stored(scene(5), quality=50), "b.jpg": stored(scene(6), quality=50)})
-    reference, unknown = keep(tmp_path / "reference", references), list[Looks]()
+    reference, unknown = keep(tmp_path / "reference", references), list[Fingerprints]()
     given = np.array([[4, 5, -1], [7, 8, 9]])
     found = find_leaks(read_tests(tests, np.arange(2)), reference, unknown, neighbours=given)
     assert [(leak.test_key, leak.key) for leak in found.found] == [("a", "005")]

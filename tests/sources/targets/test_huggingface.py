@@ -10,13 +10,13 @@ import pytest
 from plada.errors import DataError
 from plada.sources.decode import decode
 from plada.sources.targets.layouts import read_layout
-from plada.sources.targets.target import Ask, Target
+from plada.sources.targets.target import Target, TargetRequest
 from tests.sources import published
 from tests.sources.published import pixels, png
 
 
 def opened(root: Path) -> Target:
-    return read_layout(root, "parquet", Ask("set", 0))
+    return read_layout(root, "parquet", TargetRequest("set", 0))
 
 
 def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
@@ -25,9 +25,7 @@ def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
     assert decode(images.read(0)).size == (6, 6)
     for file in root.glob("*.parquet"):
         file.unlink()
-    with pytest.raises(
-        DataError, match=r"train-00001-of-00002\.parquet: row \d+ cannot be read .*Fetch the file again"
-    ):
+    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet: listed but cannot be read .*Restore it"):
         images.read(7)
 
 
@@ -51,7 +49,7 @@ def test_a_row_without_bytes_is_named(tmp_path: Path) -> None:
     images = target.train.collection
     keys = images.keys.to_pylist()
     assert decode(images.read(keys.index("train/0"))).size == (6, 6)
-    with pytest.raises(DataError, match="row 2 holds no image bytes; only a path"):
+    with pytest.raises(DataError, match=r"\(train/2\) has no bytes, only a path"):
         images.read(keys.index("train/2"))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from plada.errors import DataError
 from plada.sources.targets.target import (
     TEST_SHARE,
-    Nothing,
+    EmptyCollection,
     Split,
     Target,
     make_target,
@@ -25,7 +25,9 @@ COUNTS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
 def split_of(counts: list[int], seed: int = 0) -> Split:
     labels = np.repeat(np.arange(len(counts)), counts)
     rng = np.random.default_rng(seed)
-    return Split(Nothing("made up"), rng.permutation(1000)[: len(labels)].astype(np.int64), rng.permutation(labels))
+    return Split(
+        EmptyCollection("made up"), rng.permutation(1000)[: len(labels)].astype(np.int64), rng.permutation(labels)
+    )
 
 
 def pairs(split: Split) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The list of registered collections: what each should be, and how it is on this machine."""
+"""The list of known collections: what each should be, and how it is on this machine."""
 
 import json
 from collections.abc import Mapping
@@ -8,19 +8,39 @@ from typing import Any
 
 from plada.common.units import group_digits
 from plada.errors import PladaError, UnknownName
-from plada.sources.counts import class_count, count_note, source_note
-from plada.sources.known import KNOWN
-from plada.sources.places import data_folder, find_source, find_target, looked_in
+from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
+from plada.sources.catalogue.known import KNOWN
+from plada.sources.catalogue.places import data_folder, find_source, find_target, looked_in
 from plada.sources.registry import open_source, open_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSummary:
-    """One registered collection, and how it is here.
+    """A collection that is known by name, and how it is on this machine.
 
-    `present` says whether it can be used; `path` is where it is, or is looked for first; `looks` are all places.
-    `found_images` and `found_classes` are None until counted; `counted` says how: by "files" (asked for with `check`) or
-    by the stored "manifest". `problem` says what is not as it should be; empty if nothing is known to be wrong.
+    Attributes:
+        name: Its name.
+        role: "reference", "target" or "both".
+        about: What it is.
+        images: Images as published.
+        classes: Classes as published; None where there are none.
+        present: It can be used.
+        path: Where it is, or is looked for first; None if it is built in.
+        expects: Its form on disk.
+        obtain: Where it comes from.
+        indexed: There is an index of this name.
+        splits: Images of each published part.
+        split: The official split, and what plada does where there is none.
+        paper: What the paper did with it.
+        licence: A reminder of its licence.
+        reader: What reads it.
+        figures: Where the counts come from.
+        looks: All places where it is looked for.
+        layout: The layout of the target that is here.
+        found_images: Images that were counted; None until then.
+        found_classes: Classes that were counted; None until then.
+        counted: How: by "files" (with `check`) or by the stored "manifest".
+        problem: What is not as it should be; empty if nothing is known to be wrong.
     """
 
     name: str
@@ -51,7 +71,7 @@ class DatasetSummary:
         return asdict(self)
 
     def state(self) -> str:
-        """In a few words: whether it is here, and whether it was counted."""
+        """Whether it is here, and whether it was counted, in a few words."""
         if self.path is None:
             return "built in"
         if not self.present:
@@ -60,7 +80,7 @@ class DatasetSummary:
         return f"here{counted}" + (", see below" if self.problem else "")
 
     def details(self) -> dict[str, str]:
-        """Everything there is to say, field by field; what does not apply is left out."""
+        """Everything that is known, field by field; what does not apply is left out."""
         published = ", ".join(f"{part} {group_digits(count)}" for part, count in self.splits.items())
         fields = {
             "what": self.about,
@@ -131,7 +151,9 @@ def _summary(home: Path, name: str, counts: Mapping[str, int], check: bool) -> D
         return _checked(summary, home)
     stored = counts.get(str(source)) if known.role != "target" else None
     if stored is not None:
-        summary = replace(summary, found_images=stored, counted="manifest", problem=source_note(known, stored, None))
+        summary = replace(
+            summary, found_images=stored, counted="manifest", problem=source_count_note(known, stored, None)
+        )
     return summary
 
 
@@ -142,11 +164,11 @@ def _checked(summary: DatasetSummary, home: Path) -> DatasetSummary:
         if summary.layout is None:
             collection = open_source(summary.name, home)
             images, classes = len(collection), class_count(collection.keys)
-            problem = source_note(known, images, classes)
+            problem = source_count_note(known, images, classes)
         else:
             target = open_target(summary.name, home)
             images = len(target.train) + len(target.validation) + (len(target.test) if target.test else 0)
-            classes, problem = len(target.classes), count_note(known, target)
+            classes, problem = len(target.classes), target_count_note(known, target)
     except PladaError as err:
         return replace(summary, problem=str(err))
     return replace(summary, found_images=images, found_classes=classes, counted="files", problem=problem)

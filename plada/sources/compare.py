@@ -1,19 +1,18 @@
-"""Whether the images here are the ones a manifest speaks of, image by image; and if not, which is the first that is not."""
+"""A collection compared with a manifest, image by image, and the first difference."""
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.arrays import I64
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError
-from plada.sources.collection import Collection
+from plada.sources.collection import Collection, first_at_least
 from plada.sources.manifest import Manifest, content_hash
 
 SAMPLE = 1000  # images hashed by a quick check
@@ -37,6 +36,11 @@ class Differences:
     def __bool__(self) -> bool:
         return bool(self.missing or self.added or self.other_size or self.other_bytes or self.gone)
 
+    def counts(self) -> dict[str, Any]:
+        """The fields by name."""
+        names = ("missing", "added", "other_size", "other_bytes", "gone", "hashed", "first")
+        return {name: getattr(self, name) for name in names}
+
     def note(self, key: str, what: str) -> None:
         """Remember what is different at `key` if no smaller key differs."""
         if self._first_key is None or key < self._first_key:
@@ -52,23 +56,21 @@ def compare(
     report: Report = silent,
     workers: int = 8,
 ) -> Differences:
-    """Keys and sizes of all images, and the hashes of a seeded `sample` of them, or of all where it is None.
+    """Compare keys and sizes of all images, and the hashes of a seeded `sample` of them, or of all where it is None.
 
     Memory does not grow with the number of images. A quick check reads no image but the sample.
     """
     found = Differences()
     n = len(manifest)
-    picks = None
-    if sample is not None:
-        picks = np.sort(np.random.default_rng(seed).choice(n, min(sample, n), replace=False))
+    picks = None if sample is None else sample_positions(n, sample, seed)
     tracker = Tracker("verify", n if picks is None else len(picks), report)
     keys = collection.keys
     at, seen = 0, 0
     with ThreadPoolExecutor(workers) as pool:
         for table in manifest.blocks(["position", "key", "size", "hash"]):
             theirs = table.column("key").combine_chunks()
-            low = _bound(keys, theirs[0].as_py(), seen)
-            high = _bound(keys, theirs[len(theirs) - 1].as_py() + "\0", low)
+            low = first_at_least(keys, theirs[0].as_py(), seen)
+            high = first_at_least(keys, theirs[len(theirs) - 1].as_py() + "\0", low)
             _added(found, keys, range(seen, low))
             pairs = _match(found, keys, low, high, theirs)
             seen = high
@@ -90,12 +92,14 @@ def compare(
     return found
 
 
+def sample_positions(images: int, count: int, seed: int) -> I64:
+    """A seeded choice of at most `count` of the positions 0 .. images - 1, rising."""
+    chosen = np.random.default_rng(seed).choice(images, min(count, images), replace=False)
+    return np.sort(chosen).astype(np.int64)
+
+
 def _rows(table: Any) -> Iterator[Any]:
     return (table.slice(row, 1) for row in range(table.num_rows))
-
-
-def _bound(keys: Any, wanted: str, low: int) -> int:
-    return bisect_left(range(len(keys)), wanted, low, key=lambda row: keys[row].as_py())
 
 
 def _added(found: Differences, keys: Any, rows: range) -> None:
@@ -104,7 +108,7 @@ def _added(found: Differences, keys: Any, rows: range) -> None:
         found.note(keys[rows[0]].as_py(), "is here and not in the manifest")
 
 
-def _match(found: Differences, keys: Any, low: int, high: int, theirs: Any) -> npt.NDArray[np.int64]:
+def _match(found: Differences, keys: Any, low: int, high: int, theirs: Any) -> I64:
     """For each of their keys its position here, -1 where it is missing; the range low..high-1 covers them."""
     ours = keys.slice(low, high - low)
     ours = pa.concat_arrays(ours.chunks) if isinstance(ours, pa.ChunkedArray) and ours.chunks else ours
@@ -160,9 +164,7 @@ def _hash(collection: Collection, rows: Any, *, whole: bool) -> list[tuple[str, 
     return found
 
 
-def _readable(
-    collection: Collection, places: npt.NDArray[np.int64], whole: bool
-) -> Iterator[tuple[int, bytes | DataError]]:
+def _readable(collection: Collection, places: I64, whole: bool) -> Iterator[tuple[int, bytes | DataError]]:
     """Images at `places`, streamed where most of a range is wanted; one that cannot be read comes with the reason."""
     if not len(places):
         return

@@ -6,8 +6,8 @@ import pytest
 
 from plada.api.datasets import datasets
 from plada.errors import RequestError
-from plada.sources.known import KNOWN
-from plada.sources.places import data_folder, find_source, find_target, looked_in, not_here
+from plada.sources.catalogue.known import KNOWN
+from plada.sources.catalogue.places import data_folder, find_source, find_target, looked_in, not_here
 from plada.sources.targets.layouts import LAYOUTS
 from tests.conftest import make_shades
 

@@ -5,14 +5,12 @@ when whole, so that listing 14 million images takes no more memory than listing 
 there, so that the headers of a terabyte of tars are walked once.
 """
 
-import errno
 import itertools
 import json
 import os
 import shutil
 import tempfile
 import weakref
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,13 +18,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plada.common.files import write_json
+from plada.common.arrays import I32, I64
+from plada.common.files import DISK_FULL, write_json
 from plada.errors import DataError, ResourceError
-from plada.sources.collection import IMAGE_SUFFIXES
+from plada.sources.collection import IMAGE_SUFFIXES, first_at_least
 
 SPILL = 262_144  # rows that are held in memory while listing; also about what one partition of a sort holds
 _BATCH = 65_536
@@ -42,9 +40,9 @@ class Listing:
     each image: parts[part_of[i]] (a shard, or a folder's file extension) and offsets int64 [N] (a byte, or a row)."""
 
     keys: Any
-    sizes: npt.NDArray[np.int64]
-    part_of: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
+    sizes: I64
+    part_of: I32
+    offsets: I64
     parts: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -63,7 +61,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedCollection:
     """What every collection with a listing has in common; see plada.sources.collection.Collection."""
 
     location: str
@@ -74,7 +72,7 @@ class Listed:
         return self.listing.keys
 
     @property
-    def sizes(self) -> npt.NDArray[np.int64]:
+    def sizes(self) -> I64:
         return self.listing.sizes
 
     def __len__(self) -> int:
@@ -118,9 +116,7 @@ class ListingWriter:
         if len(self._pending) >= _BATCH:
             self._flush()
 
-    def add_rows(
-        self, keys: Any, sizes: npt.NDArray[np.int64] | None, part: int, offsets: npt.NDArray[np.int64]
-    ) -> None:
+    def add_rows(self, keys: Any, sizes: I64 | None, part: int, offsets: I64) -> None:
         """Many images of one part: keys (pyarrow string array [n]), sizes int64 [n] or None where unknown, offsets int64 [n]."""
         self._flush()
         n = len(keys)
@@ -234,7 +230,10 @@ class ListingWriter:
         sample = pa.concat_arrays(samples)
         sample = sample.take(pc.sort_indices(sample))
         cuts = [sample[i].as_py() for i in range(256, len(sample), 256)]
-        places = [_with(run, lambda table: [0, *_lower_bounds(table["key"], cuts), table.num_rows]) for run in runs]
+        places = [
+            _with(run, lambda table: [0, *(first_at_least(table["key"], cut) for cut in cuts), table.num_rows])
+            for run in runs
+        ]
         for number in range(len(cuts) + 1):
             # Mapped anew for each range, so that no more than one range is in memory.
             pieces = [_piece(run, *place[number : number + 2]) for run, place in zip(runs, places, strict=True)]
@@ -319,7 +318,7 @@ def _disk(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if err.errno in DISK_FULL:
             raise ResourceError(
                 f"{folder}: no room to list the collection ({os.strerror(err.errno)}). Free space, or set TMPDIR or --home "
                 "to a larger disk"
@@ -340,10 +339,6 @@ def _piece(run: _Run, start: int, stop: int) -> Any:
 
 def _every(keys: Any, step: int) -> Any:
     return keys.take(pa.array(np.arange(0, len(keys), max(step, 1)))).combine_chunks()
-
-
-def _lower_bounds(keys: Any, wanted: list[str]) -> list[int]:
-    return [bisect_left(range(len(keys)), key, key=lambda row: keys[row].as_py()) for key in wanted]
 
 
 def _twins(location: str, key: str, one: str, other: str) -> str:

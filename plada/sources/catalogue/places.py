@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from plada.errors import RequestError
-from plada.sources.known import KNOWN
+from plada.sources.catalogue.known import KNOWN
 from plada.sources.targets.layouts import find_layout
 
 _ANY_TARGET = ("parquet", "folders")  # a registered target may also lie so
@@ -22,8 +22,8 @@ def looked_in(home: Path, name: str) -> list[Path]:
     folder itself.
     """
     folder = data_folder(home, name)
-    looks = KNOWN[name].looks
-    places = (*(folder / look for look in looks), *(folder.parent / look for look in looks), folder)
+    folders = KNOWN[name].folders
+    places = (*(folder / place for place in folders), *(folder.parent / place for place in folders), folder)
     return [*dict.fromkeys(place for place in places if place != folder), folder]  # beside it may be below it, too
 
 

@@ -1,16 +1,16 @@
-"""Whether a known collection holds what it should: a wrong count is said, never hidden, and never an error by itself."""
+"""The counts of a known collection compared with what is here. A wrong count is reported; it is no error."""
 
-import bisect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from plada.common.units import group_digits
-from plada.sources.known import Known
+from plada.sources.catalogue.known import KnownDataset
+from plada.sources.collection import first_at_least
 from plada.sources.targets.target import Target
 
 
-def count_note(known: Known, target: Target) -> str:
-    """What differs from the known counts of a target; or which other known edition this is; empty if it is as known."""
+def target_count_note(known: KnownDataset, target: Target) -> str:
+    """What differs from the known counts of a target, or which other known edition it is; empty if nothing differs."""
     train, test = len(target.train) + len(target.validation), len(target.test) if target.test is not None else 0
 
     def differences(splits: Mapping[str, int]) -> list[str]:
@@ -22,7 +22,7 @@ def count_note(known: Known, target: Target) -> str:
     return _note(known, differences, _difference("classes", len(target.classes), known.classes))
 
 
-def source_note(known: Known, images: int, classes: int | None) -> str:
+def source_count_note(known: KnownDataset, images: int, classes: int | None) -> str:
     """The same for a reference; `classes` None where they are not counted or the keys do not tell them."""
 
     def differences(splits: Mapping[str, int]) -> list[str]:
@@ -31,7 +31,7 @@ def source_note(known: Known, images: int, classes: int | None) -> str:
     return _note(known, differences, _difference("classes", classes, known.classes))
 
 
-def _note(known: Known, differences: Callable[[Mapping[str, int]], list[str]], classes: list[str]) -> str:
+def _note(known: KnownDataset, differences: Callable[[Mapping[str, int]], list[str]], classes: list[str]) -> str:
     edition = next((name for name, splits in known.also.items() if not differences(splits) + classes), "")
     wrong = differences(known.splits) + classes
     if not wrong:
@@ -47,26 +47,12 @@ def _difference(what: str, found: int | None, known: int | None) -> list[str]:
 
 def class_count(keys: Any) -> int | None:
     """How many top folders sorted keys (pyarrow strings [N]) have; None where images lie outside folders."""
-    view = _Texts(keys)
     at = count = 0
-    while at < len(view):
-        top, slash, _ = view[at].partition("/")
+    while at < len(keys):
+        top, slash, _ = keys[at].as_py().partition("/")
         if not slash:
             return None
-        # The sign behind "/" begins the first key that is no longer below this folder.
-        at = bisect.bisect_left(view, f"{top}0", lo=at + 1)
+        # "0" is the character behind "/": the first key from TOP0 on is no longer below this folder.
+        at = first_at_least(keys, f"{top}0", at + 1)
         count += 1
     return count
-
-
-class _Texts(Sequence[str]):
-    """pyarrow strings as Python's, one at a time."""
-
-    def __init__(self, keys: Any) -> None:
-        self.keys = keys
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.keys[index].as_py()

@@ -1,13 +1,16 @@
-"""docs/datasets.md, made from the table: `python -m plada.sources.catalogue > docs/datasets.md`."""
+"""The text of docs/datasets.md, from the table of known collections; docs/generate.py writes it."""
+
+from pathlib import Path
 
 from plada.common.units import group_digits
-from plada.sources.known import KNOWN, Known
+from plada.sources.catalogue.known import KNOWN, KnownDataset
+from plada.sources.catalogue.places import looked_in
 from plada.sources.targets.layouts import LAYOUTS
 
 _HEAD = """# Data sets
 
-Collections that plada knows by name. This page is made from `plada/sources/known.py` by
-`python -m plada.sources.catalogue > docs/datasets.md`; do not edit it.
+Collections that plada knows by name. `python docs/generate.py` writes this page from
+`plada/sources/catalogue/known.py`; do not edit it.
 
 plada downloads none of them. Put the files (or a link) where they are looked for, below `$PLADA_HOME/datasets`, or give
 a path in place of the name. `plada datasets` says what is here; `plada datasets NAME` says all about one;
@@ -34,7 +37,7 @@ Licence notes are reminders: the publishers' terms count. "General knowledge" ma
 """
 
 
-def page() -> str:
+def datasets_page() -> str:
     """The whole page."""
     layouts = "".join(f"| {name} | {_plain(layout.about)} |\n" for name, layout in LAYOUTS.items())
     rows = "".join(_row(name, known) for name, known in KNOWN.items())
@@ -44,11 +47,11 @@ def page() -> str:
     return _HEAD + layouts + table + "".join(_section(name, known) for name, known in KNOWN.items())
 
 
-def _row(name: str, known: Known) -> str:
+def _row(name: str, known: KnownDataset) -> str:
     return f"| [{name}](#{name}) | {known.role} | {_counts(known)} | {known.classes or ''} | {_plain(known.split)} |\n"
 
 
-def _section(name: str, known: Known) -> str:
+def _section(name: str, known: KnownDataset) -> str:
     lines = {
         "Images": _counts(known),
         "Other editions": "; ".join(
@@ -69,26 +72,16 @@ def _section(name: str, known: Known) -> str:
     return f"\n### {name}\n\n{known.about[0].upper()}{known.about[1:]}.\n\n{told}"
 
 
-def _counts(known: Known) -> str:
+def _counts(known: KnownDataset) -> str:
     if "all" in known.splits:
         return group_digits(known.splits["all"])
     return ", ".join(f"{part} {group_digits(count)}" for part, count in known.splits.items())
 
 
-def _places(name: str, known: Known) -> list[str]:
-    if known.built_in:
-        return []
-    return [
-        *(f"datasets/{name}/{look}" for look in known.looks),
-        *(f"datasets/{look}" for look in known.looks if look != name),
-        f"datasets/{name}",
-    ]
+def _places(name: str, known: KnownDataset) -> list[str]:
+    return [] if known.built_in else [str(place) for place in looked_in(Path(), name)]
 
 
 def _plain(text: str) -> str:
     """Text that says what it says, in a table or outside."""
     return text.replace("|", "\\|").replace("*", "\\*")
-
-
-if __name__ == "__main__":
-    print(page(), end="")

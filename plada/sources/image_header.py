@@ -1,4 +1,4 @@
-"""Width and height of an image from its first bytes, without decoding: for manifests, where every microsecond counts."""
+"""Width and height of an image from its header, without decoding. Manifests need them fast."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ _JFIF, _TABLE = b"\xff\xe0\x00\x10", b"\xff\xdb\x00\x43"
 _SPECIAL = _SOF | {0x01, 0xFF, *range(0xD0, 0xD9)}  # besides frames: fill bytes, and markers without a length
 
 
-def dimensions(data: bytes) -> tuple[int, int]:
+def size_from_header(data: bytes) -> tuple[int, int]:
     """(width, height) as the header says, before any EXIF orientation; (0, 0) where it cannot be told."""
     try:
         if data[:2] == b"\xff\xd8":

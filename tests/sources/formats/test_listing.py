@@ -14,13 +14,13 @@ import pyarrow as pa
 import pytest
 
 from plada.errors import DataError
-from plada.sources import listing
 from plada.sources.formats import folder as folders
+from plada.sources.formats import listing
 from plada.sources.formats import tars as tarred
 from plada.sources.formats.folder import open_folder
+from plada.sources.formats.listing import Listing, ListingWriter, load_listing
 from plada.sources.formats.tar_members import Members, walk_tar
 from plada.sources.formats.tars import open_tars
-from plada.sources.listing import Listing, ListingWriter, load_listing
 from plada.sources.storage import Files
 from tests.sources.test_collections import as_tars
 
@@ -131,7 +131,7 @@ import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 from plada.errors import ResourceError
-from tests.sources.test_listing import listed
+from tests.sources.formats.test_listing import listed
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from plada.sources.blocks import block_bounds, bounds_of
+from plada.sources.folder_runs import folder_bounds
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -20,6 +20,6 @@ def test_pieces_do_not_matter(seed: int) -> None:
     wanted = [0, *(at for at in range(1, len(keys)) if folders[at] != folders[at - 1]), len(keys)]
     cuts = [0, *sorted(rng.integers(0, len(keys) + 1, 4).tolist()), len(keys)]
     pieces = [pa.array(keys[first:last], pa.string()) for first, last in itertools.pairwise(cuts)]
-    for found in (block_bounds(pa.array(keys)), block_bounds(pa.chunked_array(pieces)), bounds_of(iter(pieces))):
+    for found in (folder_bounds(pa.array(keys)), folder_bounds(pa.chunked_array(pieces)), folder_bounds(iter(pieces))):
         assert found is not None if any(folders) else found is None
         assert found is None or found.tolist() == wanted
