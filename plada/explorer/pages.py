@@ -19,7 +19,7 @@ from plada.explorer.parts import (
     paged,
 )
 from plada.explorer.query import KEY, WORDS, Query
-from plada.reports.findings import evenly
+from plada.reports.findings import even_ranks
 from plada.reports.text import digits, esc, many, name
 from plada.retrieval.index import Hit
 
@@ -55,7 +55,7 @@ def overview(held: Contents) -> str:
         cards.append((digits(len(held.choices)), f"payload{'s' if len(held.choices) > 1 else ''} to look at"))
     shown = "".join(f"<li><b>{figure}</b><span>{words}</span></li>" for figure, words in cards)
     said = [*([f"No search by words: {held.no_words}."] if held.no_words else []), *held.notes]
-    sample = evenly(images, EACH)
+    sample = even_ranks(images, EACH)
     all_of_them = '<a href="/browse">All in order</a>'
     payloads = f"<h2>What was chosen</h2>{_list(held)}" if held.choices else ""
     main = (
