@@ -142,6 +142,14 @@ def test_plada_is_a_few_files_and_rooms() -> None:
     assert [room for room in ROOMS if not _exists(room)] == []
 
 
+def test_the_page_shows_the_rooms_in_order() -> None:
+    """The tree in docs/architecture.md is the list above, from the roof down."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = page.partition("```text\nplada/\n")[2].partition("```")[0]
+    shown = [name.removesuffix(".py") for name in re.findall(r"^  (\w+)(?:/|\.py)", tree, re.MULTILINE)]
+    assert ["__main__", *shown] == ROOMS[::-1]
+
+
 def test_no_package_has_too_many_modules() -> None:
     counts = {
         module_of(path): len(list(path.parent.glob("*.py"))) - 1  # __init__.py is the package itself

@@ -375,7 +375,7 @@ class OutOfMemoryError(RuntimeError):
     ("error", "status", "words"),
     [
         (KeyboardInterrupt(), 6, "Resume with: plada"),
-        (OutOfMemoryError("CUDA out of memory. RuleTrial to allocate 2 GiB."), 7, "out of memory (CUDA out of memory)"),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), 7, "out of memory (CUDA out of memory)"),
         (MemoryError("no room"), 7, "out of memory (no room)"),
         (OSError(28, "No space left on device", "/x"), 7, "No space left on device (/x)"),
     ],

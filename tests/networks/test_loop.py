@@ -225,7 +225,7 @@ class Full(torch.nn.Module):
 
 
 ERRORS: list[Callable[[], Exception]] = [
-    lambda: torch.OutOfMemoryError("CUDA out of memory. RuleTrial to allocate 2 GiB"),
+    lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
     lambda: RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
     lambda: MemoryError(),
 ]

@@ -98,9 +98,7 @@ ModelArg = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights of the network, a safetensors file.")]
 Pretrained = Annotated[bool, typer.Option("--pretrained", help="Let timm download the weights of the network's tag.")]
-ImageSize = Annotated[
-    int | None, typer.Option(help="SharedContext of the square the network sees. [default: the weights' own]")
-]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the square the network sees. [default: the weights' own]")]
 RecipeOption = Annotated[
     list[str] | None,
     typer.Option("--recipe", help="NAME=VALUE of the training recipe, such as mirror=false or epochs=30; repeatable."),
