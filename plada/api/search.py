@@ -1,7 +1,9 @@
 """`plada search` as a Python call, and the approximate index that makes it fast. Lies beside api.py."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from plada.common.packages import require
 from plada.common.progress import Report, silent
@@ -13,10 +15,6 @@ from plada.reports.contact_sheet import contact_sheet
 from plada.retrieval.index import Hit, Index, open_index
 from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import picture, split, understand
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 _SHEET = 200  # rows of a contact sheet
 
@@ -92,10 +90,8 @@ def make_ann(
         )
 
 
-def _picture(asked: Any, opened: Index) -> "Image.Image":
+def _picture(asked: Any, opened: Index) -> Image.Image:
     """What a sheet shows of a query: its image, the image at its position, or an empty cell for words and vectors."""
-    from PIL import Image
-
     if asked.kind == "image":
         seen: Image.Image = picture(asked)
         return seen

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from plada.encoders.encoder import Encoder
 from plada.errors import RequestError, Unreadable
@@ -133,8 +134,6 @@ def picture(asked: Asked) -> Any:
     Raises:
         RequestError: no such file, or not an image.
     """
-    from PIL import Image
-
     value = asked.value
     try:
         if isinstance(value, Path):
@@ -192,8 +191,6 @@ def _rows(which: npt.NDArray[np.bool_]) -> Iterator[int]:
 
 
 def _is_picture(query: Any) -> bool:
-    from PIL import Image
-
     return isinstance(query, Image.Image)
 
 

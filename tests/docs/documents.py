@@ -181,7 +181,7 @@ def stale_places(text: str) -> Iterator[str]:
         if not known and file not in FOREIGN_FILES and not file.startswith("../"):
             yield f"there is no {file}"
     for name in re.findall(r"\bplada(?:\.\w+){2,}", text):
-        place, *inner = ROOT / "plada", *name.split(".")[1:]
+        place, inner = ROOT / "plada", name.split(".")[1:]
         while inner and (place / inner[0]).is_dir():
             place /= inner.pop(0)
         module = place / f"{inner[0]}.py" if inner else place
