@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import plada
-from plada.commands.console import completion as completing
+from plada.commands.console import completion
 from plada.commands.console.options import Device, Home, Output, PackFile, SameKeys
 from plada.commands.console.output import print_json
 from plada.common.units import group_digits
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def explore(
-    name: Annotated[str, typer.Argument(help="Name or folder of the index.", autocompletion=completing.indexes)],
+    name: Annotated[str, typer.Argument(help="Name or folder of the index.", autocompletion=completion.indexes)],
     payload: Annotated[
         list[str] | None,
         typer.Argument(help="Payloads (.plada files, or URLs) of its reference, to see what they chose."),
@@ -27,7 +27,7 @@ def explore(
         str | None,
         typer.Option(
             help="Where the images are now, a name or a path. [default: where they were indexed]",
-            autocompletion=completing.references,
+            autocompletion=completion.references,
         ),
     ] = None,
     same_keys: SameKeys = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import plada
-from plada.commands.console import completion as completing
+from plada.commands.console import completion
 from plada.commands.console.options import Device, Home, Output, PackFile, PayloadFile, ReferenceOption, SameKeys
 from plada.commands.console.output import print_json
 from plada.common.units import format_size
@@ -27,7 +27,7 @@ def report(
         str | None,
         typer.Option(
             help="What the model is tested on. [default: the target of the selection]",
-            autocompletion=completing.targets,
+            autocompletion=completion.targets,
         ),
     ] = None,
     weights: Annotated[

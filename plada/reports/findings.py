@@ -1,4 +1,4 @@
-"""What a report says of a payload, collected before any of it is written: plain values, no HTML, nothing to look up."""
+"""What a report says of a payload, as plain values: collected before any of it is written as HTML."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,8 +103,8 @@ class Findings:
     commands: tuple[tuple[str, str], ...]  # (what it does, the line)
     remarks: tuple[str, ...]
     unknown: tuple[str, ...]
-    excluded: tuple[str, ...] = ()  # keys that a person rejected before, whom the next list must name again
-    relabelled: tuple[tuple[str, str], ...] = ()  # (key, class) that a person gave before
+    excluded: tuple[str, ...] = ()  # keys that were rejected before; the next list must name them, too
+    relabelled: tuple[tuple[str, str], ...] = ()  # (key, class) of earlier corrections
 
     @property
     def pictures(self) -> int:
