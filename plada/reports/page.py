@@ -188,7 +188,7 @@ def _images(findings: Findings) -> str:
         "they are taken evenly from its first to its last. Each is labelled with the class it stands under"
         f"{', and has its score above its key' if findings.ranked else ''}.</p>"
         "<p>Is one wrong? A click rejects it, or gives it the class named at the foot of the window; arrow keys go from picture "
-        'to picture. Download what you findings, and <a href="#identity">choose again</a> with '
+        'to picture. Download what you found, and <a href="#identity">choose again</a> with '
         "<code>--exclude exclude.txt</code>, <code>--relabel relabel.csv</code>.</p>"
         "<noscript><p>Corrections need JavaScript; all else is here without it.</p></noscript>"
     )
