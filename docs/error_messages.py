@@ -17,21 +17,25 @@ KINDS = {
     if isinstance(kind, type) and issubclass(kind, errors.PladaError)
 }  # fmt: skip
 
-# Parts of the package and the modules that stand for them beside api.py, by what a user is doing.
+# Rooms of the package, and modules of rooms, by what a user is doing. A module goes before its room.
 TOPICS = {
     "Collections, targets, files of images": (
-        "sources", "leaking", "verifying", "units",
+        "sources", "selection.leaks", "common.units", "api.datasets", "api.verify",
     ),
-    "Indexing, encoders, packs": ("indexer", "indexing", "checking", "packing", "networks"),
-    "Searching an index": ("retrieval", "searching", "explorer", "exploring"),
-    "Teachers": ("labeler", "labelling", "teaching"),
-    "Choosing": ("selection", "selecting", "selected", "composing"),
-    "The payload file": ("payload", "reading", "sending", "signing", "updating", "inspecting"),
+    "Indexing, encoders, packs": (
+        "indexer", "encoders", "networks.network", "retrieval.check", "api.index", "api.pack",
+    ),
+    "Searching an index": ("retrieval", "explorer", "api.search", "api.explore"),
+    "Teachers": ("labeler",),
+    "Choosing": ("selection", "api.select"),
+    "The payload file": (
+        "payload", "trainer.payload_file", "trainer.payload_images", "api.payload", "api.inspect", "api.diff", "api.sign",
+    ),
     "Training, testing, exporting": (
-        "trainer", "training", "predicting", "evaluating", "exporting", "linear_student", "widening",
+        "trainer", "networks", "api.train", "api.predict", "api.evaluate", "api.export",
     ),
-    "Reports": ("reports", "reporting", "collecting"),
-    "The benchmark": ("benchmark", "benching"),
+    "Reports": ("reports", "api.report"),
+    "The benchmark": ("benchmark", "api.bench"),
 }  # fmt: skip
 ELSEWHERE = "Every command"
 
@@ -63,8 +67,7 @@ def messages() -> list[Message]:
 def _of_file(path: Path) -> Iterator[Message]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    topic = next((name for name, parts in TOPICS.items() if first in parts), ELSEWHERE)
+    topic = topic_of(module)
     scopes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for scope in (tree, *scopes):
         for call in _calls(scope):
@@ -73,6 +76,16 @@ def _of_file(path: Path) -> Iterator[Message]:
                     cause, remedy = _parted(" ".join(text.split()))
                     if re.search(r"\w", re.sub(r"<[^<>]+>", "", cause)):  # else another error's text is handed on
                         yield Message(call.func.id, topic, cause, remedy)
+
+
+def topic_of(module: str) -> str:
+    """The topic of `plada.api.select`: its own, else that of its room."""
+    _, room, *inner = module.split(".")
+    for place in (".".join((room, *inner[:1])), room):
+        for topic, places in TOPICS.items():
+            if place in places:
+                return topic
+    return ELSEWHERE
 
 
 def _calls(scope: ast.AST) -> Iterator[ast.Call]:

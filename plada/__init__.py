@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from plada.common.version import __version__ as __version__
 
 _WHERE = {
-    "NetworkSpec": "plada.networks.network",
-    "Corrections": "plada.selection.corrections",
     "Delivery": "plada.payload.sender",
     "EncoderSpec": "plada.encoders.spec",
     "Index": "plada.retrieval.index",
+    "Corrections": "plada.selection.corrections",
+    "NetworkSpec": "plada.networks.network",
     "PackSpec": "plada.indexer.pack",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
@@ -45,8 +45,8 @@ _WHERE = {
     "keygen": "plada.api.sign",
     "make_ann": "plada.api.search",
     "make_pack": "plada.api.pack",
-    "open_index": "plada.retrieval.index",
     "open_images": "plada.api.datasets",
+    "open_index": "plada.retrieval.index",
     "predict": "plada.api.predict",
     "read_payload": "plada.api.payload",
     "report": "plada.api.report",
@@ -58,82 +58,50 @@ _WHERE = {
     "write_logits": "plada.labeler.teachers",
     "write_payload": "plada.api.payload",
 }
+__all__ = sorted(_WHERE)
 
-if TYPE_CHECKING:
-    from plada.api.bench import bench
-    from plada.api.datasets import datasets, open_images
-    from plada.api.demo import demo
-    from plada.api.diff import apply_diff, diff
-    from plada.api.doctor import doctor
-    from plada.api.evaluate import evaluate
-    from plada.api.explore import explore
-    from plada.api.export import export
-    from plada.api.index import forecast, index
-    from plada.api.inspect import inspect
-    from plada.api.pack import install_pack, make_pack
-    from plada.api.payload import encoded_size, read_payload, write_payload
-    from plada.api.predict import predict
-    from plada.api.report import report
-    from plada.api.search import make_ann, search
-    from plada.api.select import Selection, select
-    from plada.api.sign import keygen, sign
-    from plada.api.train import train
-    from plada.api.verify import verify
-    from plada.encoders.spec import EncoderSpec
-    from plada.errors import PladaError
-    from plada.indexer.pack import PackSpec
-    from plada.labeler.teachers import TeacherSpec, write_logits
-    from plada.networks.network import NetworkSpec
-    from plada.payload.payload import Payload
-    from plada.payload.sender import Delivery
-    from plada.retrieval.check import check_index
-    from plada.retrieval.index import Index, open_index
-    from plada.selection.corrections import Corrections
-    from plada.trainer.payload_file import ReadOptions
-
-__all__ = [
-    "Corrections",
-    "Delivery",
-    "EncoderSpec",
-    "Index",
-    "NetworkSpec",
-    "PackSpec",
-    "Payload",
-    "PladaError",
-    "ReadOptions",
-    "Selection",
-    "TeacherSpec",
-    "apply_diff",
-    "bench",
-    "check_index",
-    "datasets",
-    "demo",
-    "diff",
-    "doctor",
-    "encoded_size",
-    "evaluate",
-    "explore",
-    "export",
-    "forecast",
-    "index",
-    "inspect",
-    "install_pack",
-    "keygen",
-    "make_ann",
-    "make_pack",
-    "open_images",
-    "open_index",
-    "predict",
-    "read_payload",
-    "report",
-    "search",
-    "select",
-    "sign",
-    "train",
-    "verify",
-    "write_logits",
-    "write_payload",
-]
+if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py compares
+    from plada.api.bench import bench as bench
+    from plada.api.datasets import datasets as datasets
+    from plada.api.datasets import open_images as open_images
+    from plada.api.demo import demo as demo
+    from plada.api.diff import apply_diff as apply_diff
+    from plada.api.diff import diff as diff
+    from plada.api.doctor import doctor as doctor
+    from plada.api.evaluate import evaluate as evaluate
+    from plada.api.explore import explore as explore
+    from plada.api.export import export as export
+    from plada.api.index import forecast as forecast
+    from plada.api.index import index as index
+    from plada.api.inspect import inspect as inspect
+    from plada.api.pack import install_pack as install_pack
+    from plada.api.pack import make_pack as make_pack
+    from plada.api.payload import encoded_size as encoded_size
+    from plada.api.payload import read_payload as read_payload
+    from plada.api.payload import write_payload as write_payload
+    from plada.api.predict import predict as predict
+    from plada.api.report import report as report
+    from plada.api.search import make_ann as make_ann
+    from plada.api.search import search as search
+    from plada.api.select import Selection as Selection
+    from plada.api.select import select as select
+    from plada.api.sign import keygen as keygen
+    from plada.api.sign import sign as sign
+    from plada.api.train import train as train
+    from plada.api.verify import verify as verify
+    from plada.encoders.spec import EncoderSpec as EncoderSpec
+    from plada.errors import PladaError as PladaError
+    from plada.indexer.pack import PackSpec as PackSpec
+    from plada.labeler.teachers import TeacherSpec as TeacherSpec
+    from plada.labeler.teachers import write_logits as write_logits
+    from plada.networks.network import NetworkSpec as NetworkSpec
+    from plada.payload.payload import Payload as Payload
+    from plada.payload.sender import Delivery as Delivery
+    from plada.retrieval.check import check_index as check_index
+    from plada.retrieval.index import Index as Index
+    from plada.retrieval.index import open_index as open_index
+    from plada.selection.corrections import Corrections as Corrections
+    from plada.trainer.payload_file import ReadOptions as ReadOptions
 
 
 def __getattr__(name: str) -> Any:

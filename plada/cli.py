@@ -9,7 +9,7 @@ import typer
 
 from plada.commands.bench import bench
 from plada.commands.console.options import PladaCommand, with_options
-from plada.commands.console.pipes import speaking
+from plada.commands.console.pipes import run_command
 from plada.commands.datasets import datasets
 from plada.commands.demo import demo
 from plada.commands.diff import apply_diff, diff
@@ -80,7 +80,7 @@ def options(
 def main() -> None:
     """The `plada` command. A polite kill is treated as Ctrl-C, so that it too leaves everything resumable."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(speaking(lambda: app(prog_name="plada")))  # also as `python -m plada`: completion goes by the name
+    sys.exit(run_command(lambda: app(prog_name="plada")))  # also as `python -m plada`: completion goes by the name
 
 
 if __name__ == "__main__":

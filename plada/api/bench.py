@@ -3,9 +3,12 @@
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 from plada.api.pack import make_pack
 from plada.benchmark.document import document
@@ -215,8 +218,6 @@ def _measure(units: list[Unit], workers: int, report: Report) -> int:
 def _measure_apart(units: list[Unit], workers: int, left: Any, tracker: Tracker) -> int:
 
     require("loky", extra="cpu", purpose="worker processes")
-    from concurrent.futures import FIRST_EXCEPTION, wait
-
     from loky import ProcessPoolExecutor
     from loky.process_executor import BrokenProcessPool
 
@@ -298,8 +299,6 @@ def _tasks(specs: Iterable[str | Path], home: Path) -> list[tuple[str | Path, Ta
 
 def _digest(task: Target) -> str:
     """Hash of a target's classes and of the stored images of all its splits, however train and validation were drawn."""
-    from blake3 import blake3
-
     whole = blake3("\0".join(task.classes).encode())
     parts: list[list[str]] = []
     for splits in ([task.train, task.validation], [task.test] if task.test is not None else []):
@@ -309,8 +308,6 @@ def _digest(task: Target) -> str:
 
 
 def _images(split: Split) -> Iterable[str]:
-    from blake3 import blake3
-
     for position, label in zip(split.positions.tolist(), split.labels.tolist(), strict=True):
         yield f"{label} {blake3(split.collection.read(position)).hexdigest(16)}"
 

@@ -32,7 +32,24 @@ MODEL = "student.safetensors"  # of the first seed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSummary:
-    """The fields of `plada demo --json`; `target_bytes` are the target's own training images as PNG files."""
+    """What `plada demo --json` prints.
+
+    Attributes:
+        images: Images of the reference.
+        images_per_second: Rate of indexing them.
+        teacher_accuracy: Share of the digits' test images that the teacher names right.
+        payload_images: Images that the payload labels.
+        payload_bytes: Size of the payload.
+        target_bytes: Size of the target's own training images as PNG files.
+        student_accuracy: Mean accuracy of the students on the test images.
+        student_accuracies: Accuracy of each student.
+        student_spread: Standard deviation of these.
+        seconds: Seconds of each step.
+        payload: The payload file.
+        sheet: The contact sheet of the best images of each class.
+        report: The page that shows all of it.
+        reused: Steps that an earlier run had done.
+    """
 
     images: int
     images_per_second: float
@@ -50,7 +67,7 @@ class DemoSummary:
     reused: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
@@ -59,8 +76,16 @@ def demo(
 ) -> DemoSummary:
     """Index the drawn characters, choose and label some for handwritten digits, and train students on these alone.
 
-    `source` is `glyphs` or a smaller or other draw of it, such as glyphs:count=5000. The payload, the contact
-    sheet, the first student and a page that shows all of it go to `out`. Students are tested on the digits' test split, once each.
+    Students are tested on the digits' test split, once each.
+
+    Args:
+        out: Folder for the payload, the contact sheet, the first student and a page that shows all of it.
+        source: `glyphs`, or another draw of it such as glyphs:count=5000.
+        home: Folder of indexes and manifests; by default $PLADA_HOME or the user's data folder.
+        report: Is called with the progress.
+
+    Returns:
+        Accuracies, sizes, seconds, and the files.
     """
     folder, clock, root = Path(out), Clock(), home_directory(home)
     with clock("index"):
@@ -82,7 +107,7 @@ def demo(
     with clock("read back"):
         payload = read_payload(folder / "digits.plada", home=root)
     with clock("train and test"):
-        tested = _students(payload, source, folder, root, report)
+        accuracies = _students(payload, source, folder, root, report)
     with clock("report"):
         page = write_report(
             folder / "digits.plada",
@@ -100,9 +125,9 @@ def demo(
         payload_images=len(payload),
         payload_bytes=selection.report.bytes,
         target_bytes=png_bytes(target.train),
-        student_accuracy=statistics.fmean(tested),
-        student_accuracies=tested,
-        student_spread=statistics.stdev(tested),
+        student_accuracy=statistics.fmean(accuracies),
+        student_accuracies=accuracies,
+        student_spread=statistics.stdev(accuracies),
         seconds=clock.seconds,
         payload=str(folder / "digits.plada"),
         sheet=str(folder / "digits.png"),

@@ -44,7 +44,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """One package: `version` None where it is not installed, `problem` empty where it loads."""
+    """One package: `version` is None where it is not installed, `problem` is empty where it loads."""
 
     name: str
     version: str | None
@@ -54,7 +54,21 @@ class Package:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What `plada doctor --json` says. `advice` is empty where nothing is wrong."""
+    """What `plada doctor --json` prints.
+
+    Attributes:
+        plada: Version of plada.
+        python: Version of Python.
+        machine: Operating system and processor.
+        processors: Number of CPUs.
+        packages: Every package that plada can use.
+        torch_devices: Devices that torch sees; none without torch.
+        faiss_gpus: GPUs that FAISS can use; None without FAISS.
+        home: Folder of indexes and manifests.
+        free_bytes: Space left on its disk.
+        indexes: Names of the indexes in it.
+        advice: What to do, most pressing first; empty if nothing is wrong.
+    """
 
     plada: str
     python: str
@@ -69,12 +83,19 @@ class Diagnosis:
     advice: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
 def doctor(*, home: str | Path | None = None) -> Diagnosis:
-    """Look at everything that plada can use. Nothing is changed."""
+    """Look at everything that plada can use. Nothing is changed.
+
+    Args:
+        home: Folder of indexes and manifests; by default $PLADA_HOME or the user's data folder.
+
+    Returns:
+        What is installed, what it sees, and what to do about what is missing.
+    """
     root = home_directory(home)
     faiss_builds = [name for name in ("faiss-cpu", "faiss-gpu") if _version(name)]
     packages = tuple(_package(module, dist, extra, faiss_builds) for module, dist, extra in _PACKAGES)

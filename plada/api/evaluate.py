@@ -4,7 +4,7 @@ from pathlib import Path
 
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
-from plada.reports.confusion import confusion_picture
+from plada.reports.plots import confusion_picture
 from plada.trainer.model import ModelEvaluation, evaluate_model
 
 

@@ -14,15 +14,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.common.progress import Report, silent
 from plada.errors import PladaError, RequestError, ResourceError
-from plada.explorer.choices import Choice, choice_of
-from plada.explorer.contents import Contents
-from plada.payload.payload import Payload
+from plada.explorer.gallery import Gallery
+from plada.explorer.payloads import RankedPayload, rank_payload
 from plada.retrieval.index import Index, open_index
-from plada.selection.table import read_table
+from plada.selection.table import SelectionTable, read_table
 from plada.sources.reference import Reference, check_identity, open_reference
 from plada.sources.registry import open_source
 from plada.sources.storage import plain_name
@@ -34,9 +35,18 @@ _PATIENCE = 2  # seconds that answers in flight are given at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exploring:
-    """The fields of `plada explore --json`, printed when the page can be opened: `url` holds the token that opens it,
-    `words` says whether the index can be searched by words, `notes` what a person should know."""
+class ExploreSummary:
+    """What `plada explore --json` prints when the page can be opened.
+
+    Attributes:
+        url: The address, with the token that opens it.
+        port: The port on this machine.
+        index: Name of the index.
+        images: Images in it.
+        payloads: Payloads that are shown.
+        words: Whether the index can be searched by words.
+        notes: What a person should know.
+    """
 
     url: str
     port: int
@@ -47,7 +57,7 @@ class Exploring:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
@@ -64,45 +74,60 @@ def explore(
     weights: str | Path | None = None,
     device: str | None = None,
     home: str | Path | None = None,
-    ready: Callable[[Exploring], None] = lambda _: None,
+    ready: Callable[[ExploreSummary], None] = lambda _: None,
     report: Report = silent,
 ) -> None:
     """Serve pages of an index to a browser on this machine, until Ctrl-C: search, neighbours, what payloads chose.
 
-    `reference` is where the indexed images are now, if they have moved; `same_keys` accepts a re-encoded copy, and payloads
-    of one. `selection` are tables that `Selection.write_table` wrote for the payloads, in any order: they bring scores.
-    `port` 0 takes a free one. `open_page` opens a browser where there is a screen. `pack` is what payloads may need to be
-    read, `weights` where those of the encoder lie now. `ready` is called once, when the page can be opened.
+    Args:
+        name: An index, opened or by its name or folder.
+        payload: Payload files, or URLs of them, of the same reference.
+        reference: Where the indexed images are now, if they have moved.
+        same_keys: Accept a re-encoded copy of the reference, and payloads of one.
+        selection: Tables that were written with the payloads (`Selection.write_table`), in any order: they bring scores.
+        port: Port on this machine; 0 takes a free one.
+        open_page: Open a browser, where there is a screen.
+        pack: A pack's file, for payloads that need one; by default the one that is installed.
+        weights: Where the encoder's weights lie now, if they have moved.
+        device: torch's name of a device for the encoder; by default a GPU if there is one.
+        home: Folder of indexes and manifests; by default $PLADA_HOME or the user's data folder.
+        ready: Is called once, when the page can be opened.
+        report: Is called with the progress.
 
     Raises:
-        UnknownName: no such index. ReferenceMismatch: images or payloads of another reference. RequestError, PayloadError,
-        DataError: a file is bad. MissingExtra: the server's packages are not installed. ResourceError: the port is in use.
+        UnknownName: There is no such index.
+        ReferenceMismatch: The images or a payload are of another reference.
+        RequestError: A file cannot be read, a table belongs to none of the payloads, or there is no such port.
+        PayloadError: A payload is bad.
+        DataError: A table is bad.
+        MissingExtra: The server's packages are not installed.
+        ResourceError: The port is in use.
     """
     for package in ("starlette", "uvicorn", "python_multipart"):
         require(package, extra="explore", purpose="plada explore")
-    from plada.explorer.app import application
+    from plada.explorer.app import make_app  # it stands on starlette, which an extra brings
 
     token = secrets.token_urlsafe(24)
-    with listening(port) as listener:  # before anything that takes time: a port in use is said at once
+    with listen(port) as listener:  # before anything that takes time: a port in use is said at once
         chosen = int(listener.getsockname()[1])
-        held = contents(
+        gallery = open_gallery(
             name, payload, reference=reference, same_keys=same_keys, selection=selection, pack=pack, weights=weights,
             device=device, home=home, report=report,
         )  # fmt: skip
         url = f"http://{ADDRESS}:{chosen}/?token={token}"
-        said = [*held.notes, *([f"no search by words: {held.no_words}"] if held.no_words else [])]
-        summary = Exploring(
-            url=url, port=chosen, index=held.index.name, images=len(held), payloads=len(held.choices),
-            words=not held.no_words, notes=tuple(said),
+        no_words = [f"no search by words: {gallery.no_words}"] if gallery.no_words else []
+        summary = ExploreSummary(
+            url=url, port=chosen, index=gallery.index.name, images=len(gallery), payloads=len(gallery.payloads),
+            words=not gallery.no_words, notes=(*gallery.notes, *no_words),
         )  # fmt: skip
-        server = server_of(application(held, token=token, cookie=f"plada-{chosen}"))
-        with contextlib.suppress(KeyboardInterrupt), _shown(url, wanted=open_page):  # Ctrl-C is how it ends
+        server = make_server(make_app(gallery, token=token, cookie=f"plada-{chosen}"))
+        with contextlib.suppress(KeyboardInterrupt), _browser(url, wanted=open_page):  # Ctrl-C is how it ends
             ready(summary)
             server.run(sockets=[listener])
 
 
 @contextlib.contextmanager
-def listening(port: int) -> Iterator[socket.socket]:
+def listen(port: int) -> Iterator[socket.socket]:
     """A socket that listens on this machine's own address.
 
     Raises:
@@ -125,7 +150,7 @@ def listening(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def server_of(app: Any) -> Any:
+def make_server(app: Any) -> Any:
     """The server (uvicorn) of an application. It logs no addresses, since they may hold the token."""
     import uvicorn
 
@@ -136,7 +161,7 @@ def server_of(app: Any) -> Any:
     return uvicorn.Server(config)
 
 
-def contents(
+def open_gallery(
     name: Index | str | Path,
     payload: Sequence[str | Path] = (),
     *,
@@ -148,14 +173,14 @@ def contents(
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
-) -> Contents:
+) -> Gallery:
     """What the pages show, opened and compared; arguments and errors are those of `explore`."""
-
     require("faiss", extra="cpu", purpose="search")
     opened = name if isinstance(name, Index) else open_index(name, home=home)
     root = home_directory(home) if home is not None else opened.home
-    images = _reference(opened, reference, same_keys, root, report)
-    choices = _choices(payload, selection, images, pack, same_keys, root)
+    images = _open_reference(opened, reference, same_keys, root, report)
+    context = PayloadContext(home=root, reference=images.collection.location, pack=pack)
+    payloads = _rank_payloads(payload, selection, images, context, same_keys)
     encoder, no_encoder = None, ""
     try:
         encoder = opened.encoder(weights=weights, device=device)
@@ -164,63 +189,63 @@ def contents(
             raise
         no_encoder = f"the encoder cannot be loaded ({err})"
     approximate, notes = _approximate(opened)
-    return Contents(
-        index=opened, reference=images, choices=choices, encoder=encoder, no_encoder=no_encoder, approximate=approximate,
+    return Gallery(
+        index=opened, reference=images, payloads=payloads, encoder=encoder, no_encoder=no_encoder, approximate=approximate,
         notes=notes,
     )  # fmt: skip
 
 
-def _reference(opened: Index, named: str | Path | None, same_keys: bool, home: Path, report: Report) -> Reference:
+def _open_reference(opened: Index, named: str | Path | None, same_keys: bool, home: Path, report: Report) -> Reference:
     """The indexed images, where the index says or at `named`, after their ids were compared with the index's."""
-
     if named is None and not same_keys:
         return opened.reference()
     where = opened.info["reference"]
     collection = open_source(named if named is not None else where["location"], home)
     title = plain_name(collection.location) if named is not None else where["name"]
-    found = open_reference(collection, home, name=title, report=report)
+    reference = open_reference(collection, home, name=title, report=report)
     check_identity(
-        found, images=len(opened), key=bytes.fromhex(opened.info["key_id"]), content=bytes.fromhex(opened.info["content_id"]),
-        same_keys=same_keys, who=f"index '{opened.name}'", means="was made of",
+        reference, images=len(opened), key=bytes.fromhex(opened.info["key_id"]),
+        content=bytes.fromhex(opened.info["content_id"]), same_keys=same_keys, who=f"index '{opened.name}'",
+        means="was made of",
     )  # fmt: skip
-    return found
+    return reference
 
 
-def _choices(
+def _rank_payloads(
     files: Sequence[str | Path],
     tables: Sequence[str | Path],
     images: Reference,
-    pack: str | Path | None,
+    context: PayloadContext,
     same_keys: bool,
-    home: Path,
-) -> tuple[Choice, ...]:
+) -> tuple[RankedPayload, ...]:
     """The payloads, each with the table that was written with it."""
-    import numpy as np
-
-    around = PayloadContext(home=home, reference=images.collection.location, pack=pack)
-    read: list[tuple[str | Path, int, Payload]] = []
+    opened = []
     for file in files:
-        opened = open_payload(file, around)
-        made = opened.payload
+        opened.append(open_payload(file, context))
+        payload = opened[-1].payload
         check_identity(
-            images, images=made.reference, key=made.key_id, content=made.content_id, same_keys=same_keys,
+            images, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=same_keys,
             who=f"payload {file}", means="labels",
         )  # fmt: skip
-        read.append((file, opened.bytes, made))
-    scores: dict[int, tuple[Any, Any]] = {}
+    read: dict[int, SelectionTable] = {}  # tables, by the number of their payload
     for table in tables:
-        rows = read_table(table)
-        fits = [number for number, (_, _, made) in enumerate(read) if np.array_equal(rows.positions, made.positions)]
+        positions = read_table(table).positions
+        fits = [at for at, each in enumerate(opened) if np.array_equal(positions, each.payload.positions)]
         if not fits:
             raise RequestError(
-                f"{table}: is the table of none of the {len(read)} payloads named. Name the payload that it was written with"
+                f"{table}: is the table of none of the {len(opened)} payloads named. Name the payload that it was written with"
             )
-        for number in fits:
-            read_table(table, read[number][2])  # labels are compared too
-            scores[number] = (rows.scores, rows.ranks)
+        for at in fits:
+            read[at] = read_table(table, opened[at].payload)  # labels are compared too
     return tuple(
-        choice_of(made, file, size=size, scores=scores.get(at, (None, None))[0], ranks=scores.get(at, (None, None))[1])
-        for at, (file, size, made) in enumerate(read)
+        rank_payload(
+            each.payload,
+            file,
+            size=each.bytes,
+            scores=read[at].scores if at in read else None,
+            ranks=read[at].ranks if at in read else None,
+        )
+        for at, (file, each) in enumerate(zip(files, opened, strict=True))
     )
 
 
@@ -236,7 +261,7 @@ def _approximate(opened: Index) -> tuple[bool, tuple[str, ...]]:
 
 
 @contextlib.contextmanager
-def _shown(url: str, *, wanted: bool) -> Iterator[None]:
+def _browser(url: str, *, wanted: bool) -> Iterator[None]:
     """Open a browser, where there is a screen. It is given a file that only this user may read, not the address: the
     arguments of a program can be read by everyone on a machine, and the address holds the token."""
     if not wanted or not _has_screen():

@@ -10,19 +10,27 @@ from plada.common.progress import Report, silent
 from plada.common.units import parse_rate, parse_size
 from plada.errors import RequestError
 from plada.payload.inspect import RATES
-from plada.reports.collect import MODEL, Wanted, collect
-from plada.reports.command_line import changed_options
-from plada.reports.findings import Findings
-from plada.reports.page import fitting
+from plada.reports.collect import MODEL, PICTURES, ModelTest, collect
+from plada.reports.page import fit_page
 from plada.trainer.payload_file import PayloadContext
-
-OUT = "report.html"
-PICTURES = 1500  # in all; a photograph takes 1.7 kB of the page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSummary:
-    """The fields of `plada report --json`: the page with its bytes, what it shows, and in words what it cannot say."""
+    """What `plada report --json` prints.
+
+    Attributes:
+        report: The page that was written.
+        bytes: Its size.
+        payload: The payload file.
+        payload_bytes: Its size.
+        budget: Bytes that the payload may have; None where nobody said.
+        images: Images that the payload labels; None where its labels cannot be read here.
+        classes: Number of classes.
+        pictures: Images that the page shows.
+        accuracy: Share of the target's test images that the model names right; None without a model.
+        unknown: What the page cannot say, in words.
+    """
 
     report: str
     bytes: int
@@ -32,18 +40,18 @@ class ReportSummary:
     images: int | None
     classes: int
     pictures: int
-    accuracy: float | None  # of the model on the target's test images
+    accuracy: float | None
     unknown: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
 def report(
     payload: str | Path,
     *,
-    out: str | Path = OUT,
+    out: str | Path = "report.html",
     reference: str | Path | None = None,
     same_keys: bool = False,
     selection: str | Path | None = None,
@@ -60,66 +68,66 @@ def report(
 ) -> ReportSummary:
     """Write one HTML file that says what a payload is for, shows its images, and where its bytes go. It needs no network.
 
-    `selection` is the table that `Selection.write_table` wrote for the payload: scores, class counts before the choice,
-    budget, forecast and the command are in no payload. Pictures, `pictures` at most, come from `reference`, or from a
-    collection known here that fits; without one there are none, and the page says so. `model` and its `weights` are
-    tested on `target` (by default the one of the selection). `budget` is what the file may have, where no table says
-    it; time on air is given for each `rate`. `same_keys` accepts a re-encoded copy of the reference.
+    Args:
+        payload: A payload file, or a URL of one.
+        out: The page to write, replaced as a whole.
+        reference: Where the pictures come from, a name or a path. By default a collection known here that fits; without
+            one there are no pictures, and the page says so.
+        same_keys: Accept a re-encoded or resized copy of the reference.
+        selection: The table that was written with the payload (`Selection.write_table`): scores, class counts before the
+            choice, budget, forecast and the command are in no payload.
+        model: A model that was trained on the payload, to be tested.
+        target: What the model is tested on; by default the target of `selection`.
+        weights: Where the encoder of a linear model lies now, if it has moved.
+        budget: Size that the file may have ("1MB", or bytes), where no table says it.
+        rate: Rates ("500bps", or bits a second) for which the time on air is given.
+        pictures: Images that are shown, at most, spread over the classes.
+        pack: A pack's file; by default the one that is installed.
+        device: torch's name of a device for the model; by default a GPU if there is one.
+        home: Folder of indexes and manifests; by default $PLADA_HOME or the user's data folder.
+        report: Is called with the progress.
+
+    Returns:
+        The page with its size, and what it shows.
 
     Raises:
-        RequestError: no such file, a table of another payload, a model without a target. PayloadError: the payload is bad.
-        ReferenceMismatch: `reference` is another one. DataError: the target has other classes than the payload.
+        RequestError: There is no such file, the table is of another payload, or a model has no target.
+        PayloadError: The payload is bad.
+        ReferenceMismatch: `reference` is another one.
+        DataError: The target has other classes than the payload.
     """
     if pictures < 0:
         raise RequestError(f"pictures = {pictures}: expected 0 or more")
     if target is not None and model is None:
         raise RequestError("--target is what a model is tested on: name the --model, too")
-    wanted = Wanted(
-        payload=payload,
+    options = {
+        "out": out, "reference": reference, "same_keys": same_keys, "selection": selection, "model": model, "target": target,
+        "weights": weights, "budget": budget, "rate": list(rate), "pictures": pictures if pictures != PICTURES else None,
+        "pack": pack, "device": device, "home": home,
+    }  # fmt: skip
+    collected = collect(
+        payload,
+        PayloadContext(home=home_directory(home), reference=reference, pack=pack),
         selection=selection,
+        model=ModelTest(model=model, target=target, weights=weights, device=device) if model is not None else None,
         same_keys=same_keys,
-        model=model,
-        target=target,
-        weights=weights,
         budget=parse_size(budget) if budget is not None else None,
         rates=tuple(parse_rate(text) for text in rate) or RATES,
         pictures=pictures,
-        device=device,
-        around=PayloadContext(home=home_directory(home), reference=reference, pack=pack),
-        options=changed_options(
-            {
-                "out": out,
-                "reference": reference,
-                "same_keys": same_keys,
-                "selection": selection,
-                "model": model,
-                "target": target,
-                "weights": weights,
-                "budget": budget,
-                "rate": tuple(rate),
-                "pictures": pictures,
-                "pack": pack,
-                "device": device,
-                "home": home,
-            },
-            {"out": OUT, "same_keys": False, "rate": (), "pictures": PICTURES},
-        ),
+        options=options,
+        report=report,
     )
-    found, page = fitting(collect(wanted, report))
+    shown, page = fit_page(collected)
     write_bytes(Path(out), page)
-    return _summary(str(out), len(page), str(payload), found)
-
-
-def _summary(out: str, size: int, payload: str, found: Findings) -> ReportSummary:
     return ReportSummary(
-        report=out,
-        bytes=size,
-        payload=payload,
-        payload_bytes=found.bytes,
-        budget=found.budget,
-        images=found.images,
-        classes=len(found.classes),
-        pictures=found.pictures,
-        accuracy=next((one.value for one in found.accuracies if one.who == MODEL), None),
-        unknown=found.unknown,
+        report=str(out),
+        bytes=len(page),
+        payload=str(payload),
+        payload_bytes=shown.bytes,
+        budget=shown.budget,
+        images=shown.images,
+        classes=len(shown.classes),
+        pictures=shown.pictures,
+        accuracy=next((each.value for each in shown.accuracies if each.who == MODEL), None),
+        unknown=shown.unknown,
     )

@@ -1,7 +1,9 @@
 """`plada.search` and `plada.make_ann`: the nearest images of a query, and the approximate index that finds them fast."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from plada.common.packages import require
 from plada.common.progress import Report, silent
@@ -13,9 +15,6 @@ from plada.reports.contact_sheet import contact_sheet
 from plada.retrieval.index import Hit, Index, open_index
 from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import Query, parse_query, query_image, split_queries
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _MAX_ROWS = 200  # of a contact sheet
 
@@ -113,10 +112,8 @@ def make_ann(
         )
 
 
-def _picture(query: Query, opened: Index) -> "Image.Image":
+def _picture(query: Query, opened: Index) -> Image.Image:
     """What a sheet shows of a query: its image, the image at its position, or an empty cell for words and vectors."""
-    from PIL import Image
-
     if query.kind == "image":
         shown: Image.Image = query_image(query)
         return shown

@@ -21,7 +21,7 @@ from plada.networks.recipe import default_recipe
 from plada.payload.payload import Payload
 from plada.payload.signature import check_serial
 from plada.payload.soft import soft_labels_of
-from plada.reports.confusion import confusion_picture
+from plada.reports.plots import confusion_picture
 from plada.sources.decode import View
 from plada.sources.registry import open_target
 from plada.sources.targets.target import Split, Target

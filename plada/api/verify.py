@@ -10,7 +10,7 @@ from plada.common.files import home_directory
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
 from plada.reports.contact_sheet import contact_sheet
-from plada.selection.leaks import LeakReport
+from plada.selection.leaks import LeakReport, find_reference_leaks
 from plada.sources.collection import Collection
 from plada.sources.compare import SAMPLE, Differences, compare
 from plada.sources.decode import decode

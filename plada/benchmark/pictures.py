@@ -8,7 +8,7 @@ from plada.benchmark.figures import Point, Results, front
 from plada.benchmark.labels import CODERS, CURVE, KEPT
 from plada.benchmark.methods import ORACLE, PAPERS_RULES
 from plada.common.units import format_size, group_digits
-from plada.reports.curves import Bars, Panel, Style, bars, panels
+from plada.reports.plots import Bars, Panel, Style, bars, panels
 
 _STYLES: Mapping[str, Style] = {
     "auto-pack": Style("#0b5cad", "o", strong=True),

@@ -2,28 +2,32 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import plada
-from plada.commands.console import completion as completing
-from plada.commands.console.options import Device, Home, Json, PackFile, Quiet, SameKeys
-from plada.commands.console.output import print_json, reporter
+from plada.commands.console import completion
+from plada.commands.console.options import Device, Home, Output, PackFile, SameKeys
+from plada.commands.console.output import print_json
 from plada.common.units import group_digits
+
+if TYPE_CHECKING:
+    from plada.api.explore import ExploreSummary
 
 
 def explore(
-    name: Annotated[str, typer.Argument(help="Name or folder of the index.", autocompletion=completing.indexes)],
+    name: Annotated[str, typer.Argument(help="Name or folder of the index.", autocompletion=completion.indexes)],
     payload: Annotated[
         list[str] | None,
         typer.Argument(help="Payloads (.plada files, or URLs) of its reference, to see what they chose."),
     ] = None,
+    *,
     reference: Annotated[
         str | None,
         typer.Option(
             help="Where the images are now, a name or a path. [default: where they were indexed]",
-            autocompletion=completing.references,
+            autocompletion=completion.references,
         ),
     ] = None,
     same_keys: SameKeys = False,
@@ -41,24 +45,22 @@ def explore(
     ] = None,
     device: Device = None,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Look through an index in a browser: search, neighbours, what payloads chose. For this machine alone; Ctrl-C ends it."""
-    from plada.api.explore import Exploring
 
-    def ready(made: Exploring) -> None:
-        if as_json:
-            return print_json("summary", made.to_dict())
-        chosen = f" and {made.payloads} payload{'s' if made.payloads > 1 else ''}" if made.payloads else ""
-        print(f"{made.index}: {group_digits(made.images)} images{chosen}. Open this address; Ctrl-C ends it:")
-        print(made.url, flush=True)
-        for line in made.notes:
+    def ready(summary: "ExploreSummary") -> None:
+        if output.as_json:
+            return print_json("summary", summary.to_dict())
+        chosen = f" and {summary.payloads} payload{'s' if summary.payloads > 1 else ''}" if summary.payloads else ""
+        print(f"{summary.index}: {group_digits(summary.images)} images{chosen}. Open this address; Ctrl-C ends it:")
+        print(summary.url, flush=True)
+        for line in summary.notes:
             print(line, file=sys.stderr)
         return None
 
-    with reporter(as_json=as_json, quiet=quiet) as report:
+    with output.reporter() as progress:
         plada.explore(
             name, payload or (), reference=reference, same_keys=same_keys, selection=selection or (), port=port,
-            open_page=open_page, pack=pack, weights=weights, device=device, home=home, ready=ready, report=report,
+            open_page=open_page, pack=pack, weights=weights, device=device, home=home, ready=ready, report=progress,
         )  # fmt: skip

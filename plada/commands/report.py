@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 
 import plada
-from plada.commands.console import completion as completing
-from plada.commands.console.options import Device, Home, Json, PackFile, PayloadFile, Quiet, ReferenceOption, SameKeys
-from plada.commands.console.output import print_json, reporter
+from plada.commands.console import completion
+from plada.commands.console.options import Device, Home, Output, PackFile, PayloadFile, ReferenceOption, SameKeys
+from plada.commands.console.output import print_json
 from plada.common.units import format_size
 
 
 def report(
     payload: PayloadFile,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
     reference: ReferenceOption = None,
     same_keys: SameKeys = False,
@@ -26,7 +27,7 @@ def report(
         str | None,
         typer.Option(
             help="What the model is tested on. [default: the target of the selection]",
-            autocompletion=completing.targets,
+            autocompletion=completion.targets,
         ),
     ] = None,
     weights: Annotated[
@@ -44,19 +45,18 @@ def report(
     pack: PackFile = None,
     device: Device = None,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Write a page that a person opens: what a payload is for, its images, its bytes, and where to correct it."""
-    with reporter(as_json=as_json, quiet=quiet) as progress:
-        made = plada.report(
+    with output.reporter() as progress:
+        summary = plada.report(
             payload, out=out, reference=reference, same_keys=same_keys, selection=selection, model=model, target=target,
             weights=weights, budget=budget, rate=rate or (), pictures=pictures, pack=pack, device=device, home=home,
             report=progress,
         )  # fmt: skip
-    if as_json:
-        return print_json("summary", made.to_dict())
-    print(f"{made.report}: {format_size(made.bytes)}, {made.pictures} pictures of {made.classes} classes")
-    for line in made.unknown:
+    if output.as_json:
+        return print_json("summary", summary.to_dict())
+    print(f"{summary.report}: {format_size(summary.bytes)}, {summary.pictures} pictures of {summary.classes} classes")
+    for line in summary.unknown:
         print(f"not in it: {line}", file=sys.stderr)
     return None

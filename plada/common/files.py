@@ -19,7 +19,7 @@ def home_directory(home: str | Path | None = None) -> Path:
         return Path(home).expanduser().absolute()
     if configured := os.environ.get("PLADA_HOME"):
         return Path(configured).expanduser().absolute()
-    import platformdirs
+    import platformdirs  # takes 50 ms, and only without a home of one's own
 
     return Path(platformdirs.user_data_dir("plada", appauthor=False))
 

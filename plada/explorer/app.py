@@ -1,4 +1,4 @@
-"""Addresses and what answers to them. Nothing here looks at a file: pictures are asked for by position alone."""
+"""Addresses and their endpoints. None looks at a file of a request's choice: pictures are asked for by position alone."""
 
 from collections.abc import Callable
 from importlib.resources import files
@@ -13,15 +13,15 @@ from starlette.routing import Route
 
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
 from plada.explorer import pages
-from plada.explorer.contents import LARGE, THUMB, Contents, Encoded
+from plada.explorer.components import address
+from plada.explorer.gallery import LARGE, THUMB, EncodedImage, Gallery
 from plada.explorer.guard import Guard
-from plada.explorer.pages import Found
-from plada.explorer.parts import address
+from plada.explorer.pages import SearchResults
 from plada.explorer.query import KEY, POSITION, position_of, read_query
 from plada.retrieval.index import Hit
 
 UPLOAD = 20_000_000  # bytes of a picture that is searched by
-_AROUND = 10_000  # bytes of a request around it
+_OVERHEAD = 10_000  # bytes of a request around it
 _STAYS = "private, max-age=86400"  # for what has the version of the images in its address
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#0b5cad"/>'
@@ -34,9 +34,9 @@ _GONE = (
 )
 
 
-def application(held: Contents, *, token: str, cookie: str) -> Guard:
+def make_app(gallery: Gallery, *, token: str, cookie: str) -> Guard:
     """What the server runs: the pages behind their guard."""
-    site = _Site(held)
+    site = _Endpoints(gallery)
     plain: dict[str, Callable[[Request], Response]] = {
         "/": site.overview,
         "/browse": site.browse,
@@ -44,9 +44,9 @@ def application(held: Contents, *, token: str, cookie: str) -> Guard:
         "/image/{position}": site.image,
         "/like/{name}": site.like,
         "/like/{name}/picture": site.like_picture,
-        "/chosen": site.chosen,
+        "/chosen": site.payload_list,
         "/chosen/{number}": site.payload,
-        "/chosen/{number}/{label}": site.one_class,
+        "/chosen/{number}/{label}": site.payload_class,
         "/thumb/{position}": site.thumb,
         "/picture/{position}": site.picture,
         "/style.css": site.style,
@@ -56,50 +56,52 @@ def application(held: Contents, *, token: str, cookie: str) -> Guard:
     routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in plain.items()]
     routes.append(Route("/upload", site.upload, methods=["POST"]))
     handlers: dict[Any, Any] = {PladaError: site.refused, HTTPException: site.http_error, Exception: site.failed}
-    app = Starlette(routes=routes, exception_handlers=handlers, max_body_size=UPLOAD + _AROUND)
+    app = Starlette(routes=routes, exception_handlers=handlers, max_body_size=UPLOAD + _OVERHEAD)
     app.router.redirect_slashes = False
     return Guard(app, token=token, cookie=cookie)
 
 
-class _Site:
+class _Endpoints:
     """The endpoints. All but the upload are plain functions, which run in threads."""
 
-    def __init__(self, held: Contents) -> None:
-        self.held = held
+    def __init__(self, gallery: Gallery) -> None:
+        self.gallery = gallery
         read = files("plada.explorer").joinpath
         base = files("plada.reports").joinpath("report.css").read_text("utf-8")
         self._style = base + read("explorer.css").read_text("utf-8")
         self._script = read("explorer.js").read_text("utf-8")
 
     def overview(self, _: Request) -> Response:
-        return HTMLResponse(pages.overview(self.held))
+        return HTMLResponse(pages.overview(self.gallery))
 
     def browse(self, request: Request) -> Response:
-        return HTMLResponse(pages.browse(self.held, _page(request)))
+        return HTMLResponse(pages.browse(self.gallery, _page(request)))
 
     def search(self, request: Request) -> Response:
-        held, typed = self.held, request.query_params.get("q", "")
-        query = read_query(typed, lambda text: len(held.beginning(text)) > 0)
+        gallery, typed = self.gallery, request.query_params.get("q", "")
+        query = read_query(typed, lambda text: len(gallery.key_range(text)) > 0)
         if query.kind == POSITION:
-            return _to(f"/image/{position_of(query.text, len(held))}")
+            return _to(f"/image/{position_of(query.text, len(gallery))}")
         if query.kind == KEY:
-            found = held.beginning(query.text)
-            if len(found) == 1 and held.keys([found.start]) == [query.text]:
-                return _to(f"/image/{found.start}")
-            return HTMLResponse(pages.keys(held, query, found, _page(request)))
+            positions = gallery.key_range(query.text)
+            if len(positions) == 1 and gallery.keys([positions.start]) == [query.text]:
+                return _to(f"/image/{positions.start}")
+            return HTMLResponse(pages.keys(gallery, query, positions, _page(request)))
         where, words = address("/search", q=typed), query.text
-        shown = self._found(request, where, lambda exact: held.near_words(words, exact=exact), f"Nearest to: {words}")
-        return HTMLResponse(pages.results(held, shown))
+        results = self._search(
+            request, where, lambda exact: gallery.near_words(words, exact=exact), f"Nearest to: {words}"
+        )
+        return HTMLResponse(pages.search_results(gallery, results))
 
     def image(self, request: Request) -> Response:
-        held, position = self.held, self._position(request)
+        gallery, position = self.gallery, self._position(request)
         try:
-            found = self._found(
-                request, f"/image/{position}", lambda exact: held.near_position(position, exact=exact), ""
+            results = self._search(
+                request, f"/image/{position}", lambda exact: gallery.near_position(position, exact=exact), ""
             )
         except DataError as err:  # it has no embedding, and can be looked at all the same
-            return HTMLResponse(pages.image(held, position, None, str(err)))
-        return HTMLResponse(pages.image(held, position, found, ""))
+            return HTMLResponse(pages.image(gallery, position, None, str(err)))
+        return HTMLResponse(pages.image(gallery, position, results, ""))
 
     async def upload(self, request: Request) -> Response:
         async with request.form(max_files=1, max_fields=4, max_part_size=1000) as form:
@@ -107,40 +109,40 @@ class _Site:
             data = b"" if given is None or isinstance(given, str) else await given.read()
         if not data:
             raise RequestError("no picture was given. Choose a file, or drop one on the page")
-        return _to(f"/like/{await run_in_threadpool(self.held.upload, data)}")
+        return _to(f"/like/{await run_in_threadpool(self.gallery.upload, data)}")
 
     def like(self, request: Request) -> Response:
-        held, name = self.held, request.path_params["name"]
+        gallery, name = self.gallery, request.path_params["name"]
         where = f"/like/{name}"
-        found = self._found(
-            request, where, lambda exact: held.near_upload(name, exact=exact), "Nearest to your picture"
+        results = self._search(
+            request, where, lambda exact: gallery.near_upload(name, exact=exact), "Nearest to your picture"
         )
-        return HTMLResponse(pages.results(held, found))
+        return HTMLResponse(pages.search_results(gallery, results))
 
     def like_picture(self, request: Request) -> Response:
-        kept = self.held.uploads.get(request.path_params["name"])
-        if kept is None:
+        upload = self.gallery.uploads.get(request.path_params["name"])
+        if upload is None:
             raise HTTPException(404)
-        return _picture(kept.shown)
+        return _picture(upload.shown)
 
-    def chosen(self, _: Request) -> Response:
-        return HTMLResponse(pages.chosen(self.held))
+    def payload_list(self, _: Request) -> Response:
+        return HTMLResponse(pages.payload_list(self.gallery))
 
     def payload(self, request: Request) -> Response:
-        number = _number(request, "number", len(self.held.choices))
+        number = _number(request, "number", len(self.gallery.payloads))
         wanted = request.query_params.get("class", "")[:200]
-        return HTMLResponse(pages.payload(self.held, number, wanted, _page(request)))
+        return HTMLResponse(pages.payload(self.gallery, number, wanted, _page(request)))
 
-    def one_class(self, request: Request) -> Response:
-        number = _number(request, "number", len(self.held.choices))
-        label = _number(request, "label", len(self.held.choices[number].classes))
-        return HTMLResponse(pages.one_class(self.held, number, label, _page(request)))
+    def payload_class(self, request: Request) -> Response:
+        number = _number(request, "number", len(self.gallery.payloads))
+        label = _number(request, "label", len(self.gallery.payloads[number].classes))
+        return HTMLResponse(pages.payload_class(self.gallery, number, label, _page(request)))
 
     def thumb(self, request: Request) -> Response:
-        return self._shown(request, THUMB)
+        return self._encoded(request, THUMB)
 
     def picture(self, request: Request) -> Response:
-        return self._shown(request, LARGE)
+        return self._encoded(request, LARGE)
 
     def style(self, _: Request) -> Response:
         return Response(self._style, media_type="text/css", headers={"cache-control": _STAYS})
@@ -154,36 +156,36 @@ class _Site:
     def refused(self, request: Request, err: Exception) -> Response:
         status = 400 if isinstance(err, RequestError) else 500
         typed = request.query_params.get("q", "")
-        return HTMLResponse(pages.failure(self.held, status, str(err), typed), status_code=status)
+        return HTMLResponse(pages.failure(self.gallery, status, str(err), typed), status_code=status)
 
     def http_error(self, _: Request, err: HTTPException) -> Response:
         text = "There is nothing at this address." if err.status_code == 404 else str(err.detail)
-        return HTMLResponse(pages.failure(self.held, err.status_code, text), status_code=err.status_code)
+        return HTMLResponse(pages.failure(self.gallery, err.status_code, text), status_code=err.status_code)
 
     def failed(self, _: Request, err: Exception) -> Response:
         text = f"{type(err).__name__}: a mistake of plada's; its terminal says more. Please report it."
-        return HTMLResponse(pages.failure(self.held, 500, text), status_code=500)
+        return HTMLResponse(pages.failure(self.gallery, 500, text), status_code=500)
 
-    def _shown(self, request: Request, side: int) -> Response:
+    def _encoded(self, request: Request, side: int) -> Response:
         try:
-            return _picture(self.held.picture(self._position(request), side))
-        except (DataError, ReferenceMismatch):  # said in words where the picture would be; here must be a picture
+            return _picture(self.gallery.picture(self._position(request), side))
+        except (DataError, ReferenceMismatch):  # the page says so in words; here must be a picture
             return Response(_GONE, media_type="image/svg+xml", status_code=404)
 
     def _position(self, request: Request) -> int:
-        return _number(request, "position", len(self.held))
+        return _number(request, "position", len(self.gallery))
 
-    def _found(self, request: Request, where: str, search: Callable[[bool], list[Hit]], title: str) -> Found:
+    def _search(self, request: Request, where: str, search: Callable[[bool], list[Hit]], title: str) -> SearchResults:
         exact = request.query_params.get("exact") == "1"
         hits = search(exact)
-        return Found(
+        return SearchResults(
             title=title,
             picture=f"{where}/picture" if where.startswith("/like/") else "",
             hits=hits,
             address=where,
             page=_page(request),
             typed=request.query_params.get("q", ""),
-            exact=exact if self.held.approximate else None,
+            exact=exact if self.gallery.approximate else None,
         )
 
 
@@ -201,7 +203,7 @@ def _page(request: Request) -> int:
     return max(int(text), 1) - 1 if text.isascii() and text.isdigit() and len(text) < 12 else 0
 
 
-def _picture(shown: Encoded) -> Response:
+def _picture(shown: EncodedImage) -> Response:
     return Response(shown.data, media_type=shown.kind, headers={"cache-control": _STAYS})
 
 

@@ -1,4 +1,4 @@
-"""What was made and may be asked for again, kept with a bound: the least recently used goes first."""
+"""A cache with a bound: the least recently used value goes first."""
 
 import threading
 from collections import OrderedDict
@@ -9,11 +9,11 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
-    """Values by key, at most `most` by weight (1 each, unless `weigh` says otherwise). Threads may share it."""
+class BoundedCache(Generic[K, V]):
+    """Values by key, at most `limit` by weight (1 each, unless `weigh` says otherwise). Threads may share it."""
 
-    def __init__(self, most: int, weigh: Callable[[V], int] = lambda _: 1) -> None:
-        self.most = most
+    def __init__(self, limit: int, weigh: Callable[[V], int] = lambda _: 1) -> None:
+        self.limit = limit
         self.weight = 0
         self._weigh = weigh
         self._values: OrderedDict[K, V] = OrderedDict()
@@ -30,23 +30,23 @@ class Kept(Generic[K, V]):
             return self._values.get(key)
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value. One that weighs more than all may is not kept."""
+        """Keep a value. One that is heavier than the limit is not kept."""
         weight = self._weigh(value)
         with self._lock:
             old = self._values.pop(key, None)
             self.weight -= self._weigh(old) if old is not None else 0
-            if weight > self.most:
+            if weight > self.limit:
                 return
             self._values[key] = value
             self.weight += weight
-            while self.weight > self.most:
+            while self.weight > self.limit:
                 _, gone = self._values.popitem(last=False)
                 self.weight -= self._weigh(gone)
 
-    def made(self, key: K, make: Callable[[], V]) -> V:
-        """The value of a key, made where it is not there; two threads may make it twice, and no lock is held meanwhile."""
-        found = self.get(key)
-        if found is None:
-            found = make()
-            self.put(key, found)
-        return found
+    def get_or_make(self, key: K, make: Callable[[], V]) -> V:
+        """The value of a key; one that is missing is made. No lock is held meanwhile, so two threads may make it twice."""
+        value = self.get(key)
+        if value is None:
+            value = make()
+            self.put(key, value)
+        return value

@@ -12,16 +12,16 @@ _DIGITS = 12  # of a position
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`kind` is POSITION, KEY or WORDS; `text` what follows. `said` is whether the person wrote which it is."""
+    """`kind` is POSITION, KEY or WORDS; `text` what follows. `explicit`: whether the person wrote which it is."""
 
     kind: str
     text: str
-    said: bool
+    explicit: bool
 
 
-def read_query(typed: str, is_beginning: Callable[[str], bool]) -> Query:
+def read_query(typed: str, is_key_prefix: Callable[[str], bool]) -> Query:
     """`position:12`, `key:n01443537/`, `text:a red bus`; without such a word a number is a position, what a key begins with
-    (`is_beginning`) a key, anything else words.
+    (`is_key_prefix`) is a key, anything else is words.
 
     Raises:
         RequestError: nothing was typed, or too much.
@@ -36,7 +36,7 @@ def read_query(typed: str, is_beginning: Callable[[str], bool]) -> Query:
     plain = typed.strip()
     if plain.isascii() and plain.isdigit():
         return Query(POSITION, plain, False)
-    if plain and is_beginning(plain):
+    if plain and is_key_prefix(plain):
         return Query(KEY, plain, False)
     return _checked(Query(WORDS, plain, False), typed)
 

@@ -171,7 +171,7 @@ def _memory(plan: Plan, images: int, dimension: int) -> int:
     """This process, its workers as large as the largest was, and two shards of rows."""
     rows = 2 * shard_rows(images) * (2 * dimension + 160)
     try:
-        import resource
+        import resource  # is not there on Windows
     except ImportError:  # Windows
         return rows
     own, child = (resource.getrusage(who).ru_maxrss << 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from blake3 import blake3
 
 from plada.common.progress import Report, silent
 from plada.encoders.encoder import config_from_json
@@ -155,8 +156,6 @@ def claims_of(index: Index, *, embedded: bool) -> dict[str, str]:
     encoder: its name, and a hash of all that decides an embedding."""
     claims = {"plada.key_id": str(index.info["key_id"]), "plada.content_id": str(index.info["content_id"])}
     if embedded:
-        from blake3 import blake3
-
         config = config_from_json(index.info["encoder"])
         claims["plada.encoder"] = f"{config.name} {blake3(identity_of(config).encode()).hexdigest(8)}"
     return claims

@@ -1,21 +1,19 @@
-"""What a report says of a payload, collected: from its file, its selection's table, its images, a trained model."""
+"""What a report says of a payload, collected from its file, its selection's table, its images and a trained model."""
 
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.progress import Report, Tracker
-from plada.common.version import __version__
-from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, SideMissing, Unreadable
-from plada.payload.inspect import PayloadSummary, summarise
+from plada.common.progress import Report, Tracker, silent
+from plada.errors import DataError, ReferenceMismatch, RequestError, SideMissing, Unreadable
+from plada.payload.inspect import RATES, PayloadSummary, summarise
 from plada.payload.payload import Payload
-from plada.reports.command_line import command_line
 from plada.reports.findings import (
     BINS,
     Accuracy,
@@ -24,149 +22,151 @@ from plada.reports.findings import (
     Findings,
     Histogram,
     Picture,
-    evenly,
-    shares,
-    spread_of,
+    even_ranks,
+    fair_shares,
+    score_spread,
 )
+from plada.reports.remarks import commands, earlier_corrections, identity, remarks, unknown
 from plada.reports.thumbnails import matrix_picture, thumbnail
-from plada.selection.corrections import read_keys, read_labels
 from plada.selection.table import SelectionTable, read_table
 from plada.sources.decode import decode
 from plada.trainer.model import ModelEvaluation, evaluate_model
-from plada.trainer.payload_file import PayloadContext, fetch, open_payload, shared_context_for
+from plada.trainer.payload_file import PayloadContext, open_payload, shared_context_for
 from plada.trainer.payload_images import Chosen, open_chosen
 from plada.trainer.payload_summary import summarise_file
-from plada.trainer.student import check_classes, payload_digest, read_card
+from plada.trainer.student import check_classes
 
-I64 = npt.NDArray[np.int64]
 MODEL = "the model"
 TEACHER = "the teacher"
 FORECAST = "students, forecast"
+PICTURES = 1500  # in all; a photograph takes 1.7 kB of the page
 _TABLE = 30  # classes up to which a confusion matrix is a table of numbers
 _DRAWN = 1000  # classes up to which it is a picture
 _WORKERS = 4  # threads that decode
 _AT_ONCE = 128  # pictures, after which the manifest's rows are let go
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a report is asked for: the arguments of plada.report, checked; `options` are those given, as plain values."""
+class ModelTest:
+    """A model trained on the payload, and the target on whose test images it is tested (None: the selection's)."""
 
-    payload: str | Path
-    selection: str | Path | None
-    same_keys: bool
-    model: str | Path | None
-    target: str | Path | None
-    weights: str | Path | None
-    budget: int | None
-    rates: tuple[int, ...]
-    pictures: int
-    device: str | None
-    around: PayloadContext
-    options: Mapping[str, Any]
+    model: str | Path
+    target: str | Path | None = None
+    weights: str | Path | None = None
+    device: str | None = None
 
 
-def collect(wanted: Wanted, report: Report) -> Findings:
-    """All that can be said. What cannot is named in `unknown`. Raises as plada.report does."""
-    payload, summary = _read(wanted)
-    selected = read_table(wanted.selection, payload) if wanted.selection is not None else None
-    said: Mapping[str, Any] = selected.report if selected is not None else {}
-    evaluated = _evaluated(wanted, selected, summary, report) if wanted.model is not None else None
-    chosen, no_pictures = _reference(wanted, payload, report)
-    classes = _classes(summary, payload, selected, said)
-    if payload is not None and chosen is not None:
-        classes = _with_pictures(classes, payload, selected, chosen, wanted.pictures, report)
-    earlier = _earlier(selected, summary.names)
+def collect(
+    file: str | Path,
+    context: PayloadContext,
+    *,
+    selection: str | Path | None = None,
+    model: ModelTest | None = None,
+    same_keys: bool = False,
+    budget: int | None = None,
+    rates: tuple[int, ...] = RATES,
+    pictures: int = PICTURES,
+    options: Mapping[str, Any] = _NONE,
+    report: Report = silent,
+) -> Findings:
+    """All that can be said of a payload file. What cannot is named in `unknown`. Raises as plada.report does.
+
+    `options` are those of the command `plada report` that makes the same report.
+    """
+    payload, summary = _read(file, context, rates)
+    table = read_table(selection, payload) if selection is not None else None
+    said = table.report if table is not None else _NONE
+    asked = table.options if table is not None else _NONE
+    target = (model.target if model is not None else None) or asked.get("target")
+    evaluation = _evaluate(model, target, summary, context.home, report) if model is not None else None
+    images, no_pictures = _open_images(payload, context, pictures, same_keys, report)
+    classes = _class_facts(summary, payload, table)
+    if payload is not None and images is not None:
+        classes = _with_pictures(classes, payload, table, images, pictures, report)
+    corrections = earlier_corrections(asked, summary.names)
     forecast = said.get("forecast") or {}
+    noted = summary.notes.get("target")
     bits = [(name, each) for name, each in (("positions", summary.positions), ("labels", summary.labels)) if each]
+    model_file = model.model if model is not None else None
     return Findings(
-        title=Path(str(wanted.payload)).name,
-        target=_target(wanted, selected, summary),
+        title=Path(str(file)).name,
+        target=noted if isinstance(noted, str) else str(target) if target is not None else None,
         rule=said.get("rule"),
         version=summary.version,
         bytes=summary.bytes,
-        budget=wanted.budget if wanted.budget is not None else said.get("budget"),
+        budget=budget if budget is not None else said.get("budget"),
         images=summary.images,
         reference=summary.reference,
         classes=classes,
-        ranked=selected is not None,
-        accuracies=_accuracies(summary, said, evaluated),
+        ranked=table is not None,
+        accuracies=_accuracies(summary, said, evaluation),
         points=tuple((int(size), float(value)) for size, value in forecast.get("points", ())),
-        confusion=_confusion(evaluated) if evaluated is not None else None,
-        histogram=_histogram(selected.scores) if selected is not None else None,
+        confusion=_confusion(evaluation) if evaluation is not None else None,
+        histogram=_histogram(table.scores) if table is not None else None,
         sections=summary.sections,
         coder=summary.coder,
         coders=summary.coders or {},
         paper=summary.paper or {},
         bits=tuple((name, each.bits, each.entropy) for name, each in bits),
         air=summary.air,
-        identity=_identity(wanted, summary, payload, chosen, said),
-        commands=_commands(wanted, selected),
-        remarks=(*_remarks(wanted, said, summary, payload, chosen), *earlier.problems),
-        unknown=_unknown(wanted, summary, selected, no_pictures),
-        excluded=earlier.excluded,
-        relabelled=earlier.relabelled,
+        identity=identity(file, summary, payload, images, said, model_file),
+        commands=commands(file, options, context.reference, asked),
+        remarks=(*remarks(summary, said, payload, images, model_file), *corrections.problems),
+        unknown=unknown(summary, table, no_pictures, budget=budget is not None, model=model is not None),
+        excluded=corrections.excluded,
+        relabelled=corrections.relabelled,
     )
 
 
-def _read(wanted: Wanted) -> tuple[Payload | None, PayloadSummary]:
+def _read(file: str | Path, context: PayloadContext, rates: tuple[int, ...]) -> tuple[Payload | None, PayloadSummary]:
     """The payload, None where its labels need what is not here, and what can be said of its file."""
-    around = wanted.around
     try:
-        opened = open_payload(wanted.payload, around)
+        opened = open_payload(file, context)
     except SideMissing:
-        closed = summarise_file(wanted.payload, around, rates=wanted.rates)
-        return None, closed
-    side = shared_context_for(opened.header, around, "pack" if opened.header.pack_id else "manifest")
-    return opened.payload, summarise(opened, side, rates=wanted.rates)
+        return None, summarise_file(file, context, rates=rates)
+    side = shared_context_for(opened.header, context, "pack" if opened.header.pack_id else "manifest")
+    return opened.payload, summarise(opened, side, rates=rates)
 
 
-def _reference(wanted: Wanted, payload: Payload | None, report: Report) -> tuple[Chosen | None, str]:
-    """The payload's images, or None and why: one that was named must be right, one that is looked for may be missing."""
-    if payload is None or not wanted.pictures:
-        return None, "" if wanted.pictures else "none were asked for"
-    named = wanted.around.reference
+def _evaluate(
+    model: ModelTest, target: str | Path | None, summary: PayloadSummary, home: Path, report: Report
+) -> ModelEvaluation:
+    if target is None:
+        raise RequestError("--model is tested on a target's test images: name the --target, too")
+    evaluation = evaluate_model(
+        model.model, target, weights=model.weights, device=model.device, home=home, report=report
+    )
+    check_classes(summary.names, tuple(each.name for each in evaluation.evaluation.classes), str(model.model))
+    return evaluation
+
+
+def _open_images(
+    payload: Payload | None, context: PayloadContext, pictures: int, same_keys: bool, report: Report
+) -> tuple[Chosen | None, str]:
+    """The payload's images, or None and why: a reference that is named must fit, one that is looked for may be missing."""
+    if payload is None or not pictures:
+        return None, "" if pictures else "none were asked for"
+    named = context.reference
     try:
-        chosen = open_chosen(
-            payload, named, home=wanted.around.home, same_keys=wanted.same_keys, skip_changed=True, report=report
-        )
+        images = open_chosen(payload, named, home=context.home, same_keys=same_keys, skip_changed=True, report=report)
     except (RequestError, ReferenceMismatch, DataError) as err:
         if named is not None:
             raise
         return None, str(err)
-    return chosen, ""
+    return images, ""
 
 
-def _evaluated(
-    wanted: Wanted, selected: SelectionTable | None, summary: PayloadSummary, report: Report
-) -> ModelEvaluation:
-
-    target = wanted.target or (selected.options.get("target") if selected is not None else None)
-    assert wanted.model is not None
-    if target is None:
-        raise RequestError("--model is tested on a target's test images: name the --target, too")
-    made = evaluate_model(
-        wanted.model,
-        target,
-        weights=wanted.weights,
-        device=wanted.device,
-        home=wanted.around.home,
-        report=report,
-    )
-    check_classes(summary.names, tuple(each.name for each in made.evaluation.classes), str(wanted.model))
-    return made
-
-
-def _classes(
-    summary: PayloadSummary, payload: Payload | None, selected: SelectionTable | None, said: Mapping[str, Any]
+def _class_facts(
+    summary: PayloadSummary, payload: Payload | None, table: SelectionTable | None
 ) -> tuple[ClassFacts, ...]:
-    before = said.get("reference_counts") or {}
+    before = (table.report if table is not None else _NONE).get("reference_counts") or {}
     after = payload.class_counts() if payload is not None else [None] * len(summary.names)
     scores: list[Any] = [None] * len(summary.names)
-    if payload is not None and selected is not None:
+    if payload is not None and table is not None:
         order = np.argsort(payload.labels, kind="stable")
-        parts = np.split(selected.scores[order], np.cumsum(payload.class_counts())[:-1])
-        scores = [spread_of(part.tolist()) for part in parts]
+        by_class = np.split(table.scores[order], np.cumsum(payload.class_counts())[:-1])
+        scores = [score_spread(each.tolist()) for each in by_class]
     return tuple(
         ClassFacts(name=name, before=before.get(name), after=count, scores=spread)
         for name, count, spread in zip(summary.names, after, scores, strict=True)
@@ -176,44 +176,43 @@ def _classes(
 def _with_pictures(
     classes: tuple[ClassFacts, ...],
     payload: Payload,
-    selected: SelectionTable | None,
-    chosen: Chosen,
-    most: int,
+    table: SelectionTable | None,
+    images: Chosen,
+    limit: int,
     report: Report,
 ) -> tuple[ClassFacts, ...]:
     """The classes with their pictures: the same number of each as far as it has them, evenly from its first to its last."""
     counts = payload.class_counts()
     # Within a class by rank where there is one, else as positions rise.
-    order = np.lexsort((selected.ranks if selected is not None else payload.positions, payload.labels))
+    order = np.lexsort((table.ranks if table is not None else payload.positions, payload.labels))
     starts = np.append(0, np.cumsum(counts))
-    wanted = [
+    shown = [
         (int(order[starts[label] + rank]), rank)
-        for label, places in enumerate(shares(counts, most))
-        for rank in evenly(counts[label], places)
+        for label, places in enumerate(fair_shares(counts, limit))
+        for rank in even_ranks(counts[label], places)
     ]
-    keys = chosen.manifest.keys_at(payload.positions[[row for row, _ in wanted]]) if wanted else []
-    tracker = Tracker("pictures", len(wanted), report)
+    keys = images.manifest.keys_at(payload.positions[[row for row, _ in shown]]) if shown else []
+    tracker = Tracker("pictures", len(shown), report)
 
-    def one(at: int) -> Picture:
-        row, rank = wanted[at]
-        score = float(selected.scores[row]) if selected is not None else None
-        return _picture(chosen, int(payload.positions[row]), keys[at], rank, score)
+    def draw(at: int) -> Picture:
+        row, rank = shown[at]
+        score = float(table.scores[row]) if table is not None else None
+        return _picture(images, int(payload.positions[row]), keys[at], rank, score)
 
-    found: list[list[Picture]] = [[] for _ in classes]
+    pictures: list[list[Picture]] = [[] for _ in classes]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for first in range(0, len(wanted), _AT_ONCE):
-            some = range(first, min(first + _AT_ONCE, len(wanted)))
-            for at, picture in zip(some, pool.map(one, some), strict=True):
-                found[int(payload.labels[wanted[at][0]])].append(picture)
+        for first in range(0, len(shown), _AT_ONCE):
+            part = range(first, min(first + _AT_ONCE, len(shown)))
+            for at, picture in zip(part, pool.map(draw, part), strict=True):
+                pictures[int(payload.labels[shown[at][0]])].append(picture)
                 tracker.advance()
-            chosen.manifest.forget()
-    return tuple(replace(each, pictures=tuple(shown)) for each, shown in zip(classes, found, strict=True))
+            images.manifest.forget()
+    return tuple(replace(each, pictures=tuple(drawn)) for each, drawn in zip(classes, pictures, strict=True))
 
 
-def _picture(chosen: Chosen, position: int, key: str, rank: int, score: float | None) -> Picture:
-
+def _picture(images: Chosen, position: int, key: str, rank: int, score: float | None) -> Picture:
     try:
-        url, width, height = thumbnail(decode(chosen.read(position)))
+        url, width, height = thumbnail(decode(images.read(position)))
     except Unreadable as err:  # one bad image must not keep a person from seeing the others
         return Picture(position=position, key=key, rank=rank, score=score, url="", problem=str(err))
     return Picture(position=position, key=key, rank=rank, score=score, url=url, width=width, height=height)
@@ -222,36 +221,35 @@ def _picture(chosen: Chosen, position: int, key: str, rank: int, score: float | 
 def _accuracies(
     summary: PayloadSummary, said: Mapping[str, Any], evaluated: ModelEvaluation | None
 ) -> tuple[Accuracy, ...]:
-    found = []
-    taught = said.get("teacher") or {"accuracy": summary.notes.get("teacher_accuracy")}
-    for name, around, on in (
+    accuracies = []
+    teacher = said.get("teacher") or {"accuracy": summary.notes.get("teacher_accuracy")}
+    for name, bounds, on in (
         ("accuracy", "interval", "the target's test images"),
         ("validation_accuracy", "validation_interval", "the target's own images, cross-validated or held out"),
     ):
-        if isinstance(value := taught.get(name), (int, float)):
-            low, high = taught.get(around) or (None, None)
-            found.append(Accuracy(who=TEACHER, on=on, value=float(value), low=low, high=high))
+        if isinstance(value := teacher.get(name), (int, float)):
+            low, high = teacher.get(bounds) or (None, None)
+            accuracies.append(Accuracy(who=TEACHER, on=on, value=float(value), low=low, high=high))
     if forecast := said.get("forecast"):
         low, high = forecast["interval"]
         on = "the target's own images, each judged by folds that have not seen it"
-        found.append(Accuracy(who=FORECAST, on=on, value=forecast["accuracy"], low=low, high=high))
+        accuracies.append(Accuracy(who=FORECAST, on=on, value=forecast["accuracy"], low=low, high=high))
     if evaluated is not None:
-        made = evaluated.evaluation
-        on = f"{made.images} test images of {evaluated.target}"
-        found.append(Accuracy(who=MODEL, on=on, value=made.accuracy, low=made.low, high=made.high))
-    return tuple(found)
+        tested = evaluated.evaluation
+        on = f"{tested.images} test images of {evaluated.target}"
+        accuracies.append(Accuracy(who=MODEL, on=on, value=tested.accuracy, low=tested.low, high=tested.high))
+    return tuple(accuracies)
 
 
 def _confusion(evaluated: ModelEvaluation) -> Confusion:
-
-    made = evaluated.evaluation
-    classes = len(made.classes)
+    tested = evaluated.evaluation
+    classes = len(tested.classes)
     return Confusion(
-        names=tuple(each.name for each in made.classes),
-        counts=tuple(map(tuple, made.confusion.tolist())) if classes <= _TABLE else (),
-        images=made.images,
-        pairs=tuple(made.confused(12)),
-        url=matrix_picture(made.confusion.tolist()) if _TABLE < classes <= _DRAWN else "",
+        names=tuple(each.name for each in tested.classes),
+        counts=tuple(map(tuple, tested.confusion.tolist())) if classes <= _TABLE else (),
+        images=tested.images,
+        pairs=tuple(tested.confused(12)),
+        url=matrix_picture(tested.confusion.tolist()) if _TABLE < classes <= _DRAWN else "",
     )
 
 
@@ -260,150 +258,8 @@ def _histogram(scores: npt.NDArray[np.float64]) -> Histogram | None:
     if not len(finite):
         return None
     low, high = float(finite.min()), float(finite.max())
-    # Of equal scores, one bin: numpy would make the range up.
-    places = np.zeros(len(finite), np.int64)
+    # Equal scores share one bin: numpy would make the range up.
+    bins = np.zeros(len(finite), np.int64)
     if high > low:
-        places = np.minimum(((finite - low) * (BINS / (high - low))).astype(np.int64), BINS - 1)
-    return Histogram(low=low, high=high, counts=tuple(np.bincount(places, minlength=BINS).tolist()))
-
-
-def _target(wanted: Wanted, selected: SelectionTable | None, summary: PayloadSummary) -> str | None:
-    named = wanted.target or (selected.options.get("target") if selected is not None else None)
-    noted = summary.notes.get("target")
-    return noted if isinstance(noted, str) else str(named) if named is not None else None
-
-
-def _identity(
-    wanted: Wanted, summary: PayloadSummary, payload: Payload | None, chosen: Chosen | None, said: Mapping[str, Any]
-) -> tuple[tuple[str, str], ...]:
-
-    rows = [
-        ("file", str(wanted.payload)),
-        ("SHA-256 of the file", hashlib.sha256(fetch(wanted.payload)).hexdigest()),
-        ("digest of the content", payload.digest().hex() if payload is not None else ""),
-        ("format", f"payload version {summary.version}"),
-        ("serial number", str(summary.serial) if summary.serial else "none"),
-        ("signature", f"by key {summary.signed_by}, not checked here" if summary.signed else "none"),
-        ("coder", summary.coder or ""),
-        ("segments", str(summary.segments[1]) if summary.segments else ""),
-        ("reference", f"{summary.reference} images"),
-        ("key id of the reference", summary.key_id),
-        ("content id of the reference", summary.content_id),
-        ("pack", summary.pack_id or ""),
-        ("reference here", chosen.location if chosen is not None else ""),
-        ("rule", said.get("rule", "")),
-        ("teacher", (said.get("teacher") or {}).get("kind", "")),
-        ("model", str(wanted.model or "")),
-        ("written by", f"plada {__version__}"),
-    ]
-    return tuple((name, str(value)) for name, value in rows if value)
-
-
-@dataclass(frozen=True, slots=True)
-class _Earlier:
-    """Corrections that the selection was already made with: the next lists must hold them too."""
-
-    excluded: tuple[str, ...] = ()
-    relabelled: tuple[tuple[str, str], ...] = ()
-    problems: tuple[str, ...] = ()
-
-
-def _earlier(selected: SelectionTable | None, classes: tuple[str, ...]) -> _Earlier:
-
-    asked = selected.options if selected is not None else {}
-    excluded: list[str] = []
-    relabelled: list[tuple[str, str]] = []
-    problems = []
-    try:
-        if path := asked.get("exclude"):
-            excluded = read_keys(Path(str(path)))
-        if path := asked.get("relabel"):
-            keys, labels = read_labels(Path(str(path)), classes)
-            relabelled = [(key, classes[label]) for key, label in zip(keys, labels.tolist(), strict=True)]
-    except (RequestError, DataError) as err:
-        problems.append(f"Corrections of before are not in the lists that this page writes ({err}). Add them by hand.")
-    return _Earlier(tuple(excluded), tuple(relabelled), tuple(problems))
-
-
-def _commands(wanted: Wanted, selected: SelectionTable | None) -> tuple[tuple[str, str], ...]:
-    file = str(wanted.payload)
-    lines = [("write this report again", command_line("report", [file], wanted.options))]
-    if selected is not None and selected.options:
-        corrected = {**selected.options, "exclude": "exclude.txt", "relabel": "relabel.csv"}
-        lines[:0] = [
-            ("choose these images again", command_line("select", [], selected.options)),
-            (
-                "choose with your corrections (leave out a list that you do not have)",
-                command_line("select", [], corrected),
-            ),
-        ]
-    reference = wanted.around.reference
-    lines.append(
-        ("train on them", command_line("train", [file], {"reference": str(reference)} if reference is not None else {}))
-    )
-    return tuple(lines)
-
-
-def _remarks(
-    wanted: Wanted, said: Mapping[str, Any], summary: PayloadSummary, payload: Payload | None, chosen: Chosen | None
-) -> tuple[str, ...]:
-    """What a person should hear before sending."""
-    lines = []
-    if empty := said.get("empty_classes"):
-        lines.append(
-            f"The teacher calls no image of the reference {', '.join(map(str, empty))}: students cannot learn it."
-        )
-    elif payload is not None and (
-        bare := [n for n, c in zip(summary.names, payload.class_counts(), strict=True) if not c]
-    ):
-        named = ", ".join(bare[:5]) + (f" and {len(bare) - 5} more" if len(bare) > 5 else "")
-        lines.append(f"No image is labelled {named}: students cannot learn it.")
-    if leaks := said.get("leaks"):
-        lines.append(
-            f"{len(leaks)} chosen images are near copies of test images of the target; select --drop-leaks leaves them out."
-        )
-    for name, before in (
-        ("rule_note", "Rule: "),
-        ("target_note", "Target: "),
-        ("leaks_note", "Not compared with test images: "),
-    ):
-        if said.get(name):
-            lines.append(f"{before}{said[name]}.")
-    if wanted.model is not None and payload is not None and not _trained_on(wanted.model, payload):
-        lines.append(f"The model {Path(str(wanted.model)).name} was not trained on this payload.")
-    if chosen is not None and chosen.lost:
-        lines.append(
-            f"{len(chosen.lost)} of the images looked at are missing here or have changed since the manifest was made."
-        )
-    if chosen is not None and payload is not None and not chosen.manifest.content_id.startswith(payload.content_id):
-        lines.append("The pictures are of a copy with other bytes than the payload's reference (--same-keys).")
-    return tuple(lines)
-
-
-def _trained_on(model: str | Path, payload: Payload) -> bool:
-
-    try:
-        return bool(read_card(Path(model)).get("run", {}).get("payload") == payload_digest(payload))
-    except PladaError:
-        return False
-
-
-def _unknown(
-    wanted: Wanted, summary: PayloadSummary, selected: SelectionTable | None, no_pictures: str
-) -> tuple[str, ...]:
-    lines = []
-    if summary.missing:
-        lines.append(f"Which images, and their labels: {summary.missing}")
-    elif no_pictures:
-        lines.append(f"Pictures: {no_pictures}")
-    if selected is None:
-        more = ", the budget" if wanted.budget is None else ""
-        lines.append(
-            f"Scores, class counts before the choice, the forecast{more}: no payload carries them. Write the selection's "
-            "table with plada select --table FILE, and give it: --selection FILE"
-        )
-    elif not selected.report:
-        lines.append("The table says nothing of how it was made: another program has written it again")
-    if wanted.model is None:
-        lines.append("The accuracy that was reached: train a student, and give it with --model and --target")
-    return tuple(lines)
+        bins = np.minimum(((finite - low) * (BINS / (high - low))).astype(np.int64), BINS - 1)
+    return Histogram(low=low, high=high, counts=tuple(np.bincount(bins, minlength=BINS).tolist()))

@@ -10,7 +10,8 @@ _JOINED = {"teacher"}  # several in one option, commas between; others are repea
 
 
 def command_line(command: str, arguments: Sequence[str], options: Mapping[str, Any]) -> str:
-    """`plada COMMAND ARGUMENTS OPTIONS`, quoted for a POSIX shell; `options` by the call's parameters, plain values.
+    """`plada COMMAND ARGUMENTS OPTIONS`, quoted for a POSIX shell; `options` by the call's parameters. None, False and
+    empty ones are left out.
 
     >>> command_line("select", [], {"target": "my food", "budget": 2000, "force": True, "recipe": {"epochs": 3}})
     "plada select --target 'my food' --budget 2000 --force --recipe epochs=3"
@@ -18,8 +19,10 @@ def command_line(command: str, arguments: Sequence[str], options: Mapping[str, A
     words = ["plada", command, *arguments]
     for name, value in options.items():
         option = f"--{_OPTION.get(name, name).replace('_', '-')}"
-        if isinstance(value, bool):
-            words += [option] if value else []
+        if value is None or value is False:
+            continue
+        if value is True:
+            words.append(option)
         elif isinstance(value, Mapping):
             words += [word for key, item in value.items() for word in (option, f"{key}={_text(item)}")]
         elif isinstance(value, (list, tuple)) and name not in _JOINED:

@@ -1,4 +1,4 @@
-"""What a report says of a payload, collected before any of it is written: plain values, no HTML, nothing to look up."""
+"""What a report says of a payload, as plain values: collected before any of it is written as HTML."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,8 +103,8 @@ class Findings:
     commands: tuple[tuple[str, str], ...]  # (what it does, the line)
     remarks: tuple[str, ...]
     unknown: tuple[str, ...]
-    excluded: tuple[str, ...] = ()  # keys that a person rejected before, whom the next list must name again
-    relabelled: tuple[tuple[str, str], ...] = ()  # (key, class) that a person gave before
+    excluded: tuple[str, ...] = ()  # keys that were rejected before; the next list must name them, too
+    relabelled: tuple[tuple[str, str], ...] = ()  # (key, class) of earlier corrections
 
     @property
     def pictures(self) -> int:
@@ -112,18 +112,18 @@ class Findings:
         return sum(bool(picture.url) for each in self.classes for picture in each.pictures)
 
 
-def shares(counts: Sequence[int], most: int) -> list[int]:
-    """Of `most` places in all, how many each of some groups gets: as many for all, and what small ones leave goes to the
-    others. With more groups than places, one each for groups spread evenly.
+def fair_shares(counts: Sequence[int], limit: int) -> list[int]:
+    """How many of `limit` places each group gets: the same number for all; what small groups leave goes to the others.
+    With more groups than places, groups at even distances get one each.
 
-    >>> shares([100, 2, 50], 30)
+    >>> fair_shares([100, 2, 50], 30)
     [14, 2, 14]
     """
     filled = [number for number, count in enumerate(counts) if count > 0]
-    if len(filled) > most:
-        taken = {filled[len(filled) * place // most] for place in range(most)}
+    if len(filled) > limit:
+        taken = {filled[len(filled) * place // limit] for place in range(limit)}
         return [int(number in taken) for number in range(len(counts))]
-    level, left = 0, most
+    level, left = 0, limit
     for rank, count in enumerate(sorted(count for count in counts if count > 0)):
         groups = len(filled) - rank
         if (count - level) * groups > left:
@@ -134,10 +134,10 @@ def shares(counts: Sequence[int], most: int) -> list[int]:
     return [min(count, level) for count in counts]
 
 
-def evenly(count: int, places: int) -> list[int]:
+def even_ranks(count: int, places: int) -> list[int]:
     """Ranks 0 .. count-1, the first and the last among them, at most `places` of them and evenly between.
 
-    >>> evenly(9, 3)
+    >>> even_ranks(9, 3)
     [0, 4, 8]
     """
     if places >= count:
@@ -147,7 +147,7 @@ def evenly(count: int, places: int) -> list[int]:
     return [round(place * (count - 1) / (places - 1)) for place in range(places)]
 
 
-def spread_of(scores: Sequence[float]) -> Spread | None:
+def score_spread(scores: Sequence[float]) -> Spread | None:
     """The spread of some scores; None of none. Quartiles are scores that are really there (the nearest rank)."""
     if not len(scores):
         return None
@@ -156,11 +156,11 @@ def spread_of(scores: Sequence[float]) -> Spread | None:
     return Spread(best=ordered[0], upper=upper, median=median, lower=lower, last=ordered[-1])
 
 
-def thinned(found: Findings, most: int) -> Findings:
-    """The same with at most `most` pictures, evenly from those of each class."""
-    places = shares([len(each.pictures) for each in found.classes], most)
+def thin(findings: Findings, limit: int) -> Findings:
+    """The same with at most `limit` pictures, evenly from those of each class."""
+    places = fair_shares([len(each.pictures) for each in findings.classes], limit)
     classes = tuple(
-        replace(each, pictures=tuple(each.pictures[rank] for rank in evenly(len(each.pictures), place)))
-        for each, place in zip(found.classes, places, strict=True)
+        replace(each, pictures=tuple(each.pictures[rank] for rank in even_ranks(len(each.pictures), place)))
+        for each, place in zip(findings.classes, places, strict=True)
     )
-    return replace(found, classes=classes)
+    return replace(findings, classes=classes)

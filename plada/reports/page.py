@@ -1,4 +1,4 @@
-"""The report as one HTML file: a reader of findings, a writer of text. Nothing in it asks for anything from elsewhere.
+"""The report as one HTML file, written from findings. The file loads nothing from elsewhere.
 
 Style and script are inlined, and allowed by their hashes alone (a Content-Security-Policy that names no source but data:
 URLs of pictures): whatever a class or key is called, it cannot run or fetch anything.
@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from plada.common.units import format_rate, format_seconds, format_size
 from plada.reports import charts
-from plada.reports.findings import Accuracy, ClassFacts, Confusion, Findings, Picture, Spread, thinned
+from plada.reports.findings import Accuracy, ClassFacts, Confusion, Findings, Picture, Spread, thin
 from plada.reports.text import data_block, digits, esc, many, name
 
 LIMIT = 5_000_000  # bytes of a page
@@ -23,31 +23,35 @@ _BOXES = 60  # classes up to which each has a box of its scores
 _SHORT = 40  # pixels below which a thumbnail is shown enlarged, with its pixels sharp
 
 
-def fitting(found: Findings, limit: int = LIMIT) -> tuple[Findings, bytes]:
+def fit_page(findings: Findings, limit: int = LIMIT) -> tuple[Findings, bytes]:
     """The page as UTF-8, of at most `limit` bytes, and what it shows: fewer pictures where all would be too many."""
-    text = page(found)
-    while len(text) > limit and (shown := sum(len(each.pictures) for each in found.classes)):
-        bare = len(page(thinned(found, 0)))
+    text = render_page(findings)
+    while len(text) > limit and (shown := sum(len(each.pictures) for each in findings.classes)):
+        bare = len(render_page(thin(findings, 0)))
         share = (limit - bare) / max(len(text) - bare, 1)
-        found = thinned(found, max(0, min(int(shown * share * 0.98), shown - 1)))
-        text = page(found)
-    return found, text
+        findings = thin(findings, max(0, min(int(shown * share * 0.98), shown - 1)))
+        text = render_page(findings)
+    return findings, text
 
 
-def page(found: Findings) -> bytes:
+def render_page(findings: Findings) -> bytes:
     """The whole page, UTF-8."""
     style, script = (files("plada.reports").joinpath(file).read_text("utf-8") for file in ("report.css", "report.js"))
     sections = [
         (anchor, title, body)
         for anchor, title, body in (
-            ("accuracy", "How well it teaches", _accuracy(found)),
-            ("images", "The images", _images(found)),
-            ("classes", "Classes before and after", _classes(found)),
-            ("scores", "Scores", _scores(found)),
-            ("confusion", "What is taken for what", _confusion(found.confusion) if found.confusion is not None else ""),
-            ("bytes", "Where every byte goes", _bytes(found)),
-            ("air", "Time on air", _air(found)),
-            ("identity", "Identities and commands", _identity(found)),
+            ("accuracy", "How well it teaches", _accuracy(findings)),
+            ("images", "The images", _images(findings)),
+            ("classes", "Classes before and after", _classes(findings)),
+            ("scores", "Scores", _scores(findings)),
+            (
+                "confusion",
+                "What is taken for what",
+                _confusion(findings.confusion) if findings.confusion is not None else "",
+            ),
+            ("bytes", "Where every byte goes", _bytes(findings)),
+            ("air", "Time on air", _air(findings)),
+            ("identity", "Identities and commands", _identity(findings)),
         )
         if body
     ]
@@ -66,21 +70,21 @@ def page(found: Findings) -> bytes:
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
 <link rel="icon" href="data:,">
-<title>{esc(found.title)}: plada report</title>
+<title>{esc(findings.title)}: plada report</title>
 <style>{style}</style>
 </head>
 <body>
 <a class="skip" href="#main">To the report</a>
 <header>
-<h1>{name(found.title)}</h1>
-{_head(found)}
+<h1>{name(findings.title)}</h1>
+{_head(findings)}
 </header>
 <nav aria-label="Sections"><ul>{toc}</ul></nav>
 <main id="main" tabindex="-1">
-{_notes(found)}
+{_notes(findings)}
 {body}</main>
 <footer><p>Written by plada. This file asks for nothing from the network.</p></footer>
-<script type="application/json" id="data">{_data(found)}</script>
+<script type="application/json" id="data">{_data(findings)}</script>
 <script>{script}</script>
 </body>
 </html>
@@ -103,36 +107,38 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _head(found: Findings) -> str:
-    for_what = f" for the target {name(found.target)}" if found.target else ""
-    images = "An unknown number of" if found.images is None else digits(found.images)
+def _head(findings: Findings) -> str:
+    for_what = f" for the target {name(findings.target)}" if findings.target else ""
+    images = "An unknown number of" if findings.images is None else digits(findings.images)
     lead = (
-        f"{images} images of a reference of {digits(found.reference)}, labelled with {many(len(found.classes), 'class')}"
-        f"{for_what}{f', chosen by rule {name(found.rule)}' if found.rule else ''}. Who holds the reference can train on them."
+        f"{images} images of a reference of {digits(findings.reference)}, labelled with {many(len(findings.classes), 'class')}"
+        f"{for_what}{f', chosen by rule {name(findings.rule)}' if findings.rule else ''}. Any client with the reference can train on them."
     )
-    cards = [_budget_card(found)]
-    if found.images:
-        cards.append(_card(digits(found.images), f"images, {8 * found.bytes / found.images:.1f} bits each"))
-    cards.append(_card(digits(len(found.classes)), "classes"))
-    cards += [_card(f"{one.value:.1%}", f"{one.who}{_around(one)}") for one in _best_known(found.accuracies)]
+    cards = [_budget_card(findings)]
+    if findings.images:
+        cards.append(_card(digits(findings.images), f"images, {8 * findings.bytes / findings.images:.1f} bits each"))
+    cards.append(_card(digits(len(findings.classes)), "classes"))
+    for accuracy in _first_of_each(findings.accuracies):
+        interval = f" ({_interval(accuracy)})" if _interval(accuracy) else ""
+        cards.append(_card(f"{accuracy.value:.1%}", f"{accuracy.who}{interval}"))
     return f'<p>{lead}</p>\n<ul class="cards">{"".join(cards)}</ul>'
 
 
-def _budget_card(found: Findings) -> str:
-    size = digits(found.bytes)
-    if found.budget is None:
+def _budget_card(findings: Findings) -> str:
+    size = digits(findings.bytes)
+    if findings.budget is None:
         return _card(f"{size} bytes", "budget not known")
-    budget = digits(found.budget)
-    if found.bytes <= found.budget:
-        return _card(f"{size} bytes", f"fits the budget of {budget} ({found.bytes / found.budget:.1%})", "good")
-    return _card(f"{size} bytes", f"{digits(found.bytes - found.budget)} over the budget of {budget}", "bad")
+    budget = digits(findings.budget)
+    if findings.bytes <= findings.budget:
+        return _card(f"{size} bytes", f"fits the budget of {budget} ({findings.bytes / findings.budget:.1%})", "good")
+    return _card(f"{size} bytes", f"{digits(findings.bytes - findings.budget)} over the budget of {budget}", "bad")
 
 
-def _best_known(accuracies: Sequence[Accuracy]) -> list[Accuracy]:
-    """The first of each: the teacher is tested on test images where there are some."""
+def _first_of_each(accuracies: Sequence[Accuracy]) -> list[Accuracy]:
+    """One accuracy of each model: where a teacher was tested on test images, that one comes first."""
     first: dict[str, Accuracy] = {}
-    for one in accuracies:
-        first.setdefault(one.who, one)
+    for accuracy in accuracies:
+        first.setdefault(accuracy.who, accuracy)
     return list(first.values())
 
 
@@ -140,55 +146,54 @@ def _card(figure: str, words: str, kind: str = "") -> str:
     return f"<li{f' class={chr(34)}{kind}{chr(34)}' if kind else ''}><b>{figure}</b><span>{words}</span></li>"
 
 
-def _around(one: Accuracy) -> str:
-    return f" ({one.low:.1%} to {one.high:.1%})" if one.low is not None and one.high is not None else ""
-
-
-def _notes(found: Findings) -> str:
+def _notes(findings: Findings) -> str:
     parts = []
-    for title, lines in (("Before you send it", found.remarks), ("Not in this report", found.unknown)):
+    for title, lines in (("Before you send it", findings.remarks), ("Not in this report", findings.unknown)):
         if lines:
             items = "".join(f"<li>{esc(line, 600)}</li>" for line in lines)
             parts.append(f'<div class="note"><strong>{title}</strong><ul>{items}</ul></div>')
     return "".join(parts)
 
 
-def _accuracy(found: Findings) -> str:
-    if not found.accuracies:
+def _accuracy(findings: Findings) -> str:
+    if not findings.accuracies:
         return ""
     rows = (
-        f'<tr><th scope="row">{esc(one.who)}</th><td>{esc(one.on, 200)}</td><td class="n">{one.value:.1%}</td>'
-        f'<td class="n">{_interval(one)}</td><td>{charts.interval(one.value, one.low, one.high)}</td></tr>'
-        for one in found.accuracies
+        f'<tr><th scope="row">{esc(accuracy.who)}</th><td>{esc(accuracy.on, 200)}</td><td class="n">{accuracy.value:.1%}</td>'
+        f'<td class="n">{_interval(accuracy) or "not known"}</td><td>{charts.interval(accuracy.value, accuracy.low, accuracy.high)}</td></tr>'
+        for accuracy in findings.accuracies
     )
     text = _table(("Who", "On", "#Accuracy", "#95 % interval", "0 to 100 %"), rows)
-    if len(found.points) > 1:
+    if len(findings.points) > 1:
         more = (
-            f'<tr><td class="n">{digits(size)}</td><td class="n">{value:.1%}</td></tr>' for size, value in found.points
+            f'<tr><td class="n">{digits(size)}</td><td class="n">{value:.1%}</td></tr>'
+            for size, value in findings.points
         )
         text += "<h3>Forecast at other budgets</h3>" + _table(("#Bytes", "#Accuracy"), more)
     return text
 
 
-def _interval(one: Accuracy) -> str:
-    return f"{one.low:.1%} to {one.high:.1%}" if one.low is not None and one.high is not None else "not known"
+def _interval(accuracy: Accuracy) -> str:
+    return (
+        f"{accuracy.low:.1%} to {accuracy.high:.1%}" if accuracy.low is not None and accuracy.high is not None else ""
+    )
 
 
-def _images(found: Findings) -> str:
-    if not any(each.pictures for each in found.classes):
+def _images(findings: Findings) -> str:
+    if not any(each.pictures for each in findings.classes):
         return ""
-    order = "best first" if found.ranked else "by position: without the selection's table no score is known"
+    order = "best first" if findings.ranked else "by position: without the selection's table no score is known"
     text = (
-        f"<p>{digits(found.pictures)} of {digits(found.images or 0)} images, {order}. Where a class has more than are shown, "
+        f"<p>{digits(findings.pictures)} of {digits(findings.images or 0)} images, {order}. Where a class has more than are shown, "
         "they are taken evenly from its first to its last. Each is labelled with the class it stands under"
-        f"{', and has its score above its key' if found.ranked else ''}.</p>"
+        f"{', and has its score above its key' if findings.ranked else ''}.</p>"
         "<p>Is one wrong? A click rejects it, or gives it the class named at the foot of the window; arrow keys go from picture "
         'to picture. Download what you found, and <a href="#identity">choose again</a> with '
         "<code>--exclude exclude.txt</code>, <code>--relabel relabel.csv</code>.</p>"
         "<noscript><p>Corrections need JavaScript; all else is here without it.</p></noscript>"
     )
     number = 0
-    for label, each in enumerate(found.classes):
+    for label, each in enumerate(findings.classes):
         if each.pictures:
             text += _class_section(label, number, each)
             number += len(each.pictures)
@@ -219,15 +224,15 @@ def _shot(number: int, picture: Picture) -> str:
     )
 
 
-def _classes(found: Findings) -> str:
-    was, now = (sum(count or 0 for count in counts) or 1 for counts in _counts(found.classes))
-    most = max((max((c.before or 0) / was, (c.after or 0) / now) for c in found.classes), default=0) or 1
-    scored = any(each.scores for each in found.classes)
-    bars = len(found.classes) <= _BARS and found.images is not None
+def _classes(findings: Findings) -> str:
+    was, now = (sum(count or 0 for count in counts) or 1 for counts in _counts(findings.classes))
+    most = max((max((c.before or 0) / was, (c.after or 0) / now) for c in findings.classes), default=0) or 1
+    scored = any(each.scores for each in findings.classes)
+    bars = len(findings.classes) <= _BARS and findings.images is not None
     head = ("Class", "#In the reference", "#Chosen", *(("Share of each",) if bars else ()),
             *(("#Best score", "#Median", "#Last") if scored else ()))  # fmt: skip
     rows, size = [], 0
-    for each in found.classes:
+    for each in findings.classes:
         row = f'<tr><th scope="row">{name(each.name)}</th>{_number(each.before)}{_number(each.after)}'
         if bars:
             row += f"<td>{charts.two_bars((each.before or 0) / was / most, (each.after or 0) / now / most)}</td>"
@@ -236,13 +241,13 @@ def _classes(found: Findings) -> str:
         if size > _ROWS:
             break
         rows.append(row)
-    left = len(found.classes) - len(rows)
+    left = len(findings.classes) - len(rows)
     text = (
         "<p>How many images of the reference the teacher calls so, and how many were chosen."
         f"{' Bars are shares of all, grey before and coloured after.' if bars else ''}</p>"
     )
     more = f"<p>And {digits(left)} more classes, which would make this file too large.</p>" if left else ""
-    return text + _table(head, rows, tall=len(found.classes) > 24, label="Classes") + more
+    return text + _table(head, rows, tall=len(findings.classes) > 24, label="Classes") + more
 
 
 def _counts(classes: Sequence[ClassFacts]) -> tuple[list[int | None], list[int | None]]:
@@ -255,34 +260,35 @@ def _scores_of(spread: Spread | None) -> str:
     return "".join(f'<td class="n">{score:.4g}</td>' for score in (spread.best, spread.median, spread.last))
 
 
-def _scores(found: Findings) -> str:
-    if found.histogram is None:
+def _scores(findings: Findings) -> str:
+    if findings.histogram is None:
         return ""
-    rule = f" of rule {name(found.rule)}" if found.rule else ""
-    text = f"<p>Scores{rule}; higher is better. All chosen images:</p>{charts.histogram(found.histogram)}"
-    rows = [(each.name, each.scores) for each in found.classes if each.scores is not None]
+    rule = f" of rule {name(findings.rule)}" if findings.rule else ""
+    text = f"<p>Scores{rule}; higher is better. All chosen images:</p>{charts.histogram(findings.histogram)}"
+    rows = [(each.name, each.scores) for each in findings.classes if each.scores is not None]
     if 1 < len(rows) <= _BOXES:
         text += f"<p>And class by class, from the last to the best, with quartiles and median:</p>{charts.boxes(rows)}"
     return text
 
 
-def _confusion(found: Confusion) -> str:
-    text = f"<p>{digits(found.images)} test images: rows are what they are, columns what the model called them.</p>"
-    if found.counts:
-        head = "".join(f'<th scope="col">{name(each, 16)}</th>' for each in found.names)
+def _confusion(findings: Confusion) -> str:
+    text = f"<p>{digits(findings.images)} test images: rows are what they are, columns what the model called them.</p>"
+    if findings.counts:
+        head = "".join(f'<th scope="col">{name(each, 16)}</th>' for each in findings.names)
         rows = "".join(
-            _matrix_row(each, row, at) for at, (each, row) in enumerate(zip(found.names, found.counts, strict=True))
+            _matrix_row(each, row, at)
+            for at, (each, row) in enumerate(zip(findings.names, findings.counts, strict=True))
         )
         text += _scrolling(
             f'<table class="matrix"><thead><tr><th scope="col">is</th>{head}</tr></thead><tbody>{rows}</tbody></table>',
             "Confusion matrix",
         )
-    if found.url:
-        text += f'<img class="matrix-picture" src="{found.url}" alt="Confusion matrix: a dark diagonal is right; the pairs below are the worst of the rest">'
-    if found.pairs:
+    if findings.url:
+        text += f'<img class="matrix-picture" src="{findings.url}" alt="Confusion matrix: a dark diagonal is right; the pairs below are the worst of the rest">'
+    if findings.pairs:
         worst = (
             f'<tr><th scope="row">{name(true)}</th><td>{name(called)}</td><td class="n">{digits(times)}</td></tr>'
-            for true, called, times in found.pairs
+            for true, called, times in findings.pairs
         )
         text += "<h3>Confused most often</h3>" + _table(("Is", "Called", "#Times"), worst)
     return text
@@ -298,24 +304,26 @@ def _matrix_row(each: str, row: Sequence[int], at: int) -> str:
     return f'<tr><th scope="row">{name(each, 24)}</th>{cells}</tr>'
 
 
-def _bytes(found: Findings) -> str:
+def _bytes(findings: Findings) -> str:
     rows = (
-        f'<tr><th scope="row">{esc(part)}</th><td class="n">{digits(size)}</td><td class="n">{size / found.bytes:.1%}</td>'
-        f"<td>{charts.bar(size / found.bytes)}</td></tr>"
-        for part, size in found.sections.items()
+        f'<tr><th scope="row">{esc(part)}</th><td class="n">{digits(size)}</td><td class="n">{size / findings.bytes:.1%}</td>'
+        f"<td>{charts.bar(size / findings.bytes)}</td></tr>"
+        for part, size in findings.sections.items()
     )
-    text = f"<p>{digits(found.bytes)} bytes in all.</p>" + _table(("Part", "#Bytes", "#Share", ""), rows)
-    if found.bits:
+    text = f"<p>{digits(findings.bytes)} bytes in all.</p>" + _table(("Part", "#Bytes", "#Share", ""), rows)
+    if findings.bits:
         bits = (
             f'<tr><th scope="row">{esc(what)}</th><td class="n">{bits:.2f}</td><td class="n">{free:.2f}</td></tr>'
-            for what, bits, free in found.bits
+            for what, bits, free in findings.bits
         )
         text += "<h3>Bits an image</h3>" + _table(("Of", "#Sent", "#If every choice were equally likely"), bits)
     coders = [
-        (f"{coder}{' (sent)' if coder == found.coder else ''}", size, coder == found.coder)
-        for coder, size in sorted(found.coders.items(), key=lambda item: item[1])
+        (f"{coder}{' (sent)' if coder == findings.coder else ''}", size, coder == findings.coder)
+        for coder, size in sorted(findings.coders.items(), key=lambda item: item[1])
     ]
-    coders += [(f"paper: {form}", size, False) for form, size in sorted(found.paper.items(), key=lambda item: item[1])]
+    coders += [
+        (f"paper: {form}", size, False) for form, size in sorted(findings.paper.items(), key=lambda item: item[1])
+    ]
     if coders:
         most = max(size for _, size, _ in coders)
         more = (
@@ -330,34 +338,34 @@ def _bytes(found: Findings) -> str:
     return text
 
 
-def _air(found: Findings) -> str:
+def _air(findings: Findings) -> str:
     rows = (
         f'<tr><th scope="row">{format_rate(rate)}</th><td class="n">{format_seconds(seconds)}</td></tr>'
-        for rate, seconds in found.air.items()
+        for rate, seconds in findings.air.items()
     )
-    return f"<p>{format_size(found.bytes)}, nothing lost on the way.</p>" + _table(("Rate", "#Time"), rows)
+    return f"<p>{format_size(findings.bytes)}, nothing lost on the way.</p>" + _table(("Rate", "#Time"), rows)
 
 
-def _identity(found: Findings) -> str:
+def _identity(findings: Findings) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{esc(what)}</th><td>{name(text, 200)}</td></tr>' for what, text in found.identity
+        f'<tr><th scope="row">{esc(what)}</th><td>{name(text, 200)}</td></tr>' for what, text in findings.identity
     )
     text = _scrolling(f'<table class="facts"><tbody>{rows}</tbody></table>', "Identities")
-    return text + "".join(f"<h3>To {esc(what)}</h3><pre>{esc(line, 4000)}</pre>" for what, line in found.commands)
+    return text + "".join(f"<h3>To {esc(what)}</h3><pre>{esc(line, 4000)}</pre>" for what, line in findings.commands)
 
 
-def _data(found: Findings) -> str:
+def _data(findings: Findings) -> str:
     """Keys and labels of the pictures in their order on the page, and the names that a label can be."""
-    shown = [label for label, each in enumerate(found.classes) for _ in each.pictures]
-    keys = [picture.key for each in found.classes for picture in each.pictures]
-    offered = list(range(len(found.classes)))
-    if sum(len(found.classes[label].name) + 3 for label in offered) > _NAMES:
+    shown = [label for label, each in enumerate(findings.classes) for _ in each.pictures]
+    keys = [picture.key for each in findings.classes for picture in each.pictures]
+    offered = list(range(len(findings.classes)))
+    if sum(len(findings.classes[label].name) + 3 for label in offered) > _NAMES:
         offered = sorted(set(shown))
     places = {label: place for place, label in enumerate(offered)}
-    names = [found.classes[label].name for label in offered] if keys else []
+    names = [findings.classes[label].name for label in offered] if keys else []
     return data_block(
         {"keys": keys, "labels": [places[label] for label in shown], "classes": names,
-         "excluded": found.excluded, "relabelled": found.relabelled}
+         "excluded": findings.excluded, "relabelled": findings.relabelled}
     )  # fmt: skip
 
 

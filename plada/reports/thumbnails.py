@@ -13,18 +13,18 @@ _DRAWN = 40  # a picture no larger than this is kept as it is, without loss: its
 
 def thumbnail(image: Image.Image) -> tuple[str, int, int]:
     """(data: URL, width, height) of an RGB picture made to fit a square of SIDE pixels; small ones are not enlarged."""
-    small = fitted(image, SIDE)
+    small = fit_square(image, SIDE)
     return _url(small, lossless=max(small.size) <= _DRAWN), small.width, small.height
 
 
-def fitted(image: Image.Image, side: int) -> Image.Image:
+def fit_square(image: Image.Image, side: int) -> Image.Image:
     """The RGB picture made to fit a square of `side` pixels; a small one is not enlarged."""
     small = image if max(image.size) <= side else image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return small
 
 
-def stored(image: Image.Image, *, quality: int = _QUALITY, lossless: bool | None = None) -> tuple[bytes, str]:
+def encode_picture(image: Image.Image, *, quality: int = _QUALITY, lossless: bool | None = None) -> tuple[bytes, str]:
     """(bytes, media type) of a small picture; without loss where it is so small that its pixels are what it shows."""
     exact = max(image.size) <= _DRAWN if lossless is None else lossless
     buffer = io.BytesIO()
@@ -48,5 +48,5 @@ def matrix_picture(counts: Sequence[Sequence[int]]) -> str:
 
 
 def _url(image: Image.Image, *, lossless: bool) -> str:
-    data, kind = stored(image, lossless=lossless)
+    data, kind = encode_picture(image, lossless=lossless)
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from plada.common.arrays import F32, Bools
 from plada.common.failures import first_line
@@ -134,8 +135,6 @@ def query_image(query: Query) -> Any:
     Raises:
         RequestError: no such file, or not an image.
     """
-    from PIL import Image
-
     value = query.value
     try:
         if isinstance(value, Path):
@@ -193,8 +192,6 @@ def _rows(which: Bools) -> Iterator[int]:
 
 
 def _is_picture(query: Any) -> bool:
-    from PIL import Image
-
     return isinstance(query, Image.Image)
 
 

@@ -3,6 +3,8 @@
 import io
 import struct
 
+from PIL import Image
+
 from plada.sources.decode import FORMATS
 
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
@@ -39,8 +41,6 @@ def _jpeg(data: bytes) -> tuple[int, int]:
 
 def _other(data: bytes) -> tuple[int, int]:
     """Everything else by Pillow, which reads a header only; slower, and rare."""
-    from PIL import Image
-
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.size

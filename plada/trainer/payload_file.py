@@ -8,8 +8,10 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import numpy.typing as npt
@@ -270,9 +272,6 @@ def fetch(path: str | Path) -> bytes:
 
 def _download(url: str) -> bytes:
     """With the standard library: fsspec would want two more packages of a client for one small file."""
-    from http.client import HTTPException
-    from urllib.request import urlopen
-
     try:
         with urlopen(url, timeout=_TIMEOUT) as response:
             return _whole(lambda offset, size: bytes(response.read(size)))

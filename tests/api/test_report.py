@@ -12,12 +12,10 @@ import pytest
 
 import plada
 from plada.common.files import home_directory
-from plada.common.progress import silent
 from plada.errors import DataError, PayloadCorrupt, PayloadUnsupported, ReferenceMismatch, RequestError
-from plada.payload.inspect import RATES
 from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
-from plada.reports.collect import FORECAST, MODEL, TEACHER, Wanted, collect
+from plada.reports.collect import FORECAST, MODEL, TEACHER, ModelTest, collect
 from plada.reports.findings import Findings
 from plada.selection.table import read_table
 from plada.trainer.payload_file import PayloadContext
@@ -42,11 +40,10 @@ def chosen(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def found_in(payload: str | Path, home: Path, **changed: Any) -> Findings:
     """What a report would say."""
-    values: dict[str, Any] = {
-        "selection": None, "same_keys": False, "model": None, "target": None, "weights": None, "budget": None, "rates": RATES,
-        "pictures": 60, "device": None, "around": PayloadContext(home=home, reference=changed.pop("reference", None)), "options": {},
-    }  # fmt: skip
-    return collect(Wanted(payload=payload, **{**values, **changed}), silent)
+    context = PayloadContext(home=home, reference=changed.pop("reference", None))
+    model, target = changed.pop("model", None), changed.pop("target", None)
+    test = ModelTest(model=model, target=target) if model is not None else None
+    return collect(payload, context, **{"pictures": 60, "model": test, **changed})
 
 
 def test_with_the_selections_table(chosen: Path, glyph_home: Path) -> None:

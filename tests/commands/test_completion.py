@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from plada.api.index import ENGINES
-from plada.commands.console import completion as completing
+from plada.commands.console import completion
 from plada.sources.catalogue.known import KNOWN
 from tests.test_architecture import HEAVY, loaded_by
 
@@ -27,27 +27,27 @@ def asked(home: Path, **params: Any) -> Any:
 
 
 def test_collections_by_what_they_can_be() -> None:
-    assert "digits" in names(completing.targets(""))
-    assert "glyphs" not in names(completing.targets(""))
-    assert names(completing.references("gly")) == ["glyphs"]
-    assert names(completing.collections("")) == list(KNOWN)
-    assert names(completing.targets("di")) == [
+    assert "digits" in names(completion.targets(""))
+    assert "glyphs" not in names(completion.targets(""))
+    assert names(completion.references("gly")) == ["glyphs"]
+    assert names(completion.collections("")) == list(KNOWN)
+    assert names(completion.targets("di")) == [
         name for name, known in KNOWN.items() if name.startswith("di") and known.role != "reference"
     ]
-    assert names(completing.targets("no-such")) == []
+    assert names(completion.targets("no-such")) == []
 
 
 def test_the_last_of_several_targets() -> None:
-    assert names(completing.several_targets("digits,foo")) == ["digits,food101"]
-    assert names(completing.several_targets("foo")) == ["food101"]
+    assert names(completion.several_targets("digits,foo")) == ["digits,food101"]
+    assert names(completion.several_targets("foo")) == ["food101"]
 
 
 def test_indexes_of_the_home_that_is_named(glyph_home: Path, tmp_path: Path) -> None:
-    assert names(completing.indexes(asked(glyph_home), "")) == ["glyphs"]
-    assert names(completing.indexes(asked(glyph_home), "x")) == []
-    assert names(completing.indexes(asked(tmp_path / "none"), "")) == []
-    assert names(completing.sources(asked(glyph_home, check=True), "")) == ["glyphs"]
-    assert "imagenet21k" in names(completing.sources(asked(glyph_home, check=False), ""))
+    assert names(completion.indexes(asked(glyph_home), "")) == ["glyphs"]
+    assert names(completion.indexes(asked(glyph_home), "x")) == []
+    assert names(completion.indexes(asked(tmp_path / "none"), "")) == []
+    assert names(completion.sources(asked(glyph_home, check=True), "")) == ["glyphs"]
+    assert "imagenet21k" in names(completion.sources(asked(glyph_home, check=False), ""))
 
 
 def test_encoders_that_were_used(glyph_home: Path, tmp_path: Path) -> None:
@@ -61,10 +61,10 @@ def test_encoders_that_were_used(glyph_home: Path, tmp_path: Path) -> None:
         (place / name).mkdir(parents=True)
         (place / name / "index.json").write_text(said)
     (place / "unfinished").mkdir()
-    assert names(completing.indexes(asked(tmp_path / "home"), "")) == ["a"]
-    assert names(completing.encoders(asked(tmp_path / "home"), "")) == ["gradients", "timm:x.y"]
-    assert names(completing.encoders(asked(tmp_path / "home"), "ti")) == ["timm:x.y"]
-    assert names(completing.indexes_and_encoders(asked(glyph_home), "g")) == ["glyphs", "gradients"]
+    assert names(completion.indexes(asked(tmp_path / "home"), "")) == ["a"]
+    assert names(completion.encoders(asked(tmp_path / "home"), "")) == ["gradients", "timm:x.y"]
+    assert names(completion.encoders(asked(tmp_path / "home"), "ti")) == ["timm:x.y"]
+    assert names(completion.indexes_and_encoders(asked(glyph_home), "g")) == ["glyphs", "gradients"]
 
 
 def test_words_are_those_that_the_program_takes() -> None:
@@ -74,13 +74,13 @@ def test_words_are_those_that_the_program_takes() -> None:
     from plada.selection.soft import LABELS
     from plada.trainer.export import EXPORTS
 
-    assert set(names(completing.export_forms(""))) == set(EXPORTS)
-    assert set(names(completing.labels(""))) == set(LABELS)
-    assert set(names(completing.precisions(""))) == set(PRECISIONS)
-    assert set(names(completing.engines(""))) == set(ENGINES)
-    assert set(names(completing.ann_kinds(""))) == {"auto", "none", *KINDS}
-    assert names(completing.rules("")) == [AUTO, *RULES]
-    assert all(about for _, about in completing.rules(""))
+    assert set(names(completion.export_forms(""))) == set(EXPORTS)
+    assert set(names(completion.labels(""))) == set(LABELS)
+    assert set(names(completion.precisions(""))) == set(PRECISIONS)
+    assert set(names(completion.engines(""))) == set(ENGINES)
+    assert set(names(completion.ann_kinds(""))) == {"auto", "none", *KINDS}
+    assert names(completion.rules("")) == [AUTO, *RULES]
+    assert all(about for _, about in completion.rules(""))
 
 
 def complete(line: str, **options: str) -> list[str]:

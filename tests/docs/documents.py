@@ -28,8 +28,9 @@ GENERATED = {"commands.md", "errors.md"}
 
 METADATA = {"key_id", "content_id", "encoder", "manifest"}  # `plada.key_id`: names in the footers of Parquet files
 
-# Options of other programs that documents name.
+# Options of other programs that documents name, and files of other projects.
 FOREIGN = {"--nproc-per-node", "--gpus", "--shm-size", "--user"}
+FOREIGN_FILES = {"medmnist/info.py"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,33 @@ def fault_of_span(span: str) -> str | None:
     if call and call[1] not in METADATA and not hasattr(plada, call[1]) and not (ROOT / "plada" / call[1]).exists():
         return None if (ROOT / "plada" / f"{call[1]}.py").exists() else f"plada has no {call[1]}"
     return None
+
+
+@cache
+def sources() -> frozenset[str]:
+    """Every Python file of the repository."""
+    return frozenset(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if ".venv" not in path.parts)
+
+
+def stale_places(text: str) -> Iterator[str]:
+    """Modules that a document names (`plada/sources/decode.py`, `sources/decode.py`, `plada.sources.decode`) and there are not."""
+    for file in re.findall(r"[\w./-]*\w\.py\b", text):
+        known = any(each == file or each.endswith(f"/{file}") for each in sources())
+        if not known and file not in FOREIGN_FILES and not file.startswith("../"):
+            yield f"there is no {file}"
+    for name in re.findall(r"\bplada(?:\.\w+){2,}", text):
+        place, inner = ROOT / "plada", name.split(".")[1:]
+        while inner and (place / inner[0]).is_dir():
+            place /= inner.pop(0)
+        module = place / f"{inner[0]}.py" if inner else place
+        public = place == ROOT / "plada" and hasattr(plada, inner[0]) if inner else True
+        if not (module.exists() or public) or (
+            module.is_file() and len(inner) > 1 and not re.search(rf"\b{inner[1]}\b", module.read_text("utf-8"))
+        ):
+            yield f"there is no {name}"
+    for folder in re.findall(r"\bplada/[\w/]+(?![\w/.*-])", text):
+        if not (ROOT / folder).is_dir():
+            yield f"there is no {folder}"
 
 
 def faults_of_python(block: Block) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 import ast
 import importlib.util
+import itertools
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,19 @@ def test_the_page_has_every_message_of_the_source() -> None:
     assert sum(map(len, made.values())) - len(listed) <= 30
     assert all(len(message.cause) > 8 for message in listed)
     assert not [message for message in listed if "<>" in message.cause + message.remedy]
+
+
+def test_topics_name_places_that_there_are() -> None:
+    module = sys.modules["error_messages"]
+    for place in itertools.chain(*module.TOPICS.values()):
+        assert (ROOT / "plada" / place.replace(".", "/")).is_dir() or module_file(place).exists(), place
+    assert module.topic_of("plada.retrieval.check") == "Indexing, encoders, packs"
+    assert module.topic_of("plada.retrieval.index") == "Searching an index"
+    assert module.topic_of("plada.common.files") == module.ELSEWHERE
+
+
+def module_file(place: str) -> Path:
+    return ROOT / "plada" / f"{place.replace('.', '/')}.py"
 
 
 REFUSED = {
@@ -183,6 +198,8 @@ def wrong(path: Path, text: str) -> list[str]:
     if path.name not in HISTORY:
         spans = documents.spans(text)
         found += [f"{path.name}: `{span}`: {each}" for span in spans if (each := documents.fault_of_span(span))]
+    if path.name not in HISTORY - {"CHANGELOG.md"}:
+        found += [f"{path.name}: {each}" for each in documents.stale_places(documents.prose(text))]
     return found
 
 
@@ -239,6 +256,11 @@ STALE = {
     "a mark without a reason": "<!-- not run: later -->\n```sh\nplada doctor\n```",
     "a command that is only indented": "So:\n\n    plada index photos\n",
     "a script that there is not": "```sh\npython benchmarks/gone.py\n```",
+    "a module that there is not": "It lies in plada/selection/chooser.py.",
+    "a module of a room": "It lies in `sources/decoder.py`.",
+    "a module by its dotted name": "See plada.sources.decoder.",
+    "a name of a module": "See plada.sources.decode.decoded_twice.",
+    "a room that there is not": "It lies in `plada/choosing`.",
     "an option of a script": "```sh\npython benchmarks/sources.py --gone\n```",
 }
 
@@ -250,7 +272,8 @@ def test_what_is_stale_is_found(what: str) -> None:
 
 def test_what_is_true_passes() -> None:
     text = (
-        "# Page\n\nSay `plada index NAME --check`, `--drop-leaks`, `plada COMMAND --help`, `plada.select(...)`, `-k 20`.\n\n"
+        "# Page\n\nplada/sources/decode.py and plada.sources.decode.decode stand in plada/sources/formats and `plada/sources/`. "
+        "Say `plada index NAME --check`, `--drop-leaks`, `plada COMMAND --help`, `plada.select(...)`, `-k 20`.\n\n"
         "```sh\n# first\nplada index photos --encoder gradients # a comment: --gone\n"
         "X=1 plada search 'a red bus' -k 20 | head -3 && plada --version\npip install plada\n```\n"
         "<!-- not run: needs a GPU -->\n\n```sh\ntorchrun --nproc-per-node 8 -m plada train a.plada\n```\n"

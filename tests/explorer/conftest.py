@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import plada
-from plada.api.explore import contents, listening, server_of
-from plada.explorer.contents import Contents
+from plada.api.explore import listen, make_server, open_gallery
+from plada.explorer.gallery import Gallery
 from plada.payload.payload import Payload
 from tests.conftest import picture
 from tests.reports.findings import NASTY
@@ -39,7 +39,7 @@ class Client:
     """Asks one server as a browser would that has its cookie. Paths are sent as they are."""
 
     port: int
-    held: Contents
+    gallery: Gallery
     cookie: str = ""
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
@@ -74,16 +74,16 @@ class Client:
 
 
 @contextmanager
-def serving(held: Contents) -> Iterator[Client]:
-    """The pages of `held` on a free port, in a thread."""
-    from plada.explorer.app import application
+def serving(gallery: Gallery) -> Iterator[Client]:
+    """The pages of `gallery` on a free port, in a thread."""
+    from plada.explorer.app import make_app
 
-    with listening(0) as listener:
-        server = server_of(application(held, token=TOKEN, cookie=COOKIE))
+    with listen(0) as listener:
+        server = make_server(make_app(gallery, token=TOKEN, cookie=COOKIE))
         thread = threading.Thread(target=lambda: server.run(sockets=[listener]))
         thread.start()
         try:
-            yield Client(listener.getsockname()[1], held)
+            yield Client(listener.getsockname()[1], gallery)
         finally:
             server.should_exit = True
             thread.join(timeout=120)
@@ -117,9 +117,9 @@ def nasty_payload(home: Path) -> Payload:
 
 
 @pytest.fixture(scope="session")
-def nasty(nasty_home: Path) -> Contents:
+def nasty(nasty_home: Path) -> Gallery:
     """The index with two payloads: one that chose nearly all, one that has scores in a table."""
-    from plada.explorer.choices import choice_of
+    from plada.explorer.payloads import rank_payload
 
     payload = nasty_payload(nasty_home)
     scores = np.linspace(0, 1, len(payload))
@@ -129,25 +129,25 @@ def nasty(nasty_home: Path) -> Contents:
             for score, label in zip(scores, payload.labels, strict=True)
         ]
     )
-    held = contents("nasty", home=nasty_home)
-    choices = (
-        choice_of(payload, "<i>plain.plada", size=1234),
-        choice_of(payload, "folder/scored.plada", scores=scores, ranks=ranks),
+    gallery = open_gallery("nasty", home=nasty_home)
+    payloads = (
+        rank_payload(payload, "<i>plain.plada", size=1234),
+        rank_payload(payload, "folder/scored.plada", scores=scores, ranks=ranks),
     )
-    return remade(held, choices=choices)
+    return remade(gallery, payloads=payloads)
 
 
-def remade(held: Contents, **changed: object) -> Contents:
+def remade(gallery: Gallery, **changed: object) -> Gallery:
     """The same with other parts, and nothing kept yet."""
     parts = {
-        name: getattr(held, name)
-        for name in ("index", "reference", "choices", "encoder", "no_encoder", "approximate", "notes")
+        name: getattr(gallery, name)
+        for name in ("index", "reference", "payloads", "encoder", "no_encoder", "approximate", "notes")
     }
-    return Contents(**{**parts, **changed})
+    return Gallery(**{**parts, **changed})
 
 
 @pytest.fixture(scope="session")
-def served(nasty: Contents) -> Iterator[Client]:
+def served(nasty: Gallery) -> Iterator[Client]:
     """A client that has been let in."""
     with serving(nasty) as client:
         client.enter()
@@ -157,4 +157,4 @@ def served(nasty: Contents) -> Iterator[Client]:
 @pytest.fixture
 def stranger(served: Client) -> Client:
     """Another, without the cookie."""
-    return Client(served.port, served.held)
+    return Client(served.port, served.gallery)

@@ -11,7 +11,7 @@ if importlib.util.find_spec("starlette") is None:
     pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
-from plada.api.explore import contents
+from plada.api.explore import open_gallery
 from tests.browser import Tab, browser, fits_a_phone_and_both_schemes
 from tests.explorer.conftest import COOKIE, TOKEN, Client, serving
 
@@ -23,8 +23,8 @@ def client(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     file, table = folder / "digits.plada", folder / "digits.parquet"
     plada.select("glyphs", target="digits", budget=400, rule="balanced", out=file, home=glyph_home).write_table(table)
     plada.select("glyphs", target="digits", budget=300, rule="spread", out=folder / "other.plada", home=glyph_home)
-    held = contents("glyphs", [file, folder / "other.plada"], selection=[table], home=glyph_home)
-    with serving(held) as served:
+    gallery = open_gallery("glyphs", [file, folder / "other.plada"], selection=[table], home=glyph_home)
+    with serving(gallery) as served:
         yield served
 
 
@@ -107,7 +107,7 @@ def test_the_keyboard_alone_will_do(page: Tab) -> None:
 
 
 def test_a_picture_is_searched_by_when_it_is_chosen(page: Tab, client: Client, tmp_path: Path) -> None:
-    client.held.reference.image(77).save(tmp_path / "mine.png")
+    client.gallery.reference.image(77).save(tmp_path / "mine.png")
     root = page.send("DOM.getDocument")["root"]["nodeId"]
     node = page.send("DOM.querySelector", nodeId=root, selector="#image")["nodeId"]
     page.send("DOM.setFileInputFiles", files=[str(tmp_path / "mine.png")], nodeId=node)
@@ -123,7 +123,7 @@ def test_what_a_payload_chose(page: Tab, client: Client) -> None:
     assert page.run("[...document.querySelectorAll('h2 > bdi')].map(h => h.textContent)") == [
         str(digit) for digit in range(10)
     ]
-    best = client.held.choices[0].best(0, 0, 1)[0]
+    best = client.gallery.payloads[0].best(0, 0, 1)[0]
     assert page.run("document.querySelector('.shots a').pathname") == f"/image/{best}"
     page.click(".shots a")
     settle(page, f"location.pathname === '/image/{best}'")

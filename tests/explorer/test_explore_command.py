@@ -24,7 +24,7 @@ if importlib.util.find_spec("starlette") is None:
 
 import plada
 from plada.api import explore as exploring
-from plada.api.explore import Exploring, contents
+from plada.api.explore import ExploreSummary, open_gallery
 from plada.cli import app
 from plada.errors import MissingExtra, ReferenceMismatch, RequestError, ResourceError
 from plada.retrieval.index import Index
@@ -62,7 +62,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[Stopped]:
         made.append(Stopped(app))
         return made[-1]
 
-    monkeypatch.setattr(exploring, "server_of", server)
+    monkeypatch.setattr(exploring, "make_server", server)
     return made
 
 
@@ -129,7 +129,7 @@ def test_what_it_prints_for_people(
 
 
 def test_every_start_has_another_token(glyph_home: Path, stopped: list[Stopped]) -> None:
-    seen: list[Exploring] = []
+    seen: list[ExploreSummary] = []
     for _ in range(2):
         plada.explore("glyphs", port=0, open_page=False, home=glyph_home, ready=seen.append)
     assert seen[0].url.partition("token=")[2] != seen[1].url.partition("token=")[2]
@@ -149,7 +149,7 @@ def test_a_browser_is_given_a_file_that_nobody_else_reads(
         return True
 
     monkeypatch.setattr(webbrowser, "open", open_file)
-    made: list[Exploring] = []
+    made: list[ExploreSummary] = []
     plada.explore(glyphs, port=0, ready=made.append)
     assert seen[0].startswith("file://")
     assert "token" not in seen[0]
@@ -182,14 +182,14 @@ def test_a_browser_is_opened_where_there_is_a_screen(
 
 
 def test_a_port_in_use(glyph_home: Path) -> None:
-    with exploring.listening(0) as other:
+    with exploring.listen(0) as other:
         port = other.getsockname()[1]
         message = refused(7, "ResourceError", "explore", "glyphs", "--port", str(port), "--home", glyph_home)
         assert f"port {port} of 127.0.0.1 is in use" in message
         assert "--port 0" in message
         with pytest.raises(ResourceError):
             plada.explore("no-such-index", port=port)  # said before anything is opened
-    with exploring.listening(port):
+    with exploring.listen(port):
         pass  # free again at once
 
 
@@ -224,21 +224,21 @@ def test_scores_come_from_the_table_of_a_payload(glyph_home: Path, chosen: tuple
     import pyarrow.parquet as pq
 
     file, table = chosen
-    (choice,) = contents("glyphs", [file], selection=[table], home=glyph_home).choices
+    (ranked,) = open_gallery("glyphs", [file], selection=[table], home=glyph_home).payloads
     rows = pq.read_table(table).to_pylist()
     for row in rows:
-        verdict = choice.find(row["position"])
-        assert verdict is not None
-        assert (verdict.label, verdict.place - 1) == (row["label"], row["class_rank"])
-        assert verdict.score == pytest.approx(row["score"])
-    assert choice.bytes == file.stat().st_size
-    (bare,) = contents("glyphs", [file], home=glyph_home).choices
+        placement = ranked.find(row["position"])
+        assert placement is not None
+        assert (placement.label, placement.place - 1) == (row["label"], row["class_rank"])
+        assert placement.score == pytest.approx(row["score"])
+    assert ranked.bytes == file.stat().st_size
+    (bare,) = open_gallery("glyphs", [file], home=glyph_home).payloads
     assert bare.scores is None
     other = tmp_path / "other.plada"
     plada.select("glyphs", target="digits", budget=300, rule="balanced", out=other, home=glyph_home)
     with pytest.raises(RequestError, match="is the table of none of the 1 payloads"):
-        contents("glyphs", [other], selection=[table], home=glyph_home)
-    first, second = contents("glyphs", [other, file], selection=[table], home=glyph_home).choices
+        open_gallery("glyphs", [other], selection=[table], home=glyph_home)
+    first, second = open_gallery("glyphs", [other, file], selection=[table], home=glyph_home).payloads
     assert first.scores is None
     assert second.scores is not None
 
@@ -252,7 +252,7 @@ def test_a_table_with_other_labels(glyph_home: Path, chosen: tuple[Path, Path], 
     at = table.column_names.index("label")
     pq.write_table(table.set_column(at, "label", labels), tmp_path / "wrong.parquet")
     with pytest.raises(RequestError, match="other labels"):
-        contents("glyphs", [chosen[0]], selection=[tmp_path / "wrong.parquet"], home=glyph_home)
+        open_gallery("glyphs", [chosen[0]], selection=[tmp_path / "wrong.parquet"], home=glyph_home)
 
 
 def test_a_payload_of_other_images(glyph_home: Path, nasty_home: Path, tmp_path: Path) -> None:
@@ -280,13 +280,13 @@ def moved(tmp_path: Path, home: Path) -> Iterator[tuple[Path, Path]]:
 def test_images_that_have_moved(moved: tuple[Path, Path], tmp_path: Path) -> None:
     there, copy = moved
     assert "here" in refused(2, "RequestError", "explore", "here", "--port", "0")
-    assert contents("here", reference=there).picture(0, 176).data
+    assert open_gallery("here", reference=there).picture(0, 176).data
     message = refused(4, "ReferenceMismatch", "explore", "here", "--reference", copy, "--port", "0")
     assert "--same-keys" in message
-    assert contents("here", reference=copy, same_keys=True).picture(0, 176).data
+    assert open_gallery("here", reference=copy, same_keys=True).picture(0, 176).data
     (copy / "a" / "more.jpg").write_bytes((copy / "a" / "0.jpg").read_bytes())
     with pytest.raises(ReferenceMismatch, match="here are 5"):
-        contents("here", reference=copy, same_keys=True)
+        open_gallery("here", reference=copy, same_keys=True)
 
 
 def test_a_payload_of_a_copy(moved: tuple[Path, Path], tmp_path: Path) -> None:
@@ -297,16 +297,16 @@ def test_a_payload_of_a_copy(moved: tuple[Path, Path], tmp_path: Path) -> None:
     )
     plada.write_payload(payload, tmp_path / "copy.plada")
     with pytest.raises(ReferenceMismatch, match="say --same-keys"):
-        contents("here", [tmp_path / "copy.plada"], reference=there)
-    (choice,) = contents("here", [tmp_path / "copy.plada"], reference=there, same_keys=True).choices
-    assert choice.best(0, 0, 9) == [1, 3]
+        open_gallery("here", [tmp_path / "copy.plada"], reference=there)
+    (ranked,) = open_gallery("here", [tmp_path / "copy.plada"], reference=there, same_keys=True).payloads
+    assert ranked.best(0, 0, 9) == [1, 3]
 
 
 def test_it_runs_without_a_home_of_its_own(glyph_home: Path) -> None:
     """Nothing of what is looked at is written to."""
     before = {path: path.stat().st_mtime_ns for path in glyph_home.rglob("*") if path.is_file()}
-    held = contents("glyphs", home=glyph_home)
-    held.near_position(3)
-    held.picture(3, 176)
+    gallery = open_gallery("glyphs", home=glyph_home)
+    gallery.near_position(3)
+    gallery.picture(3, 176)
     assert {path: path.stat().st_mtime_ns for path in glyph_home.rglob("*") if path.is_file()} == before
     assert os.environ["PLADA_HOME"] != str(glyph_home)

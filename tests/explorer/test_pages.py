@@ -18,10 +18,10 @@ if importlib.util.find_spec("starlette") is None:
     pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 import plada
-from plada.api.explore import contents
+from plada.api.explore import open_gallery
 from plada.encoders.encoder import Encoder
-from plada.explorer import app, pages, parts
-from plada.explorer.contents import HITS, THUMB, Contents, Upload
+from plada.explorer import app, components, pages
+from plada.explorer.gallery import HITS, THUMB, Gallery, Upload
 from plada.explorer.query import Query
 from plada.reports.text import visible
 from plada.retrieval.index import Index
@@ -87,7 +87,7 @@ def read(answer: Answer, status: int = 200) -> Read:
 
 
 @pytest.fixture
-def keys(nasty: Contents) -> list[str]:
+def keys(nasty: Gallery) -> list[str]:
     return [key for chunk in nasty.index.keys_in_order() for key in chunk.to_pylist()]
 
 
@@ -106,7 +106,7 @@ def test_the_overview(served: Client, keys: list[str]) -> None:
 
 
 def test_a_search_by_position_shows_the_image_and_its_neighbours(
-    served: Client, nasty: Contents, keys: list[str]
+    served: Client, nasty: Gallery, keys: list[str]
 ) -> None:
     at = keys.index("plain/b")
     moved = served.ask(f"/search?q={at}")
@@ -122,20 +122,20 @@ def test_a_search_by_position_shows_the_image_and_its_neighbours(
         assert "expected a whole number from 0 to" in read(served.ask(f"/search?q={quote_plus(str(typed))}"), 400).text
 
 
-def test_every_image_says_as_what_it_was_chosen(served: Client, nasty: Contents, keys: list[str]) -> None:
+def test_every_image_says_as_what_it_was_chosen(served: Client, nasty: Gallery, keys: list[str]) -> None:
     for at, key in enumerate(keys):
         seen = read(served.ask(f"/image/{at}"))
         assert visible(key) in seen.text
-        verdict = nasty.choices[1].find(at)
-        if verdict is None:
+        placement = nasty.payloads[1].find(at)
+        if placement is None:
             assert key == "plain/broken"
             assert seen.text.count("not chosen") == 2
             assert "cannot be read: not an image" in seen.text
             assert "has no embedding" in seen.text
         else:
-            assert visible(CLASSES[verdict.label]) in seen.text
-            assert f"/chosen/1/{verdict.label}" in seen.of("a", "href")
-            assert f"score {verdict.score:.4g}" in seen.text
+            assert visible(CLASSES[placement.label]) in seen.text
+            assert f"/chosen/1/{placement.label}" in seen.of("a", "href")
+            assert f"score {placement.score:.4g}" in seen.text
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -160,36 +160,38 @@ def test_a_search_by_the_beginning_of_a_key(served: Client, keys: list[str]) -> 
     assert "expected words" in read(served.ask("/search"), 400).text
 
 
-def test_beginnings_are_ranges(nasty: Contents, keys: list[str]) -> None:
+def test_beginnings_are_ranges(nasty: Gallery, keys: list[str]) -> None:
     for prefix in ("", "p", "plain/b", "plain/b2", "zzz", "\u202e", "été", "<", *keys):
-        found = nasty.beginning(prefix)
+        found = nasty.key_range(prefix)
         assert list(found) == [at for at, key in enumerate(keys) if key.startswith(prefix)]
 
 
-def test_addresses_of_long_names_stay_whole(nasty: Contents) -> None:
+def test_addresses_of_long_names_stay_whole(nasty: Gallery) -> None:
     """Text is shortened for the eye; an address never is."""
     query = Query("key", "日" * 1900 + '"&', True)
     seen = Read(pages.keys(nasty, query, range(3), 0).replace("\n", " "))
     assert seen.text.count("日") < 1000
     wide = Read(
-        parts.paged(parts.Pages(address=parts.address("/search", q=query.text), wanted=0, total=99, each=9), "")
+        components.paged(
+            components.Pager(address=components.address("/search", q=query.text), wanted=0, total=99, each=9), ""
+        )
     )
     (link, *_) = wide.of("a", "href")
     assert parse_qs(urlsplit(link).query) == {"q": [query.text], "page": ["2"]}
 
 
-def reading(held: Contents, asked: list[str]) -> Contents:
+def reading(gallery: Gallery, asked: list[str]) -> Gallery:
     """The same with a text tower: words give the vector of the image at their length."""
 
     def encode_text(lines: list[str]) -> np.ndarray:
         asked.extend(lines)
-        return np.asarray(held.index.vectors([len(line) for line in lines]), np.float32)
+        return np.asarray(gallery.index.vectors([len(line) for line in lines]), np.float32)
 
-    assert held.encoder is not None
-    return remade(held, encoder=replace(held.encoder, encode_text=encode_text))
+    assert gallery.encoder is not None
+    return remade(gallery, encoder=replace(gallery.encoder, encode_text=encode_text))
 
 
-def test_a_search_by_words_and_never_by_a_path(nasty: Contents, nasty_home: Path) -> None:
+def test_a_search_by_words_and_never_by_a_path(nasty: Gallery, nasty_home: Path) -> None:
     asked: list[str] = []
     with serving(reading(nasty, asked)) as client:
         client.enter()
@@ -214,7 +216,7 @@ def test_a_search_by_words_and_never_by_a_path(nasty: Contents, nasty_home: Path
     assert asked == ["dog", "plain", path, path][: len(asked)]
 
 
-def test_words_that_are_a_file_here(nasty: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_that_are_a_file_here(nasty: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(5).save(tmp_path / "dog.png")
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
@@ -253,7 +255,7 @@ def test_no_query_reads_a_file(served: Client, nasty_home: Path, where: str) -> 
         read(answer, answer.status)
 
 
-def test_pictures_are_pixels_made_here(served: Client, nasty: Contents, keys: list[str]) -> None:
+def test_pictures_are_pixels_made_here(served: Client, nasty: Gallery, keys: list[str]) -> None:
     at = keys.index("plain/a")
     with Image.open(io.BytesIO(served.ask(f"/picture/{at}").body)) as shown:
         assert shown.size == (80, 60)
@@ -270,16 +272,16 @@ def test_large_pictures_become_small_and_stay_within_their_bound(tmp_path: Path,
     for number in range(3):
         picture(number, (900, 500)).save(tmp_path / "big" / f"{number}.jpg")
     plada.index(tmp_path / "big", name="big", encoder="gradients", home=home)
-    held = contents("big", home=home)
-    with Image.open(io.BytesIO(held.picture(0, THUMB).data)) as shown:
+    gallery = open_gallery("big", home=home)
+    with Image.open(io.BytesIO(gallery.picture(0, THUMB).data)) as shown:
         assert shown.size == (THUMB, 98)
-    held.pictures.most = len(held.picture(0, THUMB).data) + 10
+    gallery.pictures.limit = len(gallery.picture(0, THUMB).data) + 10
     for number in (1, 2, 0):
-        held.picture(number, THUMB)
-        assert held.pictures.weight <= held.pictures.most
+        gallery.picture(number, THUMB)
+        assert gallery.pictures.weight <= gallery.pictures.limit
     (tmp_path / "big" / "0.jpg").write_bytes((tmp_path / "big" / "1.jpg").read_bytes())
-    held.pictures.most = 0
-    with serving(remade(held)) as client:
+    gallery.pictures.limit = 0
+    with serving(remade(gallery)) as client:
         client.enter()
         assert client.ask("/thumb/0").status == 404  # changed since it was indexed: not shown as what it was
         assert client.ask("/thumb/1").status == 200
@@ -292,7 +294,7 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_search_by_an_uploaded_picture(served: Client, nasty: Contents, keys: list[str]) -> None:
+def test_a_search_by_an_uploaded_picture(served: Client, nasty: Gallery, keys: list[str]) -> None:
     at = keys.index("plain/c")
     moved = served.upload(png(nasty.reference.image(at)))
     assert moved.status == 303
@@ -350,7 +352,7 @@ def test_a_decompression_bomb(served: Client) -> None:
     assert "pixels" in read(served.upload(bomb), 400).text
 
 
-def test_uploads_do_not_pile_up(served: Client, nasty: Contents) -> None:
+def test_uploads_do_not_pile_up(served: Client, nasty: Gallery) -> None:
     first = served.upload(png(picture(1))).headers["location"]
     kept = nasty.uploads.get(first.removeprefix("/like/"))
     assert isinstance(kept, Upload)
@@ -360,7 +362,7 @@ def test_uploads_do_not_pile_up(served: Client, nasty: Contents) -> None:
     assert "not kept any more" in read(served.ask(first), 400).text
 
 
-def test_without_an_encoder_the_rest_works(nasty: Contents) -> None:
+def test_without_an_encoder_the_rest_works(nasty: Gallery) -> None:
     with serving(remade(nasty, encoder=None, no_encoder="its weights are gone")) as client:
         client.enter()
         seen = read(client.ask("/"))
@@ -370,24 +372,24 @@ def test_without_an_encoder_the_rest_works(nasty: Contents) -> None:
         assert read(client.ask("/image/0")).images() != []
 
 
-def test_a_payload_class_by_class(served: Client, nasty: Contents) -> None:
-    for number, choice in enumerate(nasty.choices):
+def test_a_payload_class_by_class(served: Client, nasty: Gallery) -> None:
+    for number, ranked in enumerate(nasty.payloads):
         seen = read(served.ask(f"/chosen/{number}"))
-        wanted = [position for label in range(len(CLASSES)) for position in choice.best(label, 0, 12)]
+        wanted = [position for label in range(len(CLASSES)) for position in ranked.best(label, 0, 12)]
         assert seen.images() == wanted
         for name in CLASSES:
             assert visible(name) in seen.text
-        assert ("Best first" in seen.text) == (choice.scores is not None)
-        assert ("By position" in seen.text) == (choice.scores is None)
+        assert ("Best first" in seen.text) == (ranked.scores is not None)
+        assert ("By position" in seen.text) == (ranked.scores is None)
         for label, name in enumerate(CLASSES):
             one = read(served.ask(f"/chosen/{number}/{label}"))
-            assert one.images() == choice.best(label, 0, 999)
+            assert one.images() == ranked.best(label, 0, 999)
             assert visible(name) in one.text
     listed = read(served.ask("/chosen"))
     assert "1 234 bytes" in listed.text.replace("\xa0", " ")
 
 
-def test_a_mark_names_what_other_payloads_chose(served: Client, nasty: Contents, keys: list[str]) -> None:
+def test_a_mark_names_what_other_payloads_chose(served: Client, nasty: Gallery, keys: list[str]) -> None:
     def marks(path: str) -> int:
         return len([1 for _, given in read(served.ask(path)).elements if given.get("class") == "mark"])
 
@@ -395,19 +397,19 @@ def test_a_mark_names_what_other_payloads_chose(served: Client, nasty: Contents,
     assert marks("/chosen/0") == len(keys) - 1  # the other payload alone
 
 
-def test_without_payloads(nasty: Contents) -> None:
-    with serving(remade(nasty, choices=())) as client:
+def test_without_payloads(nasty: Gallery) -> None:
+    with serving(remade(nasty, payloads=())) as client:
         client.enter()
         assert "None was named" in read(client.ask("/chosen")).text
         assert "chosen" not in read(client.ask("/image/0")).text.replace("No file chosen", "")
         assert client.ask("/chosen/0").status == 404
 
 
-def test_ten_thousand_classes(nasty: Contents, nasty_home: Path) -> None:
-    from plada.explorer.choices import choice_of
+def test_ten_thousand_classes(nasty: Gallery, nasty_home: Path) -> None:
+    from plada.explorer.payloads import rank_payload
 
     payload = replace(nasty_payload(nasty_home), classes=tuple(f"class <{at}>" for at in range(10_000)))
-    with serving(remade(nasty, choices=(choice_of(payload, "many.plada"),))) as client:
+    with serving(remade(nasty, payloads=(rank_payload(payload, "many.plada"),))) as client:
         client.enter()
         answer = client.ask("/chosen/0")
         assert len(answer.body) < 60_000
@@ -427,7 +429,7 @@ def test_ten_thousand_classes(nasty: Contents, nasty_home: Path) -> None:
 
 @pytest.fixture(scope="module")
 def glyph_client(glyph_home: Path) -> Iterator[Client]:
-    with serving(contents("glyphs", home=glyph_home)) as client:
+    with serving(open_gallery("glyphs", home=glyph_home)) as client:
         client.enter()
         yield client
 
@@ -466,20 +468,20 @@ def test_drawn_characters_are_shown_with_sharp_pixels(glyph_client: Client) -> N
 def test_an_approximate_index_says_so(tmp_path: Path) -> None:
     plada.index("glyphs:count=400", name="own", home=tmp_path)
     plada.make_ann("own", home=tmp_path)
-    held = contents("own", home=tmp_path)
-    assert held.approximate
-    with serving(held) as client:
+    gallery = open_gallery("own", home=tmp_path)
+    assert gallery.approximate
+    with serving(gallery) as client:
         client.enter()
         seen = read(client.ask("/image/5"))
         assert "The approximate index may miss one" in seen.text
         assert "/image/5?exact=1" in seen.of("a", "href")
         exact = read(client.ask("/image/5?exact=1"))
         assert "Every image was compared" in exact.text
-        wanted = [hit.position for hit in held.index.search("position:5", 400)[0] if hit.position != 5]
+        wanted = [hit.position for hit in gallery.index.search("position:5", 400)[0] if hit.position != 5]
         assert exact.images() == wanted[:60]
         assert "/image/5?exact=1&page=2" in exact.of("a", "href")
     (tmp_path / "indexes" / "own" / "ann" / "index.faiss").write_bytes(b"")
-    damaged = contents("own", home=tmp_path)
+    damaged = open_gallery("own", home=tmp_path)
     assert not damaged.approximate
     assert "damaged" in damaged.notes[0]
 
@@ -491,8 +493,8 @@ def test_an_encoder_that_cannot_be_loaded(glyph_home: Path, monkeypatch: pytest.
         raise RequestError("w.safetensors is gone")
 
     monkeypatch.setattr(Index, "encoder", gone)
-    held = contents("glyphs", home=glyph_home)
-    assert held.no_words == "the encoder cannot be loaded (w.safetensors is gone)"
-    assert len(held.near_position(3)) == HITS
+    gallery = open_gallery("glyphs", home=glyph_home)
+    assert gallery.no_words == "the encoder cannot be loaded (w.safetensors is gone)"
+    assert len(gallery.near_position(3)) == HITS
     with pytest.raises(RequestError, match="is gone"):
-        contents("glyphs", home=glyph_home, weights="w.safetensors")
+        open_gallery("glyphs", home=glyph_home, weights="w.safetensors")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from plada.reports.findings import BINS, Accuracy, ClassFacts, Confusion, Findings, Histogram, Picture, spread_of
+from plada.reports.findings import BINS, Accuracy, ClassFacts, Confusion, Findings, Histogram, Picture, score_spread
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
@@ -22,7 +22,7 @@ def pictures(keys: tuple[str, ...], *, scored: bool = True) -> tuple[Picture, ..
 
 def findings(classes: tuple[ClassFacts, ...] | None = None, **changed: Any) -> Findings:
     """Of two classes with three pictures each, unless others are given."""
-    scores = spread_of([0.9, 0.8, 0.1])
+    scores = score_spread([0.9, 0.8, 0.1])
     given = classes or tuple(
         ClassFacts(
             name=name, before=100, after=3, scores=scores, pictures=pictures((f"{name}/1", f"{name}/2", f"{name}/3"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from plada.reports.findings import ClassFacts, Findings
-from plada.reports.page import page
+from plada.reports.page import render_page
 from plada.selection.corrections import read_keys, read_labels
 from tests.browser import Tab, browser, fits_a_phone_and_both_schemes
 from tests.reports.findings import NASTY, findings, pictures
@@ -27,7 +27,7 @@ def nasty() -> Findings:
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     folder = tmp_path_factory.mktemp("browser")
-    (folder / "report.html").write_bytes(page(nasty()))
+    (folder / "report.html").write_bytes(render_page(nasty()))
     with browser(folder) as opened:
         yield opened
 

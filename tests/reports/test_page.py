@@ -12,7 +12,7 @@ import pytest
 
 from plada.reports.command_line import command_line
 from plada.reports.findings import ClassFacts, Confusion, Picture
-from plada.reports.page import LIMIT, fitting, page
+from plada.reports.page import LIMIT, fit_page, render_page
 from plada.reports.text import data_block, esc, shortened, visible
 from tests.reports.findings import NASTY, PIXEL, findings, pictures
 
@@ -61,7 +61,7 @@ class Reader(HTMLParser):
 
 
 def read(**changed: Any) -> Reader:
-    return Reader(page(findings(**changed)).decode())
+    return Reader(render_page(findings(**changed)).decode())
 
 
 def test_it_is_well_formed_and_asks_for_nothing() -> None:
@@ -117,7 +117,7 @@ def test_names_and_keys_are_data(nasty: str) -> None:
     assert found.data["classes"] == [nasty, f"{nasty}2", "c"]
     assert (found.data["excluded"], found.data["relabelled"]) == ([nasty], [[nasty, nasty]])
     assert visible(nasty) in "".join(found.texts["bdi"])
-    raw = page(findings(title=nasty)).decode()
+    raw = render_page(findings(title=nasty)).decode()
     assert not re.search("[\u202e\u2028\r]", raw)
 
 
@@ -138,8 +138,8 @@ def test_pictures_have_alternatives_and_order() -> None:
     assert [b["data-i"] for b in buttons] == list("012345")
     assert {b["aria-pressed"] for b in buttons} == {"false"}
     assert found.data["labels"] == [0, 0, 0, 1, 1, 1]
-    assert "best first" in page(findings()).decode()
-    assert "no score is known" in page(findings(ranked=False)).decode()
+    assert "best first" in render_page(findings()).decode()
+    assert "no score is known" in render_page(findings(ranked=False)).decode()
 
 
 def test_headings_go_down_one_step_at_a_time_and_ids_are_single() -> None:
@@ -169,11 +169,11 @@ def test_headings_go_down_one_step_at_a_time_and_ids_are_single() -> None:
     ],
 )
 def test_what_it_is_for_and_whether_it_fits(changed: dict[str, Any], words: str) -> None:
-    assert words in page(findings(**changed)).decode().replace("&nbsp;", " ")
+    assert words in render_page(findings(**changed)).decode().replace("&nbsp;", " ")
 
 
 def test_numbers_are_those_of_the_findings() -> None:
-    text = page(findings()).decode().replace("&nbsp;", " ")
+    text = render_page(findings()).decode().replace("&nbsp;", " ")
     for words in (
         "80.0% to 95.0%", "not known", "Forecast at other budgets", "blocks (sent)", "paper: index-zstd", "1 100",
         "14.4 s", "9.6 kbit/s", "Mind the dog.", "plada report pets.plada", "95.6%", "7.50", "Confused most often",
@@ -201,7 +201,7 @@ def test_ten_thousand_classes() -> None:
         ClassFacts(name=f"class <{number}>", before=1400, after=14, pictures=(shot,) if number % 7 == 0 else ())
         for number in range(10_000)
     )
-    found, text = fitting(findings(classes))
+    found, text = fit_page(findings(classes))
     assert len(text) <= LIMIT
     assert found.pictures == 1429  # all that there were
     reader = Reader(text.decode())
@@ -218,7 +218,7 @@ def test_what_is_too_large_has_fewer_pictures_and_shorter_lists() -> None:
     classes = tuple(
         ClassFacts(name=name, before=1, after=9, pictures=(shot,) * (number < 900)) for number, name in enumerate(long)
     )
-    found, text = fitting(findings(classes))
+    found, text = fit_page(findings(classes))
     assert len(text) <= LIMIT
     assert 50 < found.pictures < 900
     reader = Reader(text.decode())
@@ -236,7 +236,7 @@ def test_many_classes_of_a_model_are_a_picture() -> None:
 
 
 def test_the_same_findings_give_the_same_bytes() -> None:
-    assert page(findings()) == page(findings())
+    assert render_page(findings()) == render_page(findings())
 
 
 def test_commands_are_quoted() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from plada.common.statistics import softmax, wilson
 from plada.errors import DataError
-from plada.reports.confusion import confusion_picture
+from plada.reports.plots import confusion_picture
 from plada.trainer.evaluation import evaluate_logits
 
 NAMES = ("a", "b", "c")
@@ -90,7 +90,9 @@ def test_the_picture_of_the_confusions(tmp_path: Path, classes: int) -> None:
     counts[0, -1] += 5
     path = confusion_picture(names, counts.tolist(), tmp_path / "c.png", title="t")
     with Image.open(path) as picture:
-        colours = {tuple(colour) for colour in np.unique(np.asarray(picture).reshape(-1, 3), axis=0).tolist()}
+        colours = {
+            tuple(colour) for colour in np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0).tolist()
+        }
         assert max(picture.size) < 1600
     assert (0, 104, 55) in colours, "all right is the full green"
     assert classes == 1 or any(red > green + 40 for red, green, _ in colours), "the wrong is red"

@@ -54,7 +54,7 @@ def indexes_and_encoders(ctx: typer.Context, incomplete: str) -> list[Offer]:
 
 def rules(incomplete: str) -> list[Offer]:
     """The rules, with a line about each."""
-    from plada.selection.rules.registry import AUTO, RULES
+    from plada.selection.rules.registry import AUTO, RULES  # loads numpy, which a shell need not wait for
 
     return _fitting([(AUTO, "tries some"), *((name, rule.about) for name, rule in RULES.items())], incomplete)
 
@@ -84,7 +84,7 @@ def _fitting(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
 
 
 def _collections(*roles: str) -> Iterator[Offer]:
-    from plada.sources.catalogue.known import KNOWN
+    from plada.sources.catalogue.known import KNOWN  # loads numpy, which a shell need not wait for
 
     return ((name, known.about) for name, known in KNOWN.items() if known.role in (*roles, "both"))
 

@@ -1,4 +1,4 @@
-"""Standard output as pipes and scripts have it: readers that leave early, a full disk, none at all."""
+"""Standard output in pipes and scripts: a reader that leaves early, a full disk, no output at all."""
 
 import contextlib
 import errno
@@ -13,20 +13,20 @@ READER_LEFT = 141  # what shells report of any program whose reader has left (12
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def speaking(command: Callable[[], None]) -> int:
+def run_command(command: Callable[[], None]) -> int:
     """Run `command`, bring what it printed to its reader, and return the exit status.
 
-    A reader that leaves (`plada datasets | head`) ends the command without a word. Signals stay as they are: with the default
-    for SIGPIPE a worker process that dies would take this one with it.
+    If the reader leaves (`plada datasets | head`), the command ends without a word. Signals stay as they are: with the
+    default for SIGPIPE a worker process that dies would take this one with it.
     """
     _open_missing()
-    kept = [os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)]  # Rich replaces those that broke
+    copies = [os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)]  # Rich replaces those that broke
     try:
         status = _status(command)
         status = _flush() or status
-        return READER_LEFT if status in (1, READER_LEFT) and any(map(_broken, kept)) else status
+        return READER_LEFT if status in (1, READER_LEFT) and any(map(_broken, copies)) else status
     finally:
-        for descriptor in kept:
+        for descriptor in copies:
             os.close(descriptor)
 
 
@@ -46,23 +46,23 @@ def _status(command: Callable[[], None]) -> int:
     except OSError as err:  # of what is printed outside a command, such as the version
         if err.errno not in _FULL:
             raise
-        return _say(err)
+        return _print_failure(err)
     return 0
 
 
 def _flush() -> int:
-    """0, or the exit status of what stands in the way of what was printed; the interpreter then has nothing left to fail at."""
+    """Write out what was printed; returns 0, or the exit status of the failure, after which nothing is left to write."""
     try:
         sys.stdout.flush()
         return 0
     except OSError as err:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        return READER_LEFT if isinstance(err, BrokenPipeError) else _say(err)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        return READER_LEFT if isinstance(err, BrokenPipeError) else _print_failure(err)
 
 
-def _say(err: OSError) -> int:
+def _print_failure(err: OSError) -> int:
     with contextlib.suppress(OSError):
         print(f"plada: standard output: {err.strerror}; not all of it was written", file=sys.stderr)
     return ResourceError.exit_code
@@ -72,9 +72,9 @@ def _broken(descriptor: int) -> bool:
     """Whether a descriptor is the end of a pipe that nobody reads; always False where this cannot be asked."""
     if not hasattr(select, "poll"):
         return False
-    asked = select.poll()
-    asked.register(descriptor, 0)  # an error is reported always
-    return any(event & select.POLLERR for _, event in asked.poll(0))
+    poll = select.poll()
+    poll.register(descriptor, 0)  # an error is reported always
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _open_missing() -> None:

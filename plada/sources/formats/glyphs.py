@@ -7,15 +7,13 @@ value by a little. Keys stay, the content id then says so.
 """
 
 from functools import lru_cache
+from math import cos, radians, sin
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from plada.common.arrays import U8
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 VERSION = 1
 SIZE = 32
@@ -73,10 +71,9 @@ def _between(bounds: tuple[float, float], uniform: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _master(font_name: str, character: str) -> "Image.Image":
+def _master(font_name: str, character: str) -> Image.Image:
     """A character, centred on a dark square of _MASTER pixels, its longer side _BOX pixels."""
     import matplotlib
-    from PIL import Image, ImageDraw, ImageFont
 
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", font_name)
     font = ImageFont.truetype(path, 96, layout_engine=ImageFont.Layout.BASIC)
@@ -98,10 +95,6 @@ def _ramp(level: float, softness: float = 0.16) -> list[int]:
 
 def render(position: int, *, seed: int) -> U8:
     """Image `position` of the collection: uint8 [SIZE, SIZE]."""
-    from math import cos, radians, sin
-
-    from PIL import Image, ImageFilter
-
     u = _uniforms(position, seed)
     master = _master(FONTS[int(u[1] * len(FONTS))], CHARACTERS[int(u[0] * len(CHARACTERS))])
 

@@ -1,4 +1,4 @@
-"""What a payload chose, as a person asks for it: class by class, best first; and as what it chose one image."""
+"""What payloads chose from an index: each class best first, and each image as what it was chosen."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """As what a payload chose one image: class `label`, `place` in it (1 the best, or the first by position where no score
-    is known) of `count`, and its score."""
+class Placement:
+    """As what a payload chose one image: class `label`, `place` (from 1) among the `count` of the class, and score.
+    Places go by score, or by position where no score is known."""
 
     label: int
     place: int
@@ -24,10 +24,13 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Choice:
-    """A payload with its rows in the order of a page: `order` int64 [k] are rows class by class, best first, and
-    `starts` int64 [classes + 1] where each class begins in it; `places` int64 [k] is the inverse of `order`. `scores`
-    float64 [k] by row are None where no table said them; rows of a class then stand as positions rise."""
+class RankedPayload:
+    """A payload with its rows ranked within their classes.
+
+    `order` int64 [k] are rows class by class, best first; `starts` int64 [classes + 1] says where each class begins in it;
+    `places` int64 [k] is the inverse of `order`. `scores` float64 [k] by row are None where no table has them: the rows of
+    a class then stand by position.
+    """
 
     name: str
     file: str
@@ -58,25 +61,25 @@ class Choice:
         rows = self.order[start : min(start + count, int(self.starts[label + 1]))]
         return [int(position) for position in self.payload.positions[rows]]
 
-    def find(self, position: int) -> Verdict | None:
-        """As what an image was chosen; None where it was not."""
+    def find(self, position: int) -> Placement | None:
+        """As what the image at a position was chosen; None if it was not."""
         row = int(np.searchsorted(self.payload.positions, position))
         if row == len(self.payload) or int(self.payload.positions[row]) != position:
             return None
         label = int(self.payload.labels[row])
         place = int(self.places[row] - self.starts[label]) + 1
         score = float(self.scores[row]) if self.scores is not None else None
-        return Verdict(label=label, place=place, count=self.count(label), score=score)
+        return Placement(label=label, place=place, count=self.count(label), score=score)
 
 
-def choice_of(
+def rank_payload(
     payload: Payload, file: str | Path, *, size: int | None = None, scores: F64 | None = None, ranks: I64 | None = None
-) -> Choice:
-    """A payload in order; `scores` and `ranks` [k] by row, 0 the best of its class, are what its selection's table says."""
+) -> RankedPayload:
+    """Rank a payload by its selection's table: `scores` and `ranks` [k] by row, rank 0 being the best of its class."""
     order = np.lexsort((ranks if ranks is not None else payload.positions, payload.labels))
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
-    return Choice(
+    return RankedPayload(
         name=Path(str(file)).name,
         file=str(file),
         bytes=size,

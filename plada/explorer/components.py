@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import urlencode
 
-from plada.explorer.choices import Choice, Verdict
+from plada.explorer.payloads import Placement, RankedPayload
 from plada.reports.text import digits, esc, name
 
 _KEY = 20  # letters of a key below a picture: its end, which tells images apart
@@ -13,7 +13,7 @@ _SMALL = 64  # pixels below which a picture is shown enlarged with its pixels sh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shot:
+class Tile:
     """One picture of a grid. `problem` says why it cannot be shown, "" where it can; `small` that it has few pixels;
     `marks` are as what payloads chose it."""
 
@@ -22,11 +22,11 @@ class Shot:
     score: float | None = None
     problem: str = ""
     small: bool = False
-    marks: Sequence[tuple[Choice, Verdict]] = ()
+    marks: Sequence[tuple[RankedPayload, Placement]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pages:
+class Pager:
     """Page `wanted` (0) of `total` things, `each` a page, or the last where there are fewer; `address` leads to another with
     `page`, from 1, behind it."""
 
@@ -98,54 +98,54 @@ def layout(
 """
 
 
-def grid(shots: Sequence[Shot], version: str, *, several: bool = False, label: str = "", strip: bool = False) -> str:
+def grid(tiles: Sequence[Tile], version: str, *, several: bool = False, label: str = "", strip: bool = False) -> str:
     """Pictures as links; `several` names the payload of each mark; a `strip` is one row, which can be scrolled."""
-    items = "".join(_shot(shot, version, several) for shot in shots)
+    items = "".join(_tile(tile, version, several) for tile in tiles)
     kind = "shots strip" if strip else "shots"
     return f'<ul class="{kind}" aria-label="{esc(label) or "Pictures"}">{items}</ul>'
 
 
-def _shot(shot: Shot, version: str, several: bool) -> str:
-    key = esc(shot.key, 200)
-    if shot.problem:
-        inside = f'<span class="gone">{key}: {esc(shot.problem, 80)}</span>'
+def _tile(tile: Tile, version: str, several: bool) -> str:
+    key = esc(tile.key, 200)
+    if tile.problem:
+        inside = f'<span class="gone">{key}: {esc(tile.problem, 80)}</span>'
     else:
-        small = ' class="small"' if shot.small else ""
-        inside = f'<img{small} src="/thumb/{shot.position}?v={version}" alt="{key}" loading="lazy" decoding="async">'
-    score = f'<span class="score">{shot.score:.3f}</span>' if shot.score is not None else ""
-    marks = "".join(_mark(choice, verdict, several) for choice, verdict in shot.marks)
-    ending = shot.key if len(shot.key) <= _KEY else f"…{shot.key[1 - _KEY :]}"
+        small = ' class="small"' if tile.small else ""
+        inside = f'<img{small} src="/thumb/{tile.position}?v={version}" alt="{key}" loading="lazy" decoding="async">'
+    score = f'<span class="score">{tile.score:.3f}</span>' if tile.score is not None else ""
+    marks = "".join(_mark(ranked, placement, several) for ranked, placement in tile.marks)
+    ending = tile.key if len(tile.key) <= _KEY else f"…{tile.key[1 - _KEY :]}"
     return (
-        f'<li><a href="/image/{shot.position}" title="{key}"><span class="frame">{inside}</span>{score}'
+        f'<li><a href="/image/{tile.position}" title="{key}"><span class="frame">{inside}</span>{score}'
         f'<span class="key" aria-hidden="true">{name(ending)}</span>{marks}</a></li>'
     )
 
 
-def _mark(choice: Choice, verdict: Verdict, several: bool) -> str:
+def _mark(ranked: RankedPayload, placement: Placement, several: bool) -> str:
     """As what a payload chose a picture, below it."""
-    file = f"<small>{name(choice.name.removesuffix('.plada'), 24)}</small> " if several else ""
-    return f'<span class="mark"><span class="unseen">chosen as </span>{file}{name(choice.classes[verdict.label], 24)}</span>'
+    file = f"<small>{name(ranked.name.removesuffix('.plada'), 24)}</small> " if several else ""
+    return f'<span class="mark"><span class="unseen">chosen as </span>{file}{name(ranked.classes[placement.label], 24)}</span>'
 
 
-def paged(pages: Pages, body: str) -> str:
+def paged(pager: Pager, body: str) -> str:
     """What stands on a page, between links to the pages around it."""
-    return f"{_pager(pages, 'Pages')}{body}{_pager(pages, 'Pages, once more')}"
+    return f"{_pager(pager, 'Pages')}{body}{_pager(pager, 'Pages, once more')}"
 
 
-def _pager(pages: Pages, label: str) -> str:
+def _pager(pager: Pager, label: str) -> str:
     """Links to the pages around; nothing where there is one page alone."""
-    if pages.count == 1:
+    if pager.count == 1:
         return ""
-    here, last = pages.at, pages.count - 1
-    joint = "&amp;" if "?" in pages.address else "?"
+    here, last = pager.at, pager.count - 1
+    joint = "&amp;" if "?" in pager.address else "?"
 
     def link(to: int, words: str, rel: str = "") -> str:
         if not 0 <= to <= last or to == here:
             return f'<li><span aria-hidden="true">{words}</span></li>'
         relation = f' rel="{rel}"' if rel else ""
-        return f'<li><a href="{escape(pages.address)}{joint}page={to + 1}"{relation}>{words}</a></li>'
+        return f'<li><a href="{escape(pager.address)}{joint}page={to + 1}"{relation}>{words}</a></li>'
 
-    said = f"<li>page {digits(here + 1)} of {digits(pages.count)}</li>"
+    said = f"<li>page {digits(here + 1)} of {digits(pager.count)}</li>"
     return (
         f'<nav class="pager" aria-label="{label}"><ul>{link(0, "first")}{link(here - 1, "previous", "prev")}{said}'
         f"{link(here + 1, 'next', 'next')}{link(last, 'last')}</ul></nav>"

@@ -2,11 +2,11 @@
 
 import threading
 
-from plada.explorer.cache import Kept
+from plada.explorer.cache import BoundedCache
 
 
 def test_the_least_recently_used_goes_first() -> None:
-    kept: Kept[str, int] = Kept(2)
+    kept: BoundedCache[str, int] = BoundedCache(2)
     kept.put("a", 1)
     kept.put("b", 2)
     assert kept.get("a") == 1
@@ -15,7 +15,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 
 def test_a_bound_by_weight_is_never_passed() -> None:
-    kept: Kept[int, bytes] = Kept(100, len)
+    kept: BoundedCache[int, bytes] = BoundedCache(100, len)
     for number in range(50):
         kept.put(number, bytes(number))
         assert kept.weight <= 100
@@ -27,7 +27,7 @@ def test_a_bound_by_weight_is_never_passed() -> None:
 
 
 def test_a_value_that_is_replaced_weighs_once() -> None:
-    kept: Kept[str, bytes] = Kept(100, len)
+    kept: BoundedCache[str, bytes] = BoundedCache(100, len)
     for size in (60, 70, 10):
         kept.put("a", bytes(size))
     assert (kept.weight, len(kept)) == (10, 1)
@@ -36,19 +36,19 @@ def test_a_value_that_is_replaced_weighs_once() -> None:
 
 
 def test_what_is_there_is_not_made_again() -> None:
-    kept: Kept[str, list[int]] = Kept(4)
+    kept: BoundedCache[str, list[int]] = BoundedCache(4)
     made: list[int] = []
 
     def make() -> list[int]:
         made.append(1)
         return []
 
-    assert kept.made("a", make) == kept.made("a", make) == []
+    assert kept.get_or_make("a", make) == kept.get_or_make("a", make) == []
     assert len(made) == 1
 
 
 def test_threads_may_share_it() -> None:
-    kept: Kept[int, bytes] = Kept(1000, len)
+    kept: BoundedCache[int, bytes] = BoundedCache(1000, len)
 
     def work(seed: int) -> None:
         for step in range(2000):

@@ -4,22 +4,22 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plada.explorer.choices import Choice, choice_of
+from plada.explorer.payloads import RankedPayload, rank_payload
 from plada.payload.payload import Payload
 
 
-def choice(labels: list[int], scores: list[float] | None = None, classes: int = 3) -> Choice:
+def choice(labels: list[int], scores: list[float] | None = None, classes: int = 3) -> RankedPayload:
     """Images at 0, 10, 20 .. with these labels."""
     positions = np.arange(len(labels)) * 10
     payload = Payload(positions, np.array(labels, np.int64), tuple("abc"[:classes]), 1000, b"k" * 8, b"c" * 8)
     if scores is None:
-        return choice_of(payload, "x.plada")
+        return rank_payload(payload, "x.plada")
     given = np.array(scores)
     ranks = np.zeros(len(labels), np.int64)
     for label in set(labels):
         rows = np.flatnonzero(payload.labels == label)
         ranks[rows[np.argsort(-given[rows], kind="stable")]] = np.arange(len(rows))
-    return choice_of(payload, "x.plada", scores=given, ranks=ranks)
+    return rank_payload(payload, "x.plada", scores=given, ranks=ranks)
 
 
 def test_best_first_by_score() -> None:

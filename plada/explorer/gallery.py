@@ -1,7 +1,7 @@
-"""What the pages show: an index, the pictures of its reference, what payloads chose. Answers are kept with a bound.
+"""What the pages show: an index, the pictures of its reference, what payloads chose. Answers are cached with a bound.
 
-Pictures are asked for by position and given as pixels that were encoded here: no stored byte of a file leaves the machine's
-disk, and no text of a request is ever taken for a path.
+Pictures are asked for by position and sent as pixels that were encoded here: no stored byte of a file is sent, and no text
+of a request is taken for a path.
 """
 
 import bisect
@@ -16,9 +16,9 @@ from PIL import Image
 
 from plada.encoders.encoder import Encoder
 from plada.errors import PladaError, RequestError
-from plada.explorer.cache import Kept
-from plada.explorer.choices import Choice, Verdict
-from plada.reports.thumbnails import fitted, stored
+from plada.explorer.cache import BoundedCache
+from plada.explorer.payloads import Placement, RankedPayload
+from plada.reports.thumbnails import encode_picture, fit_square
 from plada.retrieval.index import Hit, Index
 from plada.sources.decode import decode
 from plada.sources.manifest import READABLE, ManifestRow
@@ -28,14 +28,14 @@ F32 = npt.NDArray[np.float32]
 THUMB, LARGE = 176, 640  # pixels of the longer side
 HITS = 600  # of a search, at most
 _QUALITY = {THUMB: 72, LARGE: 85}
-_PICTURES = 64 * 2**20  # bytes of pictures that are kept
+_PICTURES = 64 * 2**20  # bytes of cached pictures
 _SEARCHES = 64
 _UPLOADS = 32
 _DECODING = 4  # pictures at a time: one may have 89 million pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedImage:
     """A picture as it is sent: its bytes and their media type."""
 
     data: bytes
@@ -47,24 +47,29 @@ class Upload:
     """A picture that a person gave: its unit vector float32 [1, d], and how it is shown."""
 
     vector: F32
-    shown: Encoded
+    shown: EncodedImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Contents:
-    """`encoder` is None where it cannot be loaded, and `no_encoder` says why. `approximate` says that searches may use the
-    approximate index; `notes` are what a person should know of this index."""
+class Gallery:
+    """An index that can be looked through and searched.
+
+    `encoder` is None where it cannot be loaded; `no_encoder` says why. `approximate`: searches may use the approximate index.
+    `notes` are what a person should know of this index.
+    """
 
     index: Index
     reference: Reference
-    choices: tuple[Choice, ...] = ()
+    payloads: tuple[RankedPayload, ...] = ()
     encoder: Encoder | None = None
     no_encoder: str = ""
     approximate: bool = False
     notes: tuple[str, ...] = ()
-    pictures: Kept[tuple[int, int], Encoded] = field(default_factory=lambda: Kept(_PICTURES, lambda one: len(one.data)))
-    searches: Kept[tuple[str, object, bool], list[Hit]] = field(default_factory=lambda: Kept(_SEARCHES))
-    uploads: Kept[str, Upload] = field(default_factory=lambda: Kept(_UPLOADS))
+    pictures: BoundedCache[tuple[int, int], EncodedImage] = field(
+        default_factory=lambda: BoundedCache(_PICTURES, lambda picture: len(picture.data))
+    )
+    searches: BoundedCache[tuple[str, object, bool], list[Hit]] = field(default_factory=lambda: BoundedCache(_SEARCHES))
+    uploads: BoundedCache[str, Upload] = field(default_factory=lambda: BoundedCache(_UPLOADS))
     _searching: threading.Lock = field(default_factory=threading.Lock)
     _decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_DECODING))
 
@@ -96,7 +101,7 @@ class Contents:
         """Keys of some images, in the order asked for."""
         return self.reference.manifest.keys_at(positions)
 
-    def beginning(self, prefix: str) -> range:
+    def key_range(self, prefix: str) -> range:
         """Positions of all keys that begin with `prefix`: they are neighbours, since positions are ranks of keys."""
 
         def key(position: int) -> str:
@@ -107,25 +112,25 @@ class Contents:
         end = bisect.bisect_right(everything, prefix, lo=first, key=lambda position: key(position)[: len(prefix)])
         return range(first, end)
 
-    def verdicts(self, position: int) -> list[tuple[int, Choice, Verdict]]:
-        """(number, payload, as what) of the payloads that chose an image."""
-        found = ((number, choice, choice.find(position)) for number, choice in enumerate(self.choices))
-        return [(number, choice, verdict) for number, choice, verdict in found if verdict is not None]
+    def placements(self, position: int) -> list[tuple[int, RankedPayload, Placement]]:
+        """(number, payload, placement) of the payloads that chose an image."""
+        every = ((number, ranked, ranked.find(position)) for number, ranked in enumerate(self.payloads))
+        return [(number, ranked, placement) for number, ranked, placement in every if placement is not None]
 
-    def picture(self, position: int, side: int) -> Encoded:
+    def picture(self, position: int, side: int) -> EncodedImage:
         """An image of the reference, to fit a square of `side` pixels.
 
         Raises:
             DataError: it cannot be read or decoded. ReferenceMismatch: it has changed.
         """
-        return self.pictures.made((position, side), lambda: self._encoded(self.reference.read(position), side))
+        return self.pictures.get_or_make((position, side), lambda: self._encoded(self.reference.read(position), side))
 
     def problem(self, row: ManifestRow) -> str:
         """Why an image cannot be shown, as far as that was seen when it was indexed; "" where nothing was."""
         return "" if row.status in (READABLE, None) else row.status
 
     def upload(self, data: bytes) -> str:
-        """Take a person's picture; gives the name under which it can be searched for, until others push it out.
+        """Take a picture of the user's; return the name by which it can be searched, until newer uploads push it out.
 
         Raises:
             RequestError: not a picture, too many pixels, or no encoder here.
@@ -159,10 +164,10 @@ class Contents:
 
     def near_upload(self, name: str, *, exact: bool = False) -> list[Hit]:
         """The images nearest to an uploaded picture, which must still be there."""
-        kept = self.uploads.get(name)
-        if kept is None:
+        upload = self.uploads.get(name)
+        if upload is None:
             raise RequestError("that picture is not kept any more. Upload it again")
-        vector = kept.vector
+        vector = upload.vector
         return self._near(("upload", name), lambda: vector, exact)
 
     def near_position(self, position: int, *, exact: bool = False) -> list[Hit]:
@@ -171,28 +176,28 @@ class Contents:
         Raises:
             DataError: it has no embedding.
         """
-        found = self._near(
+        hits = self._near(
             ("position", position), lambda: np.asarray(self.index.vectors([position]), np.float32), exact, HITS + 1
         )
-        return [hit for hit in found if hit.position != position][:HITS]
+        return [hit for hit in hits if hit.position != position][:HITS]
 
-    def _near(self, asked: tuple[str, object], vector: Callable[[], F32], exact: bool, most: int = HITS) -> list[Hit]:
+    def _near(self, query: tuple[str, object], vector: Callable[[], F32], exact: bool, limit: int = HITS) -> list[Hit]:
         def search() -> list[Hit]:
             with self._searching:  # one at a time: each takes every core
                 # A vector, never the text itself: Index.search would take a string for the path of an image.
-                return self.index.search(vector(), min(most, len(self)), exact=exact or not self.approximate)[0]
+                return self.index.search(vector(), min(limit, len(self)), exact=exact or not self.approximate)[0]
 
-        return self.searches.made((*asked, exact), search)
+        return self.searches.get_or_make((*query, exact), search)
 
     def _encoder(self, what: str) -> Encoder:
         if self.encoder is None:
             raise RequestError(f"{what} cannot be searched for: {self.no_encoder}")
         return self.encoder
 
-    def _encoded(self, data: bytes, side: int) -> Encoded:
+    def _encoded(self, data: bytes, side: int) -> EncodedImage:
         with self._decoding:
             return _encode(decode(data), side)
 
 
-def _encode(image: Image.Image, side: int) -> Encoded:
-    return Encoded(*stored(fitted(image, side), quality=_QUALITY[side]))
+def _encode(image: Image.Image, side: int) -> EncodedImage:
+    return EncodedImage(*encode_picture(fit_square(image, side), quality=_QUALITY[side]))
