@@ -62,7 +62,7 @@ class Known:
         places = pc.fill_null(found, -1).to_numpy().astype(np.int64)
         hashes = np.zeros((len(keys), HASH_BYTES), np.uint8)
         if len(rows):
-            hashes[places >= 0] = binary_rows(rows[hash].combine_chunks())[places[places >= 0]]
+            hashes[places >= 0] = binary_rows(rows["hash"].combine_chunks())[places[places >= 0]]
         return Match(rows, places, hashes)
 
     def _rank(self, key: str) -> int:

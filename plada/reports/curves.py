@@ -70,7 +70,7 @@ def panels(
         if panel.front:
             front = axes.step(
                 [point[0] for point in panel.front], [point[1] for point in panel.front], where="post", color="black",
-                linewidth=5, alpha=0.13, zorder=1, solid_capstyle=round,
+                linewidth=5, alpha=0.13, zorder=1, solid_capstyle="round",
             )[0]  # fmt: skip
             handles.setdefault("Pareto front", front)
         if panel.ceiling is not None:
