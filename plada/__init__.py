@@ -19,9 +19,12 @@ _WHERE = {
     "NetworkSpec": "plada.networks.network",
     "Delivery": "plada.payload.sender",
     "Index": "plada.retrieval.index",
+    "PaperTables": "plada.api.bench",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
     "ReadOptions": "plada.trainer.payload_file",
+    "ReferenceCopy": "plada.trainer.payload_images",
+    "RunOptions": "plada.trainer.run",
     "apply_diff": "plada.api.diff",
     "bench": "plada.api.bench",
     "check_index": "plada.retrieval.check",
@@ -55,7 +58,7 @@ _WHERE = {
 }
 
 if TYPE_CHECKING:
-    from plada.api.bench import bench
+    from plada.api.bench import PaperTables, bench
     from plada.api.datasets import datasets, open_images
     from plada.api.demo import demo
     from plada.api.diff import apply_diff, diff
@@ -82,14 +85,19 @@ if TYPE_CHECKING:
     from plada.retrieval.check import check_index
     from plada.retrieval.index import Index, open_index
     from plada.trainer.payload_file import ReadOptions
+    from plada.trainer.payload_images import ReferenceCopy
+    from plada.trainer.run import RunOptions
 
 __all__ = [
     "Delivery",
     "Index",
     "NetworkSpec",
+    "PaperTables",
     "Payload",
     "PladaError",
     "ReadOptions",
+    "ReferenceCopy",
+    "RunOptions",
     "apply_diff",
     "bench",
     "check_index",

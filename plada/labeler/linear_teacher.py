@@ -15,7 +15,7 @@ from plada.labeler.embedding_cache import encoder_identity, load_embeddings, sav
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.splits import stratified
 from plada.labeler.teacher import VECTORS, Teacher
-from plada.networks.linear_head import F32, Fitting, fit_head, fit_linear_teacher
+from plada.networks.linear_head import F32, HeadFitter, fit_head, fit_linear_teacher
 from plada.retrieval.index import Index
 from plada.sources.decode import load_pixels
 from plada.sources.targets.target import Split, Target
@@ -157,7 +157,7 @@ def train_linear(
     known, classes = train.and_more(validation), len(target.classes)
     place = stratified(known.labels, CROSS_PARTS, seed=seed)
     parts = [
-        (out, Fitting(known.vectors[~out], known.labels[~out], classes=classes, mean=index.mean))
+        (out, HeadFitter(known.vectors[~out], known.labels[~out], classes=classes, mean=index.mean))
         for out in (place == part for part in range(CROSS_PARTS))
         if out.any() and not out.all()
     ]

@@ -19,7 +19,7 @@ from plada.labeler.teacher import PIXELS, Teacher, checked_logits
 from plada.labeler.zeroshot import zeroshot_teacher
 from plada.networks.finetune import finetune
 from plada.networks.loop import predict
-from plada.networks.network import view_of
+from plada.networks.network import NetworkSpec, view_of
 from plada.retrieval.index import Index, open_index
 from plada.sources.targets.target import Target
 
@@ -148,11 +148,13 @@ def _finetuned(task: Target, name: str, options: TeacherOptions, report: Report)
     that decides its weights."""
 
     network = finetune(
-        name.removeprefix(FINETUNE),
+        NetworkSpec(
+            name=name.removeprefix(FINETUNE),
+            weights=options.weights,
+            model_args=dict(options.model_args),
+            image_size=options.image_size,
+        ),
         task,
-        weights=options.weights,
-        model_args=dict(options.model_args),
-        image_size=options.image_size,
         cache=options.cache,
         seed=options.seed,
         device=options.device,

@@ -1,9 +1,4 @@
-"""Teachers: a target's classifier, run over the whole reference to pseudo-label it.
-
-`linear` is a softmax head on the index's own embeddings: the reference is labelled in one pass over the table.
-`finetune:ARCH` is a network trained on the target's images; it sees the reference's images. How a network is trained
-is handed in by the caller, since the loop belongs to the client's half.
-"""
+"""Linear classifiers on embeddings: multinomial logistic regression, for teachers and students alike."""
 
 from dataclasses import dataclass
 
@@ -45,17 +40,19 @@ def fit_head(
 ) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
-    In float64: with another number of threads sums round otherwise, and in float32 that reached the labels.
+    In float64: the number of threads changes how sums round, and in float32 that changed labels.
 
-    vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the reference's). The centred vectors are
-    scaled to a mean length of one, so that a penalty means the same for every encoder.
+    vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the
+    reference's). The centred vectors are scaled to a mean length of one, so that a penalty means the same for every encoder.
     """
-    return Fitting(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps)
+    return HeadFitter(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps)
 
 
-class Fitting:
-    """Heads of the same examples under several penalties, each search begun where the last one ended: from large
-    penalties to small ones that takes a quarter of the time. Arguments as for `fit_head`."""
+class HeadFitter:
+    """Fits heads to the same examples under several penalties. Arguments as for `fit_head`.
+
+    Each search starts where the last one ended: from large penalties to small ones this takes a quarter of the time.
+    """
 
     def __init__(
         self, vectors: F32, labels: npt.NDArray[np.int64] | npt.NDArray[np.float64], *, classes: int, mean: F32
@@ -64,7 +61,7 @@ class Fitting:
         self._scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
         self._points, self._axes = centred * self._scale, None
         if 0 < len(centred) < centred.shape[1]:
-            # The best weights lie in the span of the examples: fewer numbers to find, and the same ones.
+            # The best weights lie in the span of the examples: fewer numbers to find, the same result.
             self._axes, triangle = np.linalg.qr(self._points.T)
             self._points = np.ascontiguousarray(triangle.T)
         self._labels, self._classes, self._mean = labels, classes, mean

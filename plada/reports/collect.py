@@ -32,11 +32,12 @@ from plada.reports.thumbnails import matrix_picture, thumbnail
 from plada.selection.corrections import read_keys, read_labels
 from plada.selection.table import Selected, read_selected
 from plada.sources.decode import decode
-from plada.trainer.model import ModelEvaluation, evaluate_model
+from plada.trainer.model import ModelEvaluation, check_classes, evaluate_model
+from plada.trainer.model_file import read_card
 from plada.trainer.payload_file import PayloadContext, fetch, open_payload, shared_context_for
-from plada.trainer.payload_images import Chosen, open_chosen
+from plada.trainer.payload_images import PayloadImages, ReferenceCopy, open_payload_images
 from plada.trainer.payload_summary import summarise_file
-from plada.trainer.student import check_classes, payload_digest, read_card
+from plada.trainer.run import payload_digest
 
 I64 = npt.NDArray[np.int64]
 MODEL = "the model"
@@ -121,15 +122,14 @@ def _read(wanted: Wanted) -> tuple[Payload | None, PayloadSummary]:
     return opened.payload, summarise(opened, side, rates=wanted.rates)
 
 
-def _reference(wanted: Wanted, payload: Payload | None, report: Report) -> tuple[Chosen | None, str]:
+def _reference(wanted: Wanted, payload: Payload | None, report: Report) -> tuple[PayloadImages | None, str]:
     """The payload's images, or None and why: one that was named must be right, one that is looked for may be missing."""
     if payload is None or not wanted.pictures:
         return None, "" if wanted.pictures else "none were asked for"
     named = wanted.around.reference
     try:
-        chosen = open_chosen(
-            payload, named, home=wanted.around.home, same_keys=wanted.same_keys, skip_changed=True, report=report
-        )
+        copy = ReferenceCopy(location=named, same_keys=wanted.same_keys, skip_changed=True)
+        chosen = open_payload_images(payload, copy, home=wanted.around.home, report=report)
     except (RequestError, ReferenceMismatch, DataError) as err:
         if named is not None:
             raise
@@ -175,7 +175,7 @@ def _with_pictures(
     classes: tuple[ClassFacts, ...],
     payload: Payload,
     selected: Selected | None,
-    chosen: Chosen,
+    chosen: PayloadImages,
     most: int,
     report: Report,
 ) -> tuple[ClassFacts, ...]:
@@ -208,7 +208,7 @@ def _with_pictures(
     return tuple(replace(each, pictures=tuple(shown)) for each, shown in zip(classes, found, strict=True))
 
 
-def _picture(chosen: Chosen, position: int, key: str, rank: int, score: float | None) -> Picture:
+def _picture(chosen: PayloadImages, position: int, key: str, rank: int, score: float | None) -> Picture:
 
     try:
         url, width, height = thumbnail(decode(chosen.read(position)))
@@ -272,7 +272,11 @@ def _target(wanted: Wanted, selected: Selected | None, summary: PayloadSummary) 
 
 
 def _identity(
-    wanted: Wanted, summary: PayloadSummary, payload: Payload | None, chosen: Chosen | None, said: Mapping[str, Any]
+    wanted: Wanted,
+    summary: PayloadSummary,
+    payload: Payload | None,
+    chosen: PayloadImages | None,
+    said: Mapping[str, Any],
 ) -> tuple[tuple[str, str], ...]:
 
     rows = [
@@ -344,7 +348,11 @@ def _commands(wanted: Wanted, selected: Selected | None) -> tuple[tuple[str, str
 
 
 def _remarks(
-    wanted: Wanted, said: Mapping[str, Any], summary: PayloadSummary, payload: Payload | None, chosen: Chosen | None
+    wanted: Wanted,
+    said: Mapping[str, Any],
+    summary: PayloadSummary,
+    payload: Payload | None,
+    chosen: PayloadImages | None,
 ) -> tuple[str, ...]:
     """What a person should hear before sending."""
     lines = []

@@ -144,9 +144,9 @@ def test_inspect_without_the_reference(chosen: Path, glyph_home: Path, tmp_path:
 def test_a_payload_that_was_read_cannot_be_asked_who_signed_it(sent: Path, glyph_home: Path) -> None:
     read = plada.read_payload(sent, home=glyph_home)
     with pytest.raises(plada.PladaError, match="read already"):
-        plada.train(read, require_signature="x.pub", home=glyph_home)
+        plada.train(read, read=plada.ReadOptions(require_signature="x.pub"), home=glyph_home)
     with pytest.raises(plada.PladaError, match="expected 8 or more"):
-        plada.train(read, min_serial=8, home=glyph_home)
+        plada.train(read, read=plada.ReadOptions(min_serial=8), home=glyph_home)
 
 
 @pytest.mark.parametrize("name", ["select", "train", "export", "inspect", "diff", "apply_diff", "keygen", "sign"])
