@@ -82,7 +82,7 @@ def main() -> None:
         print(f"{progress.stage}: {progress.done} of {progress.total}", file=sys.stderr)
 
     made = plada.bench(
-        options.index, targets=targets, budgets=options.budgets, keep=options.keep, seeds=options.seeds,
+        options.index, targets=targets, budgets=options.budgets, paper=plada.PaperTables(keep=options.keep), seeds=options.seeds,
         workers=options.workers, pack=options.pack, home=options.home, out=options.keep_in, report=tell,
     )  # fmt: skip
     command = f"python benchmarks/bench.py --data OUT --budgets {options.budgets} --seeds {options.seeds}"

@@ -27,8 +27,8 @@ import numpy.typing as npt
 
 import plada
 from benchmarks.document import machine, spread, write_section
-from plada.benchmark.course import CLIENT_HAS, Course
 from plada.benchmark.methods import PAPERS_RULES as ORACLE
+from plada.benchmark.scenario import CLIENT_HAS, Scenario
 from plada.common.files import home_directory
 
 OTHERS = ("random",)
@@ -52,13 +52,13 @@ class Point:
     seconds: float
 
 
-def measure(course: Course, budget: int, done: Callable[[str], bool]) -> Iterator[Point]:
+def measure(scenario: Scenario, budget: int, done: Callable[[str], bool]) -> Iterator[Point]:
     """All selections of one budget that are not done yet."""
 
     def point(how: str, rule: str, rows: I64, size: int, began: float) -> Point:
-        test = 100 * course.accuracy_of(course.head_of(rows).logits)
+        test = 100 * scenario.accuracy_of(scenario.fit_student(rows).logits)
         return Point(
-            course.task.name, course.seed, budget, how, rule, len(rows), size, test, 100 * course.teacher,
+            scenario.target.name, scenario.seed, budget, how, rule, len(rows), size, test, 100 * scenario.teacher_accuracy,
             time.monotonic() - began,
         )  # fmt: skip
 
@@ -66,15 +66,15 @@ def measure(course: Course, budget: int, done: Callable[[str], bool]) -> Iterato
         if done(rule):
             continue
         began = time.monotonic()
-        found = course.under_the_papers_coder(rule, budget)
+        found = scenario.fit_paper_coder(rule, budget)
         if found is None:
-            raise SystemExit(f"{course.task.name}: {budget} bytes hold no label under the paper's coder")
+            raise SystemExit(f"{scenario.target.name}: {budget} bytes hold no label under the paper's coder")
         yield point(rule, rule, *found, began)
     for has in CLIENT_HAS:
         if done(f"auto-{has}"):
             continue
         began = time.monotonic()
-        auto = course.auto(budget, has)
+        auto = scenario.auto(budget, has)
         yield point(f"auto-{has}", auto.rule, auto.trial.selection.rows, auto.trial.bytes, began)
 
 
@@ -219,14 +219,14 @@ def main() -> None:
         plada.make_pack(index, out=pack)
     for seed in range(options.seeds):
         for spec in options.targets:
-            course = None
+            scenario = None
             for budget in [int(text) for text in options.budgets.split(",")]:
                 name = Path(spec).name
                 had = {p.how for p in points if (p.target, p.seed, p.budget) == (name, seed, budget)}
                 if had >= {*ORACLE, *OTHERS, *(f"auto-{has}" for has in CLIENT_HAS)}:
                     continue
-                course = course or Course(index, spec, seed, home=home_directory(), pack=pack)
-                for point in measure(course, budget, had.__contains__):
+                scenario = scenario or Scenario(index, spec, seed, home=home_directory(), pack=pack)
+                for point in measure(scenario, budget, had.__contains__):
                     points.append(point)
                     if options.keep:
                         with options.keep.open("a") as file:

@@ -67,6 +67,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
     parser.add_argument("--json", action="store_true")
     options: Any = parser.parse_args()
+    student = plada.NetworkSpec(
+        name="mobilenetv2_100", weights=options.weights, model_args={"pad_type": "same"}, image_size=options.image_size
+    )
     index = plada.open_index(options.index, home=options.index_home)
     known = [json.loads(line) for line in options.points.read_text().splitlines()]
     rows, named = [], {}
@@ -81,8 +84,7 @@ def main() -> None:
             }
             for how, payload in payloads(index, target, seed, points).items():
                 summary = plada.train(
-                    payload, reference=options.reference, student="mobilenetv2_100", weights=options.weights,
-                    model_args={"pad_type": "same"}, image_size=options.image_size, target=target, seed=seed,
+                    payload, reference=options.reference, student=student, target=target, seed=seed,
                     recipe={"epochs": options.epochs} if options.epochs else None,
                 )  # fmt: skip
                 found[how].append((len(payload), 100 * (summary.accuracy or 0.0)))

@@ -21,7 +21,7 @@ from plada.common.files import home_directory, whole_file
 from plada.encoders.batch_norm import fold_batch_norms
 from plada.networks.finetune import finetune
 from plada.networks.loop import predict
-from plada.networks.network import keep_memory, view_of
+from plada.networks.network import NetworkSpec, keep_memory, view_of
 from plada.retrieval.index import Index
 from plada.sources.decode import load_pixels
 from plada.sources.registry import open_target
@@ -67,10 +67,8 @@ def teacher_answers(
     if path.exists():
         with np.load(path, allow_pickle=False) as held:
             return task, Answers(held["reference"], held["validation"], held["test"], float(held["seconds"]))
-    network = finetune(
-        architecture, task, weights=weights, model_args={"pad_type": "same"}, image_size=image_size, cache=keep,
-        seed=seed,
-    )  # fmt: skip
+    spec = NetworkSpec(name=architecture, weights=weights, model_args={"pad_type": "same"}, image_size=image_size)
+    network = finetune(spec, task, cache=keep, seed=seed)
     say(f"{task.name}: trained, {processor_seconds():.0f} s")
     keep_memory()
     fold_batch_norms(network.module, network.module, network.size)

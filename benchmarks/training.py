@@ -30,9 +30,18 @@ import numpy as np
 
 import plada
 from benchmarks.document import machine, write_section
-from plada.networks.data import Held, Images, labelled_images
+from plada.networks.data import ImagesInMemory, LabelledImages, load_images
 from plada.networks.loop import fit
-from plada.networks.network import Network, build_network, normalise, pick_device, to_device, to_floats, view_of
+from plada.networks.network import (
+    Network,
+    NetworkSpec,
+    build_network,
+    normalise,
+    pick_device,
+    to_device,
+    to_floats,
+    view_of,
+)
 from plada.networks.recipe import TRAINED_BODY, Recipe
 from plada.networks.step import parameter_groups
 from plada.payload.payload import Payload
@@ -42,13 +51,8 @@ NETWORK, ARGUMENTS = "mobilenetv2_100", {"pad_type": "same"}
 
 
 def network_of(data: Path, size: int) -> Network:
-    return build_network(
-        NETWORK,
-        classes=10,
-        weights=data / "weights" / f"{NETWORK}.safetensors",
-        model_args=ARGUMENTS,
-        image_size=size,
-    )
+    weights = data / "weights" / f"{NETWORK}.safetensors"
+    return build_network(NetworkSpec(name=NETWORK, weights=weights, model_args=ARGUMENTS, image_size=size), classes=10)
 
 
 def timed(work: Callable[[], int]) -> tuple[float, float]:
@@ -66,18 +70,16 @@ def rates(data: Path, home: Path, images: int, size: int, rounds: int, device: s
     labels = np.arange(images) % 10
     network = network_of(data, size)
 
-    def opened(memory: int, cache: Path | None = None) -> Images:
+    def opened(memory: int, cache: Path | None = None) -> LabelledImages:
         view = view_of(network)
-        return labelled_images(
-            reference.read, positions, labels, view, where="the reference", memory=memory, cache=cache
-        )
+        return load_images(reference.read, positions, labels, view, where="the reference", memory=memory, cache=cache)
 
-    def loop(source: Images) -> int:
+    def loop(source: LabelledImages) -> int:
         fit(network, source, recipe=recipe, seed=0, device=device)
         return images // recipe.batch_size * recipe.batch_size
 
     held, again, later = opened(1 << 40), opened(0), opened(0, home)
-    assert isinstance(held, Held)
+    assert isinstance(held, ImagesInMemory)
     kinds = {
         "first": lambda: loop(opened(0, home)),
         "later": lambda: loop(later),
@@ -111,7 +113,9 @@ def rates(data: Path, home: Path, images: int, size: int, rounds: int, device: s
     }
 
 
-def bare_steps(network: Network, held: Held, recipe: Recipe, steps: int, device: str | None) -> Callable[[], int]:
+def bare_steps(
+    network: Network, held: ImagesInMemory, recipe: Recipe, steps: int, device: str | None
+) -> Callable[[], int]:
     """Forward, backward, optimiser on one batch of normalised tensors, again and again."""
     import torch
 

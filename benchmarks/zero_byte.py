@@ -26,20 +26,19 @@ from benchmarks.document import conclude, machine, spread
 from plada.common.files import home_directory
 from plada.common.progress import Tracker, silent
 from plada.networks.augment import augment
-from plada.networks.data import Held, labelled_images
+from plada.networks.data import ImagesInMemory, load_images
 from plada.networks.loop import draw_order, fit
-from plada.networks.network import Network, build_network, normalise, seed_everything, to_floats, view_of
-from plada.networks.ranks import ALONE
+from plada.networks.network import Network, NetworkSpec, build_network, normalise, seed_everything, to_floats, view_of
+from plada.networks.process_group import SINGLE_PROCESS
 from plada.networks.recipe import Recipe, default_recipe
-from plada.networks.step import Step, begin
+from plada.networks.step import TrainingStep, initial_state
 from plada.payload.payload import Payload
 from plada.sources.registry import open_target
 from plada.sources.targets.target import Target
 from plada.trainer.evaluation import evaluate_split
-from plada.trainer.expand import widen
-from plada.trainer.model import model_of
-from plada.trainer.payload_images import open_chosen
-from plada.trainer.student import Student
+from plada.trainer.expand import expand
+from plada.trainer.network_student import NetworkStudent
+from plada.trainer.payload_images import ReferenceCopy, open_payload_images
 
 ARCHITECTURE = "mobilenetv2_100"
 ARMS = "plain,widen,consistency"
@@ -48,15 +47,17 @@ FAR = {"rotate": 30.0, "scale": 1.6, "translate": 0.2, "shear": 0.3, "stretch": 
 _NONE = {"rotate": 0.0, "scale": 1.0, "translate": 0.0, "shear": 0.0, "stretch": 0.0}  # of the weak one: mirrored only
 
 
-def held_images(payload: Payload, reference: str, network: Network, home: Path) -> Held:
+def held_images(payload: Payload, reference: str, network: Network, home: Path) -> ImagesInMemory:
     """Pixels and labels of a payload's images, in memory."""
-    chosen = open_chosen(payload, reference, home=home, report=silent)
-    made = labelled_images(chosen.read, payload.positions, payload.labels, view_of(network), where=chosen.location)
-    assert isinstance(made, Held)
+    images = open_payload_images(payload, ReferenceCopy(location=reference), home=home)
+    made = load_images(images.read, payload.positions, payload.labels, view_of(network), where=images.location)
+    assert isinstance(made, ImagesInMemory)
     return made
 
 
-def fit_consistent(network: Network, images: Held, more: npt.NDArray[np.uint8], recipe: Recipe, seed: int) -> None:
+def fit_consistent(
+    network: Network, images: ImagesInMemory, more: npt.NDArray[np.uint8], recipe: Recipe, seed: int
+) -> None:
     """As `fit`, with a batch of `more` uint8 [m, size, size, 3] beside each labelled one."""
     import torch
     from torch.nn import functional
@@ -64,11 +65,11 @@ def fit_consistent(network: Network, images: Held, more: npt.NDArray[np.uint8], 
     where = torch.device("cpu")
     size = min(recipe.batch_size, len(images))
     batches = len(images) // size
-    state = begin(network, recipe, seed, where, steps=recipe.epochs * batches, limit=size)
-    step = Step(network, state, recipe, where, ALONE, Tracker("train", 1, silent))
+    state = initial_state(network, recipe, seed, where, steps=recipe.epochs * batches, limit=size)
+    step = TrainingStep(network, state, recipe, where, SINGLE_PROCESS, Tracker("train", 1, silent))
     weak, strong = recipe.changed(_NONE), recipe.changed(FAR)
     drawn = torch.Generator().manual_seed(seed + 1)
-    # The labelled half is Step's own; its optimiser waits until the other half's gradients are there.
+    # The labelled half is TrainingStep's own; its optimiser waits until the other half's gradients are there.
     for _ in range(recipe.epochs):
         for rows in draw_order(state, len(images))[: batches * size].view(batches, size):
             step._gradients(images.pixels[rows.numpy()], images.labels[rows.numpy()])
@@ -89,14 +90,14 @@ def fit_consistent(network: Network, images: Held, more: npt.NDArray[np.uint8], 
 def measure(arm: str, payload: Payload, target: Target, options: Any, seed: int) -> tuple[float, float]:
     """(accuracy on the target's training images, on its test images), in %."""
     seed_everything(seed)
-    network = build_network(
-        ARCHITECTURE, classes=len(payload.classes), weights=options.weights, model_args={"pad_type": "same"},
-        image_size=options.image_size,
-    )  # fmt: skip
+    spec = NetworkSpec(
+        name=ARCHITECTURE, weights=options.weights, model_args={"pad_type": "same"}, image_size=options.image_size
+    )
+    network = build_network(spec, classes=len(payload.classes))
     recipe, home = default_recipe(ARCHITECTURE, trained=True), home_directory()
     wide = payload
     if arm != "plain":
-        wide = widen(payload, options.more, home=options.index_home or home, index=options.index)
+        wide = expand(payload, options.more, home=options.index_home or home, index=options.index)
     if arm == "consistency":
         fresh = ~np.isin(wide.positions, payload.positions)
         unnamed = replace(wide, positions=wide.positions[fresh], labels=wide.labels[fresh])
@@ -106,7 +107,7 @@ def measure(arm: str, payload: Payload, target: Target, options: Any, seed: int)
         images = held_images(wide, options.reference, network, home)
         epochs = max(1, round(recipe.epochs * len(payload) / len(wide)))
         fit(network, images, recipe=replace(recipe, epochs=epochs), seed=seed)
-    model = model_of(Student(network, payload.classes, recipe), None)
+    model = NetworkStudent(network, payload.classes, recipe)
     assert target.test is not None
     found = [evaluate_split(model.logits, model.view, split, payload.classes) for split in (target.train, target.test)]
     return 100 * found[0].accuracy, 100 * found[1].accuracy

@@ -25,6 +25,9 @@ _WHERE = {
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
     "ReadOptions": "plada.trainer.payload_file",
+    "ReferenceCopy": "plada.trainer.payload_images",
+    "RunOptions": "plada.trainer.run",
+    "PaperTables": "plada.api.bench",
     "Selection": "plada.api.select",
     "TeacherSpec": "plada.labeler.teachers",
     "apply_diff": "plada.api.diff",
@@ -61,6 +64,7 @@ _WHERE = {
 __all__ = sorted(_WHERE)
 
 if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py compares
+    from plada.api.bench import PaperTables as PaperTables
     from plada.api.bench import bench as bench
     from plada.api.datasets import datasets as datasets
     from plada.api.datasets import open_images as open_images
@@ -102,6 +106,8 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.retrieval.index import open_index as open_index
     from plada.selection.corrections import Corrections as Corrections
     from plada.trainer.payload_file import ReadOptions as ReadOptions
+    from plada.trainer.payload_images import ReferenceCopy as ReferenceCopy
+    from plada.trainer.run import RunOptions as RunOptions
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`plada evaluate` as a Python call: what a trained model is worth on a target."""
+"""`plada evaluate` as a Python call."""
 
 from pathlib import Path
 
@@ -18,15 +18,28 @@ def evaluate(
     home: str | Path | None = None,
     report: Report = silent,
 ) -> ModelEvaluation:
-    """A model on the test images of a target of the same classes: accuracy with its interval, each class, what is taken for
-    what (`confusion`: as a PNG, too), and calibration.
+    """Test a trained model on the test images of a target.
+
+    Args:
+        model: A model that `train` wrote.
+        target: A registered name, or a folder with test/CLASS; its classes must be the model's, in the same order.
+        confusion: PNG file for the confusion matrix.
+        weights: Where the encoder of a linear student is now, if it has moved.
+        device: torch's name of a device; None stands for a GPU if there is one.
+        home: Where registered targets are kept.
+        report: Called with progress.
+
+    Returns:
+        Accuracy with its 95 % interval, the result of each class, the confusion matrix, and calibration.
 
     Raises:
-        RequestError: a target without test images. DataError: of other classes. Others as `load_model` raises.
+        RequestError: There is no such model, or the target has no test images.
+        DataError: The file is no model or damaged, or the target has other classes.
+        ReferenceMismatch: The encoder of a linear student is not the same any more.
     """
-    found = evaluate_model(model, target, weights=weights, device=device, home=home_directory(home), report=report)
+    result = evaluate_model(model, target, weights=weights, device=device, home=home_directory(home), report=report)
     if confusion is not None:
-        names = tuple(each.name for each in found.evaluation.classes)
-        title = f"{Path(model).name} on {found.target}"
-        confusion_picture(names, found.evaluation.confusion, Path(confusion), title=title)
-    return found
+        names = [each.name for each in result.evaluation.classes]
+        title = f"{Path(model).name} on {result.target}"
+        confusion_picture(names, result.evaluation.confusion, Path(confusion), title=title)
+    return result

@@ -1,16 +1,14 @@
-"""`plada export` as a Python call: the labelled set for another framework."""
+"""`plada export` as a Python call."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from plada.api.train import _read
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
 from plada.errors import RequestError, UnknownName
 from plada.payload.payload import Payload
 from plada.trainer.export import EXPORTS
-from plada.trainer.payload_file import PayloadContext
-from plada.trainer.payload_images import open_chosen
+from plada.trainer.payload_file import PayloadContext, ReadOptions
+from plada.trainer.payload_images import ReferenceCopy, as_copy, open_payload_images, take_payload
 
 
 def export(
@@ -18,24 +16,33 @@ def export(
     *,
     to: str,
     out: str | Path,
-    reference: str | Path | None = None,
+    reference: str | Path | ReferenceCopy | None = None,
     link: bool = False,
-    same_keys: bool = False,
-    skip_changed: bool = False,
-    pack: str | Path | None = None,
-    partial: bool = False,
-    update: Sequence[str | Path] = (),
-    require_signature: str | Path | None = None,
-    min_serial: int = 0,
+    read: ReadOptions | None = None,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> Path:
-    """Hand the labelled set to another framework, in one of the forms of docs/clients.md: csv, parquet, folder, webdataset,
-    tfrecord, hf. `link` makes a folder of links instead of copies. `pack`, `partial`, `update`, `require_signature` and
-    `min_serial` are as for `read_payload`.
+    """Write the labelled images for another framework (docs/clients.md).
+
+    Args:
+        payload: A payload, or the path or URL of one.
+        to: csv, parquet, folder, webdataset, tfrecord (needs the extra `tfrecord`) or hf.
+        out: The file or folder to make.
+        reference: The client's copy of the reference: a registered name, a path, or a `ReferenceCopy`. None stands for a
+            collection known here that fits.
+        link: Make a folder of links instead of copies.
+        read: How the payload is read, as for `read_payload`.
+        home: Where manifests are kept.
+        report: Called with progress.
+
+    Returns:
+        The path of what was made.
 
     Raises:
-        UnknownName: no such form. RequestError: `out` cannot be made, or not by links. Others as `train` raises.
+        UnknownName: There is no such form.
+        RequestError: `out` is there already, or the images are no files to link to.
+        PayloadError: The payload is bad, or not signed as required.
+        ReferenceMismatch: It labels other images, or some are missing or changed.
     """
     if to not in EXPORTS:
         raise UnknownName("export form", to, EXPORTS)
@@ -43,10 +50,9 @@ def export(
         raise RequestError(
             f"--link makes a folder of links; {to} holds the images themselves. Leave it out, or --to folder"
         )
-    around = PayloadContext(home=home_directory(home), reference=reference, pack=pack)
-    read = _read(payload, around, partial, update, require_signature, min_serial)
-    chosen = open_chosen(
-        read, reference, home=around.home, same_keys=same_keys, skip_changed=skip_changed, report=report
-    )
-    EXPORTS[to](read, chosen, Path(out), report, link)
+    root, copy, options = home_directory(home), as_copy(reference), read or ReadOptions()
+    context = PayloadContext(home=root, reference=copy.location, pack=options.pack)
+    labels = take_payload(payload, context, options)
+    images = open_payload_images(labels, copy, home=root, report=report)
+    EXPORTS[to](labels, images, Path(out), report, link)
     return Path(out)

@@ -1,4 +1,4 @@
-"""`plada predict` and `plada evaluate`: what a trained model says of pictures, and what it is worth on a target."""
+"""`plada predict` as a Python call."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,8 +20,13 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says of one picture: the best classes with their probabilities, best first; `problem` where it cannot be
-    read, and then no class."""
+    """What a model says of one picture.
+
+    Attributes:
+        image: Path of the picture.
+        best: The best classes with their probabilities, best first; empty where the picture cannot be read.
+        problem: Why it cannot be read.
+    """
 
     image: str
     best: tuple[tuple[str, float], ...]
@@ -42,35 +47,45 @@ def predict(
     device: str | None = None,
     report: Report = silent,
 ) -> list[Prediction]:
-    """The `top` most probable classes of each picture file, in the order given; a folder stands for the images in it.
+    """Classify pictures with a trained model.
+
+    Args:
+        images: Picture files, or folders of them.
+        model: A model that `train` wrote.
+        top: Number of classes for each picture.
+        weights: Where the encoder of a linear student is now, if it has moved.
+        device: torch's name of a device; None stands for a GPU if there is one.
+        report: Called with progress.
+
+    Returns:
+        The `top` most probable classes of each picture, in the order given. A picture that cannot be decoded says so.
 
     Raises:
-        RequestError: no such file, no picture, `top` below 1. Others as `load_model` raises. A picture that cannot be decoded
-        is said in its prediction.
+        RequestError: A file is missing, there is no picture, or `top` is below 1.
+        DataError: The file is no model, or damaged.
+        ReferenceMismatch: The encoder of a linear student is not the same any more.
     """
-
     if top < 1:
         raise RequestError(f"top = {top}: expected 1 or more classes")
     paths = _files([images] if isinstance(images, (str, Path)) else images)
     loaded = load_model(model, weights=weights, device=device)
-    tracker, found = Tracker("predict", len(paths), report), []
+    tracker, predictions = Tracker("predict", len(paths), report), []
     for start in range(0, len(paths), _BATCH):
-        batch = [(path, *_seen(path, loaded.view)) for path in paths[start : start + _BATCH]]
-        pixels = [seen for _, seen, _ in batch if seen is not None]
+        batch = [(path, *_pixels(path, loaded.view)) for path in paths[start : start + _BATCH]]
+        pixels = [image for _, image, _ in batch if image is not None]
         shares = iter(softmax(loaded.logits(np.stack(pixels)).astype(np.float64)) if pixels else np.zeros((0, 0)))
-        for path, seen, problem in batch:
+        for path, image, problem in batch:
             best: tuple[tuple[str, float], ...] = ()
-            if seen is not None:
+            if image is not None:
                 share = next(shares)
                 order = np.argsort(-share, kind="stable")[:top]
                 best = tuple((loaded.classes[label], float(share[label])) for label in order)
-            found.append(Prediction(str(path), best, problem))
+            predictions.append(Prediction(str(path), best, problem))
         tracker.advance(len(batch))
-    return found
+    return predictions
 
 
 def _files(images: Iterable[str | Path]) -> list[Path]:
-
     found: list[Path] = []
     for place in map(Path, images):
         if place.is_dir():
@@ -84,7 +99,7 @@ def _files(images: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def _seen(path: Path, view: View) -> tuple[npt.NDArray[np.uint8] | None, str]:
+def _pixels(path: Path, view: View) -> tuple[npt.NDArray[np.uint8] | None, str]:
     try:
         return view.of(decode(path.read_bytes())), ""
     except Unreadable as err:

@@ -1,13 +1,13 @@
-"""bench.md: what was measured, in words and tables, beside the paper's own numbers."""
+"""bench.md: the results in words and tables, beside the paper's own numbers."""
 
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plada.benchmark import paper_numbers as paper
-from plada.benchmark.figures import Results
-from plada.benchmark.labels import CURVE, KEPT
+from plada.benchmark.label_methods import CURVE, KEPT
 from plada.benchmark.methods import BOUNDS, IMAGES, METHODS, ORACLE, OURS, WEIGHTS
+from plada.benchmark.results import Results
 
 _REFERENCE = 14_197_122  # images of ImageNet-21K, the paper's reference
 _ABOUT = {ORACLE: "the best of the paper's rules, picked by TEST accuracy for each target, budget and seed"}
@@ -29,7 +29,7 @@ def document(
     seeds: int,
     cores: int,
 ) -> str:
-    """The whole text, Markdown. Seconds are not in it: the same rows give the same text."""
+    """The whole text, as Markdown. The same rows give the same text: times are not in it."""
     budgets = ", ".join(f"{budget:,} bytes".replace(",", " ") for budget in results.budgets)
     ours = results.ours or "none"
     lines = [
@@ -143,7 +143,7 @@ def _leads(results: Results) -> list[str]:
 
 
 def _verdict(results: Results) -> list[str]:
-    """Where ours is not ahead, and why, as far as the kind of method says it."""
+    """Where ours is not ahead, and why, as far as the kind of method explains it."""
     behind: dict[str, list[str]] = {}
     for budget in results.budgets:
         for method, value in results.leads()[str(budget)].items():
@@ -259,7 +259,7 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _images(results: Results) -> list[str]:
-    """The paper's table 2, to be read beside ours at equal bytes."""
+    """The paper's table 2."""
     lines = [
         "## Pictures of the target (table 2)",
         "",
@@ -275,7 +275,7 @@ def _images(results: Results) -> list[str]:
 
 
 def _unfit(results: Results) -> list[str]:
-    """What has no row, said once for each method, budget and reason."""
+    """Methods without a row, once for each budget and reason."""
     seen: dict[tuple[str, int | None, str], list[tuple[str, int | None]]] = {}
     for row in results.rows:
         if row.accuracy is None:

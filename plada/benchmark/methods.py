@@ -1,13 +1,13 @@
-"""The methods by name. docs/bench.md says of each what is counted."""
+"""The methods of the benchmark by name. docs/bench.md says what each one sends and what is counted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from plada.benchmark.images import full_data, sending_pictures, the_teacher
-from plada.benchmark.labels import ours, under_the_papers_coder
-from plada.benchmark.sent import Ask
-from plada.benchmark.weights import in_few_bits, int8_probe, principal_basis, pruned_basis
+from plada.benchmark.image_methods import known_teacher, send_full_data, send_pictures
+from plada.benchmark.label_methods import send_paper_rule, send_selection
+from plada.benchmark.messages import SendMethod
+from plada.benchmark.probe_methods import principal_basis, pruned_basis, send_int8_probe, send_quantised_probe
 from plada.errors import UnknownName
 from plada.selection.rules.registry import DEFAULT
 
@@ -18,10 +18,12 @@ PAPERS_RULES = ("energy", "high-energy", "paper", "paper-0.2", "entropy")
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`ask` gives what is sent for a course in a budget; with `once` it needs no budget. `about` is a line for people;
-    `linear`: only where the student is linear; `has`: what clients must have for it (the pack must be made)."""
+    """A way to teach a client. `send` gives the message for a scenario and a budget; `about` is a line for people.
 
-    ask: Ask
+    `once`: it needs no budget. `linear`: it is for linear students only. `has`: what clients must have for it.
+    """
+
+    send: SendMethod
     group: str
     about: str
     once: bool = False
@@ -31,30 +33,30 @@ class Method:
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "auto-pack": Method(ours("pack"), OURS, "plada select, clients have the pack", has="pack"),
-        "auto-manifest": Method(ours("manifest"), OURS, "plada select, clients have the manifest"),
-        "herd-even-pack": Method(ours("pack", DEFAULT), OURS, "one fixed rule of ours, pack", has="pack"),
-        "herd-even-manifest": Method(ours("manifest", DEFAULT), OURS, "one fixed rule of ours, manifest"),
-        "energy": Method(under_the_papers_coder("energy"), PAPER, "lowest energy, the paper's coder"),
-        "high-energy": Method(under_the_papers_coder("high-energy"), PAPER, "highest energy, the paper's coder"),
-        "paper": Method(under_the_papers_coder("paper"), PAPER, "safety net, alpha 0.5, the paper's coder"),
-        "paper-0.2": Method(under_the_papers_coder("paper-0.2"), PAPER, "safety net, alpha -0.2, the paper's coder"),
-        "entropy": Method(under_the_papers_coder("entropy"), PAPER, "lowest entropy, the paper's coder"),
-        "random": Method(under_the_papers_coder("random"), PAPER, "any images with their labels, the paper's coder"),
-        "images-random": Method(sending_pictures("random", shrink=False), IMAGES, "target images, class-balanced, JPEG q30"),
-        "images-k-centre": Method(sending_pictures("k-centre", shrink=False), IMAGES, "target images, k-centre a class, JPEG q30"),
-        "images-random-shrunk": Method(sending_pictures("random", shrink=True), IMAGES, "class-balanced, shrunk to the side that teaches best"),
-        "images-k-centre-shrunk": Method(sending_pictures("k-centre", shrink=True), IMAGES, "k-centre a class, shrunk to the side that teaches best"),
-        "probe-pruned": Method(in_few_bits("pruned", pruned_basis), WEIGHTS, "linear probe, pruned and quantised", linear=True),
-        "probe-axes": Method(in_few_bits("axes", principal_basis), WEIGHTS, "linear probe on the reference's main axes, quantised", linear=True),
-        "probe-int8": Method(int8_probe, WEIGHTS, "the whole linear probe, INT8", once=True, linear=True),
-        "full-data": Method(full_data, BOUNDS, "all of the target's training images", once=True),
-        "teacher": Method(the_teacher, BOUNDS, "what labels the reference; not sent", once=True),
+        "auto-pack": Method(send_selection("pack"), OURS, "plada select, clients have the pack", has="pack"),
+        "auto-manifest": Method(send_selection("manifest"), OURS, "plada select, clients have the manifest"),
+        "herd-even-pack": Method(send_selection("pack", DEFAULT), OURS, "one fixed rule of ours, pack", has="pack"),
+        "herd-even-manifest": Method(send_selection("manifest", DEFAULT), OURS, "one fixed rule of ours, manifest"),
+        "energy": Method(send_paper_rule("energy"), PAPER, "lowest energy, the paper's coder"),
+        "high-energy": Method(send_paper_rule("high-energy"), PAPER, "highest energy, the paper's coder"),
+        "paper": Method(send_paper_rule("paper"), PAPER, "safety net, alpha 0.5, the paper's coder"),
+        "paper-0.2": Method(send_paper_rule("paper-0.2"), PAPER, "safety net, alpha -0.2, the paper's coder"),
+        "entropy": Method(send_paper_rule("entropy"), PAPER, "lowest entropy, the paper's coder"),
+        "random": Method(send_paper_rule("random"), PAPER, "any images with their labels, the paper's coder"),
+        "images-random": Method(send_pictures("random", shrink=False), IMAGES, "target images, class-balanced, JPEG q30"),
+        "images-k-centre": Method(send_pictures("k-centre", shrink=False), IMAGES, "target images, k-centre a class, JPEG q30"),
+        "images-random-shrunk": Method(send_pictures("random", shrink=True), IMAGES, "class-balanced, shrunk to the side that teaches best"),
+        "images-k-centre-shrunk": Method(send_pictures("k-centre", shrink=True), IMAGES, "k-centre a class, shrunk to the side that teaches best"),
+        "probe-pruned": Method(send_quantised_probe("pruned", pruned_basis), WEIGHTS, "linear probe, pruned and quantised", linear=True),
+        "probe-axes": Method(send_quantised_probe("axes", principal_basis), WEIGHTS, "linear probe on the reference's main axes, quantised", linear=True),
+        "probe-int8": Method(send_int8_probe, WEIGHTS, "the whole linear probe, INT8", once=True, linear=True),
+        "full-data": Method(send_full_data, BOUNDS, "all of the target's training images", once=True),
+        "teacher": Method(known_teacher, BOUNDS, "what labels the reference; not sent", once=True),
     }
 )  # fmt: skip
 
 
-def pick_methods(names: str | Sequence[str] | None, *, linear: bool) -> tuple[str, ...]:
+def choose_methods(names: str | Sequence[str] | None, *, linear: bool) -> tuple[str, ...]:
     """Names of methods in the registry's order: all that suit the student, or those asked for (commas, or a sequence);
     `oracle` stands for the paper's rules. The teacher is always among them.
 

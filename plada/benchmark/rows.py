@@ -1,4 +1,4 @@
-"""What was measured, line by line: a run that was stopped goes on, and a folder of another run is refused."""
+"""The rows of a benchmark: appended one by one while it runs, then written as a table."""
 
 import json
 import os
@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plada.common.files import whole_file, write_json
-from plada.errors import DataError, RequestError
+from plada.common.files import whole_file
+from plada.errors import DataError
 
-FORMAT = 1
-IDENTITY, LINES = "bench.json", "rows"  # the file that says which run a folder holds; the folder of its lines
+_FOLDER = "rows"
 Key = tuple[str, int, str, int | None, float | None]
 
 
@@ -38,36 +37,35 @@ class Row:
 
     @property
     def key(self) -> Key:
-        """What a row is about: measured once."""
+        """What the row is about; each key is measured once."""
         return self.target, self.seed, self.method, self.budget, self.keep
 
 
-class Lines:
-    """Rows of one target and seed in a file of JSON lines, each appended whole."""
+class RowFile:
+    """The rows of one target and seed in a file of JSON lines; each line is appended in one write."""
 
     def __init__(self, folder: Path, target: str, seed: int) -> None:
-        self.path = folder / LINES / f"{target}-{seed}.jsonl"
+        self.path = folder / _FOLDER / f"{target}-{seed}.jsonl"
 
-    def read(self, *, mend: bool = False) -> list[Row]:
-        """The rows, without a last line that is cut; `mend` takes it off the file, which only who appends may ask for.
+    def read(self) -> list[Row]:
+        """The rows, without a last line that is cut.
 
         Raises:
             DataError: a line is not one of ours.
         """
-        if not self.path.exists():
-            return []
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if mend and len(whole) < len(data):
-            with self.path.open("rb+") as file:
-                file.truncate(len(whole))
         rows = []
-        for number, line in enumerate(whole.splitlines(), 1):
+        for number, line in enumerate(self._lines().splitlines(), 1):
             try:
                 rows.append(Row(**json.loads(line)))
             except (ValueError, TypeError) as err:
                 raise DataError(f"{self.path}: line {number} is no row of a benchmark. Delete the file; it is measured again") from err  # fmt: skip
         return rows
+
+    def mend(self) -> None:
+        """Remove a last line that is cut; only the process that appends may do so."""
+        if self.path.exists():
+            with self.path.open("rb+") as file:
+                file.truncate(len(self._lines()))
 
     def append(self, row: Row) -> None:
         """Add one row, in one write."""
@@ -78,42 +76,9 @@ class Lines:
         finally:
             os.close(handle)
 
-
-def claim(folder: Path, run: Mapping[str, Any], targets: Mapping[str, str]) -> None:
-    """Make `folder` that of this run, or find that it is. `run` is what decides every number, `targets` are digests of
-    the targets' images by name; other targets may join later.
-
-    Raises:
-        RequestError: it holds another run, other images under a target's name, or something else.
-    """
-    place = folder / IDENTITY
-    known: dict[str, str] = {}
-    if place.exists():
-        try:
-            there = json.loads(place.read_text())
-            known = dict(there.pop("targets"))
-        except (ValueError, KeyError, TypeError, AttributeError) as err:
-            raise RequestError(f"{place}: not written by `plada bench`. Name another --out") from err
-        wanted = json.loads(json.dumps({"format": FORMAT, **run}))
-        different = next((name for name in sorted(wanted.keys() | there.keys()) if wanted.get(name) != there.get(name)), None)  # fmt: skip
-        if different is not None:
-            raise RequestError(
-                f"{folder}: holds a benchmark with {different} {_short(there.get(different))}; this one has "
-                f"{_short(wanted.get(different))}. Name another --out, or delete it"
-            )
-        for name, digest in targets.items():
-            if known.get(name, digest) != digest:
-                raise RequestError(
-                    f"{folder}: holds rows of target {name} with other images. Name another --out, or restore the target"
-                )
-    elif folder.exists() and any(folder.iterdir()):
-        raise RequestError(f"{folder}: holds something that is no benchmark. Name another --out, a new or empty folder")
-    write_json(place, {"format": FORMAT, **run, "targets": {**known, **targets}})
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    def _lines(self) -> bytes:
+        data = self.path.read_bytes() if self.path.exists() else b""
+        return data[: data.rfind(b"\n") + 1]
 
 
 def write_parquet(rows: Iterable[Row], path: Path) -> None:

@@ -1,119 +1,112 @@
-"""What clients make of what arrived, and how good it is on the target's test images.
+"""Students of the benchmark: trained on what arrived, and tested on the target's test images.
 
-The student `linear` stands on the index's frozen embeddings, whatever was sent. A network trains on the reference's images
-(labels), or on the pictures; it cannot be sent as weights in kilobytes.
+The student `linear` stands on the index's frozen embeddings, whatever was sent. A network trains on images of the reference
+(labels) or on the pictures; it cannot be sent as weights in kilobytes.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from plada.api.train import train
-from plada.benchmark.course import Course
-from plada.benchmark.images import head_of_pictures
-from plada.benchmark.sent import Everything, Known, Labels, Pictures, Unfit, Weights, What
-from plada.networks.data import Held
+from plada.benchmark.image_methods import fit_on_pictures
+from plada.benchmark.messages import (
+    AllTargetImages,
+    Content,
+    DoesNotFit,
+    KnownAccuracy,
+    ProbeWeights,
+    ReferenceLabels,
+    TargetPictures,
+)
+from plada.benchmark.scenario import Scenario
+from plada.common.progress import Clock, silent
+from plada.networks.data import ImagesInMemory
 from plada.networks.finetune import finetune
 from plada.networks.loop import fit
-from plada.networks.network import build_network, seed_everything, view_of
-from plada.networks.recipe import default_recipe
+from plada.networks.network import Network, NetworkSpec, build_network, seed_everything, view_of
+from plada.networks.process_group import ProcessGroup
+from plada.networks.recipe import Recipe, default_recipe
 from plada.sources.decode import decode
-from plada.trainer.student import evaluate
-
-LINEAR = "linear"
+from plada.trainer.evaluation import evaluate_split
+from plada.trainer.network_student import NetworkStudent, train_network
+from plada.trainer.payload_images import ReferenceCopy, open_payload_images
+from plada.trainer.run import LINEAR, TrainedStudent, TrainingRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Students:
-    """Which student is trained, and how; for a network as `plada train` takes it."""
+class StudentPlan:
+    """Which student is trained, and how: `network` is `linear` or a network as for `plada.train`."""
 
-    student: str = LINEAR
-    weights: Path | None = None
-    pretrained: bool = False
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    image_size: int | None = None
+    network: NetworkSpec
     recipe: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
 
 
-def score(course: Course, what: What, plan: Students) -> float | Unfit:
-    """Share of the test images that a student of what arrived names right."""
-    if isinstance(what, Known):
-        return what.accuracy
-    if plan.student == LINEAR:
-        return _linear(course, what)
-    if isinstance(what, Weights):
-        return Unfit(f"a linear probe is no {plan.student}; its own weights are megabytes")
-    if len(what) < 2:
-        return Unfit(f"{plan.student} cannot learn from a single image")
-    tests: dict[type, Callable[..., float]] = {Labels: _labels, Pictures: _pictures, Everything: _everything}
-    return tests[type(what)](course, what, plan)
-
-
-def _linear(course: Course, what: What) -> float:
-    if isinstance(what, Everything):
-        return course.teacher  # a linear student of all images is what the teacher is
-    if isinstance(what, Weights):
-        head = what.head
-    elif isinstance(what, Labels):
-        head = course.head_of(what.rows)
+def student_accuracy(scenario: Scenario, content: Content, plan: StudentPlan) -> float | DoesNotFit:
+    """Accuracy on the test images of a student of what arrived."""
+    if isinstance(content, KnownAccuracy):
+        return content.accuracy
+    if plan.network.name == LINEAR:
+        return _linear_accuracy(scenario, content)
+    if isinstance(content, ProbeWeights):
+        return DoesNotFit(f"a linear probe is no {plan.network.name}; its own weights are megabytes")
+    if len(content) < 2:
+        return DoesNotFit(f"{plan.network.name} cannot learn from a single image")
+    if isinstance(content, ReferenceLabels):
+        student: TrainedStudent = _train_on_labels(scenario, content, plan)
+    elif isinstance(content, TargetPictures):
+        student = _train_on_pictures(scenario, content, plan)
     else:
-        assert isinstance(what, Pictures)
-        head = head_of_pictures(course, what)
-    return course.accuracy_of(head.logits)
+        student = _train_on_target(scenario, plan)
+    assert scenario.target.test is not None
+    return evaluate_split(student.logits, student.view, scenario.target.test, student.classes).accuracy
 
 
-def _labels(course: Course, what: Labels, plan: Students) -> float:
-    """`plada train` itself, on the reference of the index."""
-
-    made = train(
-        course.payload(what.rows, course.task.classes),
-        reference=course.index.info["reference"]["location"],
-        student=plan.student,
-        weights=plan.weights,
-        pretrained=plan.pretrained,
-        model_args=plan.model_args,
-        image_size=plan.image_size,
-        recipe={**course.task.recipe, **plan.recipe},
-        target=course.spec,
-        seed=course.seed,
-        device=plan.device,
-        home=course.index.home,
-    )
-    assert made.accuracy is not None
-    return made.accuracy
+def _linear_accuracy(scenario: Scenario, content: Content) -> float:
+    if isinstance(content, AllTargetImages):
+        return scenario.teacher_accuracy  # a linear student of all images is the teacher
+    if isinstance(content, ProbeWeights):
+        head = content.head
+    elif isinstance(content, ReferenceLabels):
+        head = scenario.fit_student(content.rows)
+    else:
+        assert isinstance(content, TargetPictures)
+        head = fit_on_pictures(scenario, content)
+    return scenario.accuracy_of(head.logits)
 
 
-def _pictures(course: Course, what: Pictures, plan: Students) -> float:
-    """The client's loop on the pictures that arrived."""
-
-    assert course.task.test is not None
-    recipe = default_recipe(plan.student, trained=bool(plan.weights or plan.pretrained))
-    recipe = recipe.changed(course.task.recipe).changed(plan.recipe)
-    seed_everything(course.seed)
-    network = build_network(
-        plan.student,
-        classes=course.classes,
-        weights=plan.weights,
-        pretrained=plan.pretrained,
-        model_args=plan.model_args,
-        image_size=plan.image_size or recipe.image_size or None,
-    )
-    view = view_of(network, supersample=recipe.supersample)
-    pixels = np.stack([view.of(decode(file)) for file in what.files])
-    fit(network, Held(pixels, what.labels), recipe=recipe, seed=course.seed, device=plan.device)
-    return evaluate(network, course.task.test, stage="test", device=plan.device)
-
-
-def _everything(course: Course, what: Everything, plan: Students) -> float:
-    """The student as a teacher is trained: on the target's training images, stopped by its validation images."""
-
-    assert course.task.test is not None
-    network = finetune(
-        plan.student, course.task, weights=plan.weights, model_args=plan.model_args, image_size=plan.image_size,
-        recipe=plan.recipe, seed=course.seed, device=plan.device,
+def _train_on_labels(scenario: Scenario, content: ReferenceLabels, plan: StudentPlan) -> TrainedStudent:
+    """As `plada.train` does it, on the reference of the index."""
+    payload, home = scenario.payload(content.rows, scenario.target.classes), scenario.index.home
+    copy = ReferenceCopy(location=scenario.index.info["reference"]["location"])
+    run = TrainingRun(
+        payload=payload, labels=payload, student=plan.network, recipe={**scenario.target.recipe, **plan.recipe},
+        seed=scenario.seed, home=home,
     )  # fmt: skip
-    return evaluate(network, course.task.test, stage="test", device=plan.device)
+    images = open_payload_images(payload, copy, home=home)
+    return train_network(run, images, ProcessGroup(device=plan.device), Clock(), silent).student
+
+
+def _train_on_pictures(scenario: Scenario, content: TargetPictures, plan: StudentPlan) -> TrainedStudent:
+    """The client's training loop on the pictures that arrived."""
+    recipe = default_recipe(plan.network.name, trained=plan.network.trained)
+    recipe = recipe.changed(scenario.target.recipe).changed(plan.recipe)
+    seed_everything(scenario.seed)
+    network = build_network(plan.network, classes=scenario.classes, image_size=recipe.image_size)
+    view = view_of(network, supersample=recipe.supersample)
+    pixels = np.stack([view.of(decode(file)) for file in content.files])
+    fit(network, ImagesInMemory(pixels, content.labels), recipe=recipe, seed=scenario.seed, device=plan.device)
+    return _student(scenario, network, recipe, plan)
+
+
+def _train_on_target(scenario: Scenario, plan: StudentPlan) -> TrainedStudent:
+    """The student trained as a teacher: on the target's training images, stopped by its validation images."""
+    spec = replace(plan.network, pretrained=False)
+    network = finetune(spec, scenario.target, recipe=plan.recipe, seed=scenario.seed, device=plan.device)
+    return _student(scenario, network, Recipe(), plan)
+
+
+def _student(scenario: Scenario, network: Network, recipe: Recipe, plan: StudentPlan) -> TrainedStudent:
+    return NetworkStudent(network, scenario.target.classes, recipe, device=plan.device)

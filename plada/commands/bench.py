@@ -1,7 +1,8 @@
-"""The command `plada bench`: parse, call, print."""
+"""The command `plada bench`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,20 +11,45 @@ from plada.commands.console import completion as completing
 from plada.commands.console.options import (
     Device,
     Home,
-    ImageSize,
-    Json,
-    ModelArg,
+    NetworkOptions,
+    Output,
     PackFile,
-    Pretrained,
-    Quiet,
     RecipeOption,
-    Weights,
     pairs,
 )
-from plada.commands.console.output import print_json, print_table, reporter
+from plada.commands.console.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from plada.api.bench import BenchSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What is compared."""
+
+    budgets: Annotated[str, typer.Option(help="Bytes that may be sent, commas between.")] = "500,1kB,2kB"
+    keep: Annotated[
+        str, typer.Option(help="Shares of the reference at which rules are compared as in the paper; none: not at all.")
+    ] = "1%,5%,10%"
+    methods: Annotated[
+        str | None, typer.Option(help="Methods, commas between (docs/bench.md). [default: all that suit the student]")
+    ] = None
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds: each draws another validation split.")] = 3
+    client_has: Annotated[
+        str,
+        typer.Option(
+            help="pack: ours is measured with a pack and without; manifest: without alone.",
+            autocompletion=completing.client_has,
+        ),
+    ] = "pack"
+    pack: PackFile = None
+    far: Annotated[
+        str | None, typer.Option(help="Targets that are far off, commas between. [default: those known to be medical]")
+    ] = None
 
 
 def bench(
+    *,
     targets: Annotated[
         str,
         typer.Option(
@@ -41,22 +67,7 @@ def bench(
             autocompletion=completing.references,
         ),
     ] = None,
-    budgets: Annotated[str, typer.Option(help="Bytes that may be sent, commas between.")] = "500,1kB,2kB",
-    keep: Annotated[
-        str, typer.Option(help="Shares of the reference at which rules are compared as in the paper; none: not at all.")
-    ] = "1%,5%,10%",
-    methods: Annotated[
-        str | None, typer.Option(help="Methods, commas between (docs/bench.md). [default: all that suit the student]")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds: each draws another validation split.")] = 3,
-    client_has: Annotated[
-        str,
-        typer.Option(
-            help="pack: ours is measured with a pack and without; manifest: without alone.",
-            autocompletion=completing.client_has,
-        ),
-    ] = "pack",
-    pack: PackFile = None,
+    compared: Comparison,
     student: Annotated[
         str,
         typer.Option(
@@ -64,14 +75,8 @@ def bench(
             autocompletion=completing.students,
         ),
     ] = "linear",
-    weights: Weights = None,
-    pretrained: Pretrained = False,
-    model_arg: ModelArg = None,
-    image_size: ImageSize = None,
+    network: NetworkOptions,
     recipe: RecipeOption = None,
-    far: Annotated[
-        str | None, typer.Option(help="Targets that are far off, commas between. [default: those known to be medical]")
-    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes, of one thread each. [default: one a core]")
     ] = None,
@@ -80,37 +85,57 @@ def bench(
     ),
     device: Device = None,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Compare with the paper's rules and with other things that could be sent, at equal bytes.
 
     Stopped by whatever, the same command goes on.
     """
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.bench(
-            index, reference=reference, targets=targets, budgets=budgets, keep=keep, methods=methods, seeds=seeds,
-            client_has=client_has, pack=pack, student=student, weights=weights, pretrained=pretrained,
-            model_args=pairs(model_arg), image_size=image_size, recipe=pairs(recipe), far=far, workers=workers, out=out,
-            device=device, home=home, report=report,
-        )  # fmt: skip
-    if as_json:
-        return print_json("summary", made.to_dict())
-    columns = [str(budget) for budget in made.budgets]
+    with output.reporter() as report:
+        summary = plada.bench(
+            index,
+            reference=reference,
+            targets=targets,
+            budgets=compared.budgets,
+            methods=compared.methods,
+            seeds=compared.seeds,
+            client_has=compared.client_has,
+            pack=compared.pack,
+            student=network.spec(student),
+            recipe=pairs(recipe),
+            paper=plada.PaperTables(keep=compared.keep, far=compared.far),
+            workers=workers,
+            out=out,
+            device=device,
+            home=home,
+            report=report,
+        )
+    if output.as_json:
+        return print_json("summary", summary.to_dict())
+    _print_tables(summary)
+    return None
+
+
+def _print_tables(summary: "BenchSummary") -> None:
+    columns = [str(budget) for budget in summary.budgets]
     print_table(
         [
             [method, *(f"{100 * values[at]:.1f}" if at in values else "" for at in [*columns, "-"])]
-            for method, values in made.accuracy.items()
+            for method, values in summary.accuracy.items()
         ],
         head=("method", *(f"{budget} B" for budget in columns), "no budget"),
-        title=f"test accuracy, %, mean of {len(made.targets)} targets and {made.seeds} seeds",
+        title=f"test accuracy, %, mean of {len(summary.targets)} targets and {summary.seeds} seeds",
     )
+    ahead = ", ".join(f"{at} B: {'yes' if leads else 'no'}" for at, leads in summary.ahead.items())
+    pictures = ", ".join(Path(path).name for path in summary.pictures)
     print_table(
         [
-            ["rows", f"{made.rows}, {made.measured} of them measured now; {made.unfit} do not fit their budget"],
-            ["ours above all others", ", ".join(f"{at} B: {'yes' if yes else 'no'}" for at, yes in made.ahead.items())],
-            ["files", f"{made.document}, {made.table}, {', '.join(Path(one).name for one in made.pictures)}"],
-            ["seconds", f"{made.seconds:.1f}"],
+            [
+                "rows",
+                f"{summary.rows}, {summary.measured} of them measured now; {summary.unfit} do not fit their budget",
+            ],
+            ["ours above all others", ahead],
+            ["files", f"{summary.document}, {summary.table}, {pictures}"],
+            ["seconds", f"{summary.seconds:.1f}"],
         ]
     )
-    return None

@@ -8,13 +8,21 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import Confusion, Device, EncoderWeights, Home, Json, Quiet, percent
-from plada.commands.console.output import print_json, print_table, reporter
-from plada.commands.train import _shown
+from plada.commands.console.options import (
+    Confusion,
+    Device,
+    EncoderWeights,
+    Home,
+    Output,
+    evaluation_rows,
+    percent,
+)
+from plada.commands.console.output import print_json, print_table
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model that `plada train` wrote.")],
+    *,
     target: Annotated[
         str, typer.Option(help="A registered name, or a folder with test/CLASS.", autocompletion=completing.targets)
     ],
@@ -22,32 +30,31 @@ def evaluate(
     weights: EncoderWeights = None,
     device: Device = None,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Test a trained model: accuracy with its interval, each class, what is taken for what, calibration."""
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.evaluate(
+    with output.reporter() as report:
+        result = plada.evaluate(
             model, target=target, confusion=confusion, weights=weights, device=device, home=home, report=report
         )
-    if as_json:
-        return print_json("summary", made.to_dict())
-    print_table(_shown(made.evaluation), title=f"{model} on {made.target}")
+    if output.as_json:
+        return print_json("summary", result.to_dict())
+    print_table(evaluation_rows(result.evaluation), title=f"{model} on {result.target}")
     print_table(
         [
             [c.name, str(c.images), percent(c.accuracy), f"{c.low:.1%} to {c.high:.1%}"]
-            for c in made.evaluation.classes
+            for c in result.evaluation.classes
         ],
         head=("class", "images", "accuracy", "95 %"),
     )  # fmt: skip
     print_table(
         [
             [f"{b.low:.0%} to {b.high:.0%}", str(b.images), f"{b.confidence:.1%}", f"{b.accuracy:.1%}"]
-            for b in made.evaluation.reliability
+            for b in result.evaluation.reliability
             if b.images
         ],
         head=("confidence", "images", "mean", "right"),
     )  # fmt: skip
-    if made.target_note:
-        print(f"target {target}: {made.target_note}", file=sys.stderr)
+    if result.target_note:
+        print(f"target {target}: {result.target_note}", file=sys.stderr)
     return None

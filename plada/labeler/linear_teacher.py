@@ -8,7 +8,7 @@ from plada.labeler.calibration import fit_temperature, log_likelihood
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.splits import stratified
 from plada.labeler.teacher import VECTORS, Teacher
-from plada.networks.linear_head import Fitting, fit_head
+from plada.networks.linear_head import HeadFitter, fit_head
 from plada.retrieval.index import Index
 
 F32 = npt.NDArray[np.float32]
@@ -28,7 +28,7 @@ def train_linear(index: Index, classes: int, embedded: EmbeddedTarget, seed: int
     known = embedded.known
     place = stratified(known.labels, CROSS_PARTS, seed=seed)
     parts = [
-        (held, Fitting(known.vectors[~held], known.labels[~held], classes=classes, mean=index.mean))
+        (held, HeadFitter(known.vectors[~held], known.labels[~held], classes=classes, mean=index.mean))
         for held in (place == part for part in range(CROSS_PARTS))
         if held.any() and not held.all()
     ]

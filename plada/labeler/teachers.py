@@ -21,7 +21,7 @@ from plada.labeler.teacher import PIXELS, Teacher, checked_logits
 from plada.labeler.zeroshot import zeroshot_teacher
 from plada.networks.finetune import finetune
 from plada.networks.loop import predict
-from plada.networks.network import view_of
+from plada.networks.network import NetworkSpec, view_of
 from plada.retrieval.index import Index, open_index
 from plada.sources.targets.target import Target
 
@@ -167,11 +167,13 @@ def _finetuned(
     """A network trained on the target's training images until its validation loss stops falling; kept by all that decides
     its weights."""
     network = finetune(
-        name.removeprefix(FINETUNE),
+        NetworkSpec(
+            name=name.removeprefix(FINETUNE),
+            weights=spec.weights,
+            model_args=dict(spec.model_args or {}),
+            image_size=spec.image_size,
+        ),
         task,
-        weights=Path(spec.weights) if spec.weights is not None else None,
-        model_args=dict(spec.model_args or {}),
-        image_size=spec.image_size,
         cache=cache,
         seed=seed,
         device=device,

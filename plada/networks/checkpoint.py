@@ -1,7 +1,7 @@
-"""Checkpoints: everything a step changes, in a file that is either absent or whole, beside the model it will become.
+"""Checkpoints: everything that a training step changes, in one file beside the model.
 
-The file is torch's own (zip of tensors) and is read with weights_only: no code of it runs. It names the run it belongs
-to, and another run does not go on from it.
+The file is torch's own format (a zip of tensors) and is read with weights_only, so none of its code runs. It is written
+whole or not at all. It names the run that it belongs to; another run does not resume from it.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from plada.common.failures import first_line
 from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
-from plada.networks.ranks import ALONE, Ranks
+from plada.networks.process_group import SINGLE_PROCESS, ProcessGroup
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ _FORMAT = 1
 @dataclass(slots=True)
 class LoopState:
     """All that a step of the loop changes. `epoch_start` is the generator's state when the order of this epoch was drawn;
-    `epoch`, `batch`: where the next step is; `limit`: images that fit into the device's memory at a time."""
+    `epoch` and `batch` say where the next step is; `limit` is how many images fit into the device's memory at a time."""
 
     module: Any
     optimiser: Any
@@ -44,38 +44,43 @@ class LoopState:
     batch: int = 0
     step: int = 0
 
-    def sound(self) -> bool:
+    def is_finite(self) -> bool:
         """Whether every weight is finite."""
         import torch
 
         return bool(torch.stack([parameter.isfinite().all() for parameter in self.module.parameters()]).all())
 
 
-class Keeper:
-    """Writes and finds the checkpoint of one run at `path`. `run` is what the run is made of, plain values; `seconds` the time
-    between two, more where writing would take a fiftieth of it, and 0 for one after every step."""
+class Checkpointer:
+    """Writes and reads the checkpoint of one run at `path`.
 
-    def __init__(self, path: Path, run: Mapping[str, Any], *, seconds: float = SECONDS, ranks: Ranks = ALONE) -> None:
-        self.path, self.run, self.seconds, self.ranks = path, run, seconds, ranks
+    `run` describes the run in plain values. `seconds` is the time between two checkpoints; it grows where writing would take
+    more than a fiftieth of it. 0 writes one after every step.
+    """
+
+    def __init__(
+        self, path: Path, run: Mapping[str, Any], *, seconds: float = SECONDS, group: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
+        self.path, self.run, self.seconds, self.group = path, run, seconds, group
         self.last: int | None = None  # step of the last checkpoint
         self._due = time.monotonic() + seconds
 
     def due(self) -> bool:
-        """Whether it is time for one."""
+        """Whether it is time for the next checkpoint."""
         return time.monotonic() >= self._due
 
     def save(self, state: LoopState) -> None:
-        """Write the state; every process must call this, the first writes."""
+        """Write the state. Every process must call this; the first one writes."""
         import torch
 
         began = time.monotonic()
-        generators = self.ranks.all_of(_generators(state))
-        if self.ranks.first:
+        generators = self.group.gather(_generators(state))
+        if self.group.first:
             parts = {name: getattr(state, name) for name in ("module", "optimiser", "schedule", "averaged")}
             stored = {
                 "plada": _FORMAT,
                 "run": json.loads(json.dumps(self.run)),
-                "processes": self.ranks.size,
+                "processes": self.group.size,
                 "generators": generators,
                 "parts": {name: part.state_dict() for name, part in parts.items() if part is not None},
                 "place": {name: getattr(state, name) for name in ("epoch", "batch", "step", "limit")},
@@ -87,31 +92,31 @@ class Keeper:
         self._due = now + (max(self.seconds, _SHARE * (now - began)) if self.seconds else 0.0)
 
     def restore(self, state: LoopState) -> bool:
-        """Go on from the checkpoint if there is one.
+        """Load the checkpoint into `state`; False where there is none.
 
         Raises:
             RequestError: it is of another run. DataError: it is damaged.
         """
-        if not self.ranks.agree(self.path.exists()):
+        if not self.group.broadcast(self.path.exists()):
             return False
         stored = read_checkpoint(self.path)
-        refuse_another_run(self.path, self.run, stored["run"])
-        if stored["processes"] != self.ranks.size:
+        check_same_run(self.path, self.run, stored["run"])
+        if stored["processes"] != self.group.size:
             raise RequestError(
-                f"{self.path}: this run was begun by {stored['processes']} processes, now there are {self.ranks.size}. Start "
+                f"{self.path}: this run was begun by {stored['processes']} processes, now there are {self.group.size}. Start "
                 "as many, or begin anew with --restart"
             )
         for name, values in stored["parts"].items():
             getattr(state, name).load_state_dict(values)
         for name, value in stored["place"].items():
             setattr(state, name, value)
-        _set_generators(state, stored["generators"][self.ranks.rank])
+        _set_generators(state, stored["generators"][self.group.rank])
         self.last = state.step
         return True
 
     def discard(self) -> None:
-        """Remove the checkpoint and what killed writers left of others."""
-        if not self.ranks.first:
+        """Remove the checkpoint and the unfinished files of killed writers."""
+        if not self.group.first:
             return
         self.path.unlink(missing_ok=True)
         for part in self.path.parent.glob(f"{self.path.name}.*.part"):
@@ -120,7 +125,7 @@ class Keeper:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Raises:
         DataError: damaged, or not a checkpoint of plada's.
@@ -137,8 +142,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return stored
 
 
-def refuse_another_run(path: Path, mine: Mapping[str, Any], there: Mapping[str, Any]) -> None:
-    """Refuse an output that belongs to another run.
+def check_same_run(path: Path, mine: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+    """Refuse an output that belongs to another run than `mine`.
 
     Raises:
         RequestError: names what differs.
@@ -151,7 +156,7 @@ def refuse_another_run(path: Path, mine: Mapping[str, Any], there: Mapping[str, 
 
 
 def differences(mine: Mapping[str, Any], there: Mapping[str, Any], above: str = "") -> list[str]:
-    """In words, what is not the same in two nested mappings of plain values."""
+    """The differences of two nested mappings of plain values, in words."""
     found = []
     for name in sorted(mine.keys() | there.keys()):
         asked, stored = mine.get(name), there.get(name)
@@ -162,24 +167,24 @@ def differences(mine: Mapping[str, Any], there: Mapping[str, Any], above: str = 
     return found
 
 
-class Stop:
+class StopRequest:
     """Whether somebody asked the loop to stop."""
 
-    asked = False
+    pending = False
 
 
 @contextmanager
-def stop_requests(wanted: bool) -> Iterator[Stop]:
-    """Ctrl-C and a polite kill are noted, for the loop to finish its step and keep it; a second one is not waited for."""
-    stop = Stop()
+def stop_requests(wanted: bool) -> Iterator[StopRequest]:
+    """Note Ctrl-C and SIGTERM instead of stopping at once, so that the loop can finish its step; a second one stops at once."""
+    stop = StopRequest()
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def note(*_: Any) -> None:
-        if stop.asked:
+        if stop.pending:
             raise KeyboardInterrupt
-        stop.asked = True
+        stop.pending = True
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -190,7 +195,7 @@ def stop_requests(wanted: bool) -> Iterator[Stop]:
 
 
 def _generators(state: LoopState) -> dict[str, Any]:
-    """States of every generator that the loop draws from: ours, torch's own (dropout), the GPU's."""
+    """States of all random generators of the loop: its own, torch's (dropout), the GPU's."""
     import torch
 
     parameter = next(iter(state.module.parameters()))

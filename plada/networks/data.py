@@ -1,5 +1,4 @@
-"""Labelled images for the loop: held in memory where they fit, else read ahead of their use, and their pixels kept on disk
-from the first epoch on."""
+"""Labelled images for the training loop: in memory where they fit, else read ahead and kept on disk as pixels."""
 
 import contextlib
 import os
@@ -25,23 +24,22 @@ MEMORY = 2 << 30  # bytes of pixels that are held; 14 000 images at 224 px
 _AHEAD = 4  # batches that are read before they are asked for
 
 
-class Images(Protocol):
-    """Pixels uint8 [size, size, 3] with a label each, by row."""
+class LabelledImages(Protocol):
+    """Images as pixels uint8 [size, size, 3], each with a label."""
 
     def __len__(self) -> int: ...
 
-    def used(self) -> int:
-        """Images that can be read, as far as is known."""
+    def readable(self) -> int:
+        """Images that can be read, as far as is known yet."""
         ...
 
     def batches(self, order: Iterable[I64]) -> Iterator[tuple[Pixels, I64]]:
-        """(pixels [m, size, size, 3], labels [m]) for each array of rows, in order; unreadable images are left out, all of
-        them perhaps."""
+        """(pixels [m, size, size, 3], labels [m]) for each array of rows, in order; unreadable images are left out."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ImagesInMemory:
     """Images in memory: pixels uint8 [n, size, size, 3], labels int64 [n]."""
 
     pixels: Pixels
@@ -50,7 +48,7 @@ class Held:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def used(self) -> int:
+    def readable(self) -> int:
         return len(self.labels)
 
     def batches(self, order: Iterable[I64]) -> Iterator[tuple[Pixels, I64]]:
@@ -58,11 +56,15 @@ class Held:
             yield self.pixels[rows], self.labels[rows]
 
 
-class Kept:
-    """Pixels decoded once, in a file without a name that is gone with the process: no image is decoded twice."""
+class PixelFile:
+    """Pixels of decoded images in a file without a name, which ends with the process: no image is decoded twice."""
 
     def __init__(self, folder: Path, images: int, size: int) -> None:
-        """Raises OSError where the disk has no room for all of them."""
+        """Make the file.
+
+        Raises:
+            OSError: the disk has no room for all images.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         total = images * size * size * 3
         if shutil.disk_usage(folder).free < 2 * total:
@@ -73,65 +75,64 @@ class Kept:
             self.pixels = np.memmap(
                 file, np.uint8, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=(images, size, size, 3)
             )
-        self.known = np.zeros(images, np.bool_)
+        self.filled = np.zeros(images, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
-    """Images that are read when they are needed, by threads, a few batches ahead. `left_out`: rows found unreadable; `kept`:
-    where decoded pixels stay, if there is room for them."""
+class StreamedImages:
+    """Images that threads read a few batches ahead. `unreadable` collects rows; `cache` keeps decoded pixels, if there is room."""
 
     read: Callable[[int], bytes]
     positions: I64
     labels: I64
     view: View
     workers: int = 4
-    left_out: set[int] = field(default_factory=set)
-    kept: Kept | None = None
+    unreadable: set[int] = field(default_factory=set)
+    cache: PixelFile | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def used(self) -> int:
-        return len(self.labels) - len(self.left_out)
+    def readable(self) -> int:
+        return len(self.labels) - len(self.unreadable)
 
     def batches(self, order: Iterable[I64]) -> Iterator[tuple[Pixels, I64]]:
         waiting: deque[tuple[I64, list[Future[Pixels | None]]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             for rows in order:
-                waiting.append((rows, [pool.submit(self._one, int(row)) for row in rows]))
+                waiting.append((rows, [pool.submit(self._pixels, int(row)) for row in rows]))
                 if len(waiting) > _AHEAD:
                     yield from self._ready(*waiting.popleft())
             while waiting:
                 yield from self._ready(*waiting.popleft())
 
-    def _one(self, row: int) -> Pixels | None:
-        if self.kept is not None and self.kept.known[row]:
-            return np.array(self.kept.pixels[row])
-        if row in self.left_out:
+    def _pixels(self, row: int) -> Pixels | None:
+        if self.cache is not None and self.cache.filled[row]:
+            return np.array(self.cache.pixels[row])
+        if row in self.unreadable:
             return None
         try:
             pixels = self.view.of(decode(self.read(int(self.positions[row]))))
-            if self.kept is not None:
-                self.kept.pixels[row] = pixels
-                self.kept.known[row] = True
+            if self.cache is not None:
+                self.cache.pixels[row] = pixels
+                self.cache.filled[row] = True
             return pixels
         except Unreadable:
-            self.left_out.add(row)
+            self.unreadable.add(row)
             return None
 
     def _ready(self, rows: I64, futures: list[Future[Pixels | None]]) -> Iterator[tuple[Pixels, I64]]:
-        seen = [
+        loaded = [
             (pixels, row) for future, row in zip(futures, rows, strict=True) if (pixels := future.result()) is not None
         ]
-        # A batch of which nothing can be read comes empty: batches are counted.
-        pixels = np.zeros((len(seen), self.view.size, self.view.size, 3), np.uint8)
-        for place, (image, _) in enumerate(seen):
+        # A batch without a readable image is empty, not left out: batches are counted.
+        pixels = np.zeros((len(loaded), self.view.size, self.view.size, 3), np.uint8)
+        for place, (image, _) in enumerate(loaded):
             pixels[place] = image
-        yield pixels, self.labels[[row for _, row in seen]]
+        yield pixels, self.labels[[row for _, row in loaded]]
 
 
-def labelled_images(
+def load_images(
     read: Callable[[int], bytes],
     positions: I64,
     labels: I64,
@@ -142,22 +143,22 @@ def labelled_images(
     report: Report = silent,
     memory: int = MEMORY,
     cache: Path | None = None,
-) -> Images:
-    """Images at `positions` [k] with `labels` [k]; held if their pixels take at most `memory` bytes, else streamed, the
-    decoded pixels kept below `cache` if the disk has room.
+) -> LabelledImages:
+    """Images at `positions` [k] with `labels` [k]: in memory if their pixels take at most `memory` bytes, else streamed.
 
-    `read` gives stored bytes by position and may check them. Unreadable images are left out.
+    Streamed images keep their decoded pixels in the folder `cache`, if the disk has room. `read` gives stored bytes by position
+    and may check them. Unreadable images are left out.
 
     Raises:
-        DataError: none can be read (said at once for held images only), or what `read` raises.
+        DataError: none can be read (known at once only for images in memory), or what `read` raises.
     """
     if len(positions) * view.size * view.size * 3 > memory:
-        kept = None
+        pixel_file = None
         if cache is not None:
             with contextlib.suppress(OSError):
-                kept = Kept(cache, len(positions), view.size)
-        return Streamed(read, positions, labels, view, max(4, os.cpu_count() or 1), kept=kept)
+                pixel_file = PixelFile(cache, len(positions), view.size)
+        return StreamedImages(read, positions, labels, view, max(4, os.cpu_count() or 1), cache=pixel_file)
     pixels, readable = load_pixels(read, positions, view, stage=stage, report=report)
     if not readable.any():
         raise DataError(f"{where}: none of the {len(positions)} images can be read")
-    return Held(pixels[readable], labels[readable])
+    return ImagesInMemory(pixels[readable], labels[readable])

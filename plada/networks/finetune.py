@@ -1,4 +1,4 @@
-"""A network trained on a target's own images: the teacher `finetune:ARCH`."""
+"""A network fine-tuned on a target's own images: the teacher `finetune:ARCH`."""
 
 import json
 from collections.abc import Mapping
@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from plada.common.files import whole_file
 from plada.common.progress import Report, silent
-from plada.networks.data import labelled_images
+from plada.networks.data import load_images
 from plada.networks.loop import fit, predict
 from plada.networks.network import (
     Network,
+    NetworkSpec,
     build_network,
     file_digest,
     pick_device,
@@ -36,55 +37,46 @@ _TEACHER_EPOCHS = 30
 
 
 def finetune(
-    name: str,
+    spec: NetworkSpec,
     target: Target,
     *,
-    weights: Path | None = None,
-    model_args: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
     recipe: Mapping[str, Any] | None = None,
     cache: Path | None = None,
     seed: int = 0,
     device: str | None = None,
     report: Report = silent,
 ) -> Network:
-    """The network `name` trained on the target's training images: augmented, its weights averaged (EMA), and those of the
-    epoch kept whose loss on the validation images was lowest; training ends PATIENCE epochs after it.
+    """A network trained on the target's training images, with augmentation and averaged weights (EMA).
 
-    What was trained is kept in the folder `cache`, by the hash of all that decides its weights, and found there again.
+    The weights of the epoch with the lowest loss on the validation images are kept; training ends PATIENCE epochs later.
+    The folder `cache` keeps the result under the hash of all that decides its weights, and the next call loads it.
 
     Raises:
         UnknownName: no such network. DataError: no image can be read, weights of another network.
     """
     seed_everything(seed)
-    chosen = teacher_recipe(name, len(target.train), trained=weights is not None).changed(target.recipe)
+    chosen = teacher_recipe(spec.name, len(target.train), trained=spec.trained).changed(target.recipe)
     chosen = chosen.changed(recipe or {})
-    network = build_network(
-        name,
-        classes=len(target.classes),
-        weights=weights,
-        model_args=model_args,
-        image_size=image_size or chosen.image_size or None,
-    )
+    network = build_network(spec, classes=len(target.classes), image_size=chosen.image_size)
     path = None
     if cache is not None:
-        digest = _digest(name, target, weights, model_args, network.size, chosen, seed)
+        digest = _digest(spec, target, network.size, chosen, seed)
         path = cache / f"{digest[:32]}.safetensors"
-        if _restore(network, path, digest):
+        if _load(network, path, digest):
             return network
     view = view_of(network, supersample=chosen.supersample)
-    images = labelled_images(
+    images = load_images(
         target.train.collection.read, target.train.positions, target.train.labels, view,
         where=target.train.collection.location, stage="train images", report=report,
     )  # fmt: skip
-    best = _Best(network, target.validation, device)
+    best = _BestEpoch(network, target.validation, device)
     fit(
         network, images, recipe=chosen, seed=seed, device=device, stage="teacher", report=report,
-        enough=best.seen if len(target.validation) else None,
+        stop_early=best.update if len(target.validation) else None,
     )  # fmt: skip
-    best.put_back()
+    best.restore()
     if path is not None:
-        _keep(network, path, digest)
+        _save(network, path, digest)
     return network
 
 
@@ -96,8 +88,8 @@ def teacher_recipe(name: str, images: int, *, trained: bool) -> Recipe:
     return replace(recipe, epochs=epochs, ema=max(0.0, 1 - 1 / max(2.0, _EMA_SPAN * steps)))
 
 
-class _Best:
-    """The weights with the lowest loss on validation images so far."""
+class _BestEpoch:
+    """The weights with the lowest loss on the validation images so far."""
 
     def __init__(self, network: Network, validation: Split, device: str | None) -> None:
         self.network, self.device = network, device
@@ -109,8 +101,8 @@ class _Best:
             )
             self.pixels, self.labels = pixels[readable], validation.labels[readable]
 
-    def seen(self, module: "torch.nn.Module") -> bool:
-        """Look at a network after an epoch; True when nothing better has come for PATIENCE epochs."""
+    def update(self, module: "torch.nn.Module") -> bool:
+        """Measure the network after an epoch; True when none was better for PATIENCE epochs."""
         if not len(self.labels):
             return False
         loss = _loss(predict(replace(self.network, module=module), self.pixels, device=self.device), self.labels)
@@ -121,8 +113,8 @@ class _Best:
             self.since += 1
         return self.since >= PATIENCE
 
-    def put_back(self) -> None:
-        """Give the network the best weights that were seen."""
+    def restore(self) -> None:
+        """Give the network the best weights."""
         if self.state is not None:
             self.network.module.load_state_dict(self.state)
         self.network.module.to(pick_device(self.device)).eval()
@@ -134,20 +126,13 @@ def _loss(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> flo
     return float((total - logits[np.arange(len(labels)), labels]).mean())
 
 
-def _digest(
-    name: str,
-    target: Target,
-    weights: Path | None,
-    model_args: Mapping[str, Any] | None,
-    size: int,
-    recipe: Recipe,
-    seed: int,
-) -> str:
+def _digest(spec: NetworkSpec, target: Target, size: int, recipe: Recipe, seed: int) -> str:
     """Hash of all that decides the weights; hex."""
     decides = {
-        "network": name,
-        "weights": file_digest(weights) if weights else "",
-        "model_args": dict(model_args or {}),
+        "network": spec.name,
+        "weights": file_digest(Path(spec.weights)) if spec.weights else "",
+        **({"pretrained": True} if spec.pretrained else {}),
+        "model_args": dict(spec.model_args),
         "size": size,
         "recipe": asdict(recipe),
         "seed": seed,
@@ -163,7 +148,7 @@ def _digest(
     return str(whole.hexdigest())
 
 
-def _keep(network: Network, path: Path, digest: str) -> None:
+def _save(network: Network, path: Path, digest: str) -> None:
     import safetensors.torch
 
     state = {name: tensor.cpu().contiguous() for name, tensor in network.module.state_dict().items()}
@@ -171,8 +156,8 @@ def _keep(network: Network, path: Path, digest: str) -> None:
         safetensors.torch.save_file(state, part, metadata={"plada_teacher": digest})
 
 
-def _restore(network: Network, path: Path, digest: str) -> bool:
-    """Load kept weights; False where there are none, or none that are whole and these very ones."""
+def _load(network: Network, path: Path, digest: str) -> bool:
+    """Load weights that were saved under this digest; False where there are none, or they are damaged."""
     import safetensors
 
     if not path.exists():
@@ -182,7 +167,7 @@ def _restore(network: Network, path: Path, digest: str) -> bool:
             if (file.metadata() or {}).get("plada_teacher") != digest:
                 return False
         network.module.load_state_dict(read_safetensors(path), strict=True)
-    except Exception:  # a cut or foreign file: it is trained again, and written over
+    except Exception:  # a cut or foreign file: train again and overwrite it
         return False
     network.module.eval()
     return True

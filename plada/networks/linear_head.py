@@ -1,4 +1,4 @@
-"""A softmax head on embeddings: the linear teacher, and the linear student."""
+"""Linear classifiers on embeddings: multinomial logistic regression, for teachers and students alike."""
 
 from dataclasses import dataclass
 
@@ -38,17 +38,19 @@ def fit_head(
 ) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
-    In float64: with another number of threads sums round otherwise, and in float32 that reached the labels.
+    In float64: the number of threads changes how sums round, and in float32 that changed labels.
 
-    vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the reference's). The centred vectors are
-    scaled to a mean length of one, so that a penalty means the same for every encoder.
+    vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the
+    reference's). The centred vectors are scaled to a mean length of one, so that a penalty means the same for every encoder.
     """
-    return Fitting(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps)
+    return HeadFitter(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps)
 
 
-class Fitting:
-    """Heads of the same examples under several penalties, each search begun where the last one ended: from large
-    penalties to small ones that takes a quarter of the time. Arguments as for `fit_head`."""
+class HeadFitter:
+    """Fits heads to the same examples under several penalties. Arguments as for `fit_head`.
+
+    Each search starts where the last one ended: from large penalties to small ones this takes a quarter of the time.
+    """
 
     def __init__(
         self, vectors: F32, labels: npt.NDArray[np.int64] | npt.NDArray[np.float64], *, classes: int, mean: F32
@@ -57,7 +59,7 @@ class Fitting:
         self._scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
         self._points, self._axes = centred * self._scale, None
         if 0 < len(centred) < centred.shape[1]:
-            # The best weights lie in the span of the examples: fewer numbers to find, and the same ones.
+            # The best weights lie in the span of the examples: fewer numbers to find, the same result.
             self._axes, triangle = np.linalg.qr(self._points.T)
             self._points = np.ascontiguousarray(triangle.T)
         self._labels, self._classes, self._mean = labels, classes, mean

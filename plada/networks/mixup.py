@@ -1,5 +1,8 @@
-"""mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899): each image blended with another one of its batch, or patched with
-it; the answer is shared in the same measure. One share a batch, as timm does it; where both are on, either by a coin."""
+"""mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899).
+
+Each image is blended with another image of its batch, or patched with it, and the labels are mixed in the same proportion.
+One proportion is drawn for a batch, as in timm; where both are on, a coin decides between them.
+"""
 
 import math
 from typing import TYPE_CHECKING

@@ -1,5 +1,7 @@
-"""Networks: plada's own small one and everything timm has. Built here and nowhere else, so that weights are never
-random by accident and torchvision always loads."""
+"""Networks: plada's own small one and everything that timm has.
+
+They are built here alone, so that weights are never random by accident and torchvision always loads.
+"""
 
 import ctypes
 import difflib
@@ -30,14 +32,14 @@ _KEPT = 1 << 30  # bytes; blocks below it stay in the heap
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
-    """Which network is meant, and how it starts.
+    """A network by name, with the weights that it starts from.
 
     Attributes:
-        name: small_cnn, any timm architecture, or an encoder's name.
-        weights: A safetensors file to start from; None starts from nothing, or from what is `pretrained`.
-        pretrained: Let timm or open_clip download the weights of the network's tag.
-        model_args: Arguments for the architecture, such as {"pad_type": "same"}.
-        image_size: Side of the square that the network sees, in pixels; None for the weights' own.
+        name: `small_cnn`, any timm architecture, the name of an encoder, or `linear`.
+        weights: A safetensors file to start from; None starts from random weights, or from what `pretrained` gives.
+        pretrained: Download the weights of the network's tag, by timm or open_clip.
+        model_args: Arguments of the architecture, such as {"pad_type": "same"}.
+        image_size: Side of the square that the network sees, in pixels; None stands for the size of the weights.
     """
 
     name: str
@@ -45,6 +47,16 @@ class NetworkSpec:
     pretrained: bool = False
     model_args: Mapping[str, Any] = field(default_factory=dict)
     image_size: int | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it starts from trained weights."""
+        return bool(self.weights) or self.pretrained
+
+
+def as_spec(network: str | NetworkSpec) -> NetworkSpec:
+    """A network that may be given by its name alone."""
+    return network if isinstance(network, NetworkSpec) else NetworkSpec(name=network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,54 +77,47 @@ class Network:
     trained: bool
 
 
-def build_network(
-    name: str,
-    *,
-    classes: int,
-    weights: Path | None = None,
-    pretrained: bool = False,
-    model_args: Mapping[str, Any] | None = None,
-    image_size: int | None = None,
-) -> Network:
+def build_network(spec: NetworkSpec, *, classes: int, image_size: int = 0) -> Network:
     """A network with a fresh head of `classes` outputs on a random, given (`weights`) or downloaded (`pretrained`) body.
+
+    `image_size` holds where the spec names none; 0 stands for the size of the weights.
 
     Raises:
         UnknownName: neither small_cnn nor a timm architecture.
         RequestError: options that do not fit the network.
         DataError: weights of another architecture.
     """
+    name, size = spec.name, spec.image_size or image_size
     if name == SMALL_CNN:
-        from plada.networks.small_cnn import SmallCnn
-
-        if weights or pretrained or model_args:
+        if spec.trained or spec.model_args:
             raise RequestError(f"{name} starts from nothing: it takes no weights and no model arguments")
         require("torch", extra="client", purpose="a network")
-        return Network(
-            name, SmallCnn(classes), image_size or 16, 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3, trained=False
-        )
+        from plada.networks.small_cnn import SmallCnn  # its class statement needs torch
+
+        return Network(name, SmallCnn(classes), size or 16, 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3, trained=False)
     timm = import_timm()
     architecture = name.removeprefix("timm:")
     if not timm.is_model(architecture.partition(".")[0]):
         raise UnknownName("network", name, near_networks(timm, architecture), hint="Any timm architecture will do")
-    arguments = dict(model_args or {})
-    if weights is not None:
-        module = load_weights(timm, architecture, weights, arguments)
+    arguments = dict(spec.model_args)
+    if spec.weights is not None:
+        module = load_weights(timm, architecture, Path(spec.weights), arguments)
         module.reset_classifier(classes)  # type: ignore[operator]
     else:
         try:
-            module = timm.create_model(architecture, pretrained=pretrained, num_classes=classes, **arguments)
+            module = timm.create_model(architecture, pretrained=spec.pretrained, num_classes=classes, **arguments)
         except (TypeError, RuntimeError, OSError) as err:
             raise RequestError(f"network {name}: cannot be made ({first_line(err)})") from err
     config = timm.data.resolve_model_data_config(module)
     return Network(
         name=name,
         module=module,
-        size=image_size or int(config["input_size"][-1]),
-        crop=1.0 if image_size else float(config["crop_pct"]),
+        size=size or int(config["input_size"][-1]),
+        crop=1.0 if size else float(config["crop_pct"]),
         interpolation=str(config["interpolation"]),
         mean=tuple(map(float, config["mean"])),
         std=tuple(map(float, config["std"])),
-        trained=weights is not None or pretrained,
+        trained=spec.trained,
     )
 
 
@@ -183,7 +188,7 @@ def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
 
 
 def seed_everything(seed: int) -> None:
-    """Decide the initial weights of the networks built next; they come from torch's own generator."""
+    """Seed torch's own generator, which draws the initial weights of the networks built next."""
     require("torch", extra="client", purpose="training")
     import torch
 
@@ -192,7 +197,7 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Decide the initial weights of networks built inside, and leave torch's generator as it was before."""
+    """Seed the initial weights of networks built inside; torch's generator is left as it was before."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -201,10 +206,10 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def keep_memory() -> bool:
-    """Let glibc keep freed memory for the next batch; True where it took the advice, False elsewhere.
+    """Let glibc keep freed memory for the next batch; False where there is no glibc.
 
-    By default glibc gives large blocks back to the kernel when they are freed, and each batch's activations are faulted in
-    again, page by page, zeroed (figures: docs/encoders.md). The price is that the process keeps its peak.
+    By default glibc gives large freed blocks back to the kernel, and the kernel must zero each page again for the next batch
+    (figures: docs/encoders.md). The price is that the process keeps its peak.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False
@@ -214,7 +219,7 @@ def keep_memory() -> bool:
 
 
 def to_device(module: "nn.Module", where: "torch.device") -> "nn.Module":
-    """Move a module, with its weights laid out channels last, which convolutions on CPU and GPU prefer."""
+    """Move a module, its weights laid out channels last: convolutions on CPU and GPU are faster so."""
     import torch
 
     moved: nn.Module = cast(Any, module).to(where, memory_format=torch.channels_last)
@@ -243,7 +248,7 @@ def to_floats(pixels: npt.NDArray[np.uint8], where: "torch.device") -> "torch.Te
 
     stored = torch.from_numpy(np.ascontiguousarray(pixels))
     if where.type == "cuda":
-        # Pinned, a batch is copied while the GPU is at work on another.
+        # A pinned batch is copied while the GPU works on another.
         stored = stored.pin_memory()
     return stored.to(where, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
 
@@ -281,7 +286,7 @@ def tensors_digest(module: "nn.Module") -> str:
 
 
 def mismatch(own: "Mapping[str, torch.Tensor]", state: "Mapping[str, torch.Tensor]") -> str:
-    """The first tensor that one of two sets of weights lacks, or has in another shape; empty where all agree."""
+    """The first tensor that is missing, unknown or of another shape in `state`; empty where all agree."""
     for kind, names in (("lacks", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
         if names:
             return f"the file {kind} {min(names)}"

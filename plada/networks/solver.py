@@ -1,5 +1,7 @@
-"""Softmax regression by L-BFGS in numpy: a tenth of the time that a general optimiser takes for problems this small, which
-counts where hundreds of small students are trained to choose one rule."""
+"""Softmax regression by L-BFGS in numpy.
+
+For problems this small it takes a tenth of the time of a general optimiser; choosing one rule trains hundreds of students.
+"""
 
 from collections import deque
 
@@ -9,7 +11,7 @@ import numpy.typing as npt
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 _HISTORY = 10
-_ARMIJO, _SHRINK, _MOST_HALVINGS = 1e-4, 0.5, 12
+_ARMIJO, _SHRINK, _MAX_HALVINGS = 1e-4, 0.5, 12
 _FLAT = 1e-7  # largest gradient at which the search ends
 
 
@@ -18,25 +20,25 @@ def softmax_regression(
 ) -> F64:
     """Weights float64 [d + 1, classes] (bias last) that minimise mean cross-entropy + penalty x |weights|^2, bias free.
 
-    points [n, d], labels int64 [n], or soft ones float64 [n, classes] whose rows add up to 1; at most `steps` iterations from `start`, by default zero. Convex, so the start decides
-    only how long it takes.
+    points [n, d], labels int64 [n], or soft ones float64 [n, classes] whose rows add up to 1. At most `steps` iterations from
+    `start`, by default zero; the problem is convex, so the start only decides how long it takes.
     """
     inputs = np.hstack([points, np.ones((len(points), 1))])
     if labels.ndim == 2:
-        wanted = np.asarray(labels, np.float64)
+        targets = np.asarray(labels, np.float64)
     else:
-        wanted = np.zeros((len(points), classes))
-        wanted[np.arange(len(points)), labels] = 1
+        targets = np.zeros((len(points), classes))
+        targets[np.arange(len(points)), labels] = 1
 
     def value(weights: F64) -> tuple[float, F64]:
         logits = inputs @ weights
         logits -= logits.max(axis=1, keepdims=True)
-        odds = np.exp(logits)
-        totals = odds.sum(axis=1, keepdims=True)
-        loss = float(np.log(totals).mean() - np.einsum("nc,nc->", logits, wanted) / len(points))
-        odds /= totals
-        odds -= wanted
-        slope = inputs.T @ odds
+        powers = np.exp(logits)
+        totals = powers.sum(axis=1, keepdims=True)
+        loss = float(np.log(totals).mean() - np.einsum("nc,nc->", logits, targets) / len(points))
+        powers /= totals
+        powers -= targets
+        slope = inputs.T @ powers
         slope /= len(points)
         slope[:-1] += 2 * penalty * weights[:-1]
         return loss + penalty * float(np.vdot(weights[:-1], weights[:-1])), slope
@@ -49,11 +51,11 @@ def softmax_regression(
             break
         direction = _direction(slope, history)
         down = float(np.vdot(slope, direction))
-        if down >= 0:  # rounding has spoilt the curvature that was gathered
+        if down >= 0:  # rounding has spoilt the collected curvature
             history.clear()
             direction, down = -slope, -float(np.vdot(slope, slope))
         step = 1.0 if history else min(1.0, 1.0 / float(np.abs(slope).sum()))
-        for _ in range(_MOST_HALVINGS):
+        for _ in range(_MAX_HALVINGS):
             moved = weights + step * direction
             then, new_slope = value(moved)
             if then <= loss + _ARMIJO * step * down:

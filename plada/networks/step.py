@@ -1,4 +1,4 @@
-"""One step of training: what it needs to begin, gradients of a batch, and what is done where memory is short."""
+"""One training step: the state it starts from, the gradients of a batch, and smaller parts where memory is short."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from plada.networks.augment import augment
 from plada.networks.checkpoint import LoopState
 from plada.networks.mixup import mix
 from plada.networks.network import Network, normalise, to_device, to_floats
-from plada.networks.ranks import Ranks
+from plada.networks.process_group import ProcessGroup
 from plada.networks.recipe import Recipe
 from plada.payload.soft import SoftLabels
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def begin(network: Network, recipe: Recipe, seed: int, where: "torch.device", *, steps: int, limit: int) -> LoopState:
+def initial_state(
+    network: Network, recipe: Recipe, seed: int, where: "torch.device", *, steps: int, limit: int
+) -> LoopState:
     """Module, optimiser, schedule, averaged weights and generators before the first step."""
     import torch
 
@@ -40,8 +42,8 @@ def begin(network: Network, recipe: Recipe, seed: int, where: "torch.device", *,
     return LoopState(module, optimiser, schedule, averaged, generator, generator.get_state(), limit)
 
 
-class Step:
-    """One step of the optimiser on a batch, as a whole or, where memory is short, in parts whose gradients add up."""
+class TrainingStep:
+    """One optimiser step on a batch: as a whole or, where memory is short, in parts whose gradients add up."""
 
     def __init__(
         self,
@@ -49,21 +51,21 @@ class Step:
         state: LoopState,
         recipe: Recipe,
         where: "torch.device",
-        ranks: Ranks,
+        group: ProcessGroup,
         tracker: Tracker,
         soft: SoftLabels | None = None,
     ) -> None:
         self.network, self.state, self.recipe, self.where = network, state, recipe, where
-        self.ranks, self.tracker, self.soft = ranks, tracker, soft
-        self.model = ranks.together(state.module, where)
+        self.group, self.tracker, self.soft = group, tracker, soft
+        self.model = group.data_parallel(state.module, where)
 
     def __call__(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> "torch.Tensor":
-        """The loss, on the device; a batch of which nothing could be read is a step without gradients."""
+        """The loss, on the device. A batch of which no image could be read is a step without gradients."""
         import torch
 
         state = self.state
         while True:
-            drawn = state.generator.get_state(), torch.get_rng_state()
+            generators = state.generator.get_state(), torch.get_rng_state()
             try:
                 loss = self._gradients(pixels, labels)
                 break
@@ -71,8 +73,8 @@ class Step:
                 if not out_of_memory(err):
                     raise
                 self._halve(len(labels), err)
-            state.generator.set_state(drawn[0])
-            torch.set_rng_state(drawn[1])
+            state.generator.set_state(generators[0])
+            torch.set_rng_state(generators[1])
             if self.where.type == "cuda":
                 torch.cuda.empty_cache()
         state.optimiser.step()
@@ -85,12 +87,12 @@ class Step:
         import torch
         from torch.nn import functional
 
-        count = self.ranks.total(len(labels), self.where)
-        if not len(labels):  # other processes wait for this one's gradients: those of a black image that does not count
+        count = self.group.total(len(labels), self.where)
+        if not len(labels):  # other processes wait for gradients: those of a black image that does not count
             pixels, labels = np.zeros((1, *pixels.shape[1:]), np.uint8), np.zeros(1, np.int64)
             weight: Any = 0.0
         else:
-            weight = self.ranks.size / count
+            weight = self.group.size / count
         answers = self._answers(labels).to(self.where)
         seen = augment(to_floats(pixels, self.where), self.recipe, self.state.generator)
         mixed, others, share = mix(seen, answers, self.recipe, self.state.generator)
@@ -114,8 +116,7 @@ class Step:
         return torch.as_tensor(total)
 
     def _answers(self, labels: npt.NDArray[np.int64]) -> "torch.Tensor":
-        """Labels int64 [n], or soft ones float32 [n, classes]; draws come of the run's generator, so that a checkpoint goes on
-        with them."""
+        """Labels int64 [n], or soft ones float32 [n, classes]; drawn ones come from the run's generator, which checkpoints keep."""
         import torch
 
         if self.soft is None:
@@ -127,7 +128,7 @@ class Step:
 
     def _halve(self, images: int, err: Exception) -> None:
         limit = min(self.state.limit, images)
-        if limit <= 1 or self.ranks.size > 1:
+        if limit <= 1 or self.group.size > 1:
             raise ResourceError(
                 f"training: out of memory with {limit} images at a time ({str(err).partition('. ')[0]}). Lower the recipe's "
                 "batch_size or image_size, or take a smaller student"
@@ -140,7 +141,7 @@ class Step:
 
 
 def parameter_groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
-    """The head at the recipe's rate; a body that was trained before at `body_rate` of it, one that was not, alike."""
+    """The head at the recipe's learning rate; a trained body at `body_rate` of it, any other body at the same rate."""
     module: Any = network.module
     if not network.trained:
         return [{"params": list(module.parameters())}]
@@ -153,7 +154,7 @@ def parameter_groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def freeze_batch_norm(module: "torch.nn.Module") -> None:
-    """Keep the statistics of a trained body: a few hundred images of another kind would only spoil them."""
+    """Keep the batch statistics of a trained body: a few hundred images of another kind would spoil them."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     for part in module.modules():

@@ -30,11 +30,10 @@ from plada.reports.remarks import commands, earlier_corrections, identity, remar
 from plada.reports.thumbnails import matrix_picture, thumbnail
 from plada.selection.table import SelectionTable, read_table
 from plada.sources.decode import decode
-from plada.trainer.model import ModelEvaluation, evaluate_model
+from plada.trainer.model import ModelEvaluation, check_classes, evaluate_model
 from plada.trainer.payload_file import PayloadContext, open_payload, shared_context_for
-from plada.trainer.payload_images import Chosen, open_chosen
+from plada.trainer.payload_images import PayloadImages, ReferenceCopy, open_payload_images
 from plada.trainer.payload_summary import summarise_file
-from plada.trainer.student import check_classes
 
 MODEL = "the model"
 TEACHER = "the teacher"
@@ -143,13 +142,18 @@ def _evaluate(
 
 def _open_images(
     payload: Payload | None, context: PayloadContext, pictures: int, same_keys: bool, report: Report
-) -> tuple[Chosen | None, str]:
+) -> tuple[PayloadImages | None, str]:
     """The payload's images, or None and why: a reference that is named must fit, one that is looked for may be missing."""
     if payload is None or not pictures:
         return None, "" if pictures else "none were asked for"
     named = context.reference
     try:
-        images = open_chosen(payload, named, home=context.home, same_keys=same_keys, skip_changed=True, report=report)
+        images = open_payload_images(
+            payload,
+            ReferenceCopy(location=named, same_keys=same_keys, skip_changed=True),
+            home=context.home,
+            report=report,
+        )
     except (RequestError, ReferenceMismatch, DataError) as err:
         if named is not None:
             raise
@@ -177,7 +181,7 @@ def _with_pictures(
     classes: tuple[ClassFacts, ...],
     payload: Payload,
     table: SelectionTable | None,
-    images: Chosen,
+    images: PayloadImages,
     limit: int,
     report: Report,
 ) -> tuple[ClassFacts, ...]:
@@ -210,7 +214,7 @@ def _with_pictures(
     return tuple(replace(each, pictures=tuple(drawn)) for each, drawn in zip(classes, pictures, strict=True))
 
 
-def _picture(images: Chosen, position: int, key: str, rank: int, score: float | None) -> Picture:
+def _picture(images: PayloadImages, position: int, key: str, rank: int, score: float | None) -> Picture:
     try:
         url, width, height = thumbnail(decode(images.read(position)))
     except Unreadable as err:  # one bad image must not keep a person from seeing the others

@@ -13,9 +13,10 @@ from plada.payload.payload import Payload
 from plada.reports.command_line import command_line
 from plada.selection.corrections import read_keys, read_labels
 from plada.selection.table import SelectionTable
+from plada.trainer.model_file import read_card
 from plada.trainer.payload_file import fetch
-from plada.trainer.payload_images import Chosen
-from plada.trainer.student import payload_digest, read_card
+from plada.trainer.payload_images import PayloadImages
+from plada.trainer.run import payload_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def identity(
     file: str | Path,
     summary: PayloadSummary,
     payload: Payload | None,
-    images: Chosen | None,
+    images: PayloadImages | None,
     said: Mapping[str, Any],
     model: str | Path | None,
 ) -> tuple[tuple[str, str], ...]:
@@ -96,7 +97,7 @@ def remarks(
     summary: PayloadSummary,
     said: Mapping[str, Any],
     payload: Payload | None,
-    images: Chosen | None,
+    images: PayloadImages | None,
     model: str | Path | None,
 ) -> tuple[str, ...]:
     """What a person should hear before sending; `said` is the report of the selection."""

@@ -1,8 +1,8 @@
 """More labelled images for no byte: `plada train --widen N`.
 
-A client that has an index of the reference can fit a linear student to the payload's images in a second, let it name
-the whole reference, and train its network on the N surest images of each class besides those that were sent. A network learns
-from pictures, and some hundred are few; a linear student gains nothing by it (docs/log.md).
+A client with an index of the reference fits a linear student to the payload's images in a second and labels the whole
+reference with it. Its network then trains on the N surest images of each class besides those that were sent. This helps
+networks where few images were sent; a linear student gains nothing (docs/log.md).
 """
 
 from dataclasses import replace
@@ -19,14 +19,14 @@ from plada.retrieval.index import Index, indexes_that, open_index
 from plada.trainer.linear_student import with_embedding
 
 
-def widen(
+def expand(
     payload: Payload, per_class: int, *, home: Path, index: str | None = None, same_keys: bool = False
 ) -> Payload:
-    """`payload` with up to `per_class` more images of each class: those that a linear student of its images, on the
-    embeddings of an index here, names with the largest margins. `index` is its name; by default the first that has these
-    images. `same_keys` accepts one of a re-encoded or resized copy.
+    """`payload` with up to `per_class` more images of each class, those that a linear student labels with the largest margins.
 
-    No random choice is made. Memory is that of `per_class` images of each class.
+    The student is fitted to the payload's images on the embeddings of `index`, by default the first index here of the
+    reference. `same_keys` accepts an index of a re-encoded or resized copy. Nothing is random. Memory grows with `per_class`
+    times the number of classes.
 
     Raises:
         RequestError: `per_class` below 1; no index here is of the payload's reference.
@@ -45,7 +45,7 @@ def widen(
         mean=opened.mean,
         penalty=STUDENT_PENALTY,
     )
-    # As many as were sent of a class may be among its surest ones.
+    # The images that were sent may be among the surest of their class.
     depth = per_class + max(payload.class_counts())
     surest = scan_linear(opened.scan(), head, depth=depth)
     fresh = np.flatnonzero(~np.isin(surest.positions, payload.positions))
@@ -58,7 +58,7 @@ def widen(
 
 
 def _index_of(payload: Payload, home: Path, name: str | None, same_keys: bool) -> Index:
-    """An index here of the payload's reference: the one of that name, or the first."""
+    """An index of the payload's reference: the one of that name, or the first."""
 
     def fits(opened: Index) -> bool:
         keys, content = opened.info["key_id"], opened.info["content_id"]

@@ -1,6 +1,6 @@
-"""The labelled set for other frameworks, in forms that their ordinary loaders read; docs/clients.md shows each.
+"""The labelled images in the formats of other frameworks (docs/clients.md).
 
-All carry position, key, label (the number) and class (its name) of every image, exactly as the payload has them.
+Each carries position, key, label (the number) and class (its name) of every image, exactly as the payload has them.
 """
 
 import csv
@@ -16,23 +16,23 @@ from plada.common.files import whole_file
 from plada.common.progress import Report
 from plada.payload.payload import Payload
 from plada.trainer.export_images import export_folder, export_hf, export_tfrecord, export_webdataset
-from plada.trainer.payload_images import Chosen
+from plada.trainer.payload_images import PayloadImages
 
-Export = Callable[[Payload, Chosen, Path, Report, bool], None]  # the last: links instead of copies
+Export = Callable[[Payload, PayloadImages, Path, Report, bool], None]  # the last one asks for links instead of copies
 
 
-def export_csv(payload: Payload, chosen: Chosen, out: Path, _: Report, __: bool) -> None:
+def export_csv(payload: Payload, images: PayloadImages, out: Path, _: Report, __: bool) -> None:
     """Columns position, key, label, class."""
     with whole_file(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["position", "key", "label", "class"])
-        writer.writerows(zip(*_columns(payload, chosen).values(), strict=True))
+        writer.writerows(zip(*_columns(payload, images).values(), strict=True))
 
 
-def export_parquet(payload: Payload, chosen: Chosen, out: Path, _: Report, __: bool) -> None:
+def export_parquet(payload: Payload, images: PayloadImages, out: Path, _: Report, __: bool) -> None:
     """The same columns as Parquet."""
     with whole_file(out) as part:
-        pq.write_table(pa.table(_columns(payload, chosen)), part, compression="zstd")
+        pq.write_table(pa.table(_columns(payload, images)), part, compression="zstd")
 
 
 EXPORTS: Mapping[str, Export] = MappingProxyType(
@@ -47,11 +47,11 @@ EXPORTS: Mapping[str, Export] = MappingProxyType(
 )
 
 
-def _columns(payload: Payload, chosen: Chosen) -> dict[str, Any]:
+def _columns(payload: Payload, images: PayloadImages) -> dict[str, Any]:
     labels = payload.labels.tolist()
     return {
         "position": payload.positions.tolist(),
-        "key": chosen.manifest.keys_at(payload.positions),
+        "key": images.manifest.keys_at(payload.positions),
         "label": labels,
         "class": [payload.classes[label] for label in labels],
     }

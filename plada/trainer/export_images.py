@@ -1,6 +1,6 @@
-"""Exports that hold the images: a folder a class, WebDataset shards, TFRecords, and Parquet as Hugging Face lays it out.
+"""Exports with images: a folder for each class, WebDataset shards, TFRecords, and Parquet in Hugging Face's layout.
 
-Every image is hashed again on its way. A folder is made under another name and takes its own when it is whole.
+Every image is hashed again when it is read. The output is written under another name and renamed when it is complete.
 """
 
 import csv
@@ -17,22 +17,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plada.common.packages import require
 from plada.common.progress import Report, Tracker
 from plada.errors import RequestError, Unreadable
 from plada.payload.payload import Payload
 from plada.sources.formats.folder import FolderCollection
 from plada.sources.storage import LocalFiles
-from plada.trainer.payload_images import Chosen
-from plada.trainer.records import example, frame
+from plada.trainer.payload_images import PayloadImages
+from plada.trainer.tfrecord import example, record
 
-_SHARD = 4096  # images of one file
+_SHARD = 4096  # images in a file
 _ROWS = 128  # images of a Parquet row group: a reader holds one in memory
 _MAGIC = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"P5\n": ".pgm", b"P6\n": ".ppm", b"BM": ".bmp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One labelled image: its stored bytes, and the extension that these ask for."""
+class ExportedImage:
+    """One labelled image: its stored bytes, and the file extension of their format."""
 
     position: int
     key: str
@@ -42,9 +43,9 @@ class Item:
     suffix: str
 
 
-def export_folder(payload: Payload, chosen: Chosen, out: Path, report: Report, link: bool) -> None:
-    """out/CLASS/KEY.EXT, the stored bytes or links to them; every `/` of a key becomes `__`. metadata.csv tells position,
-    key, label and class of each file; Hugging Face's imagefolder reads it as well.
+def export_folder(payload: Payload, images: PayloadImages, out: Path, report: Report, link: bool) -> None:
+    """out/CLASS/KEY.EXT, the stored bytes or links to them; every `/` of a key becomes `__`. metadata.csv gives position,
+    key, label and class of each file; Hugging Face's imagefolder reads it too.
 
     Raises:
         RequestError: `out` is there already; a class name that cannot be a folder's; links to images that are no files.
@@ -53,30 +54,30 @@ def export_folder(payload: Payload, chosen: Chosen, out: Path, report: Report, l
         if not name or "/" in name or "\\" in name or name.startswith("."):
             raise RequestError(f"class '{name}' cannot be a folder's name. Export to csv, parquet, hf or webdataset")
     if link:
-        _check_linkable(chosen)
+        _check_linkable(images)
     with _whole_folder(out) as part, (part / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file_name", "position", "key", "label", "class"])
-        for item in _items(payload, chosen, report):
+        for item in _items(payload, images, report):
             path = part / item.name / (item.key.replace("/", "__") + item.suffix)
             path.parent.mkdir(exist_ok=True)
             if path.exists():  # a__b and a/b
                 path = path.with_name(f"{item.key.replace('/', '__')}-{item.position}{item.suffix}")
             if link:
-                path.symlink_to(_file_of(chosen, item.position))
+                path.symlink_to(_file_of(images, item.position))
             else:
                 path.write_bytes(item.data)
             table.writerow([f"{item.name}/{path.name}", item.position, item.key, item.label, item.name])
 
 
-def export_webdataset(payload: Payload, chosen: Chosen, out: Path, report: Report, _: bool) -> None:
+def export_webdataset(payload: Payload, images: PayloadImages, out: Path, report: Report, _: bool) -> None:
     """Shards out/000000.tar, ...: each sample is POSITION.EXT, POSITION.cls (the label) and POSITION.json (all four).
 
     The position is the sample's key, since WebDataset cuts names at their first dot. Times and owners are zero: the same
     payload gives the same bytes.
     """
     with _whole_folder(out) as part:
-        for number, items in enumerate(_shards(payload, chosen, report)):
+        for number, items in enumerate(_shards(payload, images, report)):
             with tarfile.open(part / f"{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
                 for item in items:
                     about = {"position": item.position, "key": item.key, "label": item.label, "class": item.name}
@@ -91,10 +92,15 @@ def export_webdataset(payload: Payload, chosen: Chosen, out: Path, report: Repor
                         tar.addfile(entry, io.BytesIO(data))
 
 
-def export_tfrecord(payload: Payload, chosen: Chosen, out: Path, report: Report, _: bool) -> None:
-    """Files out/000000.tfrecord, ... of tf.train.Example: image (stored bytes), label, class, position, key."""
+def export_tfrecord(payload: Payload, images: PayloadImages, out: Path, report: Report, _: bool) -> None:
+    """Files out/000000.tfrecord, ... of tf.train.Example: image (stored bytes), label, class, position, key.
+
+    Raises:
+        MissingExtra: google-crc32c is not installed.
+    """
+    require("google_crc32c", extra="tfrecord", purpose="an export to tfrecord")
     with _whole_folder(out) as part:
-        for number, items in enumerate(_shards(payload, chosen, report)):
+        for number, items in enumerate(_shards(payload, images, report)):
             with (part / f"{number:06d}.tfrecord").open("wb") as file:
                 for item in items:
                     features: dict[str, bytes | int] = {
@@ -104,10 +110,10 @@ def export_tfrecord(payload: Payload, chosen: Chosen, out: Path, report: Report,
                         "position": item.position,
                         "key": item.key.encode(),
                     }
-                    file.write(frame(example(features)))
+                    file.write(record(example(features)))
 
 
-def export_hf(payload: Payload, chosen: Chosen, out: Path, report: Report, _: bool) -> None:
+def export_hf(payload: Payload, images: PayloadImages, out: Path, report: Report, _: bool) -> None:
     """out/data/train-00000-of-0000N.parquet as `datasets` writes it: image {bytes, path}, label (a ClassLabel), position, key.
 
     The name of a class is in the features that the files carry.
@@ -116,7 +122,7 @@ def export_hf(payload: Payload, chosen: Chosen, out: Path, report: Report, _: bo
     with _whole_folder(out) as part:
         (part / "data").mkdir()
         written: list[Path] = []
-        for number, items in enumerate(_shards(payload, chosen, report)):
+        for number, items in enumerate(_shards(payload, images, report)):
             written.append(part / "data" / f"{number}.parquet")
             with pq.ParquetWriter(written[-1], schema, compression="none") as writer:  # images are compressed already
                 for rows in _batched(items, _ROWS):
@@ -145,45 +151,45 @@ def _hf_schema(classes: tuple[str, ...]) -> Any:
     return pa.schema([pa.field(name, kind) for name, kind in fields.items()], {"huggingface": about})
 
 
-def _items(payload: Payload, chosen: Chosen, report: Report) -> Iterator[Item]:
-    """The images in order of position. Those that are lost are left out or, when all were read, refused.
+def _items(payload: Payload, images: PayloadImages, report: Report) -> Iterator[ExportedImage]:
+    """The images in order of position. Lost ones are left out or, after all were read, refused.
 
     Raises:
         ReferenceMismatch: some are missing or changed, and may not be skipped.
     """
     tracker = Tracker("export", len(payload), report)
-    keys = chosen.manifest.keys_at(payload.positions)
+    keys = images.manifest.keys_at(payload.positions)
     for position, key, label in zip(payload.positions.tolist(), keys, payload.labels.tolist(), strict=True):
         try:
-            data = chosen.read(position)
+            data = images.read(position)
         except Unreadable:
             data = None
         tracker.advance()
         if data is not None:
-            yield Item(position, key, label, payload.classes[label], data, extension(data))
-    chosen.settle()
+            yield ExportedImage(position, key, label, payload.classes[label], data, extension(data))
+    images.refuse_lost()
 
 
-def _shards(payload: Payload, chosen: Chosen, report: Report) -> Iterator[Iterator[Item]]:
-    """The same, _SHARD at a time; each must be consumed before the next is asked for."""
-    items = _items(payload, chosen, report)
+def _shards(payload: Payload, images: PayloadImages, report: Report) -> Iterator[Iterator[ExportedImage]]:
+    """The images in groups of _SHARD; each group must be consumed before the next one is taken."""
+    items = _items(payload, images, report)
     for first in items:
 
-        def shard(first: Item = first) -> Iterator[Item]:
+        def shard(first: ExportedImage = first) -> Iterator[ExportedImage]:
             yield first
             yield from (item for _, item in zip(range(_SHARD - 1), items, strict=False))
 
         yield shard()
 
 
-def _batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+def _batched(items: Iterator[ExportedImage], size: int) -> Iterator[list[ExportedImage]]:
     for first in items:
         yield [first, *(item for _, item in zip(range(size - 1), items, strict=False))]
 
 
 @contextmanager
 def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill that takes its name `out` at the end, and is removed where something fails."""
+    """A folder to fill; it is renamed to `out` at the end, and removed where something fails."""
     if out.exists():
         raise RequestError(f"{out}: already there. Name a folder that does not exist yet")
     part = out.with_name(out.name + ".part")
@@ -196,25 +202,25 @@ def _whole_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _check_linkable(chosen: Chosen) -> None:
-    if not isinstance(chosen.collection, FolderCollection) or not isinstance(chosen.collection.files, LocalFiles):
+def _check_linkable(images: PayloadImages) -> None:
+    if not isinstance(images.collection, FolderCollection) or not isinstance(images.collection.files, LocalFiles):
         raise RequestError(
-            f"{chosen.location}: its images are no files of their own here, so none can be linked to. Leave out --link"
+            f"{images.location}: its images are no files of their own here, so none can be linked to. Leave out --link"
         )
 
 
-def _file_of(chosen: Chosen, position: int) -> Path:
+def _file_of(images: PayloadImages, position: int) -> Path:
     """The file of an image in a folder on this machine."""
-    collection = chosen.collection
+    collection = images.collection
     assert isinstance(collection, FolderCollection)
     assert isinstance(collection.files, LocalFiles)
-    place = position if chosen.places is None else chosen.places[position]
+    place = position if images.places is None else images.places[position]
     suffix = collection.listing.parts[collection.listing.part_of[place]]
     return collection.files.root / f"{collection.listing.keys[place]}{suffix}"
 
 
 def extension(data: bytes) -> str:
-    """By content: names lie, and a framework's loader goes by the extension."""
+    """The extension of an image's format, by its content: file names may lie, and loaders go by the extension."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return ".webp"
     return next((suffix for magic, suffix in _MAGIC.items() if data.startswith(magic)), ".tif")

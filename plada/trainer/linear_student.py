@@ -1,46 +1,49 @@
-"""The student `linear`: a linear head on embeddings that the client has, or makes. Here because encoders and indexes are of the
-server's half, which the trainer may not import.
+"""The student `linear`: a linear head on embeddings.
 
-On the client's own index training takes seconds and no image is read. With an encoder alone the payload's images are
-embedded.
+On the client's own index training takes seconds and no image is read. With an encoder alone the payload's images are embedded.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.progress import Report, Tracker
+from plada.common.progress import Clock, Report, Tracker
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
 from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, RequestError, UnknownName, Unreadable
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
-from plada.networks.network import read_safetensors
+from plada.networks.network import NetworkSpec, read_safetensors
+from plada.networks.process_group import ProcessGroup
 from plada.payload.payload import Payload
-from plada.payload.soft import SoftLabels
 from plada.retrieval.index import Index, indexes, indexes_that, open_index
-from plada.sources.decode import decode
-from plada.trainer.payload_images import Chosen
-from plada.trainer.student import save_model
+from plada.sources.decode import View, decode
+from plada.trainer.model_file import read_card, save_model
+from plada.trainer.payload_images import PayloadImages
+from plada.trainer.run import LINEAR, TrainingResult, TrainingRun
 
-LINEAR = "linear"
 _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class LinearStudent:
-    """A head on an encoder's embeddings, with the names of its classes and the run that made it."""
+    """A head on an encoder's embeddings, with its class names and the identity of the run that made it."""
 
     encoder: Encoder
     head: Head
     classes: tuple[str, ...]
     run: Mapping[str, Any]
 
+    @property
+    def view(self) -> View:
+        """How the encoder wants its images."""
+        return self.encoder.view
+
     def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3] as the encoder's view makes them."""
+        """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3] as `view` makes them."""
         return self.head.logits(self.encoder.encode(pixels))
 
     def save(self, path: Path) -> None:
@@ -53,13 +56,13 @@ class LinearStudent:
         save_model(path, state, card)
 
 
-def load_linear(path: Path, card: Mapping[str, Any], weights: str | Path | None, device: str | None) -> LinearStudent:
+def load_linear_student(path: Path, *, weights: str | Path | None, device: str | None) -> LinearStudent:
     """A linear student as it was saved; `weights` is where its encoder's file is now, if it has moved.
 
     Raises:
         DataError: damaged. ReferenceMismatch: the encoder is not the same any more. RequestError: its weights are gone.
     """
-
+    card = read_card(path)
     state = read_safetensors(path)
     if set(state) != {"mean", "weight", "bias"}:
         raise DataError(f"{path}: not a linear student (it holds {', '.join(sorted(state))})")
@@ -68,33 +71,77 @@ def load_linear(path: Path, card: Mapping[str, Any], weights: str | Path | None,
     return LinearStudent(encoder, head, tuple(card["classes"]), card.get("run", {}))
 
 
+def encoder_spec(student: NetworkSpec, encoder: str | NetworkSpec | None) -> NetworkSpec | None:
+    """The encoder of a student. Where only its name is given, the student's own options are the encoder's: a linear
+    student has no other use for weights."""
+    return replace(student, name=encoder) if isinstance(encoder, str) else encoder
+
+
+def train_linear(
+    run: TrainingRun, images: PayloadImages, group: ProcessGroup, clock: Clock, report: Report
+) -> TrainingResult:
+    """A multinomial logistic regression on embeddings of a payload's images.
+
+    The only random choice is soft labels that are drawn: once for each image, by the run's seed.
+
+    Raises:
+        RequestError: options that a linear student does not take; the output holds another run. Others as `embed_payload`.
+    """
+    if group.size > 1 or run.recipe or run.options.log:
+        what = "torchrun" if group.size > 1 else "--recipe" if run.recipe else "--log"
+        raise RequestError(f"student {LINEAR}: is fitted at once, in one process; leave out {what}")
+    options = run.encoder or run.student
+    with clock("read"):
+        embedded = embed_payload(
+            run.payload,
+            images,
+            run.encoder.name if run.encoder is not None else None,
+            options,
+            device=group.device,
+            home=run.home,
+            report=report,
+        )
+    count = len(embedded.labels)
+    identity = {
+        **run.identity(images),
+        "encoder": embedded.encoder.config.identity(),
+        "embeddings": embedded.source,
+    }
+    if run.finished(identity) is not None and run.out is not None:
+        trained = load_linear_student(run.out, weights=options.weights, device=group.device)
+        return TrainingResult(trained, count, 1, finished_before=True)
+    with clock("train"):
+        soft, classes = run.soft_labels, run.payload.classes
+        labels = embedded.labels if soft is None else soft.targets(embedded.labels, run.seed)
+        head = fit_head(embedded.vectors, labels, classes=len(classes), mean=embedded.mean, penalty=STUDENT_PENALTY)
+        trained = LinearStudent(embedded.encoder, head, classes, {**identity, "images": count})
+    return TrainingResult(trained, count, 1, finished_before=False)
+
+
 @dataclass(frozen=True, slots=True)
-class Embeddings:
-    """Vectors float32 [k, d] and labels [k] of the payload's images, the mean to centre on, and the encoder; `name` says
-    what they are from."""
+class EmbeddedPayload:
+    """Vectors float32 [k, d] and labels [k] of a payload's images, the mean to centre on, and the encoder; `source` names
+    the index or encoder that they are from."""
 
     vectors: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     mean: npt.NDArray[np.float32]
     encoder: Encoder
-    name: str
+    source: str
 
 
-def embed_chosen(
+def embed_payload(
     payload: Payload,
-    chosen: Chosen,
-    encoder: str | None,
+    images: PayloadImages,
+    name: str | None,
+    options: NetworkSpec,
     *,
-    weights: str | Path | None,
-    pretrained: bool,
-    model_args: Mapping[str, Any] | None,
-    image_size: int | None,
     device: str | None,
     home: Path,
     report: Report,
-) -> Embeddings:
-    """Embeddings of a payload's images: from an index of these images (`encoder` names it, or None for the first that fits),
-    else by the encoder that `encoder` names.
+) -> EmbeddedPayload:
+    """Embeddings of a payload's images: from an index of these images, called `name`, or None for the first that fits; else
+    by the encoder called `name`, loaded with `options`.
 
     Raises:
         UnknownName: neither an index nor an encoder. RequestError: none is named and no index fits.
@@ -102,47 +149,35 @@ def embed_chosen(
     """
 
     def fits(opened: Index) -> bool:
-        return bool(opened.info["content_id"] == chosen.manifest.content_id.hex())
+        return bool(opened.info["content_id"] == images.manifest.content_id.hex())
 
     names = indexes(home)
-    if encoder is None or encoder in names:
-        named = [open_index(encoder, home=home)] if encoder else []
-        index = next(filter(fits, named) if encoder else indexes_that(fits, home), None)
+    if name is None or name in names:
+        named = [open_index(name, home=home)] if name else []
+        index = next(filter(fits, named) if name else indexes_that(fits, home), None)
         if index is None:
-            what = f"index '{encoder}' is of other images" if encoder else "no index here is of these images"
+            what = f"index '{name}' is of other images" if name else "no index here is of these images"
             raise RequestError(
                 f"student {LINEAR}: {what}. Name an encoder instead (--encoder timm:... --weights FILE), or index the reference"
             )
         positions, labels = with_embedding(index, payload)
-        return Embeddings(
-            index.vectors(positions).astype(np.float32), labels, index.mean, index.encoder(weights, device), index.name
-        )
-    if encoder != "gradients" and not encoder.startswith(("timm:", "open_clip:")):
-        raise UnknownName("index or encoder", encoder, [*names, "gradients", "timm:ARCH", "open_clip:ARCH/TAG"])
+        encoder = index.encoder(options.weights, device)
+        return EmbeddedPayload(index.vectors(positions).astype(np.float32), labels, index.mean, encoder, index.name)
+    if name != "gradients" and not name.startswith(("timm:", "open_clip:")):
+        raise UnknownName("index or encoder", name, [*names, "gradients", "timm:ARCH", "open_clip:ARCH/TAG"])
     spec = EncoderSpec(
-        name=encoder, weights=weights, pretrained=pretrained, model_args=model_args or {}, image_size=image_size
+        name=name,
+        weights=options.weights,
+        pretrained=options.pretrained,
+        model_args=options.model_args,
+        image_size=options.image_size,
     )
-    loaded = load_encoder(spec, device=device)
-    vectors, labels = _embed(payload, chosen, loaded, report)
-    return Embeddings(vectors, labels, vectors.mean(axis=0), loaded, encoder)
+    encoder = load_encoder(spec, device=device)
+    vectors, labels = _embed(payload, images, encoder, report)
+    return EmbeddedPayload(vectors, labels, vectors.mean(axis=0), encoder, name)
 
 
-def fit_linear(
-    found: Embeddings,
-    classes: tuple[str, ...],
-    run: Mapping[str, Any],
-    soft: SoftLabels | None = None,
-    seed: int = 0,
-) -> LinearStudent:
-    """A multinomial logistic regression on the embeddings. No random choice is made, but for `soft` labels that are drawn:
-    once for each image, by `seed`."""
-
-    wanted = found.labels if soft is None else soft.targets(found.labels, seed)
-    head = fit_head(found.vectors, wanted, classes=len(classes), mean=found.mean, penalty=STUDENT_PENALTY)
-    return LinearStudent(found.encoder, head, classes, run)
-
-
-def with_embedding(index: Any, payload: Payload) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def with_embedding(index: Index, payload: Payload) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Positions and labels of the payload's images that the index could read."""
     if not int(index.info["unreadable"]):
         return payload.positions, payload.labels
@@ -153,7 +188,7 @@ def with_embedding(index: Any, payload: Payload) -> tuple[npt.NDArray[np.int64],
 
 
 def _embed(
-    payload: Payload, chosen: Chosen, encoder: Encoder, report: Report
+    payload: Payload, images: PayloadImages, encoder: Encoder, report: Report
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     tracker = Tracker("embed", len(payload), report)
     vectors, labels = [], []
@@ -161,7 +196,7 @@ def _embed(
         pixels, kept = [], []
         for position, label in zip(payload.positions[start : start + _BATCH], payload.labels[start:], strict=False):
             try:
-                pixels.append(encoder.view.of(decode(chosen.read(int(position)))))
+                pixels.append(encoder.view.of(decode(images.read(int(position)))))
                 kept.append(label)
             except Unreadable:
                 continue
@@ -169,7 +204,7 @@ def _embed(
             vectors.append(encoder.encode(np.stack(pixels)))
             labels += kept
         tracker.advance(min(_BATCH, len(payload) - start))
-    chosen.settle()
+    images.refuse_lost()
     if not labels:
-        raise DataError(f"{chosen.location}: none of the {len(payload)} images can be read")
+        raise DataError(f"{images.location}: none of the {len(payload)} images can be read")
     return np.concatenate(vectors), np.asarray(labels, np.int64)

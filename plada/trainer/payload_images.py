@@ -1,27 +1,52 @@
-"""The payload's images in the client's copy of the reference: every one hashed, those missing or changed named."""
+"""A payload's images in the client's copy of the reference: each is hashed; missing and changed ones are named."""
 
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plada.common.progress import Report
+import numpy as np
+
+from plada.common.progress import Report, silent
 from plada.errors import DataError, ReferenceMismatch, RequestError, Unreadable
+from plada.networks.process_group import ProcessGroup
 from plada.payload.payload import Payload
+from plada.payload.signature import check_serial
 from plada.sources.collection import Collection
 from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest
 from plada.sources.reference import check_identity, find_reference, manifest_path, open_reference
 from plada.sources.registry import open_source
+from plada.trainer.payload_file import PayloadContext, ReadOptions, open_payload
 
 _NAMED = 5  # images that a message names
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceCopy:
+    """The client's own copy of a payload's reference.
+
+    Attributes:
+        location: A registered name, a path or a URL; None stands for a collection known here that fits the payload.
+        same_keys: Accept a re-encoded or resized copy, whose images have the same keys and other bytes.
+        skip_changed: Leave out images that are missing or changed since the manifest was made, instead of refusing them.
+    """
+
+    location: str | Path | None = None
+    same_keys: bool = False
+    skip_changed: bool = False
+
+
+def as_copy(reference: str | Path | ReferenceCopy | None) -> ReferenceCopy:
+    """A copy of the reference that may be given by its location alone."""
+    return reference if isinstance(reference, ReferenceCopy) else ReferenceCopy(location=reference)
+
+
 @dataclass(slots=True)
-class Chosen:
+class PayloadImages:
     """A payload's images: `manifest` says what they must be, `collection` holds what is here.
 
     `places` gives the position here of each position of the manifest, where these differ. `lost` collects the images that
-    are missing or changed, with the reason. With `skip` these are left out, else `settle` refuses them.
+    are missing or changed, with the reason. With `skip` they are left out, else `refuse_lost` refuses them.
     """
 
     collection: Collection
@@ -39,7 +64,7 @@ class Chosen:
         """Stored bytes of one image, those of the manifest.
 
         Raises:
-            Unreadable: missing or changed, and that is collected. ReferenceMismatch: the same after `settle`, without skip.
+            Unreadable: missing or changed, which is collected. ReferenceMismatch: the same, after `refuse_lost`.
         """
         try:
             data = self.collection.read(position if self.places is None else self._place(position))
@@ -53,8 +78,8 @@ class Chosen:
             self._refuse()
         raise Unreadable(f"{reason} since the manifest was made")
 
-    def settle(self) -> None:
-        """Say that whatever is read from now on must be there, unless it may be skipped.
+    def refuse_lost(self) -> None:
+        """Refuse images that were lost, now and from now on, unless they may be skipped.
 
         Raises:
             ReferenceMismatch: images that were read are missing or changed; they are named.
@@ -64,8 +89,18 @@ class Chosen:
             self._refuse()
 
     def lost_keys(self) -> tuple[str, ...]:
-        """Keys of what is missing or changed, in order of position."""
+        """Keys of the images that are missing or changed, in order of position."""
         return tuple(self.manifest.keys_at(sorted(self.lost)))
+
+    def emptied(self, payload: Payload) -> tuple[str, ...]:
+        """Classes of a payload that have lost all their images."""
+        if not self.lost:
+            return ()
+        left = ~np.isin(payload.positions, np.asarray(list(self.lost), np.int64))
+        before, after = (
+            np.bincount(rows, minlength=len(payload.classes)) for rows in (payload.labels, payload.labels[left])
+        )
+        return tuple(payload.classes[label] for label in np.flatnonzero((before > 0) & (after == 0)))
 
     def _place(self, position: int) -> int:
         assert self.places is not None
@@ -86,40 +121,58 @@ class Chosen:
         )
 
 
-def open_chosen(
-    payload: Payload,
-    reference: str | Path | None,
-    *,
-    home: Path,
-    same_keys: bool = False,
-    skip_changed: bool = False,
-    report: Report,
-) -> Chosen:
-    """The client's copy of a payload's reference, after its identity was compared with the payload's.
+def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, report: Report = silent) -> PayloadImages:
+    """A payload's images in the client's copy of the reference, whose identity is compared with the payload's.
 
-    A stored manifest of just this reference is enough: only the images that the payload names are read, and each is
-    hashed. Else the manifest is made, or made again, which reads every image.
+    With a stored manifest of this reference only the images that the payload names are read, and each is hashed. Without
+    one the manifest is made, which reads every image.
 
     Raises:
         RequestError: no reference is named and none known here fits. ReferenceMismatch: other images.
     """
-    spec = reference if reference is not None else find_reference(payload.key_id, home)
+    spec = copy.location if copy.location is not None else find_reference(payload.key_id, home)
     if spec is None:
         raise RequestError(
             f"no collection known here has the payload's key id {payload.key_id.hex()}. Say where its "
             f"{payload.reference} images are: --reference NAME or PATH"
         )
     collection = open_source(spec, home)
-    if not same_keys:
+    if not copy.same_keys:
         with contextlib.suppress(DataError):
             manifest = load_manifest(manifest_path(home, collection))
             if _is_of(payload, manifest):
                 same = len(collection) == len(manifest) and key_id(collection.keys) == manifest.key_id
                 places = None if same else _places(payload, manifest, collection)
-                return Chosen(collection, manifest, places, skip_changed)
+                return PayloadImages(collection, manifest, places, copy.skip_changed)
     found = open_reference(collection, home, report=report)
-    check_identity(found, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=same_keys)
-    return Chosen(collection, found.manifest, None, skip_changed)
+    check_identity(
+        found, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=copy.same_keys
+    )
+    return PayloadImages(collection, found.manifest, None, copy.skip_changed)
+
+
+def open_in_turn(
+    group: ProcessGroup, payload: Payload, copy: ReferenceCopy, *, home: Path, report: Report
+) -> PayloadImages:
+    """As `open_payload_images`, in the first process before the others: it makes the manifest where there is none."""
+    first = open_payload_images(payload, copy, home=home, report=report) if group.first else None
+    group.broadcast(0)
+    return first or open_payload_images(payload, copy, home=home, report=report)
+
+
+def take_payload(payload: Payload | str | Path, context: PayloadContext, options: ReadOptions) -> Payload:
+    """The payload, read if it is a path.
+
+    Raises:
+        RequestError: options of reading for a payload that was read already. SignatureError: its serial number is too low.
+        Others as `open_payload`.
+    """
+    if not isinstance(payload, Payload):
+        return open_payload(payload, context, options).payload
+    if options.require_signature is not None or options.update:
+        raise RequestError("a payload that was read already: give its path, or these options to read_payload")
+    check_serial(payload.serial, options.min_serial, "payload")
+    return payload
 
 
 def _is_of(payload: Payload, manifest: Manifest) -> bool:
@@ -131,7 +184,7 @@ def _is_of(payload: Payload, manifest: Manifest) -> bool:
 
 
 def _places(payload: Payload, manifest: Manifest, collection: Collection) -> dict[int, int]:
-    """Where the payload's images are in a collection that has lost or gained some; -1 for those it lacks."""
+    """Places of the payload's images in a collection that has lost or gained some; -1 for those that it lacks."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

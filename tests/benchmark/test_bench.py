@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 import plada
-from plada.api.bench import BenchSummary
-from plada.benchmark import unit
-from plada.benchmark.rows import Lines, Row
+from plada.api.bench import BenchSummary, PaperTables
+from plada.benchmark.rows import Row, RowFile
 from plada.common.progress import Progress
 from plada.errors import BudgetTooSmall, DataError, RequestError, UnknownName
 from tests.conftest import make_shades
@@ -24,17 +23,18 @@ SHADES: list[Path] = []  # where the fixture below has put the target
 
 @pytest.fixture(scope="module", autouse=True)
 def shades(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of ten images: a course of a second."""
+    """Two classes of ten images: a scenario of a second."""
     SHADES[:] = [make_shades(tmp_path_factory.mktemp("target") / "shades")]
     return SHADES[0]
 
 
 def bench(home: Path, out: Path, **options: Any) -> BenchSummary:
     asked: dict[str, Any] = {
-        "targets": [SHADES[0]], "budgets": "90,300", "methods": QUICK, "keep": "2%,10%", "seeds": 2, "workers": 1,
+        "targets": [SHADES[0]], "budgets": "90,300", "methods": QUICK, "seeds": 2, "workers": 1,
         "client_has": "manifest",
     }  # fmt: skip
-    return plada.bench("glyphs", home=home, out=out, **{**asked, **options})
+    paper = PaperTables(keep=options.pop("keep", "2%,10%"), far=options.pop("far", None))
+    return plada.bench("glyphs", home=home, out=out, paper=paper, **{**asked, **options})
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,9 @@ def test_the_same_call_measures_nothing_again(unbroken: tuple[BenchSummary, Path
 def test_resumed_is_like_unbroken(
     unbroken: tuple[BenchSummary, Path], glyph_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    out, real, count = tmp_path / "broken", Lines.append, 0
+    out, real, count = tmp_path / "broken", RowFile.append, 0
 
-    def stop(self: Lines, row: Row) -> None:
+    def stop(self: RowFile, row: Row) -> None:
         nonlocal count
         if count == after:
             with self.path.open("ab") as file:  # as a kill in the middle of a write leaves it
@@ -128,8 +128,7 @@ def test_resumed_is_like_unbroken(
         real(self, row)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Lines, "append", stop)
-        patched.setattr(unit, "Lines", Lines)
+        patched.setattr(RowFile, "append", stop)
         with pytest.raises(KeyboardInterrupt):
             bench(glyph_home, out)
     said: list[Progress] = []
@@ -165,7 +164,7 @@ def test_another_target_joins(
 
 
 def test_by_the_name_of_the_images(glyph_home: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"targets": SHADES, "budgets": [150], "methods": "random", "keep": (), "seeds": 1, "workers": 1, "client_has": "manifest"}  # fmt: skip
+    options: dict[str, Any] = {"targets": SHADES, "budgets": [150], "methods": "random", "paper": PaperTables(keep=()), "seeds": 1, "workers": 1, "client_has": "manifest"}  # fmt: skip
     made = plada.bench(reference="glyphs:count=1500", home=glyph_home, out=tmp_path / "x", **options)
     assert made.rows == 2
     with pytest.raises(RequestError, match="there is no index of these images"):

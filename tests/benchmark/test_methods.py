@@ -5,107 +5,127 @@ import itertools
 import numpy as np
 import pytest
 
-from plada.benchmark.course import Course, most_that_fit
-from plada.benchmark.images import SIDES, Pool, as_jpeg, pack_pictures, pool_of, shrunk, unpack_pictures, whole_jpeg
-from plada.benchmark.labels import at_keep_rate
-from plada.benchmark.methods import METHODS, ORACLE, PAPERS_RULES, pick_methods
-from plada.benchmark.sent import Everything, Known, Labels, Pictures, Sent, Unfit, Weights
-from plada.benchmark.students import Students, score
-from plada.benchmark.weights import principal_basis, pruned_basis, read_head, write_head
+from plada.benchmark.image_methods import (
+    SIDES,
+    ImagePool,
+    as_jpeg,
+    image_pool,
+    pack_pictures,
+    shrunk,
+    unpack_pictures,
+    whole_jpeg,
+)
+from plada.benchmark.label_methods import send_at_keep_rate
+from plada.benchmark.messages import (
+    AllTargetImages,
+    DoesNotFit,
+    KnownAccuracy,
+    Message,
+    ProbeWeights,
+    ReferenceLabels,
+    TargetPictures,
+)
+from plada.benchmark.methods import METHODS, ORACLE, PAPERS_RULES, choose_methods
+from plada.benchmark.probe_methods import principal_basis, pruned_basis, read_head, write_head
+from plada.benchmark.scenario import Scenario, largest_fitting
+from plada.benchmark.students import StudentPlan, student_accuracy
 from plada.errors import DataError, UnknownName
+from plada.networks.network import NetworkSpec
 from plada.payload.coders.paper import paper_bytes
 from plada.payload.payload import parse_payload
 from plada.selection.rules.registry import RULES
 from plada.sources.decode import decode
 from tests.conftest import picture
 
-LINEAR = Students()
+LINEAR = StudentPlan(network=NetworkSpec(name="linear"))
 BUDGET = 600
 
 
-def sent(course: Course, name: str, budget: int = BUDGET) -> Sent:
+def send(scenario: Scenario, name: str, budget: int = BUDGET) -> Message:
     """What a method sends, asked once for all tests."""
-    known: dict[tuple[str, int], Sent] = course.kept.setdefault("sent", {})
+    known: dict[tuple[str, int], Message] = scenario.cache.setdefault("messages", {})
     if (name, budget) not in known:
-        answer = METHODS[name].ask(course, budget)
-        assert isinstance(answer, Sent), answer
-        known[name, budget] = answer
+        message = METHODS[name].send(scenario, budget)
+        assert isinstance(message, Message), message
+        known[name, budget] = message
     return known[name, budget]
 
 
-def accuracy(course: Course, what: object) -> float:
-    found = score(course, what, LINEAR)  # type: ignore[arg-type]
+def accuracy(scenario: Scenario, content: object) -> float:
+    found = student_accuracy(scenario, content, LINEAR)  # type: ignore[arg-type]
     assert isinstance(found, float)
     return found
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.once])
-def test_every_method_keeps_its_budget_and_says_something(course: Course, name: str) -> None:
-    answer = sent(course, name)
-    assert answer.size is not None
-    assert answer.size <= BUDGET
-    assert answer.size > 0.5 * BUDGET or len(answer.what) == len(course.index), "all there is"
-    if answer.data is not None:
-        assert answer.size == len(answer.data)
-    assert 0.15 < accuracy(course, answer.what) <= 1.0
+def test_every_method_keeps_its_budget_and_says_something(scenario: Scenario, name: str) -> None:
+    message = send(scenario, name)
+    assert message.size is not None
+    assert message.size <= BUDGET
+    assert message.size > 0.5 * BUDGET or len(message.content) == len(scenario.index), "all there is"
+    if message.data is not None:
+        assert message.size == len(message.data)
+    assert 0.15 < accuracy(scenario, message.content) <= 1.0
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name.startswith(("auto", "herd"))])
-def test_our_files_decode_to_the_rows_that_students_see(course: Course, name: str) -> None:
-    answer = sent(course, name)
-    assert isinstance(answer.what, Labels)
-    assert answer.data is not None
-    read = parse_payload(answer.data, side=course.sender(METHODS[name].has or "manifest").side).payload
-    assert np.array_equal(read.positions, course.labels.positions[answer.what.rows])
-    assert np.array_equal(read.labels, course.labels.labels[answer.what.rows])
+def test_our_files_decode_to_the_rows_that_students_see(scenario: Scenario, name: str) -> None:
+    message = send(scenario, name)
+    assert isinstance(message.content, ReferenceLabels)
+    assert message.data is not None
+    read = parse_payload(message.data, side=scenario.sender(METHODS[name].has or "manifest").side).payload
+    assert np.array_equal(read.positions, scenario.labels.positions[message.content.rows])
+    assert np.array_equal(read.labels, scenario.labels.labels[message.content.rows])
     assert read.class_counts() and min(read.class_counts()) >= 1
 
 
 @pytest.mark.parametrize("name", [*PAPERS_RULES, "random"])
-def test_the_papers_rules_are_as_large_as_its_coder_allows(course: Course, name: str) -> None:
-    answer = sent(course, name)
-    assert isinstance(answer.what, Labels)
+def test_the_papers_rules_are_as_large_as_its_coder_allows(scenario: Scenario, name: str) -> None:
+    message = send(scenario, name)
+    assert isinstance(message.content, ReferenceLabels)
 
     def size(rows: np.ndarray) -> int:
-        return paper_bytes(course.labels.positions[rows], course.labels.labels[rows], len(course.index), course.classes)
+        return paper_bytes(
+            scenario.labels.positions[rows], scenario.labels.labels[rows], len(scenario.index), scenario.classes
+        )
 
-    assert answer.size == size(answer.what.rows)
-    choose = RULES[name].prepare(course.labels, course.context)
-    assert set(answer.what.rows.tolist()) == set(choose(len(answer.what)).rows.tolist())
-    assert size(np.sort(choose(len(answer.what) + 12).rows)) > BUDGET
+    assert message.size == size(message.content.rows)
+    choose = RULES[name].prepare(scenario.labels, scenario.context)
+    assert set(message.content.rows.tolist()) == set(choose(len(message.content)).rows.tolist())
+    assert size(np.sort(choose(len(message.content) + 12).rows)) > BUDGET
 
 
-def test_nothing_fits_into_two_bytes(course: Course) -> None:
-    assert most_that_fit(lambda k: np.arange(k), course.labels, 1500, 2, 10) is None
+def test_nothing_fits_into_two_bytes(scenario: Scenario) -> None:
+    assert largest_fitting(lambda k: np.arange(k), scenario.labels, 1500, 2, 10) is None
     for name, method in METHODS.items():
         if not method.once:
-            answer = method.ask(course, 2)
-            assert isinstance(answer, Unfit), name
-            assert answer.needs is None or answer.needs > 2
-            assert answer.note
+            message = method.send(scenario, 2)
+            assert isinstance(message, DoesNotFit), name
+            assert message.needs is None or message.needs > 2
+            assert message.note
 
 
-def test_what_is_needed_is_enough(course: Course) -> None:
+def test_what_is_needed_is_enough(scenario: Scenario) -> None:
     for name in ("auto-manifest", "images-random", "images-k-centre-shrunk", "probe-pruned", "probe-axes"):
-        answer = METHODS[name].ask(course, 2)
-        assert isinstance(answer, Unfit)
-        assert answer.needs is not None
-        assert isinstance(METHODS[name].ask(course, answer.needs), Sent), name
+        message = METHODS[name].send(scenario, 2)
+        assert isinstance(message, DoesNotFit)
+        assert message.needs is not None
+        assert isinstance(METHODS[name].send(scenario, message.needs), Message), name
 
 
-def test_pictures_arrive_as_they_were_sent(course: Course) -> None:
+def test_pictures_arrive_as_they_were_sent(scenario: Scenario) -> None:
     for name in ("images-random", "images-k-centre", "images-random-shrunk"):
-        answer = sent(course, name, 1500)
-        assert isinstance(answer.what, Pictures)
-        assert answer.data is not None
-        files, labels = unpack_pictures(answer.data, course.classes)
-        assert np.array_equal(labels, answer.what.labels)
-        assert len(files) == len(answer.what)
-        counts = np.bincount(labels, minlength=course.classes)
+        message = send(scenario, name, 1500)
+        assert isinstance(message.content, TargetPictures)
+        assert message.data is not None
+        files, labels = unpack_pictures(message.data, scenario.classes)
+        assert np.array_equal(labels, message.content.labels)
+        assert len(files) == len(message.content)
+        counts = np.bincount(labels, minlength=scenario.classes)
         assert counts.max() - counts.min() <= 1, "class-balanced"
-        assert all(decode(file).size == (8, 8) for file in answer.what.files)
-    more = sent(course, "images-random-shrunk", 1500)
-    assert len(more.what) > 1.2 * len(sent(course, "images-random", 1500).what), "no tables"
+        assert all(decode(file).size == (8, 8) for file in message.content.files)
+    more = send(scenario, "images-random-shrunk", 1500)
+    assert len(more.content) > 1.2 * len(send(scenario, "images-random", 1500).content), "no tables"
 
 
 def test_pictures_without_their_tables_are_the_same_pictures() -> None:
@@ -129,8 +149,8 @@ def test_pictures_in_one_frame() -> None:
         pack_pictures([files[0] + files[1]], labels[:1], 400)
 
 
-def test_k_centre_takes_what_is_far_from_what_it_has(course: Course) -> None:
-    pool = Pool(course)
+def test_k_centre_takes_what_is_far_from_what_it_has(scenario: Scenario) -> None:
+    pool = ImagePool(scenario)
     order = pool.order("k-centre")
     assert sorted(order.tolist()) == list(range(len(pool.labels)))
     rows = [int(row) for row in order if pool.labels[row] == 4]
@@ -142,14 +162,14 @@ def test_k_centre_takes_what_is_far_from_what_it_has(course: Course) -> None:
     assert set(pool.labels[order[:10]].tolist()) == set(range(10)), "each class in turn"
 
 
-def test_full_data_and_teacher_bound_the_others(course: Course) -> None:
-    full, teacher = sent(course, "full-data"), sent(course, "teacher")
-    assert isinstance(full.what, Everything)
-    pool = pool_of(course)
+def test_full_data_and_teacher_bound_the_others(scenario: Scenario) -> None:
+    full, teacher = send(scenario, "full-data"), send(scenario, "teacher")
+    assert isinstance(full.content, AllTargetImages)
+    pool = image_pool(scenario)
     assert full.size == sum(len(split.collection.read(at)) for split, at in pool.places)
-    assert isinstance(teacher.what, Known)
+    assert isinstance(teacher.content, KnownAccuracy)
     assert teacher.size is None
-    assert accuracy(course, teacher.what) == course.teacher > 0.95
+    assert accuracy(scenario, teacher.content) == scenario.teacher_accuracy > 0.95
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
@@ -177,58 +197,61 @@ def test_sparse_heads_are_pressed() -> None:
     assert np.array_equal(read_head(data, named=False, dimension=400)[0] != 0, weight != 0)
 
 
-def test_a_whole_probe_in_int8_is_nearly_the_teacher(course: Course) -> None:
-    answer = sent(course, "probe-int8")
-    assert isinstance(answer.what, Weights)
-    assert abs(accuracy(course, answer.what) - course.teacher) < 0.02
-    assert answer.size is not None
-    assert answer.size <= 5 + 40 + 10 * course.index.dimension
+def test_a_whole_probe_in_int8_is_nearly_the_teacher(scenario: Scenario) -> None:
+    message = send(scenario, "probe-int8")
+    assert isinstance(message.content, ProbeWeights)
+    assert abs(accuracy(scenario, message.content) - scenario.teacher_accuracy) < 0.02
+    assert message.size is not None
+    assert message.size <= 5 + 40 + 10 * scenario.index.dimension
 
 
-def test_bases_of_heads(course: Course) -> None:
-    principal, pruned = principal_basis(course), pruned_basis(course)
+def test_bases_of_heads(scenario: Scenario) -> None:
+    principal, pruned = principal_basis(scenario), pruned_basis(scenario)
     assert principal.axes is not None
     identity = principal.axes.T @ principal.axes
     np.testing.assert_allclose(identity, np.eye(len(identity)), atol=1e-4)
     points = principal.coordinates(
-        course.vectors(course.labels.positions).astype(np.float32), course.index.mean, np.arange(8)
+        scenario.vectors(scenario.labels.positions).astype(np.float32), scenario.index.mean, np.arange(8)
     )
     spread = points.var(axis=0)
     assert all(one >= other for one, other in itertools.pairwise(spread))
-    assert sorted(pruned.order.tolist()) == list(range(course.index.dimension))
+    assert sorted(pruned.order.tolist()) == list(range(scenario.index.dimension))
 
 
-def test_keep_rates_have_the_papers_numbers_of_images(course: Course) -> None:
-    answer = at_keep_rate(course, "energy", 0.02)
-    assert len(answer.what) == 30
-    assert isinstance(answer.what, Labels)
-    coders = answer.detail["coders"]
+def test_keep_rates_have_the_papers_numbers_of_images(scenario: Scenario) -> None:
+    message = send_at_keep_rate(scenario, "energy", 0.02)
+    assert len(message.content) == 30
+    assert isinstance(message.content, ReferenceLabels)
+    coders = message.detail["coders"]
     assert coders["raw"] == min(6 * 30, 188 + 2 * 30)
-    assert answer.size == coders["zstd"]
+    assert message.size == coders["zstd"]
     assert (
         coders["ours, pack"]
         <= coders["ours, manifest"]
-        == course.sender("manifest").size(course.payload(answer.what.rows))
+        == scenario.sender("manifest").size(scenario.payload(message.content.rows))
     )
-    assert len(at_keep_rate(course, "random", 1.0).what) == 1500
+    assert len(send_at_keep_rate(scenario, "random", 1.0).content) == 1500
 
 
 def test_names_of_methods() -> None:
-    assert pick_methods(None, linear=True) == tuple(METHODS)
-    assert not {"probe-int8", "probe-axes"} & set(pick_methods(None, linear=False))
-    assert pick_methods("paper, auto-pack", linear=True) == ("auto-pack", "paper", "teacher")
-    assert set(pick_methods([ORACLE], linear=True)) == {*PAPERS_RULES, "teacher"}
+    assert choose_methods(None, linear=True) == tuple(METHODS)
+    assert not {"probe-int8", "probe-axes"} & set(choose_methods(None, linear=False))
+    assert choose_methods("paper, auto-pack", linear=True) == ("auto-pack", "paper", "teacher")
+    assert set(choose_methods([ORACLE], linear=True)) == {*PAPERS_RULES, "teacher"}
     with pytest.raises(UnknownName, match="did you mean 'auto-manifest'"):
-        pick_methods("auto-manifst", linear=True)
+        choose_methods("auto-manifst", linear=True)
 
 
-def test_a_network_as_student(course: Course) -> None:
-    quick = Students(student="small_cnn", recipe={"epochs": 2})
-    for what in (sent(course, "herd-even-manifest", 150).what, sent(course, "images-random-shrunk", 2000).what):
-        found = score(course, what, quick)
+def test_a_network_as_student(scenario: Scenario) -> None:
+    quick = StudentPlan(network=NetworkSpec(name="small_cnn"), recipe={"epochs": 2})
+    for content in (
+        send(scenario, "herd-even-manifest", 150).content,
+        send(scenario, "images-random-shrunk", 2000).content,
+    ):
+        found = student_accuracy(scenario, content, quick)
         assert isinstance(found, float)
         assert 0.0 <= found <= 1.0
-    refused = score(course, sent(course, "probe-axes").what, quick)
-    assert isinstance(refused, Unfit)
+    refused = student_accuracy(scenario, send(scenario, "probe-axes").content, quick)
+    assert isinstance(refused, DoesNotFit)
     assert "no small_cnn" in refused.note
     assert min(SIDES) == 8

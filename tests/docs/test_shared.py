@@ -59,10 +59,11 @@ def test_real_photographs_all_the_way(laid_out: Path, tmp_path: Path) -> None:
     assert selection.report.teacher.accuracy > 0.85
     assert selection.report.bytes <= 600
     assert (selection.report.tried[0].validation_accuracy or 0) > 0.5
+    student = plada.NetworkSpec(name="mobilenetv2_100", weights=weights, model_args={"pad_type": "same"}, image_size=64)
     # The client has the folder, not the tars: the same reference, and the payload fits.
     made = plada.train(
-        tmp_path / "c.plada", reference=laid_out / "reference-folder", student="mobilenetv2_100", weights=weights,
-        model_args={"pad_type": "same"}, image_size=64, recipe={"epochs": 4}, target=laid_out / "targets" / "caltech20",
+        tmp_path / "c.plada", reference=laid_out / "reference-folder", student=student, recipe={"epochs": 4},
+        target=laid_out / "targets" / "caltech20",
     )  # fmt: skip
     assert made.same_content
     assert made.accuracy is not None

@@ -15,7 +15,7 @@ from plada.encoders.encoder import Encoder, encoder_options, load_encoder, reloa
 from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer.embed import to_half
-from plada.networks.network import build_network
+from plada.networks.network import NetworkSpec, build_network
 
 TINY = "timm:test_resnet"  # timm's own test network: half a million parameters
 
@@ -174,7 +174,7 @@ def test_a_head_of_another_size_is_loaded_whole_then_replaced(tmp_path: Path, we
 
     ten = import_timm().create_model("test_resnet", num_classes=10)
     safetensors.torch.save_file(ten.state_dict(), tmp_path / "ten.safetensors")
-    network = build_network("test_resnet", classes=4, weights=tmp_path / "ten.safetensors")
+    network = build_network(NetworkSpec(name="test_resnet", weights=tmp_path / "ten.safetensors"), classes=4)
     assert network.trained
     stem = next(name for name in ten.state_dict() if name.endswith("weight"))
     assert torch.equal(network.module.state_dict()[stem], ten.state_dict()[stem])

@@ -114,6 +114,7 @@ def test_a_kept_teacher_that_is_another_one_is_trained_again(
     """A kept network lies under the hash of all that made it and says it inside: renamed, it is not taken."""
     from plada.networks.finetune import finetune
     from plada.networks.loop import fit
+    from plada.networks.network import NetworkSpec
     from plada.sources.registry import open_target
 
     trained: list[str] = []
@@ -126,7 +127,7 @@ def test_a_kept_teacher_that_is_another_one_is_trained_again(
     task = open_target(target_folder, tmp_path / "home")
 
     def train(seed: int) -> None:
-        finetune("small_cnn", task, recipe={"epochs": 1}, cache=tmp_path / "kept", seed=seed)
+        finetune(NetworkSpec(name="small_cnn"), task, recipe={"epochs": 1}, cache=tmp_path / "kept", seed=seed)
 
     train(0)
     train(0)

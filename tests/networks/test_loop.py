@@ -18,12 +18,12 @@ import torch
 
 import plada
 from plada.errors import DataError, RequestError, ResourceError
-from plada.networks.checkpoint import Keeper, differences, read_checkpoint
-from plada.networks.data import Held
+from plada.networks.checkpoint import Checkpointer, differences, read_checkpoint
+from plada.networks.data import ImagesInMemory
 from plada.networks.logs import open_log
 from plada.networks.loop import fit, predict
 from plada.networks.mixup import mix
-from plada.networks.network import Network, build_network
+from plada.networks.network import Network, NetworkSpec, build_network
 from plada.networks.recipe import Recipe
 from plada.payload.soft import SoftLabels
 from tests.trainer.test_trainer import shades
@@ -35,7 +35,7 @@ IMAGES = 100  # 6 batches an epoch, the last one left out
 
 def network(dropout: bool = True) -> Network:
     torch.manual_seed(5)
-    made = build_network("small_cnn", classes=2, image_size=8)
+    made = build_network(NetworkSpec(name="small_cnn", image_size=8), classes=2)
     if not dropout:
         made.module.dropout.p = 0.0  # type: ignore[union-attr]
     return made
@@ -49,7 +49,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-class Stopping(Held):
+class Stopping(ImagesInMemory):
     """Images that ask the process to stop, as Ctrl-C does, while the step `stop` is done; 0: never."""
 
     stop = 0
@@ -69,15 +69,22 @@ def stopping(step: int) -> Stopping:
 
 @pytest.mark.parametrize("stop", [1, 5, 6, 7, 23])
 def test_stopped_and_gone_on_with_it_ends_in_the_same_weights(tmp_path: Path, stop: int) -> None:
-    whole, images = network(), Held(*shades(IMAGES, 8))
+    whole, images = network(), ImagesInMemory(*shades(IMAGES, 8))
     fit(whole, images, recipe=RECIPE, seed=3)
     path = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
-        fit(network(), stopping(stop), recipe=RECIPE, seed=3, keeper=Keeper(path, RUN))
+        fit(network(), stopping(stop), recipe=RECIPE, seed=3, checkpointer=Checkpointer(path, RUN))
     assert read_checkpoint(path)["place"]["step"] == stop
     torch.manual_seed(99)  # whatever happened to the process's own generator meanwhile
     rest, notes = network(), list[str]()
-    fit(rest, images, recipe=RECIPE, seed=3, keeper=Keeper(path, RUN), report=lambda event: notes.append(event.note))
+    fit(
+        rest,
+        images,
+        recipe=RECIPE,
+        seed=3,
+        checkpointer=Checkpointer(path, RUN),
+        report=lambda event: notes.append(event.note),
+    )
     assert same(weights_of(whole), weights_of(rest))
     assert [note for note in notes if note] == [f"goes on after step {stop} of 24"]
 
@@ -88,32 +95,32 @@ def test_soft_labels_are_what_is_learned(tmp_path: Path) -> None:
     plain = Recipe(epochs=30, learning_rate=3e-3, batch_size=16, ema=0.0, label_smoothing=0.0)
     shares = np.array([[204, 51], [77, 178]], np.int64)  # 0.8 and 0.2, 0.3 and 0.7
     made = network(dropout=False)
-    fit(made, Held(pixels, labels), recipe=plain, seed=3, soft=SoftLabels(shares))
+    fit(made, ImagesInMemory(pixels, labels), recipe=plain, seed=3, soft=SoftLabels(shares))
     logits = predict(made, pixels)
     answers = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for label in range(2):
         assert np.abs(answers[labels == label].mean(axis=0) - shares[label] / 255).max() < 0.08
     drawn = SoftLabels(shares, np.array([2.0, 5.0]))
     whole, path = network(), tmp_path / "c"
-    fit(whole, Held(pixels, labels), recipe=RECIPE, seed=3, soft=drawn)
+    fit(whole, ImagesInMemory(pixels, labels), recipe=RECIPE, seed=3, soft=drawn)
     with pytest.raises(KeyboardInterrupt):
-        fit(network(), stopping(9), recipe=RECIPE, seed=3, soft=drawn, keeper=Keeper(path, RUN))
+        fit(network(), stopping(9), recipe=RECIPE, seed=3, soft=drawn, checkpointer=Checkpointer(path, RUN))
     rest, hard = network(), network()
-    fit(rest, Held(pixels, labels), recipe=RECIPE, seed=3, soft=drawn, keeper=Keeper(path, RUN))
-    fit(hard, Held(pixels, labels), recipe=RECIPE, seed=3)
+    fit(rest, ImagesInMemory(pixels, labels), recipe=RECIPE, seed=3, soft=drawn, checkpointer=Checkpointer(path, RUN))
+    fit(hard, ImagesInMemory(pixels, labels), recipe=RECIPE, seed=3)
     assert same(weights_of(whole), weights_of(rest))
     assert not same(weights_of(whole), weights_of(hard))
 
 
 def test_a_checkpoint_of_every_part_matters(tmp_path: Path) -> None:
     """Each part of the state, spoiled, changes the end: none is kept for nothing."""
-    images, path = Held(*shades(IMAGES, 8)), tmp_path / "c"
+    images, path = ImagesInMemory(*shades(IMAGES, 8)), tmp_path / "c"
     whole = network()
-    fit(whole, images, recipe=RECIPE, seed=3, keeper=Keeper(path, RUN, seconds=0))
-    keeper = Keeper(tmp_path / "half", RUN, seconds=0)
-    saved = keeper.save
-    keeper.save = lambda state: saved(state) if state.step == 9 else None  # type: ignore[method-assign]
-    fit(network(), images, recipe=RECIPE, seed=3, keeper=keeper)
+    fit(whole, images, recipe=RECIPE, seed=3, checkpointer=Checkpointer(path, RUN, seconds=0))
+    checkpointer = Checkpointer(tmp_path / "half", RUN, seconds=0)
+    saved = checkpointer.save
+    checkpointer.save = lambda state: saved(state) if state.step == 9 else None  # type: ignore[method-assign]
+    fit(network(), images, recipe=RECIPE, seed=3, checkpointer=checkpointer)
     half = torch.load(tmp_path / "half", weights_only=True)
 
     def ends(change: Callable[[dict[str, Any]], Any]) -> bool:
@@ -121,7 +128,7 @@ def test_a_checkpoint_of_every_part_matters(tmp_path: Path) -> None:
         change(stored)
         torch.save(stored, tmp_path / "spoiled")
         made = network()
-        fit(made, images, recipe=RECIPE, seed=3, keeper=Keeper(tmp_path / "spoiled", RUN))
+        fit(made, images, recipe=RECIPE, seed=3, checkpointer=Checkpointer(tmp_path / "spoiled", RUN))
         return same(weights_of(whole), weights_of(made))
 
     assert half["place"] == {"epoch": 1, "batch": 3, "step": 9, "limit": 16}
@@ -145,15 +152,15 @@ def test_killed_at_any_moment_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from plada.networks.checkpoint import Keeper
-from plada.networks.data import Held
+from plada.networks.checkpoint import Checkpointer
+from plada.networks.data import ImagesInMemory
 from plada.networks.loop import fit
-from plada.trainer.student import save_model
+from plada.trainer.model_file import save_model
 from tests.networks.test_loop import RECIPE, RUN, IMAGES, network, shades
 made, folder = network(), Path(sys.argv[1])
 print("begins", flush=True)
 recipe = RECIPE.changed({"epochs": 12})
-fit(made, Held(*shades(IMAGES, 8)), recipe=recipe, seed=3, keeper=Keeper(folder / "c", RUN, seconds=0) if len(sys.argv) > 2 else None)
+fit(made, ImagesInMemory(*shades(IMAGES, 8)), recipe=recipe, seed=3, checkpointer=Checkpointer(folder / "c", RUN, seconds=0) if len(sys.argv) > 2 else None)
 save_model(folder / "m", made.module.state_dict(), {"network": "small_cnn", "classes": [0, 1]})
 """
 
@@ -180,25 +187,25 @@ save_model(folder / "m", made.module.state_dict(), {"network": "small_cnn", "cla
 
 
 def test_what_is_left_of_killed_writers_is_removed(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path / "c", RUN)
+    checkpointer = Checkpointer(tmp_path / "c", RUN)
     dead, alive = tmp_path / "c.4194305.part", tmp_path / f"c.{os.getpid()}.part"
-    for path in (keeper.path, dead, alive):
+    for path in (checkpointer.path, dead, alive):
         path.touch()
-    keeper.discard()
-    assert [path.exists() for path in (keeper.path, dead, alive)] == [False, False, True]
+    checkpointer.discard()
+    assert [path.exists() for path in (checkpointer.path, dead, alive)] == [False, False, True]
 
 
 def test_a_checkpoint_of_another_run_or_a_damaged_one(tmp_path: Path) -> None:
-    images, path = Held(*shades(IMAGES, 8)), tmp_path / "c"
-    fit(network(), images, recipe=RECIPE, seed=3, keeper=Keeper(path, RUN, seconds=0))
+    images, path = ImagesInMemory(*shades(IMAGES, 8)), tmp_path / "c"
+    fit(network(), images, recipe=RECIPE, seed=3, checkpointer=Checkpointer(path, RUN, seconds=0))
     other = {"recipe": {"epochs": 5}, "seed": 0, "student": "x"}
     with pytest.raises(
         RequestError, match=r"another run: recipe epochs is 4 there, 5 here; student is None there, x here"
     ):
-        fit(network(), images, recipe=RECIPE, seed=3, keeper=Keeper(path, other))
+        fit(network(), images, recipe=RECIPE, seed=3, checkpointer=Checkpointer(path, other))
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match=r"not a readable checkpoint .* --restart"):
-        fit(network(), images, recipe=RECIPE, seed=3, keeper=Keeper(path, RUN))
+        fit(network(), images, recipe=RECIPE, seed=3, checkpointer=Checkpointer(path, RUN))
     torch.save({"weights": torch.zeros(1)}, path)
     with pytest.raises(DataError, match="not a checkpoint of this version"):
         read_checkpoint(path)
@@ -240,7 +247,7 @@ def test_out_of_memory_halves_the_parts_and_leaves_the_maths(error: Callable[[],
         plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
         built, notes = replace(network(), module=Full(plain, most, error)), list[str]()
         recipe = RECIPE.changed({"epochs": 2})
-        fit(built, Held(*shades(IMAGES, 8)), recipe=recipe, seed=1, report=lambda e: notes.append(e.note))
+        fit(built, ImagesInMemory(*shades(IMAGES, 8)), recipe=recipe, seed=1, report=lambda e: notes.append(e.note))
         return built, [note for note in notes if note]
 
     (whole, silence), (parts, notes) = made(64), made(5)
@@ -259,14 +266,14 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 
     broken = replace(network(), module=Full(network().module, 0, lambda: RuntimeError("a mistake of ours")))
     with pytest.raises(RuntimeError, match="a mistake of ours"):
-        fit(broken, Held(*shades(IMAGES, 8)), recipe=RECIPE, seed=1)
+        fit(broken, ImagesInMemory(*shades(IMAGES, 8)), recipe=RECIPE, seed=1)
 
 
 def test_a_run_that_fails_names_its_step_and_its_last_good_checkpoint(tmp_path: Path) -> None:
-    recipe, images = RECIPE.changed({"epochs": 40, "ema": 0.0}), Held(*shades(IMAGES, 8))
-    keeper = Keeper(tmp_path / "c", RUN, seconds=0)
+    recipe, images = RECIPE.changed({"epochs": 40, "ema": 0.0}), ImagesInMemory(*shades(IMAGES, 8))
+    checkpointer = Checkpointer(tmp_path / "c", RUN, seconds=0)
     made = network()
-    saved, calls = keeper.save, []
+    saved, calls = checkpointer.save, []
 
     def save(state: Any) -> None:
         saved(state)
@@ -274,12 +281,12 @@ def test_a_run_that_fails_names_its_step_and_its_last_good_checkpoint(tmp_path: 
         if state.step == 10:
             next(iter(made.module.parameters())).data.fill_(float("nan"))
 
-    keeper.save = save  # type: ignore[method-assign]
+    checkpointer.save = save  # type: ignore[method-assign]
     with pytest.raises(
         RequestError,
         match=r"the loss is nan after 176 images \(step 11\)\. Lower the learning rate; the last good .*/c, of step 10",
     ):
-        fit(made, images, recipe=recipe, seed=0, keeper=keeper)
+        fit(made, images, recipe=recipe, seed=0, checkpointer=checkpointer)
     assert calls[-1] == read_checkpoint(tmp_path / "c")["place"]["step"] == 10
     assert all(torch.isfinite(t).all() for t in read_checkpoint(tmp_path / "c")["parts"]["module"].values())
 
@@ -311,7 +318,7 @@ def test_mixing() -> None:
 
 def test_mixing_still_learns_and_changes_the_weights() -> None:
     plain, mixed = network(), network()
-    images = Held(*shades(200, 8))
+    images = ImagesInMemory(*shades(200, 8))
     fit(plain, images, recipe=Recipe(epochs=8, learning_rate=3e-3), seed=0)
     fit(mixed, images, recipe=Recipe(epochs=8, learning_rate=3e-3, mixup=0.2, cutmix=0.5), seed=0)
     assert not same(weights_of(plain), weights_of(mixed))
@@ -322,15 +329,17 @@ def test_mixing_still_learns_and_changes_the_weights() -> None:
 
 
 def test_a_table_of_the_loss_goes_on_where_the_run_does(tmp_path: Path) -> None:
-    images, log = Held(*shades(IMAGES, 8)), tmp_path / "log.csv"
+    images, log = ImagesInMemory(*shades(IMAGES, 8)), tmp_path / "log.csv"
     recipe = RECIPE.changed({"epochs": 10})
-    fit(network(), images, recipe=recipe, seed=3, log=open_log(tmp_path / "whole.csv"))
-    with pytest.raises(KeyboardInterrupt):
-        keeper = Keeper(tmp_path / "c", RUN)
-        fit(network(), stopping(40), recipe=recipe, seed=3, keeper=keeper, log=open_log(log))
+    with open_log(tmp_path / "whole.csv") as rows_of:
+        fit(network(), images, recipe=recipe, seed=3, log=rows_of)
+    with pytest.raises(KeyboardInterrupt), open_log(log) as rows_of:
+        checkpointer = Checkpointer(tmp_path / "c", RUN)
+        fit(network(), stopping(40), recipe=recipe, seed=3, checkpointer=checkpointer, log=rows_of)
     with log.open("a") as file:
         file.write("60,9,9,9\n")  # written by a run that was killed after its checkpoint
-    fit(network(), images, recipe=recipe, seed=3, keeper=Keeper(tmp_path / "c", RUN), log=open_log(log))
+    with open_log(log) as rows_of:
+        fit(network(), images, recipe=recipe, seed=3, checkpointer=Checkpointer(tmp_path / "c", RUN), log=rows_of)
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [20, 40, 60]
@@ -339,14 +348,16 @@ def test_a_table_of_the_loss_goes_on_where_the_run_does(tmp_path: Path) -> None:
 
 
 def test_events_for_tensorboard(tmp_path: Path) -> None:
-    log = open_log(tmp_path / "events")
-    log(20, {"loss": 0.5, "learning_rate": 1e-3})
-    from plada.trainer.records import read_frames
+    import tfrecord
+    from tensorboardX.proto.event_pb2 import Event
 
+    with open_log(tmp_path / "events") as log:
+        log(20, {"loss": 0.5, "learning_rate": 1e-3})
     (path,) = (tmp_path / "events").iterdir()
-    first, second = read_frames(path)
-    assert b"brain.Event:2" in first
-    assert b"learning_rate" in second
+    first, *rest = (Event.FromString(bytes(record)) for record in tfrecord.tfrecord_iterator(str(path)))
+    assert first.file_version == "brain.Event:2"
+    values = [(event.step, value.tag, round(value.simple_value, 6)) for event in rest for value in event.summary.value]
+    assert values == [(20, "loss", 0.5), (20, "learning_rate", 1e-3)]
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard here")
     seen = events.EventAccumulator(str(tmp_path / "events")).Reload()
     assert [(s.step, round(s.value, 6)) for s in seen.Scalars("loss")] == [(20, 0.5)]
@@ -356,22 +367,22 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 import numpy as np
-from plada.networks.checkpoint import Keeper
-from plada.networks.data import Held, Streamed
+from plada.networks.checkpoint import Checkpointer
+from plada.networks.data import ImagesInMemory, StreamedImages
 from plada.networks.loop import fit
-from plada.networks.ranks import joined
+from plada.networks.process_group import join_process_group
 from plada.networks.recipe import Recipe
 from tests.networks.test_loop import IMAGES, network, shades
 folder = Path(sys.argv[1])
-with joined("cpu") as ranks:
+with join_process_group("cpu") as group:
     made = network(dropout=False)
-    if not ranks.first:  # other weights must not matter: the first process's count
+    if not group.first:  # other weights must not matter: the first process's count
         for parameter in made.module.parameters():
             parameter.data.add_(1.0)
-    keeper = Keeper(folder / "c", {}, seconds=0, ranks=ranks)
-    fit(made, Held(*shades(IMAGES, 8)), recipe=Recipe(epochs=10, batch_size=18, mirror=False), seed=0, device="cpu", ranks=ranks, keeper=keeper)
+    checkpointer = Checkpointer(folder / "c", {}, seconds=0, group=group)
+    fit(made, ImagesInMemory(*shades(IMAGES, 8)), recipe=Recipe(epochs=10, batch_size=18, mirror=False), seed=0, device="cpu", group=group, checkpointer=checkpointer)
     digest = [float(p.double().sum()) for p in made.module.parameters()]
-    (folder / f"{ranks.rank}.json").write_text(json.dumps([ranks.size, digest, keeper.last]))
+    (folder / f"{group.rank}.json").write_text(json.dumps([group.size, digest, checkpointer.last]))
 """
 
 
@@ -405,15 +416,15 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     (size, one, kept), (_, other, _) = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert size == 2
     assert one == other
-    assert kept == 50  # they ask one another every fifty steps; ten epochs have fifty
+    assert kept == 50  # they agree on a checkpoint every fifty steps; ten epochs have fifty
     assert len(read_checkpoint(tmp_path / "c")["generators"]) == 2
     with pytest.raises(RequestError, match="begun by 2 processes, now there are 1"):
         fit(
             network(),
-            Held(*shades(IMAGES, 8)),
+            ImagesInMemory(*shades(IMAGES, 8)),
             recipe=Recipe(epochs=10, batch_size=18),
             seed=0,
-            keeper=Keeper(tmp_path / "c", {}),
+            checkpointer=Checkpointer(tmp_path / "c", {}),
         )
 
 
@@ -423,28 +434,28 @@ def test_several_processes_without_augmentation_give_the_weights_of_one(tmp_path
 import sys, torch
 from pathlib import Path
 from dataclasses import replace
-from plada.networks.data import Held
+from plada.networks.data import ImagesInMemory
 from plada.networks.loop import fit
-from plada.networks.ranks import joined
+from plada.networks.process_group import join_process_group
 from tests.networks.test_loop import plain_case
-with joined("cpu") as ranks:
-    made = plain_case(ranks)
-    if ranks.first:
+with join_process_group("cpu") as group:
+    made = plain_case(group)
+    if group.first:
         torch.save(made.module.state_dict(), sys.argv[1])
 """
     torchrun(2, "-c", code, tmp_path / "two")
-    from plada.networks.ranks import ALONE
+    from plada.networks.process_group import SINGLE_PROCESS
 
-    alone = plain_case(ALONE)
+    alone = plain_case(SINGLE_PROCESS)
     for name, tensor in torch.load(tmp_path / "two", weights_only=True).items():
         torch.testing.assert_close(tensor, alone.module.state_dict()[name], rtol=1e-4, atol=1e-6)
 
 
-def plain_case(ranks: Any) -> Network:
+def plain_case(group: Any) -> Network:
     """A network without batch norm, trained without augmentation on batches that lose images, in places all of a share."""
     from dataclasses import replace
 
-    class Losing(Held):
+    class Losing(ImagesInMemory):
         def batches(self, order: Any) -> Any:
             for rows in order:
                 kept = rows[rows % 3 != 0] if rows[0] % 4 else rows[rows % 2 == 0]
@@ -456,7 +467,7 @@ def plain_case(ranks: Any) -> Network:
     off = Recipe(epochs=1, batch_size=4, learning_rate=1e-2, mirror=False, rotate=0, scale=1, stretch=0, translate=0)
     pixels, labels = shades(200, 8)
     # One epoch: what later ones draw depends on the sizes of the shares.
-    if ranks.size == 1:  # the union of what the two processes keep
+    if group.size == 1:  # the union of what the two processes keep
 
         class Union(Losing):
             def batches(self, order: Any) -> Any:
@@ -465,9 +476,9 @@ def plain_case(ranks: Any) -> Network:
                     parts = [next(iter(Losing.batches(self, [share]))) for share in shares]
                     yield tuple(np.concatenate(values) for values in zip(*parts, strict=True))
 
-        fit(made, Union(pixels, labels), recipe=off, seed=0, device="cpu", ranks=ranks)
+        fit(made, Union(pixels, labels), recipe=off, seed=0, device="cpu", group=group)
     else:
-        fit(made, Losing(pixels, labels), recipe=off, seed=0, device="cpu", ranks=ranks)
+        fit(made, Losing(pixels, labels), recipe=off, seed=0, device="cpu", group=group)
     return made
 
 
@@ -477,7 +488,7 @@ def test_the_command_under_torchrun_writes_and_speaks_once(pictures: Path, tmp_p
     plada.Payload(positions, positions % 2, ("a", "b"), 24, manifest.key_id, manifest.content_id).save(tmp_path / "x")
     options = ["--student", "small_cnn", "--device", "cpu", "--recipe", "epochs=2", "-o", str(tmp_path / "m")]
     torchrun(2, "-m", "plada", "train", tmp_path / "x", "--reference", pictures, *options)
-    from plada.trainer.student import read_card
+    from plada.trainer.model_file import read_card
 
     assert read_card(tmp_path / "m")["run"]["images"] == 12
     assert [path.name for path in tmp_path.glob("m*")] == ["m"]

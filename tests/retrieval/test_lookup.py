@@ -11,7 +11,7 @@ from plada.common.files import home_directory
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index, indexes, indexes_that, open_index
-from plada.trainer.expand import widen
+from plada.trainer.expand import expand
 from tests.conftest import picture
 
 
@@ -47,11 +47,11 @@ def test_what_cannot_be_opened_is_passed_over(two: Path) -> None:
 
 def test_a_damaged_index_does_not_keep_a_payload_from_being_widened(two: Path) -> None:
     sent = payload_of(open_index("b", home=two))
-    more = widen(sent, 2, home=two)
+    more = expand(sent, 2, home=two)
     assert len(more) == len(sent) + 4
     assert set(sent.positions.tolist()) <= set(more.positions.tolist())
     assert sum(more.class_counts()) == 10
-    again = widen(sent, 2, home=two, index="b")
+    again = expand(sent, 2, home=two, index="b")
     assert again.positions.tolist() == more.positions.tolist()
     assert again.labels.tolist() == more.labels.tolist()
 
@@ -59,24 +59,24 @@ def test_a_damaged_index_does_not_keep_a_payload_from_being_widened(two: Path) -
 def test_an_index_that_is_named_must_fit(two: Path) -> None:
     sent = payload_of(open_index("b", home=two))
     with pytest.raises(ReferenceMismatch, match="index 'c' is of other images"):
-        widen(sent, 2, home=two, index="c")
+        expand(sent, 2, home=two, index="c")
     with pytest.raises(DataError):
-        widen(sent, 2, home=two, index="a")
+        expand(sent, 2, home=two, index="a")
     with pytest.raises(UnknownName, match=r"did you mean|known"):
-        widen(sent, 2, home=two, index="none")
+        expand(sent, 2, home=two, index="none")
     shutil.rmtree(two / "indexes" / "b")
     with pytest.raises(RequestError, match=r"there is none here\. Run plada index"):
-        widen(sent, 2, home=two)
+        expand(sent, 2, home=two)
     with pytest.raises(RequestError, match="expected 1 or more"):
-        widen(sent, 0, home=two)
+        expand(sent, 0, home=two)
 
 
 def test_a_copy_with_the_same_names_serves_only_where_that_is_asked_for(two: Path) -> None:
     sent = payload_of(open_index("b", home=two))
     copy = Payload(sent.positions, sent.labels, sent.classes, sent.reference, key_id=sent.key_id, content_id=bytes(8))
     with pytest.raises(RequestError, match="there is none here"):
-        widen(copy, 1, home=two)
-    assert len(widen(copy, 1, home=two, same_keys=True)) == len(copy) + 2
+        expand(copy, 1, home=two)
+    assert len(expand(copy, 1, home=two, same_keys=True)) == len(copy) + 2
 
 
 def test_a_linear_student_finds_its_index_beside_a_damaged_one(two: Path, pictures: Path) -> None:

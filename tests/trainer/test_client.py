@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,16 @@ import plada
 from plada.cli import app
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.labeler.scores import margin
+from plada.networks.data import load_images
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
+from plada.networks.network import NetworkSpec
 from plada.payload.payload import Payload
-from plada.trainer.expand import widen
-from plada.trainer.student import TrainingSummary, payload_digest, read_card
+from plada.trainer.expand import expand
+from plada.trainer.model_file import read_card
+from plada.trainer.payload_images import ReferenceCopy
+from plada.trainer.run import RunOptions, TrainingSummary, payload_digest
 
+SMALL = NetworkSpec(name="test_resnet", image_size=32)
 QUICK = {"epochs": 2, "batch_size": 8}
 
 
@@ -39,9 +46,7 @@ def sent(pictures: Path) -> Payload:
 
 @pytest.fixture
 def model(sent: Payload, pictures: Path, tmp_path: Path) -> Path:
-    plada.train(
-        sent, reference=pictures, student="test_resnet", image_size=32, recipe=QUICK, out=tmp_path / "m.safetensors"
-    )
+    plada.train(sent, reference=pictures, student=SMALL, recipe=QUICK, out=tmp_path / "m.safetensors")
     return tmp_path / "m.safetensors"
 
 
@@ -205,11 +210,11 @@ def test_a_linear_student_on_the_clients_own_index(glyph_home: Path, tmp_path: P
     assert made.accuracy > 0.8
     bytes_then = out.read_bytes()
     assert again().finished_before
-    assert again(encoder="glyphs", restart=True).accuracy == made.accuracy
+    assert again(encoder="glyphs", run=RunOptions(restart=True)).accuracy == made.accuracy
     assert out.read_bytes() == bytes_then
     found = plada.evaluate(out, target="digits")
     assert found.evaluation.accuracy == made.accuracy
-    by_encoder = again(encoder="gradients", restart=True)
+    by_encoder = again(encoder="gradients", run=RunOptions(restart=True))
     assert by_encoder.accuracy == pytest.approx(made.accuracy, abs=0.05)
     with pytest.raises(RequestError, match=r"holds another run: embeddings is gradients there, glyphs here"):
         again()
@@ -233,7 +238,7 @@ def test_a_linear_student_without_an_index(sent: Payload, pictures: Path) -> Non
 def test_more_images_than_were_sent(glyph_home: Path, tmp_path: Path) -> None:
     """The surest of each class by a linear student, none twice, and those that were sent as they were sent."""
     sent = plada.select("glyphs", target="digits", budget=400, home=glyph_home).payload
-    wide = widen(sent, 7, home=glyph_home)
+    wide = expand(sent, 7, home=glyph_home)
     same = np.isin(wide.positions, sent.positions)
     assert np.array_equal(wide.positions[same], sent.positions)
     assert np.array_equal(wide.labels[same], sent.labels)
@@ -265,11 +270,11 @@ def test_more_images_than_were_sent(glyph_home: Path, tmp_path: Path) -> None:
 
 def test_more_images_need_an_index_of_the_reference(sent: Payload, pictures: Path, glyph_home: Path) -> None:
     with pytest.raises(RequestError, match="there is none here"):
-        widen(sent, 3, home=glyph_home)
+        expand(sent, 3, home=glyph_home)
     with pytest.raises(ReferenceMismatch, match="index 'glyphs' is of other images"):
-        widen(sent, 3, home=glyph_home, index="glyphs")
+        expand(sent, 3, home=glyph_home, index="glyphs")
     with pytest.raises(RequestError, match="expected 1 or more"):
-        widen(sent, 0, home=glyph_home)
+        expand(sent, 0, home=glyph_home)
     with pytest.raises(RequestError, match="learns nothing"):
         plada.train(sent, reference=pictures, student="linear", widen=3)
 
@@ -293,13 +298,18 @@ def lose(pictures: Path, sent: Payload) -> tuple[list[str], Path]:
     return keys[2:4], kept
 
 
+def skipping(pictures: Path) -> ReferenceCopy:
+    return ReferenceCopy(location=pictures, skip_changed=True)
+
+
 @pytest.mark.parametrize("student", ["small_cnn", "linear"])
 def test_missing_and_changed_images_are_named_or_left_out(student: str, sent: Payload, pictures: Path) -> None:
     (gone, changed), _ = lose(pictures, sent)
     asked = {"encoder": "gradients"} if student == "linear" else {"recipe": QUICK}
 
-    def train(**more: object) -> TrainingSummary:
-        return plada.train(sent, reference=pictures, student=student, **asked, **more)  # type: ignore[arg-type]
+    def train(skip_changed: bool = False) -> TrainingSummary:
+        copy = ReferenceCopy(location=pictures, skip_changed=skip_changed)
+        return plada.train(sent, reference=copy, student=student, **asked)
 
     with pytest.raises(ReferenceMismatch) as refused:
         train()
@@ -313,13 +323,10 @@ def test_streamed_images_that_are_missing_are_named(
     sent: Payload, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (gone, changed), _ = lose(pictures, sent)
-    import plada.networks.data as data
-
-    whole = data.labelled_images
-    monkeypatch.setattr(data, "labelled_images", lambda *a, **k: whole(*a, **{**k, "memory": 0}))
+    monkeypatch.setattr("plada.trainer.network_student.load_images", partial(load_images, memory=0))
     with pytest.raises(ReferenceMismatch, match=rf"({gone} \(missing\)|{changed} \(changed\))"):
         plada.train(sent, reference=pictures, student="small_cnn", recipe=QUICK)
-    made = plada.train(sent, reference=pictures, student="small_cnn", recipe=QUICK, skip_changed=True)
+    made = plada.train(sent, reference=skipping(pictures), student="small_cnn", recipe=QUICK)
     assert (made.images, made.changed) == (10, (gone, changed))
 
 
@@ -329,7 +336,7 @@ def test_a_class_that_loses_its_last_image_is_said(pictures: Path) -> None:
     assert (made.images, made.emptied) == (6, ())
     key = plada.open_images(pictures).manifest.keys_at([2])[0]
     next(pictures.glob(f"{key}.*")).write_bytes(b"changed")
-    made = plada.train(sent, reference=pictures, student="small_cnn", recipe=QUICK, skip_changed=True)
+    made = plada.train(sent, reference=skipping(pictures), student="small_cnn", recipe=QUICK)
     assert (made.images, made.emptied) == (5, ("one",))
 
 
@@ -346,7 +353,7 @@ def test_nothing_left(sent: Payload, pictures: Path) -> None:
     with pytest.raises(ReferenceMismatch, match=r"12 of the payload's images .* and 7 more"):
         plada.train(sent, reference=pictures, student="small_cnn")
     with pytest.raises(DataError, match="none of the 12 images can be read"):
-        plada.train(sent, reference=pictures, student="small_cnn", skip_changed=True)
+        plada.train(sent, reference=skipping(pictures), student="small_cnn")
 
 
 def test_an_output_that_holds_another_run(sent: Payload, pictures: Path, tmp_path: Path) -> None:
@@ -367,7 +374,7 @@ def test_an_output_that_holds_another_run(sent: Payload, pictures: Path, tmp_pat
     with pytest.raises(RequestError, match="recipe epochs is 2 there, 3 here"):
         train(recipe={**QUICK, "epochs": 3})
     assert out.read_bytes() == first
-    assert not train(seed=1, restart=True).finished_before
+    assert not train(seed=1, run=RunOptions(restart=True)).finished_before
     assert out.read_bytes() != first
     out.write_text("notes of mine")
     with pytest.raises(RequestError, match="no card in it"):
@@ -404,7 +411,7 @@ def test_a_run_begun_anew_and_stopped_goes_on_without_restart(
 
     monkeypatch.setattr(loop, "draw_order", stops)
     with pytest.raises(KeyboardInterrupt):
-        train(seed=1, restart=True)
+        train(seed=1, run=RunOptions(restart=True))
     assert sorted(path.name for path in tmp_path.glob("m*")) == ["m.checkpoint"]
     monkeypatch.setattr(loop, "draw_order", drawn)
     with pytest.raises(RequestError, match=r"m\.checkpoint: holds another run: seed is 1 there, 0 here"):
@@ -417,9 +424,9 @@ def test_a_weights_file_that_is_another_one_is_another_run(
     sent: Payload, pictures: Path, model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "fine.safetensors"
-    plada.train(sent, reference=pictures, student="test_resnet", weights=model, image_size=32, recipe=QUICK, out=out)
+    plada.train(sent, reference=pictures, student=replace(SMALL, weights=model), recipe=QUICK, out=out)
     with pytest.raises(RequestError, match=r"another run: .*weights is [0-9a-f]{64} there, none here"):
-        plada.train(sent, reference=pictures, student="test_resnet", image_size=32, recipe=QUICK, out=out)
+        plada.train(sent, reference=pictures, student=SMALL, recipe=QUICK, out=out)
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(sent: Payload, pictures: Path, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from PIL import Image
 
 import plada
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
-from plada.networks.data import Held, Streamed, labelled_images
+from plada.networks.data import ImagesInMemory, StreamedImages, load_images
 from plada.networks.loop import fit, predict
-from plada.networks.network import build_network
+from plada.networks.network import NetworkSpec, build_network
 from plada.networks.recipe import Recipe, default_recipe
 from plada.networks.step import freeze_batch_norm, parameter_groups
 from plada.payload.payload import Payload
 from plada.sources.decode import View
+from plada.trainer.payload_images import ReferenceCopy
 
 
 def shades(n: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -36,8 +37,8 @@ def trained(seed: int, recipe: Recipe = QUICK, size: int = 16) -> tuple[np.ndarr
     import torch
 
     torch.manual_seed(seed)
-    network = build_network("small_cnn", classes=2, image_size=size)
-    fit(network, Held(*shades(200, size * recipe.supersample)), recipe=recipe, seed=seed)
+    network = build_network(NetworkSpec(name="small_cnn", image_size=size), classes=2)
+    fit(network, ImagesInMemory(*shades(200, size * recipe.supersample)), recipe=recipe, seed=seed)
     pixels, labels = shades(100, size, seed=9)
     return predict(network, pixels), labels
 
@@ -56,8 +57,8 @@ def test_averaged_weights_and_supersampling() -> None:
 
 
 def test_fewer_images_than_a_batch() -> None:
-    network = build_network("small_cnn", classes=2, image_size=16)
-    fit(network, Held(*shades(5, 16)), recipe=QUICK, seed=0)
+    network = build_network(NetworkSpec(name="small_cnn", image_size=16), classes=2)
+    fit(network, ImagesInMemory(*shades(5, 16)), recipe=QUICK, seed=0)
     assert np.isfinite(predict(network, shades(5, 16)[0])).all()
 
 
@@ -65,13 +66,13 @@ def test_streaming_leaves_out_what_cannot_be_read(pictures: Path) -> None:
     (pictures / "n1" / "image_01.jpg").write_bytes(b"broken")
     reference = plada.open_images(pictures)
     broken = next(p for p in range(24) if reference.read(p) == b"broken")
-    images = labelled_images(reference.read, np.arange(24), np.arange(24), View(size=16), where="x", memory=0)
-    assert isinstance(images, Streamed)
+    images = load_images(reference.read, np.arange(24), np.arange(24), View(size=16), where="x", memory=0)
+    assert isinstance(images, StreamedImages)
     order = [np.array([broken]), np.array([5, broken, 7]), *np.arange(24).reshape(12, 2)]
     seen = [labels.tolist() for _, labels in images.batches(order)]
     assert seen[:2] == [[], [5, 7]]
     assert sorted(label for labels in seen[2:] for label in labels) == [p for p in range(24) if p != broken]
-    assert images.used() == 23
+    assert images.readable() == 23
 
 
 def test_streamed_batches_are_those_in_memory(pictures: Path, tmp_path: Path) -> None:
@@ -81,9 +82,9 @@ def test_streamed_batches_are_those_in_memory(pictures: Path, tmp_path: Path) ->
     positions, labels = np.arange(24), np.arange(24) % 2
     states = []
     for memory, cache in ((1 << 30, None), (0, None), (0, tmp_path / "cache")):
-        images = labelled_images(reference.read, positions, labels, view, where="x", memory=memory, cache=cache)
+        images = load_images(reference.read, positions, labels, view, where="x", memory=memory, cache=cache)
         torch.manual_seed(0)
-        network = build_network("small_cnn", classes=2, image_size=16)
+        network = build_network(NetworkSpec(name="small_cnn", image_size=16), classes=2)
         fit(network, images, recipe=Recipe(epochs=2, batch_size=5), seed=0)
         states.append(network.module.state_dict())
     assert all(torch.equal(states[0][name], other[name]) for other in states[1:] for name in states[0])
@@ -98,13 +99,13 @@ def test_kept_pixels_are_decoded_once_and_leave_no_file(pictures: Path, tmp_path
         return reference.read(position)
 
     cache = tmp_path / "cache"
-    images = labelled_images(read, np.arange(24), np.arange(24), View(size=16), where="x", memory=0, cache=cache)
+    images = load_images(read, np.arange(24), np.arange(24), View(size=16), where="x", memory=0, cache=cache)
     first, second = (list(images.batches(np.arange(24).reshape(4, 6))) for _ in range(2))
     assert sorted(reads) == list(range(24))
     for (pixels, labels), (again, same) in zip(first, second, strict=True):
         assert np.array_equal(pixels, again)
         assert np.array_equal(labels, same)
-    assert images.used() == 23
+    assert images.readable() == 23
     assert list(cache.iterdir()) == []
 
 
@@ -116,24 +117,24 @@ def test_where_the_disk_has_no_room_pixels_are_decoded_again(
 
     monkeypatch.setattr("plada.networks.data.os.posix_fallocate", full)
     read = plada.open_images(pictures).read
-    images = labelled_images(read, np.arange(24), np.arange(24), View(size=16), where="x", memory=0, cache=tmp_path)
-    assert isinstance(images, Streamed)
-    assert images.kept is None
+    images = load_images(read, np.arange(24), np.arange(24), View(size=16), where="x", memory=0, cache=tmp_path)
+    assert isinstance(images, StreamedImages)
+    assert images.cache is None
     assert len(next(iter(images.batches([np.arange(4)])))[1]) == 4
 
 
 def test_a_loss_that_explodes_is_said() -> None:
-    network = build_network("small_cnn", classes=2, image_size=16)
+    network = build_network(NetworkSpec(name="small_cnn", image_size=16), classes=2)
     for parameter in network.module.parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(RequestError, match=r"the loss is nan after .* Lower the learning rate"):
-        fit(network, Held(*shades(40, 16)), recipe=QUICK, seed=0)
+        fit(network, ImagesInMemory(*shades(40, 16)), recipe=QUICK, seed=0)
 
 
 def test_a_trained_body_learns_more_slowly_than_its_head() -> None:
     from dataclasses import replace
 
-    network = build_network("test_resnet", classes=2)
+    network = build_network(NetworkSpec(name="test_resnet"), classes=2)
     recipe = Recipe(learning_rate=0.1, body_rate=0.5)
     assert len(parameter_groups(network, recipe)) == 1
     head, body = parameter_groups(replace(network, trained=True), recipe)
@@ -145,7 +146,7 @@ def test_a_trained_body_learns_more_slowly_than_its_head() -> None:
 def test_statistics_of_a_trained_body_are_kept() -> None:
     from torch.nn import BatchNorm2d
 
-    module = build_network("test_resnet", classes=2).module
+    module = build_network(NetworkSpec(name="test_resnet"), classes=2).module
     module.train()
     freeze_batch_norm(module)
     norms = [part for part in module.modules() if isinstance(part, BatchNorm2d)]
@@ -222,7 +223,7 @@ def test_other_images_are_refused(sent: Path, pictures: Path) -> None:
         Image.open(path).save(path, compress_level=0)
     with pytest.raises(ReferenceMismatch, match="--same-keys"):
         plada.train(sent, reference=pictures, student="small_cnn")
-    made = plada.train(sent, reference=pictures, student="small_cnn", same_keys=True)
+    made = plada.train(sent, reference=ReferenceCopy(location=pictures, same_keys=True), student="small_cnn")
     assert not made.same_content
 
 
@@ -250,11 +251,14 @@ def test_students_and_devices_that_are_not_there(sent: Path) -> None:
     with pytest.raises(RequestError, match="device 'cuda:63': not on this machine"):
         plada.train(sent, student="small_cnn", device="cuda:63")
     with pytest.raises(RequestError, match="starts from nothing"):
-        plada.train(sent, student="small_cnn", pretrained=True)
+        plada.train(sent, student=NetworkSpec(name="small_cnn", pretrained=True))
 
 
 def test_a_timm_student_trains(sent: Path) -> None:
-    assert plada.train(sent, student="test_resnet", image_size=32, recipe={"epochs": 1}).student == "test_resnet"
+    assert (
+        plada.train(sent, student=NetworkSpec(name="test_resnet", image_size=32), recipe={"epochs": 1}).student
+        == "test_resnet"
+    )
 
 
 def test_exports_come_back_as_they_went_out(sent: Path, pictures: Path, tmp_path: Path) -> None:

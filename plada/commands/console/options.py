@@ -14,17 +14,23 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
+import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.output import reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
 from plada.common.failures import out_of_memory
 from plada.common.progress import Report
 from plada.errors import Interrupted, PladaError, RequestError, ResourceError
+
+if TYPE_CHECKING:
+    from plada.trainer.evaluation import Evaluation
+
+_CONFUSED = 5  # pairs of classes that are printed
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write.")]
 
@@ -169,6 +175,20 @@ def seconds(stages: Any) -> str:
     return ", ".join(f"{stage} {spent:.1f}" for stage, spent in stages.items())
 
 
+def evaluation_rows(evaluation: "Evaluation") -> list[list[str]]:
+    """What a test found, as rows of a table."""
+    interval = f"95 %: {evaluation.low:.1%} to {evaluation.high:.1%}; {evaluation.images} images"
+    rows = [
+        ["test accuracy", f"{evaluation.accuracy:.1%} ({interval})"],
+        ["calibration", f"expected error {evaluation.ece:.1%}"],
+    ]
+    if confused := evaluation.confused(_CONFUSED):
+        rows.append(["taken for another", ", ".join(f"{true} for {called} {n}" for true, called, n in confused)])
+    if evaluation.unreadable:
+        rows.append(["unreadable", f"{evaluation.unreadable} test images do not count"])
+    return rows
+
+
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """How a command answers."""
@@ -210,3 +230,51 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return expanded
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """The weights that a network starts from, and how it is built."""
+
+    weights: Weights = None
+    pretrained: Pretrained = False
+    model_arg: ModelArg = None
+    image_size: ImageSize = None
+
+    def spec(self, name: str) -> "plada.NetworkSpec":
+        """The network of this name, for a call."""
+        return plada.NetworkSpec(
+            name=name, weights=self.weights, pretrained=self.pretrained, model_args=pairs(self.model_arg),
+            image_size=self.image_size,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyOptions:
+    """The client's copy of the reference."""
+
+    reference: ReferenceOption = None
+    same_keys: SameKeys = False
+    skip_changed: SkipChanged = False
+
+    def copy(self) -> "plada.ReferenceCopy":
+        """The copy, for a call."""
+        return plada.ReferenceCopy(location=self.reference, same_keys=self.same_keys, skip_changed=self.skip_changed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How a payload is read."""
+
+    pack: PackFile = None
+    partial: Partial = False
+    update: Update = None
+    require_signature: RequireSignature = None
+    min_serial: MinSerial = 0
+
+    def read(self) -> "plada.ReadOptions":
+        """The options, for a call."""
+        return plada.ReadOptions(
+            pack=self.pack, partial=self.partial, update=self.update or (), require_signature=self.require_signature,
+            min_serial=self.min_serial,
+        )  # fmt: skip

@@ -1,15 +1,15 @@
-"""From rows to figures: means over seeds and targets, what leads what, and by how much."""
+"""Results from rows: means over seeds and targets, and how far ours leads."""
 
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from plada.benchmark.labels import CODERS
+from plada.benchmark.label_methods import CODERS
 from plada.benchmark.methods import BOUNDS, METHODS, ORACLE, OURS, PAPER, PAPERS_RULES
 from plada.benchmark.rows import Row
 
 Cell = tuple[str, int]  # target, seed
-ONCE = "-"  # in place of a budget, of methods that need none
+ONCE = "-"  # instead of a budget, for methods that need none
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,10 @@ class Point:
 
 @dataclass(slots=True)
 class Results:
-    """The rows of a benchmark, asked in different ways. The oracle is the best of the paper's rules by TEST accuracy, for
-    each target, budget (or keep rate) and seed: an advantage that is granted to it."""
+    """The rows of a benchmark and what follows from them.
+
+    The oracle is the best of the paper's rules by TEST accuracy, for each target, budget (or keep rate) and seed.
+    """
 
     rows: Sequence[Row]
     targets: tuple[str, ...]
@@ -57,7 +59,7 @@ class Results:
         return next((name for name in self.methods if name in METHODS and METHODS[name].group == OURS), "")
 
     def cells(self, method: str, budget: int | None = None, keep: float | None = None) -> dict[Cell, Row]:
-        """Rows by target and seed. What needs no budget is there at every budget that it fits."""
+        """Rows by target and seed. A method that needs no budget has its row at every budget that it fits."""
         if budget is not None and method in METHODS and METHODS[method].once:
             once = self._cells.get((method, None, None), {})
             return {cell: row for cell, row in once.items() if row.bytes is not None and row.bytes <= budget}
@@ -91,7 +93,7 @@ class Results:
         return statistics.fmean(statistics.fmean(values) for values in by_target.values()) if by_target else None
 
     def rivals(self) -> Iterator[str]:
-        """Everything that is compared with ours."""
+        """The methods that ours is compared with."""
         yield from (m for m in self.methods if m == ORACLE or METHODS[m].group not in (OURS, BOUNDS))
 
     def means(self) -> dict[str, dict[str, float]]:
@@ -114,7 +116,7 @@ class Results:
         return made
 
     def points(self, target: str) -> list[Point]:
-        """All methods that were sent, on one target, at all budgets."""
+        """All methods that send something, on one target, at all budgets."""
         made = []
         for method in self.methods:
             once = method in METHODS and METHODS[method].once
@@ -134,8 +136,8 @@ class Results:
         return {name: statistics.fmean(one[name] for one in listed) for name in names}
 
 
-def front(points: Sequence[Point]) -> list[Point]:
-    """The Pareto front: what nothing beats with as few bytes, by rising bytes."""
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """The Pareto front: points that no other beats with as few bytes, by rising bytes."""
     made: list[Point] = []
     for point in sorted(points, key=lambda one: (one.bytes, -one.accuracy)):
         if not made or point.accuracy > made[-1].accuracy:

@@ -1,4 +1,4 @@
-"""The processes that train together: one, unless torchrun started several (one a GPU, or any number on a CPU)."""
+"""The processes that train one model together: this one alone, or those that torchrun started."""
 
 import os
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
-_PATIENCE = timedelta(hours=24)  # the others wait while the first hashes a reference of millions
+_TIMEOUT = timedelta(hours=24)  # the others wait while the first process hashes a reference of millions
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
-    """This process's place among `size`. All methods but `first` are to be called by all of them alike."""
+class ProcessGroup:
+    """This process's rank among `size` processes. All of them must call each method except `first`."""
 
     rank: int = 0
     size: int = 1
@@ -30,39 +30,39 @@ class Ranks:
         """Whether this is the process that writes, reports and tests."""
         return self.rank == 0
 
-    def agree(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """The first process's value."""
         if self.size == 1:
             return value
         import torch.distributed as dist
 
-        held = [value]
-        dist.broadcast_object_list(held, src=0)
-        return held[0]
+        shared = [value]
+        dist.broadcast_object_list(shared, src=0)
+        return shared[0]
 
-    def all_of(self, value: T) -> list[T]:
-        """Everybody's value, in order of rank."""
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, in order of rank."""
         if self.size == 1:
             return [value]
         import torch.distributed as dist
 
-        held: list[Any] = [None] * self.size
-        dist.all_gather_object(held, value)
-        return held
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def total(self, count: int, where: "torch.device") -> "torch.Tensor | int":
-        """The sum of everybody's count, without waiting for it where a GPU adds."""
+        """The sum over all processes; a GPU is not waited for."""
         if self.size == 1:
             return count
         import torch
         import torch.distributed as dist
 
-        summed = torch.tensor(float(count), device=where)
-        dist.all_reduce(summed)
-        return summed
+        total = torch.tensor(float(count), device=where)
+        dist.all_reduce(total)
+        return total
 
-    def together(self, module: "nn.Module", where: "torch.device") -> Any:
-        """The module as one whose gradients are averaged over all processes; it begins with the first one's weights."""
+    def data_parallel(self, module: "nn.Module", where: "torch.device") -> Any:
+        """The module with gradients averaged over all processes; it starts with the first process's weights."""
         if self.size == 1:
             return module
         from torch.nn.parallel import DistributedDataParallel
@@ -70,19 +70,19 @@ class Ranks:
         return DistributedDataParallel(module, device_ids=[where.index] if where.type == "cuda" else None)
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def joined(device: str | None) -> Iterator[Ranks]:
-    """The processes that torchrun started, each on a GPU of its own unless `device` says otherwise; else this one alone.
+def join_process_group(device: str | None) -> Iterator[ProcessGroup]:
+    """The processes that torchrun started, one GPU each unless `device` says otherwise; without torchrun, this one alone.
 
     Raises:
         RequestError: more processes than GPUs.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
-        yield Ranks(device=device)
+        yield ProcessGroup(device=device)
         return
     import torch
     import torch.distributed as dist
@@ -97,8 +97,8 @@ def joined(device: str | None) -> Iterator[Ranks]:
     where = f"cuda:{local}" if gpus else device or "cpu"
     if gpus:
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if gpus else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if gpus else "gloo", timeout=_TIMEOUT)
     try:
-        yield Ranks(rank, size, where)
+        yield ProcessGroup(rank, size, where)
     finally:
         dist.destroy_process_group()

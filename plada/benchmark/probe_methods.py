@@ -1,9 +1,8 @@
-"""Methods that send the teacher's weights: a linear probe in few bits. Only for a client with the server's own encoder,
-whose student is that very probe; labels serve any student.
+"""Methods that send a linear probe in few bits. They need a client with the server's own encoder; labels serve any student.
 
-All heads are of the reference's centred embeddings; the mean is the index's, which both sides have. Values of a class
-share one scale. The candidates (bits a value, and as many dimensions as then fit) are judged by cross-validation over the
-target's train and validation images.
+All heads are on the reference's embeddings, centred on the index's mean, which both sides have. The values of a class share
+one scale. Candidates (bits per value, and as many dimensions as then fit) are compared by cross-validation over the target's
+training and validation images.
 """
 
 import struct
@@ -14,20 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from plada.benchmark.course import Course
-from plada.benchmark.sent import Answer, Ask, Sent, Unfit, Weights
+from plada.benchmark.messages import DoesNotFit, Message, Outcome, ProbeWeights, SendMethod
+from plada.benchmark.scenario import Scenario
 from plada.common.statistics import accuracy
 from plada.labeler.splits import stratified
-from plada.networks.linear_head import Fitting, Head
+from plada.networks.linear_head import Head, HeadFitter
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 BITS = (2, 3, 4, 6)  # of a value that is sent
 PARTS = 3  # of the cross-validation
 LEVEL = 19
-_SAMPLE = 8192  # reference images whose main axes both sides compute
+_SAMPLE = 8192  # reference images whose principal axes both sides compute
 _HEAD = struct.Struct("<BHH")  # bits (and how the rest is packed), dimensions, classes
-_PRESSED = 0x80
+_COMPRESSED = 0x80
 _LEAST = 4  # dimensions
 _CLIPPED = (1.0, 0.85, 0.7, 0.55, 0.4)  # shares of the largest weight that the top level may stand for
 _TINY = 1e-6  # above the least float16
@@ -35,8 +34,8 @@ _TINY = 1e-6  # above the least float16
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """The dimensions that a head stands on: `order` int64 [d], the most useful first, of the coordinates
-    (x - mean) @ axes, axes float32 [d, d]; None for the embedding's own. `named`: which were taken must be sent."""
+    """Dimensions for a head, the most useful first: `order` int64 [d] of the coordinates (x - mean) @ axes, axes float32
+    [d, d], or None for the embedding's own. `named`: the message must say which were taken."""
 
     order: I64
     axes: F32 | None
@@ -73,9 +72,9 @@ def write_head(weight: F32, bias: F32, bits: int, taken: I64 | None, dimension: 
     dense = np.packbits(
         ((values.T.reshape(-1, 1) + top) >> np.arange(bits - 1, -1, -1)).astype(np.uint8) & 1
     ).tobytes()  # fmt: skip
-    pressed = zstandard.ZstdCompressor(level=LEVEL, write_content_size=False, write_checksum=False).compress(whole)
-    body = min(dense, pressed, key=len)
-    flag = bits | (_PRESSED if body is pressed else 0)
+    compressed = zstandard.ZstdCompressor(level=LEVEL, write_content_size=False, write_checksum=False).compress(whole)
+    body = min(dense, compressed, key=len)
+    flag = bits | (_COMPRESSED if body is compressed else 0)
     return _HEAD.pack(flag, *weight.shape) + scale.tobytes() + bias.astype("<f2").tobytes() + places + body
 
 
@@ -94,7 +93,7 @@ def _scales(weight: F32, top: int) -> F32:
 def read_head(data: bytes, *, named: bool, dimension: int) -> tuple[F32, F32, I64]:
     """(weight float32 [m, c], bias float32 [c], taken int64 [m]) of what write_head wrote."""
     flag, count, classes = _HEAD.unpack_from(data)
-    bits, at = flag & ~_PRESSED, _HEAD.size
+    bits, at = flag & ~_COMPRESSED, _HEAD.size
     top = max(1, (1 << (bits - 1)) - 1)
     scale, bias = (np.frombuffer(data, "<f2", classes, at + 2 * classes * part).astype(np.float32) for part in (0, 1))
     at += 4 * classes
@@ -106,7 +105,7 @@ def read_head(data: bytes, *, named: bool, dimension: int) -> tuple[F32, F32, I6
             taken, at = np.flatnonzero(mask), at + bitmap
         else:
             taken, at = np.frombuffer(data, "<u2", count, at).astype(np.int64), at + 2 * count
-    if flag & _PRESSED:
+    if flag & _COMPRESSED:
         whole = zstandard.ZstdDecompressor().decompress(data[at:], max_output_size=count * classes)
         values = np.frombuffer(whole, np.int8).astype(np.int64)
     else:
@@ -115,98 +114,100 @@ def read_head(data: bytes, *, named: bool, dimension: int) -> tuple[F32, F32, I6
     return (values.reshape(classes, count).T * scale).astype(np.float32), bias, taken.astype(np.int64)
 
 
-def pruned_basis(course: Course) -> Basis:
-    """The embedding's own dimensions, those first that move the teacher's logits most on the target's images."""
-    moved = np.linalg.norm(course.head.weight, axis=1) * course.known.vectors.std(axis=0)
+def pruned_basis(scenario: Scenario) -> Basis:
+    """The embedding's own dimensions, first those that change the teacher's logits most on the target's images."""
+    moved = np.linalg.norm(scenario.head.weight, axis=1) * scenario.own_images.vectors.std(axis=0)
     return Basis(np.argsort(-moved, kind="stable").astype(np.int64), None, named=True)
 
 
-def principal_basis(course: Course) -> Basis:
-    """The main axes of the reference's embeddings, which both sides can compute; the first ones are taken, unnamed."""
+def principal_basis(scenario: Scenario) -> Basis:
+    """The principal axes of the reference's embeddings, which both sides can compute; the first ones are taken, unnamed."""
     rng = np.random.default_rng(0)
-    positions = course.labels.positions
+    positions = scenario.labels.positions
     sample = np.sort(rng.permutation(len(positions))[:_SAMPLE])
-    centred = course.vectors(positions[sample]).astype(np.float64) - course.index.mean
+    centred = scenario.vectors(positions[sample]).astype(np.float64) - scenario.index.mean
     _, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     return Basis(np.arange(axes.shape[1]), np.ascontiguousarray(axes, np.float32), named=False)
 
 
-def in_few_bits(name: str, make: Callable[[Course], Basis]) -> Ask:
-    """A probe on as many dimensions of a basis as fit, in the number of bits a value that judges best."""
+def send_quantised_probe(name: str, make: Callable[[Scenario], Basis]) -> SendMethod:
+    """A probe on as many dimensions of a basis as fit, at the number of bits per value that scores best."""
 
-    def ask(course: Course, budget: int) -> Answer:
-        if f"basis {name}" not in course.kept:
-            course.kept[f"basis {name}"] = make(course)
-        basis: Basis = course.kept[f"basis {name}"]
-        best: tuple[float, int, int] | None = None  # judged, bits, dimensions
+    def send(scenario: Scenario, budget: int) -> Outcome:
+        if f"basis {name}" not in scenario.cache:
+            scenario.cache[f"basis {name}"] = make(scenario)
+        basis: Basis = scenario.cache[f"basis {name}"]
+        best: tuple[float, int, int] | None = None  # score, bits, dimensions
         for bits in BITS:
-            count = _most(course, basis, bits, budget)
+            count = _max_fitting(scenario, basis, bits, budget)
             if count < _LEAST:
                 continue
-            judged = _judge(course, basis, bits, count)
-            if best is None or judged > best[0]:
-                best = judged, bits, count
+            score = _judge(scenario, basis, bits, count)
+            if best is None or score > best[0]:
+                best = score, bits, count
         if best is None:
-            return Unfit(f"{_LEAST} dimensions need more", _bytes(course, basis, BITS[0], _LEAST))
+            return DoesNotFit(f"{_LEAST} dimensions need more", _bytes(scenario, basis, BITS[0], _LEAST))
         _, bits, count = best
-        everything = np.ones(len(course.known.labels), np.bool_)
-        data = _send(course, basis, bits, count, everything)
+        all_images = np.ones(len(scenario.own_images.labels), np.bool_)
+        data = _send(scenario, basis, bits, count, all_images)
         while len(data) > budget:  # the last bytes depend on the values
             count -= max(1, count // 50)
-            data = _send(course, basis, bits, count, everything)
-        return Sent(len(data), Weights(_arrive(course, basis, data)), data, {"bits": bits, "dimensions": count})
+            data = _send(scenario, basis, bits, count, all_images)
+        return Message(
+            len(data), ProbeWeights(_arrive(scenario, basis, data)), data, {"bits": bits, "dimensions": count}
+        )
 
-    return ask
+    return send
 
 
-def int8_probe(course: Course, _: int) -> Answer:
+def send_int8_probe(scenario: Scenario, _: int) -> Outcome:
     """The teacher's whole head in 8 bits a weight, through zstd-19 where that helps; as many bytes as it takes."""
-    mean = course.index.mean
-    bias = np.asarray(course.head.bias + (mean - course.head.mean) @ course.head.weight, np.float32)
-    data = write_head(course.head.weight, bias, 8, None, len(mean))
+    mean = scenario.index.mean
+    bias = np.asarray(scenario.head.bias + (mean - scenario.head.mean) @ scenario.head.weight, np.float32)
+    data = write_head(scenario.head.weight, bias, 8, None, len(mean))
     weight, read_bias = read_head(data, named=False, dimension=len(mean))[:2]
-    return Sent(len(data), Weights(Head(mean, weight, read_bias)), data, {"bits": 8, "dimensions": len(mean)})
+    return Message(len(data), ProbeWeights(Head(mean, weight, read_bias)), data, {"bits": 8, "dimensions": len(mean)})
 
 
-def _most(course: Course, basis: Basis, bits: int, budget: int) -> int:
-    """Dimensions that fit, the values in their plain bits: pressed they may take less, never more."""
-    count = min(len(basis.order), max(0, budget * 8 // (bits * course.classes)))
-    while count and _bytes(course, basis, bits, count) > budget:
+def _max_fitting(scenario: Scenario, basis: Basis, bits: int, budget: int) -> int:
+    """Dimensions that fit with the values in plain bits; compressed they never take more."""
+    count = min(len(basis.order), max(0, budget * 8 // (bits * scenario.classes)))
+    while count and _bytes(scenario, basis, bits, count) > budget:
         count -= max(1, count // 50)
     return count
 
 
-def _bytes(course: Course, basis: Basis, bits: int, count: int) -> int:
+def _bytes(scenario: Scenario, basis: Basis, bits: int, count: int) -> int:
     places = min((len(basis.order) + 7) // 8, 2 * count) if basis.named else 0
-    return _HEAD.size + 4 * course.classes + places + (count * course.classes * bits + 7) // 8
+    return _HEAD.size + 4 * scenario.classes + places + (count * scenario.classes * bits + 7) // 8
 
 
-def _send(course: Course, basis: Basis, bits: int, count: int, seen: npt.NDArray[np.bool_]) -> bytes:
+def _send(scenario: Scenario, basis: Basis, bits: int, count: int, seen: npt.NDArray[np.bool_]) -> bytes:
     """The file of a head that is fitted to some of the target's images on `count` dimensions."""
-    known, mean, taken = course.known, course.index.mean, np.sort(basis.order[:count])
+    known, mean, taken = scenario.own_images, scenario.index.mean, np.sort(basis.order[:count])
     points = basis.coordinates(known.vectors[seen], mean, taken)
-    fitting = Fitting(points, known.labels[seen], classes=course.classes, mean=np.zeros(count, np.float32))
-    head = fitting.head(course.penalty, steps=80)
+    fitter = HeadFitter(points, known.labels[seen], classes=scenario.classes, mean=np.zeros(count, np.float32))
+    head = fitter.head(scenario.penalty, steps=80)
     return write_head(head.weight, head.bias, bits, taken if basis.named else None, len(mean))
 
 
-def _arrive(course: Course, basis: Basis, data: bytes) -> Head:
-    mean = course.index.mean
+def _arrive(scenario: Scenario, basis: Basis, data: bytes) -> Head:
+    mean = scenario.index.mean
     weight, bias, taken = read_head(data, named=basis.named, dimension=len(mean))
     return basis.whole(Head(np.zeros(len(taken), np.float32), weight, bias), mean, taken)
 
 
-def _judge(course: Course, basis: Basis, bits: int, count: int) -> float:
-    """Accuracy of such heads on the target's own images, each by one that has not seen it."""
-    known = course.known
-    place = stratified(known.labels, PARTS, seed=course.seed)
+def _judge(scenario: Scenario, basis: Basis, bits: int, count: int) -> float:
+    """Cross-validated accuracy of such heads on the target's own images."""
+    known = scenario.own_images
+    place = stratified(known.labels, PARTS, seed=scenario.seed)
     right = 0.0
     for part in range(PARTS):
         held = place == part
         if not held.any() or held.all():
             continue
-        head = _arrive(course, basis, _send(course, basis, bits, count, ~held))
+        head = _arrive(scenario, basis, _send(scenario, basis, bits, count, ~held))
         right += accuracy(head.logits(known.vectors[held]), known.labels[held]) * held.sum()
     return right / len(known.labels)

@@ -1,7 +1,7 @@
-"""A course: one target under one seed, with all that every method may start from, so that methods differ in nothing else.
+"""A scenario: one target under one seed, with teacher and pseudo-labels, from which every method starts.
 
-Everything stands on the index's embeddings: the teacher is a linear one, whatever the students are. Each seed draws
-another validation split, hence another teacher.
+Everything is based on the index's embeddings: the teacher is linear, whatever the students are. Each seed draws another
+validation split and so trains another teacher.
 """
 
 from collections.abc import Callable
@@ -36,15 +36,16 @@ I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
 CLIENT_HAS = ("manifest", "pack")
 STEPS = 120  # of a linear student's L-BFGS
-_A_BYTE = 16  # images for each byte of the budget: more never fit the paper's coder
+_IMAGES_A_BYTE = 16  # of the budget: more never fit the paper's coder
 
 
-class Course:
-    """Teacher, pseudo-labels and linear students of the target `spec` under `seed`. `pack` is a pack's file, `home` where
-    registered targets and cached embeddings are.
+class Scenario:
+    """Teacher, pseudo-labels and linear students of the target `spec` under `seed`.
+
+    `pack` is a pack's file; `home` is where registered targets and cached embeddings are.
 
     Raises:
-        RequestError: a target without test images. Others as `plada select` raises them.
+        RequestError: a target without test images. Others as `plada.select` raises.
     """
 
     def __init__(self, index: Index, spec: str | Path, seed: int, *, home: Path, pack: Path | None = None) -> None:
@@ -53,16 +54,16 @@ class Course:
         self._sizes: dict[tuple[str, bytes], int] = {}
         self._files: dict[tuple[str, bytes], tuple[bytes, I64]] = {}
         self._choices: dict[str, Choose] = {}
-        self.kept: dict[str, Any] = {}  # what methods make once for all budgets
-        self.task = open_target(spec, home, seed=seed)
-        self.classes = len(self.task.classes)
-        if self.task.test is None:
-            raise RequestError(f"target {self.task.name}: has no test images, and nothing can be compared without")
+        self.cache: dict[str, Any] = {}  # what methods compute once for all budgets
+        self.target = open_target(spec, home, seed=seed)
+        self.classes = len(self.target.classes)
+        if self.target.test is None:
+            raise RequestError(f"target {self.target.name}: has no test images, and nothing can be compared without")
         encoder = index.lazy_encoder()
-        self.embedded = embed_target(encoder, self.task, report=silent, cache=home / "cache" / "embeddings")
-        ensemble = teach(index, self.task, self.embedded, TeacherSpec(), seed=seed)
+        self.embedded = embed_target(encoder, self.target, report=silent, cache=home / "cache" / "embeddings")
+        ensemble = teach(index, self.target, self.embedded, TeacherSpec(), seed=seed)
         self.penalty: float = ensemble.penalty or STUDENT_PENALTY
-        self.teacher = ensemble.report.accuracy or 0.0
+        self.teacher_accuracy = ensemble.report.accuracy or 0.0
         teacher = ensemble.teachers[0]
         assert teacher.head is not None
         self.head: Head = teacher.head
@@ -70,20 +71,20 @@ class Course:
         self.vectors = hold(self.labels.positions, index.dimension, index.scan, index.vectors)
 
     @property
-    def known(self) -> EmbeddedSplit:
-        """Train and validation images: what the server has of the target."""
+    def own_images(self) -> EmbeddedSplit:
+        """The target's training and validation images, which the server has."""
         return self.embedded.known
 
     @cached_property
     def context(self) -> Context:
-        """What rules look at."""
+        """What rules choose by."""
         return prepare(
             self.labels, self.vectors, self.index.mean, self.embedded, own_teachers=True, judge=False, seed=self.seed
         ).context  # fmt: skip
 
     @cached_property
     def folds(self) -> list[Fold]:
-        """What `auto` judges on."""
+        """What `auto` judges rules on."""
         return cross_folds(
             self.labels,
             self.context,
@@ -93,8 +94,8 @@ class Course:
         )
 
     @property
-    def least(self) -> int:
-        """Classes that the teacher has found in the reference: one image of each is the least that is sent."""
+    def min_images(self) -> int:
+        """Classes that the teacher finds in the reference: at least one image of each is sent."""
         return int((self.labels.counts() > 0).sum())
 
     def choices(self, rule: str) -> Choose:
@@ -111,7 +112,7 @@ class Course:
         return Payload(self.labels.positions[order], self.labels.labels[order], names, len(self.index), key, content)
 
     def sender(self, has: str) -> Sender:
-        """How files are written for clients that have the manifest, or the pack too."""
+        """Writes files for clients that have the manifest, or the pack too."""
         if has not in self._senders:
             head = self.payload(np.arange(1)).header()
             self._senders[has] = Sender(
@@ -120,7 +121,7 @@ class Course:
         return self._senders[has]
 
     def size(self, has: str, rows: I64) -> int:
-        """Bytes of the whole file; asked again, remembered: a pack's coder takes a second, and rules meet."""
+        """Bytes of the whole file. They are remembered: a pack's coder takes a second, and rules may choose the same rows."""
         ordered = np.sort(rows)
         key = has, ordered.tobytes()
         if key not in self._sizes:
@@ -128,7 +129,7 @@ class Course:
         return self._sizes[key]
 
     def file(self, has: str, rows: I64) -> tuple[bytes, I64]:
-        """(the whole file, rows of the pseudo-labels that it decodes to), remembered likewise."""
+        """(the whole file, rows of the pseudo-labels that it decodes to), remembered too."""
         ordered = np.sort(rows)
         key = has, ordered.tobytes()
         if key not in self._files:
@@ -137,13 +138,13 @@ class Course:
             read = parse_payload(data, side=sender.side).payload
             arrived = np.searchsorted(self.labels.positions, read.positions)
             if not np.array_equal(self.labels.labels[arrived], read.labels):
-                raise DataError(f"target {self.task.name}: a file of {len(data)} bytes came back with other labels")
+                raise DataError(f"target {self.target.name}: a file of {len(data)} bytes came back with other labels")
             self._files[key] = data, arrived
         return self._files[key]
 
     def auto(self, budget: int, has: str, *, only: str | None = None) -> RuleChoice:
-        """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes, for clients that have
-        the manifest or the pack. It sees no test image. The cheaper sizes for the manifest lead the way to those with the pack.
+        """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes and clients that have
+        the manifest or the pack. It sees no test image. Sizes for the manifest, which are cheaper, guide the search with a pack.
 
         Raises:
             BudgetTooSmall: not one label a class fits.
@@ -155,17 +156,17 @@ class Course:
             lambda chosen: self.size(has, chosen.rows),
             approximate_size=lambda chosen: self.size("manifest", chosen.rows),
             budget=budget,
-            min_images=self.least,
+            min_images=self.min_images,
             only=only,
             forecast=False,
         )
 
-    def under_the_papers_coder(self, rule: str, budget: int) -> tuple[I64, int] | None:
-        """(rows, bytes) of the largest selection of a rule that the paper's coder brings into `budget`; None of none."""
+    def fit_paper_coder(self, rule: str, budget: int) -> tuple[I64, int] | None:
+        """(rows, bytes) of the largest selection of a rule that fits `budget` under the paper's coder; None where nothing fits."""
         choose = self.choices(rule)
-        return most_that_fit(lambda k: choose(k).rows, self.labels, len(self.index), budget, self.classes)
+        return largest_fitting(lambda k: choose(k).rows, self.labels, len(self.index), budget, self.classes)
 
-    def head_of(self, rows: I64) -> Head:
+    def fit_student(self, rows: I64) -> Head:
         """A linear student of some rows of the pseudo-labels."""
         return fit_head(
             self.vectors(self.labels.positions[rows]).astype(np.float32),
@@ -177,24 +178,24 @@ class Course:
         )
 
     def accuracy_of(self, logits: Callable[[F32], F32]) -> float:
-        """Share of the test images that a function from embeddings [n, d] to logits [n, classes] names right."""
+        """Accuracy on the test images of a function from embeddings [n, d] to logits [n, classes]."""
         assert self.embedded.test is not None
         return accuracy(logits(self.embedded.test.vectors), self.embedded.test.labels)
 
 
-def most_that_fit(
+def largest_fitting(
     choose: Callable[[int], I64], labels: PseudoLabels, images: int, budget: int, classes: int
 ) -> tuple[I64, int] | None:
-    """(rows, bytes) of the largest selection that the paper's coder brings into `budget`; None where nothing fits."""
-    low, high = 1, min(len(labels), budget * _A_BYTE)
+    """(rows, bytes) of the largest selection that fits `budget` under the paper's coder; None where nothing fits."""
+    low, high = 1, min(len(labels), budget * _IMAGES_A_BYTE)
     best: tuple[I64, int] | None = None
     while low <= high:
         middle = (low + high) // 2
         rows = choose(middle)
         order = np.sort(rows)
-        took = paper_bytes(labels.positions[order], labels.labels[order], images, classes)
-        if took <= budget:
-            best, low = (rows, took), middle + 1
+        size = paper_bytes(labels.positions[order], labels.labels[order], images, classes)
+        if size <= budget:
+            best, low = (rows, size), middle + 1
         else:
             high = middle - 1
     return best

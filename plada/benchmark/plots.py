@@ -1,12 +1,12 @@
-"""The pictures of a benchmark."""
+"""The plots of a benchmark."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plada.benchmark import paper_numbers as paper
-from plada.benchmark.figures import Point, Results, front
-from plada.benchmark.labels import CODERS, CURVE, KEPT
+from plada.benchmark.label_methods import CODERS, CURVE, KEPT
 from plada.benchmark.methods import ORACLE, PAPERS_RULES
+from plada.benchmark.results import Point, Results, pareto_front
 from plada.common.units import format_size, group_digits
 from plada.reports.plots import Bars, Panel, Style, bars, panels
 
@@ -41,26 +41,26 @@ _STYLES: Mapping[str, Style] = {
 }
 
 
-def draw(results: Results, folder: Path) -> list[Path]:
-    """Write the pictures; returns those that there is something to show on.
+def draw_plots(results: Results, folder: Path) -> list[Path]:
+    """Write the plots; returns the paths of those that have something to show.
 
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    made = [_pareto(results, folder / "pareto.png")]
+    paths = [_pareto(results, folder / "pareto.png")]
     if results.keeps:
-        made += [
+        paths += [
             _keep(results, folder / "keep.png"),
             _rules(results, [t for t in results.targets if t not in results.far], paper.RULES_SIDE_BY_SIDE, folder / "rules.png", "Rules side by side"),
         ]  # fmt: skip
         if results.far:
-            made.append(_rules(results, results.far, paper.FAR_OFF, folder / "far.png", "Far-off targets"))
-        made.append(_sizes(results, folder / "sizes.png"))
-    return made
+            paths.append(_rules(results, results.far, paper.FAR_OFF, folder / "far.png", "Far-off targets"))
+        paths.append(_sizes(results, folder / "sizes.png"))
+    return paths
 
 
 def _pareto(results: Results, path: Path) -> Path:
-    shown = set(results.methods) - {"full-data"}  # so many bytes that nothing else could be told apart
+    shown = set(results.methods) - {"full-data"}  # it takes so many bytes that nothing else could be told apart
     if ORACLE in shown:
         shown -= set(PAPERS_RULES) - {"energy"}
     listed = []
@@ -72,7 +72,8 @@ def _pareto(results: Results, path: Path) -> Path:
             if method in shown
         }
         best = [
-            (p.bytes, 100 * p.accuracy) for p in front([p for p in points if p.method not in (ORACLE, "full-data")])
+            (p.bytes, 100 * p.accuracy)
+            for p in pareto_front([p for p in points if p.method not in (ORACLE, "full-data")])
         ]
         teacher = results.accuracy("teacher", target)
         listed.append(
@@ -90,7 +91,7 @@ def _pareto(results: Results, path: Path) -> Path:
 
 
 def _all_data(target: str, points: Sequence[Point]) -> str:
-    """A title that says what all data of the target would take, and give."""
+    """A title with the bytes and the accuracy of all data of the target."""
     found = next((p for p in points if p.method == "full-data"), None)
     return (
         target

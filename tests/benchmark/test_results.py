@@ -7,9 +7,9 @@ import pytest
 
 from plada.benchmark import paper_numbers as paper
 from plada.benchmark.document import document
-from plada.benchmark.figures import Point, Results, front
 from plada.benchmark.methods import PAPERS_RULES
-from plada.benchmark.rows import Lines, Row
+from plada.benchmark.results import Point, Results, pareto_front
+from plada.benchmark.rows import Row, RowFile
 
 TABLES = Path(__file__).resolve().parents[3] / "shared" / "paper" / "tables.json"
 
@@ -91,11 +91,11 @@ def test_the_front() -> None:
         Point("w", 300, 0.9),
         Point("v", 90, 0.2),
     ]
-    assert [point.method for point in front(points)] == ["y", "w"]
+    assert [point.method for point in pareto_front(points)] == ["y", "w"]
 
 
 def test_lines_come_back(tmp_path: Path) -> None:
-    lines = Lines(tmp_path, "a b", 3)
+    lines = RowFile(tmp_path, "a b", 3)
     assert lines.read() == []
     for one in (row("random", 0.25), row("paper", None, note="no")):
         lines.append(one)
@@ -104,7 +104,9 @@ def test_lines_come_back(tmp_path: Path) -> None:
     size = lines.path.stat().st_size
     assert lines.read() == [row("random", 0.25), row("paper", None, note="no")]
     assert lines.path.stat().st_size == size, "another process may be writing"
-    assert len(lines.read(mend=True)) == 2
+    lines.mend()
+    assert lines.path.stat().st_size < size
+    assert len(lines.read()) == 2
     lines.append(row("energy", 1.0))
     assert [one.method for one in lines.read()] == ["random", "paper", "energy"]
 

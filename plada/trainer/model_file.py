@@ -1,0 +1,59 @@
+"""Model files: tensors as safetensors, with a card among the metadata that says how to build and read the model."""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plada.common.files import whole_file
+from plada.common.version import __version__
+from plada.errors import DataError, RequestError
+
+if TYPE_CHECKING:
+    import torch
+
+_CARD = "plada"  # name of the card among a safetensors file's metadata
+_MAX_HEADER = 100 << 20  # bytes; safetensors' own limit
+
+
+def save_model(path: Path, state: "Mapping[str, torch.Tensor]", card: Mapping[str, Any]) -> None:
+    """Write tensors and a card, to which the versions of packages are added; whole or not at all."""
+    import safetensors.torch
+
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    text = json.dumps({**card, "versions": _versions()}, sort_keys=True)
+    with whole_file(path) as part:
+        # Only one entry: safetensors writes several in a random order.
+        safetensors.torch.save_file(stored, part, metadata={_CARD: text})
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card of a model that plada wrote; only the file's header is read.
+
+    Raises:
+        RequestError: no such file. DataError: plada did not write it.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = file.read(size) if size <= _MAX_HEADER else b""
+        card = json.loads(json.loads(header)["__metadata__"][_CARD])
+        if not {"classes", "network"} <= card.keys():
+            raise KeyError("network")
+    except OSError as err:
+        raise RequestError(f"{path}: cannot be read ({err.strerror}). Name a model that `plada train` wrote") from err
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise DataError(f"{path}: not a model that `plada train` wrote (no card in it)") from err
+    return dict(card)
+
+
+def _versions() -> dict[str, str]:
+    found = {"plada": __version__, "python": platform.python_version()}
+    for name in ("torch", "timm", "numpy", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

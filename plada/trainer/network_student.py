@@ -1,0 +1,159 @@
+"""A network as student: trained on a payload's images, saved, and loaded again."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plada.common.progress import Clock, Report
+from plada.errors import DataError
+from plada.networks.data import LabelledImages, load_images
+from plada.networks.logs import open_log
+from plada.networks.loop import fit, predict
+from plada.networks.network import (
+    Network,
+    NetworkSpec,
+    build_network,
+    file_digest,
+    mismatch,
+    read_safetensors,
+    seed_everything,
+    view_of,
+)
+from plada.networks.process_group import ProcessGroup
+from plada.networks.recipe import Recipe, default_recipe
+from plada.payload.payload import Payload
+from plada.sources.decode import View
+from plada.trainer.model_file import read_card, save_model
+from plada.trainer.payload_images import PayloadImages
+from plada.trainer.run import TrainingResult, TrainingRun
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStudent:
+    """A trained network with its class names, its recipe, and the identity of the run that made it."""
+
+    network: Network
+    classes: tuple[str, ...]
+    recipe: Recipe
+    run: Mapping[str, Any] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+
+    @property
+    def view(self) -> View:
+        """How the network wants its images."""
+        return view_of(self.network)
+
+    def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3] as `view` makes them."""
+        return predict(self.network, pixels, device=self.device)
+
+    def save(self, path: Path) -> None:
+        """Write weights as safetensors; the card says how to build the network and read its answers.
+
+        timm loads the file as well: timm.create_model(NETWORK, num_classes=..., checkpoint_path=PATH).
+        """
+        card = {
+            "network": self.network.name,
+            **{name: getattr(self.network, name) for name in ("size", "crop", "interpolation", "mean", "std")},
+            "model_args": dict(self.model_args),
+            "classes": self.classes,
+            "recipe": asdict(self.recipe),
+            "run": dict(self.run),
+        }
+        save_model(path, self.network.module.state_dict(), card)
+
+
+def load_network_student(path: Path, device: str | None = None) -> NetworkStudent:
+    """A network student as it was saved.
+
+    Raises:
+        RequestError: no such file. DataError: damaged, or its network is not what the card says.
+    """
+    card = read_card(path)
+    state = read_safetensors(path)
+    arguments = card.get("model_args") or {}
+    network = build_network(NetworkSpec(name=card["network"], model_args=arguments), classes=len(card["classes"]))
+    if wrong := mismatch(network.module.state_dict(), state):
+        raise DataError(f"{path}: its tensors are not those of {card['network']} ({wrong}). Train it again")
+    network.module.load_state_dict(state)
+    own = {name: card[name] for name in ("size", "crop", "interpolation")}
+    network = replace(network, **own, mean=tuple(card["mean"]), std=tuple(card["std"]))
+    recipe = Recipe().changed(card["recipe"])
+    return NetworkStudent(network, tuple(card["classes"]), recipe, card.get("run", {}), arguments, device)
+
+
+def train_network(
+    run: TrainingRun, images: PayloadImages, group: ProcessGroup, clock: Clock, report: Report
+) -> TrainingResult:
+    """A network trained on the images of a payload, from its last checkpoint if there is one.
+
+    The recipe is the network's default, changed by what the payload recommends, and that by the run's own options.
+
+    Raises:
+        RequestError: the output holds another run; the loss is not finite. ReferenceMismatch: images are missing or changed.
+        DataError: no image can be read. KeyboardInterrupt: stopped; with an output, after a checkpoint.
+    """
+    student = run.student
+    recipe = default_recipe(student.name, trained=student.trained)
+    recipe = recipe.changed(_recommended(run.payload)).changed(run.recipe)
+    with clock("load"):
+        seed_everything(run.seed)
+        network = build_network(student, classes=len(run.payload.classes), image_size=recipe.image_size)
+        identity = {
+            **run.identity(images),
+            "weights": file_digest(Path(student.weights))
+            if student.weights
+            else "timm's"
+            if student.pretrained
+            else "none",
+            "model_args": dict(student.model_args),
+            "image_size": network.size,
+            "recipe": asdict(recipe),
+            "seed": run.seed,
+        }
+        if (finished := run.finished(identity)) is not None and run.out is not None:
+            trained = load_network_student(run.out, group.device)
+            return TrainingResult(trained, int(finished["images"]), recipe.epochs, finished_before=True)
+    with clock("read"):
+        labelled = _load(run, images, view_of(network, supersample=recipe.supersample), report)
+    identity["images"] = len(labelled)
+    checkpointer = run.checkpointer(identity, group)
+    with clock("train"), open_log(run.options.log_path if group.first else None) as log:
+        fit(
+            network,
+            labelled,
+            recipe=recipe,
+            seed=run.seed,
+            device=group.device,
+            report=report,
+            checkpointer=checkpointer,
+            log=log,
+            group=group,
+            soft=run.soft_labels,
+        )
+    trained = NetworkStudent(network, run.payload.classes, recipe, identity, dict(student.model_args), group.device)
+    return TrainingResult(trained, labelled.readable(), recipe.epochs, finished_before=False, checkpointer=checkpointer)
+
+
+def _recommended(payload: Payload) -> Mapping[str, Any]:
+    """The training options that a payload recommends."""
+    advice = payload.notes.get("recipe", {})
+    return advice if isinstance(advice, dict) else {}
+
+
+def _load(run: TrainingRun, images: PayloadImages, view: View, report: Report) -> LabelledImages:
+    labels, cache = run.labels, run.home / "cache"
+    try:
+        labelled = load_images(
+            images.read, labels.positions, labels.labels, view, where=images.location, report=report, cache=cache
+        )
+    except DataError:
+        images.refuse_lost()  # where that is the reason, it says more
+        raise
+    images.refuse_lost()
+    return labelled
