@@ -118,9 +118,10 @@ class DeliveryOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureOptions:
-    """What is written of the selection beside the payload."""
+class FileOptions:
+    """The payload's file, and what is written of the selection beside it."""
 
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The payload file. [default: TARGET.plada]")] = None
     sheet: Annotated[
         Path | None, typer.Option(help="Write a contact sheet (PNG) of the best images of each class.")
     ] = None
@@ -134,8 +135,8 @@ class PictureOptions:
         Path | None, typer.Option(help="Write the selection as Parquet: position, key, label, score, class_rank.")
     ] = None
 
-    def write(self, selection: "plada.Selection") -> None:
-        """Write what was asked for."""
+    def write_pictures(self, selection: "plada.Selection") -> None:
+        """Write the pictures and the table that were asked for."""
         if self.sheet is not None:
             selection.contact_sheet(self.sheet)
         if self.percentiles is not None:
@@ -182,8 +183,7 @@ def select(
         Path | None, typer.Option(help="Where the index's encoder weights lie now, if they have moved.")
     ] = None,
     recipe: RecipeOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The payload file. [default: TARGET.plada]")] = None,
-    pictures: PictureOptions,
+    files: FileOptions,
     correcting: CorrectionOptions,
     delivering: DeliveryOptions,
     seed: Seed = 0,
@@ -196,10 +196,10 @@ def select(
         selection = plada.select(
             index, target=target, budget=budget, keep=keep, rule=rule, labels=labels, teacher=teaching.spec(),
             weights=weights, delivery=delivering.delivery(), recipe=pairs(recipe),
-            out=out or Path(f"{_plain_target(target)}.plada"), corrections=correcting.corrections(), seed=seed,
+            out=files.out or Path(f"{_plain_target(target)}.plada"), corrections=correcting.corrections(), seed=seed,
             device=device, home=home, report=report,
         )  # fmt: skip
-        pictures.write(selection)
+        files.write_pictures(selection)
     made = selection.report
     if output.as_json:
         return print_json("summary", made.to_dict())
