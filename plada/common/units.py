@@ -1,6 +1,7 @@
 """Sizes in bytes, rates in bits a second and times, as people write them."""
 
 import re
+from collections.abc import Mapping
 
 from plada.errors import RequestError
 
@@ -13,16 +14,21 @@ def parse_size(text: str | int) -> int:
     Raises:
         RequestError: not a size, or less than one byte.
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", str(text))
-    unit = _UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None:
+    size = _measure(text, _UNITS)
+    if size is None:
         raise RequestError(
             f"size '{text}': expected a number with B, kB, MB, GB, KiB, MiB or GiB, such as 200kB or 1MB"
         )
-    size = round(float(match[1]) * unit)
     if size < 1:
         raise RequestError(f"size '{text}': expected at least one byte")
     return size
+
+
+def _measure(text: str | int, units: Mapping[str, int]) -> int | None:
+    """A number with a unit, in whole base units; None for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z/]*)\s*", str(text))
+    unit = units.get(match[2].lower()) if match else None
+    return None if match is None or unit is None else round(float(match[1]) * unit)
 
 
 def parse_share(text: str | float) -> float:
@@ -55,7 +61,7 @@ def group_digits(count: int) -> str:
     return f"{count:,}".replace(",", " ")
 
 
-_RATES = {"bps": 1, "bit/s": 1, "kbps": 10**3, "kbit/s": 10**3, "mbps": 10**6, "mbit/s": 10**6}
+_RATES = {"": 1, "bps": 1, "bit/s": 1, "kbps": 10**3, "kbit/s": 10**3, "mbps": 10**6, "mbit/s": 10**6}
 
 
 def parse_rate(text: str | int) -> int:
@@ -64,11 +70,10 @@ def parse_rate(text: str | int) -> int:
     Raises:
         RequestError: not a rate, or less than one bit a second.
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z/]*)\s*", str(text))
-    unit = _RATES.get(match[2].lower() or "bps") if match else None
-    if match is None or unit is None or round(float(match[1]) * unit) < 1:
+    rate = _measure(text, _RATES)
+    if not rate:
         raise RequestError(f"rate '{text}': expected bits a second, such as 500bps, 9.6kbps or 1Mbps")
-    return round(float(match[1]) * unit)
+    return rate
 
 
 def format_seconds(seconds: float) -> str:

@@ -14,7 +14,7 @@ from plada.sources.collection import Collection
 from plada.sources.formats.builtin import open_digits, open_glyphs
 from plada.sources.formats.detect import open_collection
 from plada.sources.targets.layouts import LAYOUTS, find_layout, read_layout
-from plada.sources.targets.target import Split, Target, TargetRequest, make_target, split_target
+from plada.sources.targets.target import Split, Target, TargetRequest, join_notes, make_target, split_target
 
 _BUILT_IN_REFERENCES: dict[str, Callable[[dict[str, str]], Collection]] = {"glyphs": open_glyphs}
 _BUILT_IN_TARGETS: dict[str, Callable[[], Target]] = {"digits": open_digits}
@@ -140,12 +140,10 @@ def _as_in_paper(target: Target, known: KnownDataset, seed: int) -> Target:
             np.concatenate([part.positions for part in parts]),
             np.concatenate([part.labels for part in parts]),
         )
-        note = "; ".join(remark for remark in (target.note, "as in the paper: all images pooled") if remark)
+        note = join_notes(target.note, "as in the paper: all images pooled")
         return split_target(target.name, target.classes, everything, seed=seed, note=note)
     if known.paper_split == "train-only":
-        note = "; ".join(
-            remark for remark in (target.note, "as in the paper: published validation images unused") if remark
-        )
+        note = join_notes(target.note, "as in the paper: published validation images unused")
         return make_target(target.name, target.classes, target.train, None, target.test, seed=seed, note=note)
     return target
 

@@ -72,6 +72,16 @@ class RecordFiles:
         return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(self.stored).transpose(self.axes))
 
 
+def check_there(path: Path) -> None:
+    """Refuse a published set of which a file is missing.
+
+    Raises:
+        DataError: it is.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: missing, but a part of this set as published. Unpack the archive again")
+
+
 def open_records(
     paths: Sequence[Path], *, skip: int, stored: tuple[int, int, int], axes: tuple[int, int, int]
 ) -> RecordFiles:
@@ -83,8 +93,7 @@ def open_records(
     record = skip + int(np.prod(stored))
     counts = []
     for path in paths:
-        if not path.is_file():
-            raise DataError(f"{path}: missing, but a part of this set as published. Unpack the archive again")
+        check_there(path)
         count, rest = divmod(path.stat().st_size, record)
         if rest or not count:
             raise DataError(

@@ -35,7 +35,7 @@ def find_columns(schema: Any, where: str) -> ImageColumns:
         kind = schema.field(name).type
         if pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}:
             return ImageColumns(f"{name}.bytes", _own_key(schema) or f"{name}.path")
-    image = next((name for name in _IMAGES if name in names and _is_binary(schema.field(name).type)), None)
+    image = next((name for name in _IMAGES if name in names and is_binary(schema.field(name).type)), None)
     if image is None:
         raise DataError(
             f"{where}: no column of images among {', '.join(names)}. Expected a struct of bytes and path (Hugging "
@@ -77,5 +77,5 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _is_binary(kind: Any) -> bool:
+def is_binary(kind: Any) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

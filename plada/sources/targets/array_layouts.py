@@ -18,6 +18,7 @@ from plada.sources.formats.arrays import (
     PixelsInMemory,
     RecordFiles,
     array_collection,
+    check_there,
     load_member,
     open_records,
 )
@@ -96,8 +97,7 @@ def open_stl10(root: Path, request: TargetRequest) -> Target:
     for part in ("train", "test"):
         pixels[part] = open_records([root / f"{part}_X.bin"], skip=0, stored=_STL_PLANES, axes=(2, 1, 0))
         file = root / f"{part}_y.bin"
-        if not file.is_file():
-            raise DataError(f"{file}: missing, but a part of this set as published. Unpack the archive again")
+        check_there(file)
         labels[part] = np.fromfile(file, np.uint8).astype(np.int64) - 1
     return _arrays_target(root, request, classes, pixels, labels)
 

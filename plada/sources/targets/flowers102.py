@@ -8,6 +8,7 @@ import numpy as np
 from plada.common.arrays import I64
 from plada.common.packages import require
 from plada.errors import DataError
+from plada.sources.formats.arrays import check_there
 from plada.sources.formats.folder import open_folder
 from plada.sources.targets.split_lists import SplitList, listed_target
 from plada.sources.targets.target import Target, TargetRequest
@@ -61,8 +62,7 @@ def open_flowers102(root: Path, request: TargetRequest) -> Target:
 def _numbers(path: Path, member: str) -> I64:
     from scipy.io import loadmat  # type: ignore[import-untyped]
 
-    if not path.is_file():
-        raise DataError(f"{path}: missing, but a part of this set as published. Fetch it from the set's page")
+    check_there(path)
     try:
         content: Any = loadmat(path, variable_names=[member])
         return np.asarray(content[member], np.int64).ravel()

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.collection import key_of
-from plada.sources.formats.columns import ImageColumns
+from plada.sources.formats.columns import ImageColumns, is_binary
 from plada.sources.formats.listing import Listing
 from plada.sources.formats.parquet import ParquetCollection, group_starts
 from plada.sources.storage import LocalFiles
@@ -102,7 +102,7 @@ def find_labelled_columns(file: Path, label: str | None = None) -> LabelledColum
     described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features: dict[str, Any] = described.get("info", {}).get("features") or {}
     image = next((name for name, kind in features.items() if _kind(kind) == "Image"), None) or next(
-        (entry.name for entry in schema if _is_image(entry.type) or (entry.name == "image" and _is_bytes(entry.type))),
+        (entry.name for entry in schema if _is_image(entry.type) or (entry.name == "image" and is_binary(entry.type))),
         None,
     )
     if image is None:
@@ -199,10 +199,6 @@ def _natural(text: str) -> tuple[int, str]:
 
 def _kind(feature: Any) -> str | None:
     return feature.get("_type") if isinstance(feature, dict) else None
-
-
-def _is_bytes(kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _is_image(kind: Any) -> bool:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from plada.errors import DataError, RequestError
 from plada.sources.collection import Collection, key_of
+from plada.sources.formats.arrays import check_there
 from plada.sources.formats.folder import open_folder
 from plada.sources.targets.target import Split, Target, TargetRequest, make_target
 
@@ -30,10 +31,9 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         DataError: the file is missing, or is not UTF-8.
     """
+    check_there(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as err:
-        raise DataError(f"{path}: missing, but a part of this set as published. Unpack the archive again") from err
     except (OSError, UnicodeDecodeError) as err:
         raise DataError(f"{path}: cannot be read ({err}). Unpack the archive again") from err
     return [line.strip() for line in text.splitlines() if line.strip()]

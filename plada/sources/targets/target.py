@@ -72,7 +72,12 @@ class Target:
 
     def noted(self, text: str) -> "Target":
         """The same target with one more remark; an empty one adds nothing."""
-        return replace(self, note="; ".join(part for part in (self.note, text) if part))
+        return replace(self, note=join_notes(self.note, text))
+
+
+def join_notes(*notes: str) -> str:
+    """Remarks one after another; empty ones add nothing."""
+    return "; ".join(note for note in notes if note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +115,14 @@ def make_target(
         return Target(name, classes, whole, validation, test, note=note)
     train, held = set_aside(whole, len(classes), seed=seed)
     own = f"validation: {VALIDATION_SHARE:.0%} of the training images, stratified, seed {seed}"
-    return Target(name, classes, train, held, test, note="; ".join(part for part in (note, own) if part))
+    return Target(name, classes, train, held, test, note=join_notes(note, own))
 
 
 def split_target(name: str, classes: tuple[str, ...], everything: Split, *, seed: int = 0, note: str = "") -> Target:
     """A target that comes without any split: a seeded, stratified fifth is the test, a fifth of the rest validation."""
     whole, test = split_off(everything, len(classes), seed=seed)
     own = f"test: {TEST_SHARE:.0%} of all images, split here, stratified, seed {seed}"
-    return make_target(
-        name, classes, whole, None, test, seed=seed, note="; ".join(part for part in (note, own) if part)
-    )
+    return make_target(name, classes, whole, None, test, seed=seed, note=join_notes(note, own))
 
 
 def open_folder_target(root: Path, *, name: str | None = None, seed: int = 0) -> Target:
