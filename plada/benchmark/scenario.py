@@ -64,14 +64,14 @@ class Scenario:
             embed_split(encoder, split, stage=self.target.name, report=silent, cache=home / "cache" / "embeddings")
             for split in (self.target.train, self.target.validation, self.target.test)
         )
-        views = EmbeddedTarget(self.train, self.validation, self.test)
-        taught = teach(index, self.target, "linear", views, TeacherOptions(seed=seed), silent)
-        self.penalty: float = taught.penalty or STUDENT_PENALTY
-        self.teacher_accuracy = taught.report.accuracy or 0.0
-        found = taught.teachers[0]
-        assert found.head is not None
-        self.head: Head = found.head
-        self.labels: PseudoLabels = pseudo_label(index.scan(), found.logits, classes=self.classes)
+        embedded = EmbeddedTarget(self.train, self.validation, self.test)
+        ensemble = teach(index, self.target, "linear", embedded, TeacherOptions(seed=seed), silent)
+        self.penalty: float = ensemble.penalty or STUDENT_PENALTY
+        self.teacher_accuracy = ensemble.report.accuracy or 0.0
+        teacher = ensemble.teachers[0]
+        assert teacher.head is not None
+        self.head: Head = teacher.head
+        self.labels: PseudoLabels = pseudo_label(index.scan(), teacher.logits, classes=self.classes)
         self.vectors = hold(self.labels.positions, index.dimension, index.scan, index.vectors)
 
     @property
