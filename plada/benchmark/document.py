@@ -97,8 +97,8 @@ def _equal_bytes(results: Results) -> list[str]:
     for method in results.methods:
         once = method in METHODS and METHODS[method].once
         if once:
-            found = results.mean(method)
-            cells = [f"{_percent(found[0])}, {_bytes_of(results, method)}" if found else ""] + [""] * (
+            mean = results.mean(method)
+            cells = [f"{_percent(mean[0])}, {_bytes_of(results, method)}" if mean else ""] + [""] * (
                 len(results.budgets) - 1
             )
         else:
@@ -109,9 +109,9 @@ def _equal_bytes(results: Results) -> list[str]:
 
 
 def _mean(results: Results, method: str, budget: int) -> str:
-    found = results.mean(method, budget)
-    if found is not None:
-        return f"{_percent(found[0])} +- {_percent(found[1])}"
+    mean = results.mean(method, budget)
+    if mean is not None:
+        return f"{_percent(mean[0])} +- {_percent(mean[1])}"
     covered = [target for target in results.targets if results.accuracy(method, target, budget) is not None]
     if not covered:
         return "does not fit"
@@ -225,16 +225,16 @@ def _keep_rates(results: Results, images: int) -> list[str]:
 
 
 def _rules(results: Results, targets: Sequence[str], keep: float, papers: Mapping[str, tuple[float, ...]]) -> list[str]:
-    found = [rule for rule in KEPT if results.cells(rule, None, keep)]
-    lines = _head("target", found)
+    rules = [rule for rule in KEPT if results.cells(rule, None, keep)]
+    lines = _head("target", rules)
     lines += [
-        f"| {target} | " + " | ".join(_percent(results.accuracy(rule, target, None, keep)) for rule in found) + " |"
+        f"| {target} | " + " | ".join(_percent(results.accuracy(rule, target, None, keep)) for rule in rules) + " |"
         for target in targets
     ]
     for name, values in papers.items():
         beside = dict(zip(paper.RULES, values, strict=True))
         lines.append(
-            f"| paper: {name} | " + " | ".join(f"{beside[r]:.1f}" if r in beside else "" for r in found) + " |"
+            f"| paper: {name} | " + " | ".join(f"{beside[r]:.1f}" if r in beside else "" for r in rules) + " |"
         )
     return lines
 
@@ -276,14 +276,14 @@ def _images(results: Results) -> list[str]:
 
 def _unfit(results: Results) -> list[str]:
     """Methods without a row, once for each budget and reason."""
-    seen: dict[tuple[str, int | None, str], list[tuple[str, int | None]]] = {}
+    reasons: dict[tuple[str, int | None, str], list[tuple[str, int | None]]] = {}
     for row in results.rows:
         if row.accuracy is None:
-            seen.setdefault((row.method, row.budget, row.note), []).append((row.target, row.bytes))
-    if not seen:
+            reasons.setdefault((row.method, row.budget, row.note), []).append((row.target, row.bytes))
+    if not reasons:
         return []
     lines = ["Without a row, since it does not fit:", ""]
-    for (method, budget, note), cells in seen.items():
+    for (method, budget, note), cells in reasons.items():
         needs = [size for _, size in cells if size is not None]
         least = f": {_span(needs)} bytes" if needs else ""
         where = ", ".join(dict.fromkeys(target for target, _ in cells))

@@ -228,19 +228,19 @@ def _judge(scenario: Scenario, vectors: F32, labels: I64, rest: I64) -> tuple[fl
     """(accuracy on the images that are not sent, penalty) of the best linear student of these pictures."""
     pool = image_pool(scenario)
     fitter = HeadFitter(vectors, labels, classes=scenario.classes, mean=scenario.index.mean)
-    found = []
+    scores = []
     for penalty in PENALTIES:
         logits = fitter.head(penalty, steps=80).logits(pool.vectors[rest])
-        found.append((accuracy(logits, pool.labels[rest]), penalty))
-    return max(found)
+        scores.append((accuracy(logits, pool.labels[rest]), penalty))
+    return max(scores)
 
 
 def image_pool(scenario: Scenario) -> ImagePool:
     """The pool of a scenario, made once."""
     if "pool" not in scenario.cache:
         scenario.cache["pool"] = ImagePool(scenario)
-    found: ImagePool = scenario.cache["pool"]
-    return found
+    pool: ImagePool = scenario.cache["pool"]
+    return pool
 
 
 def fit_on_pictures(scenario: Scenario, sent: TargetPictures) -> Head:

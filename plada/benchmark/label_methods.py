@@ -23,11 +23,11 @@ def send_selection(has: str, only: str | None = None) -> SendMethod:
 
     def send(scenario: Scenario, budget: int) -> Outcome:
         try:
-            found = scenario.auto(budget, has, only=only)
+            choice = scenario.auto(budget, has, only=only)
         except BudgetTooSmall as err:
             return DoesNotFit("one label a class needs more", err.least)
-        data, arrived = scenario.file(has, found.trial.selection.rows)
-        return Message(len(data), ReferenceLabels(arrived), data, {"rule": found.rule})
+        data, arrived = scenario.file(has, choice.trial.selection.rows)
+        return Message(len(data), ReferenceLabels(arrived), data, {"rule": choice.rule})
 
     return send
 

@@ -64,11 +64,11 @@ def choose_methods(names: str | Sequence[str] | None, *, linear: bool) -> tuple[
         UnknownName: no such method; the nearest is named.
     """
     if names is None:
-        asked = {name for name, method in METHODS.items() if linear or not method.linear}
+        chosen = {name for name, method in METHODS.items() if linear or not method.linear}
     else:
         listed = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
         for name in listed:
             if name not in METHODS and name != ORACLE:
                 raise UnknownName("method", name, [*METHODS, ORACLE])
-        asked = {*listed, "teacher"} - {ORACLE} | (set(PAPERS_RULES) if ORACLE in listed else set())
-    return tuple(name for name in METHODS if name in asked)
+        chosen = {*listed, "teacher"} - {ORACLE} | (set(PAPERS_RULES) if ORACLE in listed else set())
+    return tuple(name for name in METHODS if name in chosen)

@@ -92,17 +92,17 @@ def _pareto(results: Results, path: Path) -> Path:
 
 def _all_data(target: str, points: Sequence[Point]) -> str:
     """A title with the bytes and the accuracy of all data of the target."""
-    found = next((p for p in points if p.method == "full-data"), None)
+    whole = next((p for p in points if p.method == "full-data"), None)
     return (
         target
-        if found is None
-        else f"{target}; all data: {format_size(round(found.bytes))}, {100 * found.accuracy:.1f} %"
+        if whole is None
+        else f"{target}; all data: {format_size(round(whole.bytes))}, {100 * whole.accuracy:.1f} %"
     )
 
 
 def _keep(results: Results, path: Path) -> Path:
     ours = {
-        rule: [(100 * k, 100 * found[0]) for k in results.keeps if (found := results.mean(rule, None, k)) is not None]
+        rule: [(100 * k, 100 * mean[0]) for k in results.keeps if (mean := results.mean(rule, None, k)) is not None]
         for rule in CURVE
     }
     theirs = {
@@ -145,8 +145,8 @@ def _percent(value: float | None) -> float | None:
 
 def _sizes(results: Results, path: Path) -> Path:
     groups, series = [], {}
-    found = {name for keep in results.keeps for t in results.targets for name in results.coders("energy", t, keep)}
-    names = [name for name in CODERS if name in found]
+    present = {name for keep in results.keeps for t in results.targets for name in results.coders("energy", t, keep)}
+    names = [name for name in CODERS if name in present]
     listed = [(rule, keep) for rule in ("energy", "herd-even") for keep in results.keeps]
     for rule, keep in listed:
         groups.append(f"{rule}, {100 * keep:g} %")

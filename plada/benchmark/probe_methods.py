@@ -85,9 +85,9 @@ def _rounded(weight: F32, scale: F32, top: int) -> F32:
 def _scales(weight: F32, top: int) -> F32:
     """The scale [c] of each class that leaves the least squared error: with few levels it pays to clip the largest."""
     largest = np.maximum(np.abs(weight).max(axis=0) / top, _TINY)
-    found = np.stack([np.maximum(largest * share, _TINY) for share in _CLIPPED])
-    errors = np.stack([((_rounded(weight, scale, top) * scale - weight) ** 2).sum(axis=0) for scale in found])
-    return np.asarray(np.take_along_axis(found, errors.argmin(axis=0)[None], axis=0)[0], np.float32)
+    scales = np.stack([np.maximum(largest * share, _TINY) for share in _CLIPPED])
+    errors = np.stack([((_rounded(weight, scale, top) * scale - weight) ** 2).sum(axis=0) for scale in scales])
+    return np.asarray(np.take_along_axis(scales, errors.argmin(axis=0)[None], axis=0)[0], np.float32)
 
 
 def read_head(data: bytes, *, named: bool, dimension: int) -> tuple[F32, F32, I64]:

@@ -48,10 +48,10 @@ class Results:
     @property
     def methods(self) -> list[str]:
         """Methods with a row at a budget or at none, ours first, the oracle before the paper's rules."""
-        found = {method for method, _, keep in self._cells if keep is None}
+        present = {method for method, _, keep in self._cells if keep is None}
         names = list(METHODS)
         names.insert(next(at for at, name in enumerate(names) if METHODS[name].group == PAPER), ORACLE)
-        return [name for name in names if name in found]
+        return [name for name in names if name in present]
 
     @property
     def ours(self) -> str:
@@ -67,8 +67,8 @@ class Results:
 
     def accuracy(self, method: str, target: str, budget: int | None = None, keep: float | None = None) -> float | None:
         """Mean over seeds on one target; None without a row."""
-        found = [row.accuracy for (name, _), row in self.cells(method, budget, keep).items() if name == target]
-        return statistics.fmean(value for value in found if value is not None) if found else None
+        accuracies = [row.accuracy for (name, _), row in self.cells(method, budget, keep).items() if name == target]
+        return statistics.fmean(value for value in accuracies if value is not None) if accuracies else None
 
     def mean(self, method: str, budget: int | None = None, keep: float | None = None) -> tuple[float, float] | None:
         """(mean over targets of their means over seeds, deviation between the seeds that have every target); None unless
@@ -98,26 +98,26 @@ class Results:
 
     def means(self) -> dict[str, dict[str, float]]:
         """Mean accuracy by method and budget, where every target has a row."""
-        made: dict[str, dict[str, float]] = {}
+        means: dict[str, dict[str, float]] = {}
         for method in self.methods:
             once = method in METHODS and METHODS[method].once
             for budget in (None,) if once else self.budgets:
-                if (found := self.mean(method, budget)) is not None:
-                    made.setdefault(method, {})[ONCE if budget is None else str(budget)] = round(found[0], 5)
-        return made
+                if (mean := self.mean(method, budget)) is not None:
+                    means.setdefault(method, {})[ONCE if budget is None else str(budget)] = round(mean[0], 5)
+        return means
 
     def leads(self) -> dict[str, dict[str, float]]:
         """By budget and method, the lead of ours."""
-        made: dict[str, dict[str, float]] = {str(budget): {} for budget in self.budgets}
+        leads: dict[str, dict[str, float]] = {str(budget): {} for budget in self.budgets}
         for budget in self.budgets:
             for method in self.rivals():
-                if (found := self.lead(method, budget)) is not None:
-                    made[str(budget)][method] = round(found, 5)
-        return made
+                if (lead := self.lead(method, budget)) is not None:
+                    leads[str(budget)][method] = round(lead, 5)
+        return leads
 
     def points(self, target: str) -> list[Point]:
         """All methods that send something, on one target, at all budgets."""
-        made = []
+        points = []
         for method in self.methods:
             once = method in METHODS and METHODS[method].once
             for budget in (None,) if once else self.budgets:
@@ -125,8 +125,8 @@ class Results:
                 sizes = [row.bytes for row in rows if row.bytes is not None]
                 if sizes:
                     accuracy = statistics.fmean(row.accuracy or 0.0 for row in rows)
-                    made.append(Point(method, statistics.fmean(sizes), accuracy))
-        return made
+                    points.append(Point(method, statistics.fmean(sizes), accuracy))
+        return points
 
     def coders(self, rule: str, target: str, keep: float) -> dict[str, float]:
         """Bytes under each coder at a keep rate, means over seeds."""
@@ -138,8 +138,8 @@ class Results:
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
     """The Pareto front: points that no other beats with as few bytes, by rising bytes."""
-    made: list[Point] = []
+    front: list[Point] = []
     for point in sorted(points, key=lambda one: (one.bytes, -one.accuracy)):
-        if not made or point.accuracy > made[-1].accuracy:
-            made.append(point)
-    return made
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front

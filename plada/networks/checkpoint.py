@@ -148,23 +148,23 @@ def check_same_run(path: Path, mine: Mapping[str, Any], there: Mapping[str, Any]
     Raises:
         RequestError: names what differs.
     """
-    if found := differences(json.loads(json.dumps(mine)), there):
+    if lines := differences(json.loads(json.dumps(mine)), there):
         raise RequestError(
-            f"{path}: holds another run: {'; '.join(found[:4])}{' and more' if len(found) > 4 else ''}. Name another --out, "
+            f"{path}: holds another run: {'; '.join(lines[:4])}{' and more' if len(lines) > 4 else ''}. Name another --out, "
             "or replace it with --restart"
         )
 
 
 def differences(mine: Mapping[str, Any], there: Mapping[str, Any], above: str = "") -> list[str]:
     """The differences of two nested mappings of plain values, in words."""
-    found = []
+    lines = []
     for name in sorted(mine.keys() | there.keys()):
-        asked, stored = mine.get(name), there.get(name)
-        if isinstance(asked, Mapping) and isinstance(stored, Mapping):
-            found += differences(asked, stored, f"{above}{name} ")
-        elif asked != stored:
-            found.append(f"{above}{name} is {stored} there, {asked} here")
-    return found
+        own, other = mine.get(name), there.get(name)
+        if isinstance(own, Mapping) and isinstance(other, Mapping):
+            lines += differences(own, other, f"{above}{name} ")
+        elif own != other:
+            lines.append(f"{above}{name} is {other} there, {own} here")
+    return lines
 
 
 class StopRequest:
@@ -174,10 +174,10 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests(wanted: bool) -> Iterator[StopRequest]:
+def stop_requests(enabled: bool) -> Iterator[StopRequest]:
     """Note Ctrl-C and SIGTERM instead of stopping at once, so that the loop can finish its step; a second one stops at once."""
     stop = StopRequest()
-    if not wanted or threading.current_thread() is not threading.main_thread():
+    if not enabled or threading.current_thread() is not threading.main_thread():
         yield stop
         return
 

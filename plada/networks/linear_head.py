@@ -63,15 +63,15 @@ class HeadFitter:
             self._axes, triangle = np.linalg.qr(self._points.T)
             self._points = np.ascontiguousarray(triangle.T)
         self._labels, self._classes, self._mean = labels, classes, mean
-        self._found: npt.NDArray[np.float64] | None = None
+        self._weights: npt.NDArray[np.float64] | None = None
 
     def head(self, penalty: float, *, steps: int = 300) -> Head:
         """The head under `penalty`, after at most `steps` steps."""
-        found = softmax_regression(
-            self._points, self._labels, self._classes, penalty=penalty, steps=steps, start=self._found
+        weights = softmax_regression(
+            self._points, self._labels, self._classes, penalty=penalty, steps=steps, start=self._weights
         )
-        self._found = found
-        weight = found[:-1] if self._axes is None else self._axes @ found[:-1]
+        self._weights = weights
+        weight = weights[:-1] if self._axes is None else self._axes @ weights[:-1]
         return Head(
-            self._mean.astype(np.float32), (weight * self._scale).astype(np.float32), found[-1].astype(np.float32)
+            self._mean.astype(np.float32), (weight * self._scale).astype(np.float32), weights[-1].astype(np.float32)
         )

@@ -139,13 +139,13 @@ def load_weights(
     outputs = state.get(f"{head}.weight")
     module: nn.Module = plain
     if outputs is not None and outputs.shape[0] != plain.num_classes:
-        found = int(outputs.shape[0])
-        if "num_classes" in arguments or (heads is not None and found not in heads):
+        count = int(outputs.shape[0])
+        if "num_classes" in arguments or (heads is not None and count not in heads):
             raise DataError(
-                f"{weights}: its head has {found} outputs, {architecture} has {plain.num_classes}: these are other "
-                f"weights than said. If they are right, say so with --model-arg num_classes={found}"
+                f"{weights}: its head has {count} outputs, {architecture} has {plain.num_classes}: these are other "
+                f"weights than said. If they are right, say so with --model-arg num_classes={count}"
             )
-        module = create_network(timm, architecture, {**arguments, "num_classes": found})
+        module = create_network(timm, architecture, {**arguments, "num_classes": count})
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as err:

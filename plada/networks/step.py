@@ -93,9 +93,9 @@ class TrainingStep:
             weight: Any = 0.0
         else:
             weight = self.group.size / count
-        answers = self._answers(labels).to(self.where)
-        seen = augment(to_floats(pixels, self.where), self.recipe, self.state.generator)
-        mixed, others, share = mix(seen, answers, self.recipe, self.state.generator)
+        targets = self._targets(labels).to(self.where)
+        augmented = augment(to_floats(pixels, self.where), self.recipe, self.state.generator)
+        mixed, others, share = mix(augmented, targets, self.recipe, self.state.generator)
         inputs = normalise(self.network, mixed)
         self.state.optimiser.zero_grad(set_to_none=True)
         total: Any = 0.0
@@ -109,13 +109,13 @@ class TrainingStep:
                     outputs, right[rows], label_smoothing=self.recipe.label_smoothing, reduction="sum"
                 )
 
-            loss = loss_to(answers) if share == 1 else share * loss_to(answers) + (1 - share) * loss_to(others)
+            loss = loss_to(targets) if share == 1 else share * loss_to(targets) + (1 - share) * loss_to(others)
             loss = loss * weight
             loss.backward()
             total = total + loss.detach()
         return torch.as_tensor(total)
 
-    def _answers(self, labels: npt.NDArray[np.int64]) -> "torch.Tensor":
+    def _targets(self, labels: npt.NDArray[np.int64]) -> "torch.Tensor":
         """Labels int64 [n], or soft ones float32 [n, classes]; drawn ones come from the run's generator, which checkpoints keep."""
         import torch
 

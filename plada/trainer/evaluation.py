@@ -1,5 +1,4 @@
-"""What a trained model is worth on labelled images: accuracy with its interval, each class, what is taken for what, and
-whether its confidence can be believed."""
+"""Evaluation of a model on labelled images: accuracy with its interval, each class, confusions, and calibration."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,16 @@ _BLOCK = 1024  # images in memory at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassResult:
-    """One class: its images, how many of them were named right, and the 95 % interval of that share (0 to 1 of none)."""
+    """The result of one class.
+
+    Attributes:
+        name: Name of the class.
+        images: Its images.
+        right: How many of them were named right.
+        accuracy: Share of them, 0 to 1; None where there is no image.
+        low: Lower end of the accuracy's 95 % interval (Wilson).
+        high: Upper end.
+    """
 
     name: str
     images: int
@@ -33,9 +41,20 @@ class ClassResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """`low` and `high` are the 95 % interval of the accuracy (Wilson's). `confusion[i, j]`, int64 [c, c], counts images of
-    class i that were called j. `ece` is the expected calibration error: the mean distance of confidence and accuracy over the filled
-    `reliability` bins, weighted by their images. `unreadable` images do not count."""
+    """The evaluation of a model on labelled images.
+
+    Attributes:
+        images: Images that count.
+        unreadable: Images that cannot be read, and do not count.
+        right: Images that were named right.
+        accuracy: Share of them, 0 to 1.
+        low: Lower end of the accuracy's 95 % interval (Wilson).
+        high: Upper end.
+        ece: Expected calibration error: sum over bins b of n_b / n |accuracy_b - confidence_b| (Guo et al., arXiv 1706.04599).
+        classes: The result of each class.
+        confusion: int64 [c, c]; at [i, j] the number of images of class i that were called j.
+        reliability: The bins of confidence.
+    """
 
     images: int
     unreadable: int
@@ -54,7 +73,7 @@ class Evaluation:
         return {**bare, "confusion": self.confusion.tolist()}
 
     def confused(self, most: int = 5) -> list[tuple[str, str, int]]:
-        """The pairs (class, called) that are confused most often, with their count."""
+        """The pairs (class, class that it was taken for) that occur most often, with their counts."""
         names = [result.name for result in self.classes]
         pairs = [
             (-int(self.confusion[true, called]), names[true], names[called])
@@ -65,7 +84,7 @@ class Evaluation:
 
 
 def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unreadable: int = 0) -> Evaluation:
-    """The evaluation of logits float32 [n, c] of images with labels [n].
+    """The evaluation of logits float32 [n, c] against labels int64 [n].
 
     Raises:
         DataError: no image, or logits that are not finite.
@@ -96,24 +115,22 @@ def evaluate_split(
     logits_of: Callable[[npt.NDArray[np.uint8]], F32],
     view: View,
     split: Split,
-    classes: tuple[str, ...] | None = None,
+    classes: tuple[str, ...],
     *,
-    stage: str = "test",
     report: Report = silent,
 ) -> Evaluation:
-    """The evaluation of a model, pixels uint8 [n, size, size, 3] to logits, on a split whose classes are the model's, in its
-    order (by default they are called 0, 1, ...).
+    """The evaluation of a model, pixels uint8 [n, size, size, 3] to logits, on a split with the model's classes, in order.
 
     Raises:
         DataError: none of the images can be read.
     """
-    tracker = Tracker(stage, len(split), report)
+    tracker = Tracker("test", len(split), report)
     logits: list[F32] = []
     labels: list[I64] = []
     unreadable = 0
     for start in range(0, len(split), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        pixels, readable = load_pixels(split.collection.read, split.positions[rows], view, stage=stage)
+        pixels, readable = load_pixels(split.collection.read, split.positions[rows], view, stage="test")
         if readable.any():
             logits.append(logits_of(pixels[readable]))
             labels.append(split.labels[rows][readable])
@@ -121,9 +138,7 @@ def evaluate_split(
         tracker.advance(len(readable))
     if unreadable == len(split):
         raise DataError(f"{split.collection.location}: none of {len(split)} images can be read")
-    answers = np.concatenate(logits)
-    names = classes or tuple(map(str, range(answers.shape[1])))
-    return evaluate_logits(answers, np.concatenate(labels), names, unreadable=unreadable)
+    return evaluate_logits(np.concatenate(logits), np.concatenate(labels), classes, unreadable=unreadable)
 
 
 def _class_result(name: str, images: int, right: int) -> ClassResult:

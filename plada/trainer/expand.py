@@ -66,12 +66,12 @@ def _index_of(payload: Payload, home: Path, name: str | None, same_keys: bool) -
         return bool(keys.startswith(payload.key_id.hex()) and len(opened) == payload.reference and same)
 
     if name is None:
-        found = next(indexes_that(fits, home), None)
-        if found is None:
+        opened = next(indexes_that(fits, home), None)
+        if opened is None:
             raise RequestError(
                 "--widen needs an index of the payload's reference, and there is none here. Run plada index"
             )
-        return found
+        return opened
     opened = open_index(name, home=home)
     if not fits(opened):
         raise ReferenceMismatch(

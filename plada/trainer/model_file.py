@@ -50,10 +50,10 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"plada": __version__, "python": platform.python_version()}
+    versions = {"plada": __version__, "python": platform.python_version()}
     for name in ("torch", "timm", "numpy", "pillow"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -144,11 +144,11 @@ def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, re
                 same = len(collection) == len(manifest) and key_id(collection.keys) == manifest.key_id
                 places = None if same else _places(payload, manifest, collection)
                 return PayloadImages(collection, manifest, places, copy.skip_changed)
-    found = open_reference(collection, home, report=report)
+    reference = open_reference(collection, home, report=report)
     check_identity(
-        found, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=copy.same_keys
+        reference, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=copy.same_keys
     )
-    return PayloadImages(collection, found.manifest, None, copy.skip_changed)
+    return PayloadImages(collection, reference.manifest, None, copy.skip_changed)
 
 
 def open_in_turn(
@@ -188,6 +188,6 @@ def _places(payload: Payload, manifest: Manifest, collection: Collection) -> dic
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = payload.positions.tolist()
-    here: Any = pc.index_in(pa.array(manifest.keys_at(wanted), pa.string()), value_set=collection.keys)
-    return {position: -1 if at is None else at for position, at in zip(wanted, here.to_pylist(), strict=True)}
+    positions = payload.positions.tolist()
+    places: Any = pc.index_in(pa.array(manifest.keys_at(positions), pa.string()), value_set=collection.keys)
+    return {position: -1 if at is None else at for position, at in zip(positions, places.to_pylist(), strict=True)}
