@@ -98,9 +98,10 @@ def apart(options: dict[str, Any], *words: str) -> dict[str, Any]:
 def accuracies(options: dict[str, Any], targets: Path) -> dict[str, float]:
     """Validation accuracy of a linear teacher on each target, by name."""
     from plada.common.progress import silent
+    from plada.common.statistics import accuracy
     from plada.encoders.encoder import load_encoder
-    from plada.labeler.linear_teacher import embed_split
-    from plada.networks.linear_head import fit_linear_teacher
+    from plada.labeler.embedded_target import embed_split
+    from plada.networks.linear_head import PENALTY, fit_head
     from plada.sources.targets.target import open_folder_target
 
     encoder = load_encoder(**options)
@@ -110,13 +111,9 @@ def accuracies(options: dict[str, Any], targets: Path) -> dict[str, float]:
         train, validation = (
             embed_split(encoder, split, stage="embed", report=silent) for split in (target.train, target.validation)
         )
-        _, judged = fit_linear_teacher(
-            (train.vectors, train.labels),
-            (validation.vectors, validation.labels),
-            classes=len(target.classes),
-            mean=train.vectors.mean(axis=0),
-        )
-        found[target.name] = float(judged or 0)
+        mean = train.vectors.mean(axis=0)
+        head = fit_head(train.vectors, train.labels, classes=len(target.classes), mean=mean, penalty=PENALTY)
+        found[target.name] = accuracy(head.logits(validation.vectors), validation.labels)
     return found
 
 

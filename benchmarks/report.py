@@ -119,7 +119,7 @@ def prepare(scratch: Path, photos: Path, images: int, classes: int) -> None:
 
 def write_table(payload: Payload, keys: Sequence[str], path: Path) -> None:
     """A selection's table with made-up scores."""
-    from plada.selection.selection import class_ranks
+    from plada.common.statistics import class_ranks
     from plada.selection.table import write_table as write
 
     scores = np.random.default_rng(0).gamma(3.0, size=len(payload))

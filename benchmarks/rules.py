@@ -2,8 +2,8 @@
 
     python benchmarks/rules.py --index NAME TARGET... [--budgets 500,1000,2000] [--seeds 3] [--out docs/rules.md]
 
-Files are real payload files. A seed draws another validation split from the target's training images; test images are
-not looked at. Teacher and student stand on the index's embeddings, so the teacher is the ceiling.
+A seed draws another validation split from the target's training images; neither teacher nor rule sees it. Test images are not
+looked at. Teacher and student stand on the index's embeddings, so the teacher is the ceiling.
 """
 
 import argparse
@@ -13,16 +13,20 @@ from pathlib import Path
 import numpy as np
 
 import plada
-from benchmarks.document import spread
-from plada.common.files import home_directory, write_bytes
+from benchmarks.document import spread, write_section
+from plada.common.files import home_directory
 from plada.common.progress import silent
 from plada.common.statistics import accuracy
-from plada.labeler.linear_teacher import EmbeddedSplit, embed_split, linear_teacher
+from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget, embed_target
+from plada.labeler.linear_teacher import train_linear
+from plada.labeler.pseudo_labels import pseudo_label
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index
 from plada.selection.budget import fill_budget
-from plada.selection.rules.registry import RULES, Context
+from plada.selection.compose import header_of
+from plada.selection.prepare import prepare
+from plada.selection.rules.registry import RULES
 from plada.sources.registry import open_target
 from plada.sources.targets.target import Target, set_aside
 
@@ -37,26 +41,41 @@ def measure(
     everything = np.concatenate([vectors for _, vectors in index.scan()])  # every image of this reference is readable
     split = type(target.train)(target.train.collection, np.arange(len(whole.labels)), whole.labels)
     train_rows, held_rows = (part.positions for part in set_aside(split, classes, seed=seed))
-    train, held = (EmbeddedSplit(whole.vectors[rows], whole.labels[rows], 0) for rows in (train_rows, held_rows))
-    labels, teacher = linear_teacher(index, target, train, held, None, report=silent)
-    context = Context(lambda p: everything[p].astype(np.float32), train.vectors, train.labels, seed)
-    key, content = (bytes.fromhex(index.info[name]) for name in ("key_id", "content_id"))
+    train, held, none = (
+        EmbeddedSplit(whole.vectors[rows], whole.labels[rows], 0) for rows in (train_rows, held_rows, held_rows[:0])
+    )
+    embedded = EmbeddedTarget(train, none)
+    teacher, _, _ = train_linear(index, classes, embedded, seed)
+    labels = pseudo_label(index.scan(), teacher.logits, classes=classes)
+    context = prepare(
+        labels, lambda positions: everything[positions], index.mean, embedded, own_teachers=True, judge=False, seed=seed
+    ).context
+    header = header_of(index)
     for name in rules:
         choose = RULES[name].prepare(labels, context)
 
-        def make(k: int) -> tuple[Payload, int]:
+        def select(k: int) -> tuple[Payload, int]:
             rows = np.sort(choose(k).rows)  # noqa: B023
-            payload = Payload(labels.positions[rows], labels.labels[rows], target.classes, len(index), key, content)
+            payload = Payload(
+                labels.positions[rows],
+                labels.labels[rows],
+                target.classes,
+                len(index),
+                header.key_id,
+                header.content_id,
+            )
             return payload, max(payload.sizes()[payload.coder()], 1)
 
         least = int((labels.counts() > 0).sum())
         for budget in budgets:
-            payload = fill_budget(make, budget=budget, least=least, most=len(labels), classes=least).made
+            payload = fill_budget(
+                select, budget=budget, min_images=least, max_images=len(labels), classes=least
+            ).selection
             vectors = everything[payload.positions].astype(np.float32)
             head = fit_head(vectors, payload.labels, classes=classes, mean=index.mean, penalty=STUDENT_PENALTY)
             score = 100 * accuracy(head.logits(held.vectors), held.labels)
             found.setdefault((budget, name, target.name), []).append(score)
-    return 100 * (teacher.validation_accuracy or 0.0)
+    return 100 * accuracy(teacher.logits(held.vectors), held.labels)
 
 
 def table(found: Results, budgets: list[int], rules: list[str], teachers: dict[str, float], seeds: int) -> str:
@@ -64,7 +83,7 @@ def table(found: Results, budgets: list[int], rules: list[str], teachers: dict[s
     targets = list(teachers)
     judged = ", ".join(f"{name} {value:.1f}" for name, value in teachers.items())
     lines = [
-        "# Rules side by side",
+        "## Side by side",
         "",
         f"Validation accuracy in % of a linear student, mean of {seeds} validation splits; spread: deviation of the mean over",
         "targets between them. Budgets are bytes of the labels' section, coded as plada codes them; reference and encoder are",
@@ -80,7 +99,7 @@ def table(found: Results, budgets: list[int], rules: list[str], teachers: dict[s
     ]
     for budget in budgets:
         lines += [
-            f"## {budget} bytes",
+            f"### {budget} bytes",
             "",
             "| rule | " + " | ".join(targets) + " | mean | spread |",
             "| --- " * (len(targets) + 3) + "|",
@@ -112,11 +131,7 @@ def main() -> None:
     index = plada.open_index(options.index)
     for spec in options.targets:
         target = open_target(spec, home_directory())
-        parts = [
-            embed_split(index.encoder(), split, stage=spec, report=silent)
-            for split in (target.train, target.validation)
-        ]
-        whole = EmbeddedSplit(np.concatenate([p.vectors for p in parts]), np.concatenate([p.labels for p in parts]), 0)
+        whole = embed_target(index.encoder(), target, report=silent).known
         judged = [measure(index, target, whole, budgets, rules, seed, found) for seed in range(options.seeds)]
         teachers[target.name] = statistics.fmean(judged)
         print(
@@ -124,7 +139,7 @@ def main() -> None:
             {name: round(statistics.fmean(found[budgets[1], name, target.name]), 1) for name in rules},
             flush=True,
         )
-    write_bytes(options.out, (table(found, budgets, rules, teachers, options.seeds) + "\n").encode())
+    write_section(options.out, "rules", table(found, budgets, rules, teachers, options.seeds))
 
 
 if __name__ == "__main__":

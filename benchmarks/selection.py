@@ -75,7 +75,7 @@ def measure(course: Course, budget: int, done: Callable[[str], bool]) -> Iterato
             continue
         began = time.monotonic()
         auto = course.auto(budget, has)
-        yield point(f"auto-{has}", auto.rule, auto.trial.made.rows, auto.trial.bytes, began)
+        yield point(f"auto-{has}", auto.rule, auto.trial.selection.rows, auto.trial.bytes, began)
 
 
 def figures(points: list[Point], has: str) -> dict[str, float]:

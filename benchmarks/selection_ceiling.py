@@ -30,17 +30,16 @@ F32 = npt.NDArray[np.float32]
 
 def voices(course: Course, said: Answers, seed: int) -> dict[str, tuple[F32, F32]]:
     """For each teacher (logits of the reference, logits of the test images)."""
-    known = course.train.and_more(course.validation)
-    _, _, held = train_linear(course.index, course.task, course.train, course.validation, seed)
-    heats = [
-        fit_temperature(held, known.labels),
+    _, _, held_out = train_linear(course.index, len(course.task.classes), course.embedded, seed)
+    temperatures = [
+        fit_temperature(held_out, course.embedded.known.labels),
         fit_temperature(said.validation, course.task.validation.labels),
     ]
-    tested = course.scout.logits(course.test.vectors)
+    tested = course.proxy.logits(course.test.vectors)
     return {
         "linear": (course.first, tested),
         "fine-tuned": (said.reference, said.test),
-        "both": (vote([course.first, said.reference], heats), vote([tested, said.test], heats)),
+        "both": (vote([course.first, said.reference], temperatures), vote([tested, said.test], temperatures)),
     }
 
 

@@ -21,10 +21,10 @@ from benchmarks.document import conclude, machine, spread
 from plada.api.payload import sender_for
 from plada.common.files import home_directory
 from plada.common.progress import silent
-from plada.common.statistics import accuracy, probabilities
-from plada.labeler.linear_teacher import EmbeddedTarget, embed_split
+from plada.common.statistics import accuracy, softmax
+from plada.labeler.embedded_target import embed_target
 from plada.labeler.pseudo_labels import pseudo_label
-from plada.labeler.teachers import TeacherOptions, teach
+from plada.labeler.teachers import TeacherSpec, teach
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.retrieval.embeddings import hold
@@ -43,30 +43,29 @@ def measure(index: Index, target: str, seed: int, budget: int) -> dict[str, tupl
     home = home_directory()
     task = open_target(target, home, seed=seed)
     assert task.test is not None
-    train, validation, test = (
-        embed_split(index.waiting_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
-        for split in (task.train, task.validation, task.test)
-    )
-    taught = teach(index, task, "linear", EmbeddedTarget(train, validation, test), TeacherOptions(seed=seed), silent)
-    teacher, classes = taught.teachers[0], len(task.classes)
+    cache = home / "cache" / "embeddings"
+    embedded = embed_target(index.waiting_encoder(), task, report=silent, cache=cache)
+    assert embedded.test is not None
+    ensemble = teach(index, task, embedded, TeacherSpec(), seed=seed)
+    teacher, classes = ensemble.teachers[0], len(task.classes)
     labels = pseudo_label(index.scan(), teacher.logits, classes=classes)
     vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)
     context = prepare(
-        labels, vectors, index.mean, train, validation, relabel=False, judge=False, seed=seed
+        labels, vectors, index.mean, embedded, own_teachers=False, judge=False, seed=seed
     ).context  # fmt: skip
     choose = RULES[DEFAULT].prepare(labels, context)
     key, content = (bytes.fromhex(index.info[name])[:8] for name in ("key_id", "content_id"))
     names = tuple(str(number) for number in range(classes))
+
+    def probabilities(positions: I64) -> npt.NDArray[np.float32]:
+        return softmax(teacher.logits(vectors(positions).astype(np.float32)), teacher.temperature)
 
     def payload(rows: I64, kind: str) -> Payload:
         order = np.sort(rows)
         hard = Payload(labels.positions[order], labels.labels[order], names, len(index), key, content)
         if kind == HARD:
             return hard
-        odds = probabilities(
-            teacher.logits(vectors(hard.positions).astype(np.float32)), teacher.temperature
-        )  # fmt: skip
-        return replace(hard, notes=soft_labels(odds, hard.labels, classes, kind).note())
+        return replace(hard, notes=soft_labels(probabilities(hard.positions), hard.labels, classes, kind).note())
 
     sender = sender_for(payload(np.arange(1), HARD).header(), home=index.home)
     found = {}
@@ -76,12 +75,11 @@ def measure(index: Index, target: str, seed: int, budget: int) -> dict[str, tupl
             made = payload(choose(k).rows, kind)
             return made, sender.size(made)
 
-        best = fill_budget(make, budget=budget, least=classes, most=len(labels), classes=classes)
-        sent = best.made
+        best = fill_budget(make, budget=budget, min_images=classes, max_images=len(labels), classes=classes)
+        sent = best.selection
         wanted: Any = sent.labels
         if kind != HARD:
-            odds = probabilities(teacher.logits(vectors(sent.positions).astype(np.float32)), teacher.temperature)
-            wanted = soft_labels(odds, sent.labels, classes, kind).targets(sent.labels, seed)
+            wanted = soft_labels(probabilities(sent.positions), sent.labels, classes, kind).targets(sent.labels, seed)
         head = fit_head(
             vectors(sent.positions).astype(np.float32),
             wanted,
@@ -90,7 +88,7 @@ def measure(index: Index, target: str, seed: int, budget: int) -> dict[str, tupl
             penalty=STUDENT_PENALTY,
         )
         note = best.bytes - sender.size(replace(sent, notes={}))
-        found[kind] = (best.k, note, 100 * accuracy(head.logits(test.vectors), test.labels))
+        found[kind] = (best.k, note, 100 * accuracy(head.logits(embedded.test.vectors), embedded.test.labels))
     return found
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.document import conclude, machine
-from plada.labeler.scan import scan_linear, scored
+from plada.labeler.scan import add_scores, scan_linear
 from plada.networks.linear_head import Head
 from plada.retrieval.embeddings import hold
 
@@ -81,7 +81,9 @@ def main() -> None:
         spent = time.process_time() - began
         began = time.process_time()
         again = lambda: blocks(path, options.images, options.dimension)  # noqa: E731
-        scored(found, head, hold(found.positions, options.dimension, again, lambda positions: np.empty(0, np.float16)))
+        add_scores(
+            found, head, hold(found.positions, options.dimension, again, lambda positions: np.empty(0, np.float16))
+        )
         scores = time.process_time() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = {

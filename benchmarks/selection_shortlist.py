@@ -25,17 +25,18 @@ from plada.api.payload import sender_for
 from plada.common.files import home_directory
 from plada.common.progress import silent
 from plada.common.statistics import accuracy
+from plada.labeler.embedded_target import embed_target
 from plada.labeler.label import SHARE
-from plada.labeler.linear_teacher import embed_split, train_linear
+from plada.labeler.linear_teacher import train_linear
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.rounds import ask_in_rounds
-from plada.labeler.shortlist import Shortlist, find_shortlist, named
+from plada.labeler.shortlist import Shortlist, find_shortlist, with_leads
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index
 from plada.selection.budget import fill_budget
 from plada.selection.compose import header_of
-from plada.selection.prepare import Prepared, prepare
+from plada.selection.prepare import RuleInputs, prepare
 from plada.selection.rules.registry import RULES
 
 F32 = npt.NDArray[np.float32]
@@ -53,23 +54,21 @@ class Course:
         )
         self.said, self.seconds = said.reference, said.seconds
         assert self.task.test is not None
-        self.train, self.validation, self.test = (
-            embed_split(
-                index.waiting_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings"
-            )
-            for split in (self.task.train, self.task.validation, self.task.test)
-        )
+        cache = home / "cache" / "embeddings"
+        self.embedded = embed_target(index.waiting_encoder(), self.task, report=silent, cache=cache)
+        assert self.embedded.test is not None
+        self.test = self.embedded.test
         self.teacher = 100 * accuracy(said.test, self.task.test.labels)
-        self.scout, _, _ = train_linear(index, self.task, self.train, self.validation, options.seed)
+        self.proxy, _, _ = train_linear(index, len(self.task.classes), self.embedded, options.seed)
         self.vectors = np.concatenate([vectors for _, vectors in index.scan()])
         self.everything = np.arange(len(self.vectors))
-        self.first = self.scout.logits(self.vectors.astype(np.float32))
+        self.first = self.proxy.logits(self.vectors.astype(np.float32))
         self.prepared = self._prepare(self.labels(self.by_leads(1.0), self.everything))
 
-    def _prepare(self, labels: PseudoLabels) -> Prepared:
+    def _prepare(self, labels: PseudoLabels) -> RuleInputs:
         return prepare(
-            labels, lambda positions: self.vectors[positions], self.index.mean, self.train, self.validation,
-            relabel=False, judge=False, around=self.everything,
+            labels, lambda positions: self.vectors[positions], self.index.mean, self.embedded, own_teachers=False,
+            judge=False, axes_from=self.everything,
         )  # fmt: skip
 
     def by_leads(self, share: float) -> Shortlist:
@@ -82,7 +81,7 @@ class Course:
     def labels(self, shortlist: Shortlist, positions: I64) -> PseudoLabels:
         """Pseudo-labels of what the fine-tuned teacher was shown."""
         said = pseudo_label([(positions, self.said[positions])], lambda x: x, classes=len(self.task.classes))
-        return named(shortlist, positions, said)
+        return with_leads(shortlist, positions, said)
 
     def chosen(self, labels: PseudoLabels, rule: str, k: int) -> I64:
         """Positions of k images."""
@@ -103,7 +102,7 @@ class Course:
             return None, sender.size(payload)
 
         return fill_budget(
-            make, budget=budget, least=labels.classes, most=len(labels), classes=labels.classes
+            make, budget=budget, min_images=labels.classes, max_images=len(labels), classes=labels.classes
         ).k  # fmt: skip
 
     def student(self, positions: I64) -> float:
@@ -122,9 +121,9 @@ class Course:
             context = self.prepared.context
             shortlist, (positions, _) = ask_in_rounds(
                 shortlist, (positions, self.said[positions]), self.everything,
-                vectors=lambda rows: self.vectors[rows], linear=self.scout.logits,
-                picks=lambda labels: RULES[rule].prepare(labels, context)(k).rows,
-                ask=lambda rows: (rows, self.said[rows]), most=int(share * len(self.everything)),
+                vectors=lambda rows: self.vectors[rows], linear=self.proxy.logits,
+                choose_rows=lambda labels: RULES[rule].prepare(labels, context)(k).rows,
+                ask=lambda rows: (rows, self.said[rows]), max_images=int(share * len(self.everything)),
             )  # fmt: skip
         return self.labels(shortlist, positions)
 

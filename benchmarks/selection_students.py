@@ -20,9 +20,9 @@ import plada
 from benchmarks.document import conclude, machine, spread
 from plada.common.files import home_directory
 from plada.common.progress import silent
-from plada.labeler.linear_teacher import EmbeddedTarget, embed_split
+from plada.labeler.embedded_target import embed_target
 from plada.labeler.pseudo_labels import pseudo_label
-from plada.labeler.teachers import TeacherOptions, teach
+from plada.labeler.teachers import TeacherSpec, teach
 from plada.retrieval.embeddings import hold
 from plada.retrieval.index import Index
 from plada.selection.compose import header_of
@@ -37,14 +37,12 @@ def payloads(index: Index, target: str, seed: int, points: dict[str, tuple[str, 
     """For each of `points` (rule, images) the payload, as benchmarks/selection.py chose it."""
     home = home_directory()
     task = open_target(target, home, seed=seed)
-    train, validation, test = (
-        embed_split(index.waiting_encoder(), split, stage=target, report=silent, cache=home / "cache" / "embeddings")
-        for split in (task.train, task.validation, task.test or task.validation)
-    )
-    taught = teach(index, task, "linear", EmbeddedTarget(train, validation, test), TeacherOptions(seed=seed), silent)
-    labels = pseudo_label(index.scan(), taught.teachers[0].logits, classes=len(task.classes))
+    cache = home / "cache" / "embeddings"
+    embedded = embed_target(index.waiting_encoder(), task, report=silent, cache=cache)
+    ensemble = teach(index, task, embedded, TeacherSpec(), seed=seed)
+    labels = pseudo_label(index.scan(), ensemble.teachers[0].logits, classes=len(task.classes))
     vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)
-    context = prepare(labels, vectors, index.mean, train, validation, relabel=False, judge=False, seed=seed).context
+    context = prepare(labels, vectors, index.mean, embedded, own_teachers=False, judge=False, seed=seed).context
     head, made = header_of(index), {}
     for how, (rule, images) in points.items():
         rows = np.sort(RULES[rule].prepare(labels, context)(images).rows)

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 from plada.common.version import __version__ as __version__
 
 _WHERE = {
+    "Corrections": "plada.selection.corrections",
     "Delivery": "plada.payload.sender",
     "Index": "plada.retrieval.index",
     "NetworkSpec": "plada.networks.network",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
     "ReadOptions": "plada.trainer.payload_file",
+    "Selection": "plada.api.select",
+    "TeacherSpec": "plada.labeler.teachers",
     "apply_diff": "plada.api.diff",
     "bench": "plada.api.bench",
     "check_index": "plada.retrieval.check",
@@ -78,12 +81,14 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.api.report import report as report
     from plada.api.search import make_ann as make_ann
     from plada.api.search import search as search
+    from plada.api.select import Selection as Selection
     from plada.api.select import select as select
     from plada.api.sign import keygen as keygen
     from plada.api.sign import sign as sign
     from plada.api.train import train as train
     from plada.api.verify import verify as verify
     from plada.errors import PladaError as PladaError
+    from plada.labeler.teachers import TeacherSpec as TeacherSpec
     from plada.labeler.teachers import write_logits as write_logits
     from plada.networks.network import NetworkSpec as NetworkSpec
     from plada.payload.payload import Payload as Payload
@@ -91,6 +96,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.retrieval.check import check_index as check_index
     from plada.retrieval.index import Index as Index
     from plada.retrieval.index import open_index as open_index
+    from plada.selection.corrections import Corrections as Corrections
     from plada.trainer.payload_file import ReadOptions as ReadOptions
 
 

@@ -103,7 +103,8 @@ os.chdir({str(tmp_path)!r})
 import plada
 assert plada.__file__.startswith({str(elsewhere)!r}), plada.__file__
 plada.index("glyphs:count=400", name="g", home="home")
-made = plada.select("g", target="digits", budget=200, rule="balanced", out="d.plada", table="d.parquet", home="home")
+made = plada.select("g", target="digits", budget=200, rule="balanced", out="d.plada", home="home")
+made.write_table("d.parquet")
 assert made.report.bytes == len(open("d.plada", "rb").read()) <= 200
 plada.report("d.plada", out="d.html", selection="d.parquet", pictures=10, home="home")
 page = open("d.html", encoding="utf-8").read()

@@ -99,11 +99,11 @@ def demo(
             rule=RULE,
             teacher=TEACHER,
             out=folder / "digits.plada",
-            sheet=folder / "digits.png",
-            table=folder / "digits.parquet",
             home=root,
             report=report,
         )
+        selection.contact_sheet(folder / "digits.png")
+        selection.write_table(folder / "digits.parquet")
     with clock("read back"):
         payload = read_payload(folder / "digits.plada", home=root)
     with clock("train and test"):

@@ -23,7 +23,7 @@ from plada.errors import PladaError, RequestError, ResourceError
 from plada.explorer.gallery import Gallery
 from plada.explorer.payloads import RankedPayload, rank_payload
 from plada.retrieval.index import Index, open_index
-from plada.selection.table import Selected, read_selected
+from plada.selection.table import SelectionTable, read_table
 from plada.sources.reference import Reference, check_identity, open_reference, plain_name
 from plada.sources.registry import open_source
 from plada.trainer.payload_file import PayloadContext, open_payload
@@ -226,16 +226,16 @@ def _rank_payloads(
             images, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=same_keys,
             who=f"payload {file}", means="labels",
         )  # fmt: skip
-    read: dict[int, Selected] = {}  # tables, by the number of their payload
+    read: dict[int, SelectionTable] = {}  # tables, by the number of their payload
     for table in tables:
-        positions = read_selected(table).positions
+        positions = read_table(table).positions
         fits = [at for at, each in enumerate(opened) if np.array_equal(positions, each.payload.positions)]
         if not fits:
             raise RequestError(
                 f"{table}: is the table of none of the {len(opened)} payloads named. Name the payload that it was written with"
             )
         for at in fits:
-            read[at] = read_selected(table, opened[at].payload)  # labels are compared too
+            read[at] = read_table(table, opened[at].payload)  # labels are compared too
     return tuple(
         rank_payload(
             each.payload,

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker, silent
+from plada.common.statistics import softmax
 from plada.errors import RequestError, Unreadable
 from plada.sources.collection import is_image_name
 from plada.sources.decode import View, decode
-from plada.trainer.evaluation import probabilities
 from plada.trainer.model import load_model
 
 _BATCH = 64
@@ -57,7 +57,7 @@ def predict(
     for start in range(0, len(paths), _BATCH):
         batch = [(path, *_seen(path, loaded.view)) for path in paths[start : start + _BATCH]]
         pixels = [seen for _, seen, _ in batch if seen is not None]
-        shares = iter(probabilities(loaded.logits(np.stack(pixels))) if pixels else np.zeros((0, 0)))
+        shares = iter(softmax(loaded.logits(np.stack(pixels)).astype(np.float64)) if pixels else np.zeros((0, 0)))
         for path, seen, problem in batch:
             best: tuple[tuple[str, float], ...] = ()
             if seen is not None:

@@ -10,8 +10,7 @@ from plada.common.files import home_directory
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
 from plada.reports.contact_sheet import contact_sheet
-from plada.selection.leaks import LeakReport
-from plada.selection.leaks import leaks as find_leaks
+from plada.selection.leaks import LeakReport, find_reference_leaks
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.leaks.leaks import Leak
@@ -71,7 +70,7 @@ def verify(
 
     A quick check compares the number of images, all keys and sizes, and the hashes of a seeded sample; `full` hashes every
     image. Where there is no manifest yet it is made, which reads every image once. `leaks` names a target whose test images
-    are looked for in the reference (`plada.selection.leaks.leaks`), with the neighbours in `index`, or in the first that fits; pairs
+    are looked for in the reference (plada.selection.leaks), with the neighbours in `index`, or in the first that fits; pairs
     found go to the contact sheet `sheet`.
 
     Raises:
@@ -83,7 +82,9 @@ def verify(
         return found
 
     draw = partial(_write_sheet, Path(sheet)) if sheet is not None else None
-    return replace(found, leaks=find_leaks(reference, leaks, index=index, draw=draw, home=home, report=report))
+    return replace(
+        found, leaks=find_reference_leaks(reference, leaks, index=index, draw=draw, home=home, report=report)
+    )
 
 
 def _verify(

@@ -15,16 +15,16 @@ import numpy.typing as npt
 from plada.common.progress import silent
 from plada.common.statistics import accuracy
 from plada.errors import DataError, RequestError
-from plada.labeler.linear_teacher import EmbeddedSplit, EmbeddedTarget, embed_split
+from plada.labeler.embedded_target import EmbeddedSplit, embed_target
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
-from plada.labeler.teachers import TeacherOptions, teach
+from plada.labeler.teachers import TeacherSpec, teach
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
 from plada.payload.coders.paper import paper_bytes
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.sender import Sender
 from plada.retrieval.embeddings import hold
 from plada.retrieval.index import Index
-from plada.selection.auto import Auto, choose_rule
+from plada.selection.auto import RuleChoice, choose_rule
 from plada.selection.folds import Fold, cross_folds
 from plada.selection.prepare import prepare
 from plada.selection.rules.registry import RULES
@@ -59,38 +59,37 @@ class Course:
         if self.task.test is None:
             raise RequestError(f"target {self.task.name}: has no test images, and nothing can be compared without")
         encoder = index.waiting_encoder()
-        self.train, self.validation, self.test = (
-            embed_split(encoder, split, stage=self.task.name, report=silent, cache=home / "cache" / "embeddings")
-            for split in (self.task.train, self.task.validation, self.task.test)
-        )
-        views = EmbeddedTarget(self.train, self.validation, self.test)
-        taught = teach(index, self.task, "linear", views, TeacherOptions(seed=seed), silent)
-        self.penalty: float = taught.penalty or STUDENT_PENALTY
-        self.teacher = taught.report.accuracy or 0.0
-        found = taught.teachers[0]
-        assert found.head is not None
-        self.head: Head = found.head
-        self.labels: PseudoLabels = pseudo_label(index.scan(), found.logits, classes=self.classes)
+        self.embedded = embed_target(encoder, self.task, report=silent, cache=home / "cache" / "embeddings")
+        ensemble = teach(index, self.task, self.embedded, TeacherSpec(), seed=seed)
+        self.penalty: float = ensemble.penalty or STUDENT_PENALTY
+        self.teacher = ensemble.report.accuracy or 0.0
+        teacher = ensemble.teachers[0]
+        assert teacher.head is not None
+        self.head: Head = teacher.head
+        self.labels: PseudoLabels = pseudo_label(index.scan(), teacher.logits, classes=self.classes)
         self.vectors = hold(self.labels.positions, index.dimension, index.scan, index.vectors)
 
     @property
     def known(self) -> EmbeddedSplit:
         """Train and validation images: what the server has of the target."""
-        return self.train.and_more(self.validation)
+        return self.embedded.known
 
     @cached_property
     def context(self) -> Context:
         """What rules look at."""
         return prepare(
-            self.labels, self.vectors, self.index.mean, self.train, self.validation, relabel=True, judge=False,
-            seed=self.seed,
+            self.labels, self.vectors, self.index.mean, self.embedded, own_teachers=True, judge=False, seed=self.seed
         ).context  # fmt: skip
 
     @cached_property
     def folds(self) -> list[Fold]:
         """What `auto` judges on."""
         return cross_folds(
-            self.labels, self.context, validation=len(self.validation.labels), relabel=True, penalty=self.penalty
+            self.labels,
+            self.context,
+            validation=len(self.embedded.validation.labels),
+            own_teachers=True,
+            penalty=self.penalty,
         )
 
     @property
@@ -142,7 +141,7 @@ class Course:
             self._files[key] = data, arrived
         return self._files[key]
 
-    def auto(self, budget: int, has: str, *, only: str | None = None) -> Auto:
+    def auto(self, budget: int, has: str, *, only: str | None = None) -> RuleChoice:
         """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes, for clients that have
         the manifest or the pack. It sees no test image. The cheaper sizes for the manifest lead the way to those with the pack.
 
@@ -154,9 +153,9 @@ class Course:
             self.context,
             self.folds if only is None else self.folds[:1],  # one rule alone is not compared
             lambda chosen: self.size(has, chosen.rows),
-            rough=lambda chosen: self.size("manifest", chosen.rows),
+            approximate_size=lambda chosen: self.size("manifest", chosen.rows),
             budget=budget,
-            least=self.least,
+            min_images=self.least,
             only=only,
             forecast=False,
         )
@@ -179,7 +178,8 @@ class Course:
 
     def accuracy_of(self, logits: Callable[[F32], F32]) -> float:
         """Share of the test images that a function from embeddings [n, d] to logits [n, classes] names right."""
-        return accuracy(logits(self.test.vectors), self.test.labels)
+        assert self.embedded.test is not None
+        return accuracy(logits(self.embedded.test.vectors), self.embedded.test.labels)
 
 
 def most_that_fit(

@@ -92,8 +92,8 @@ class Pool:
 
     def __init__(self, course: Course) -> None:
         self.course = course
-        self.places = [*_readable(course.task.train, course.train.readable)]
-        self.places += _readable(course.task.validation, course.validation.readable)
+        self.places = [*_readable(course.task.train, course.embedded.train.readable)]
+        self.places += _readable(course.task.validation, course.embedded.validation.readable)
         known = course.known
         self.vectors, self.labels = known.vectors, known.labels
         assert len(self.places) == len(self.labels)

@@ -26,7 +26,7 @@ def ours(has: str, only: str | None = None) -> Ask:
             found = course.auto(budget, has, only=only)
         except BudgetTooSmall as err:
             return Unfit("one label a class needs more", err.least)
-        data, arrived = course.file(has, found.trial.made.rows)
+        data, arrived = course.file(has, found.trial.selection.rows)
         return Sent(len(data), Labels(arrived), data, {"rule": found.rule})
 
     return ask

@@ -1,8 +1,9 @@
-"""The command `plada select`."""
+"""The command `plada select`: parse, call, print."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +13,10 @@ from plada.commands.console.options import (
     ClientHas,
     Device,
     Home,
-    Json,
     ModelArg,
+    Output,
     PackFile,
     Progressive,
-    Quiet,
     RecipeOption,
     Seed,
     Segments,
@@ -26,15 +26,128 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
-from plada.commands.console.output import print_json, print_table, reporter
+from plada.commands.console.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from plada.selection.selection import SelectionReport
+    from plada.selection.auto import RuleTrial
+    from plada.selection.report import SelectionReport
 
-_TRIED = 12  # rules that are shown
+_MAX_TRIED = 12  # rules that are shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions:
+    """Which teachers label the reference."""
+
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="linear, finetune:ARCH, zeroshot, table:FILE, MODULE:FUNCTION; several, comma-separated, vote.",
+            autocompletion=completing.teachers,
+        ),
+    ] = "linear"
+    teacher_weights: Annotated[Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")] = (
+        None
+    )
+    model_arg: ModelArg = None
+    image_size: Annotated[int | None, typer.Option(help="Side of the square that a finetune teacher sees.")] = None
+    exhaustive: Annotated[
+        bool,
+        typer.Option("--exhaustive", help="Let a teacher that looks at pictures see all, not the candidates alone."),
+    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Accept a teacher that is no better than chance.")] = False
+
+    def spec(self) -> "plada.TeacherSpec":
+        """The call's argument."""
+        return plada.TeacherSpec(
+            names=self.teacher,
+            weights=self.teacher_weights,
+            model_args=pairs(self.model_arg),
+            image_size=self.image_size,
+            exhaustive=self.exhaustive,
+            force=self.force,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionOptions:
+    """What a person changes before images are chosen."""
+
+    exclude: Annotated[Path | None, typer.Option(help="A text file of keys to leave out, one a line.")] = None
+    relabel: Annotated[
+        Path | None, typer.Option(help="A table (csv, parquet) of key and label: what a person says images show.")
+    ] = None
+    distinct: Annotated[
+        float | None,
+        typer.Option(
+            help="Of images of a class with a cosine above this, such as 0.9, the surest alone can be chosen."
+        ),
+    ] = None
+    drop_leaks: Annotated[
+        bool, typer.Option("--drop-leaks", help="Leave out near copies of the target's test images.")
+    ] = False
+
+    def corrections(self) -> "plada.Corrections":
+        """The call's argument."""
+        return plada.Corrections(
+            exclude=self.exclude, relabel=self.relabel, distinct=self.distinct, drop_leaks=self.drop_leaks
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryOptions:
+    """How the payload is written."""
+
+    client_has: ClientHas = "manifest"
+    pack: PackFile = None
+    progressive: Progressive = None
+    segments: Segments = None
+    sign: SignWith = None
+    serial: Serial = 0
+
+    def delivery(self) -> "plada.Delivery":
+        """The call's argument."""
+        return plada.Delivery(
+            client_has=self.client_has,
+            pack=self.pack,
+            progressive=self.progressive,
+            segments=self.segments,
+            sign=self.sign,
+            serial=self.serial,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """What is written of the selection beside the payload."""
+
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet (PNG) of the best images of each class.")
+    ] = None
+    percentiles: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet (PNG) of images by their score, first to last.")
+    ] = None
+    histogram: Annotated[
+        Path | None, typer.Option(help="Write how often each class is in the reference and in the choice (PNG).")
+    ] = None
+    table: Annotated[
+        Path | None, typer.Option(help="Write the selection as Parquet: position, key, label, score, class_rank.")
+    ] = None
+
+    def write(self, selection: "plada.Selection") -> None:
+        """Write what was asked for."""
+        if self.sheet is not None:
+            selection.contact_sheet(self.sheet)
+        if self.percentiles is not None:
+            selection.percentiles(self.percentiles)
+        if self.histogram is not None:
+            selection.histogram(self.histogram)
+        if self.table is not None:
+            selection.write_table(self.table)
 
 
 def select(
+    *,
     target: Annotated[
         str,
         typer.Option(
@@ -60,155 +173,103 @@ def select(
     labels: Annotated[
         str,
         typer.Option(
-            help="hard, or soft, dirichlet: the paper's variants, sent as odds of each class in the notes.",
+            help="hard, or soft, dirichlet: the paper's variants, sent as probabilities of each class in the notes.",
             autocompletion=completing.labels,
         ),
     ] = "hard",
-    teacher: Annotated[
-        str,
-        typer.Option(
-            help="linear, finetune:ARCH, zeroshot, table:FILE, MODULE:FUNCTION; several, comma-separated, vote.",
-            autocompletion=completing.teachers,
-        ),
-    ] = "linear",
-    teacher_weights: Annotated[
-        Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")
-    ] = None,
-    model_arg: ModelArg = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="SharedContext of the square that a finetune teacher sees.")
-    ] = None,
+    teaching: TeacherOptions,
     weights: Annotated[
         Path | None, typer.Option(help="Where the index's encoder weights lie now, if they have moved.")
     ] = None,
-    exhaustive: Annotated[
-        bool,
-        typer.Option("--exhaustive", help="Let a teacher that looks at pictures see all, not the candidates alone."),
-    ] = False,
     recipe: RecipeOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The payload file. [default: TARGET.plada]")] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Write a contact sheet (PNG) of the best images of each class.")
-    ] = None,
-    percentiles: Annotated[
-        Path | None, typer.Option(help="Write a contact sheet (PNG) of images by their score, first to last.")
-    ] = None,
-    histogram: Annotated[
-        Path | None, typer.Option(help="Write how often each class is in the reference and in the choice (PNG).")
-    ] = None,
-    table: Annotated[
-        Path | None, typer.Option(help="Write the selection as Parquet: position, key, label, score, class_rank.")
-    ] = None,
-    exclude: Annotated[Path | None, typer.Option(help="A text file of keys to leave out, one a line.")] = None,
-    relabel: Annotated[
-        Path | None, typer.Option(help="A table (csv, parquet) of key and label: what a person says images show.")
-    ] = None,
-    distinct: Annotated[
-        float | None,
-        typer.Option(
-            help="Of images of a class with a cosine above this, such as 0.9, the surest alone can be chosen."
-        ),
-    ] = None,
-    drop_leaks: Annotated[
-        bool, typer.Option("--drop-leaks", help="Leave out near copies of the target's test images.")
-    ] = False,
-    client_has: ClientHas = "manifest",
-    pack: PackFile = None,
-    progressive: Progressive = None,
-    segments: Segments = None,
-    sign: SignWith = None,
-    serial: Serial = 0,
-    force: Annotated[bool, typer.Option("--force", help="Accept a teacher that is no better than chance.")] = False,
+    pictures: PictureOptions,
+    correcting: CorrectionOptions,
+    delivering: DeliveryOptions,
     seed: Seed = 0,
     device: Device = None,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Choose and label reference images for a target, as many as fit into the budget."""
-    with reporter(as_json=as_json, quiet=quiet) as report:
-        made = plada.select(
-            index, target=target, budget=budget, keep=keep, rule=rule, labels=labels, teacher=teacher, teacher_weights=teacher_weights,
-            model_args=pairs(model_arg), image_size=image_size, weights=weights, exhaustive=exhaustive, client_has=client_has, pack=pack,
-            progressive=progressive, segments=segments, sign=sign, serial=serial, recipe=pairs(recipe), out=out or Path(f"{_plain_target(target)}.plada"), sheet=sheet,
-            percentiles=percentiles, histogram=histogram, table=table, exclude=exclude, relabel=relabel,
-            distinct=distinct, drop_leaks=drop_leaks, force=force, seed=seed, device=device, home=home, report=report,
-        ).report  # fmt: skip
-    if as_json:
+    with output.reporter() as report:
+        selection = plada.select(
+            index, target=target, budget=budget, keep=keep, rule=rule, labels=labels, teacher=teaching.spec(),
+            weights=weights, delivery=delivering.delivery(), recipe=pairs(recipe),
+            out=out or Path(f"{_plain_target(target)}.plada"), corrections=correcting.corrections(), seed=seed,
+            device=device, home=home, report=report,
+        )  # fmt: skip
+        pictures.write(selection)
+    made = selection.report
+    if output.as_json:
         return print_json("summary", made.to_dict())
     print_table(_rows(made), title=f"selection for {target}")
     if len(made.tried) > 1:
         head = ("rule", "images", "bytes", "accuracy", "lead", "seconds")
-        print_table([_tried(one) for one in made.tried[:_TRIED]], head=head, title="tried on the target's own images")
+        print_table(
+            [_tried(trial) for trial in made.tried[:_MAX_TRIED]], head=head, title="tried on the target's own images"
+        )
     for line in _remarks(made, target):
         print(line, file=sys.stderr)
     return None
 
 
-def _rows(made: "SelectionReport") -> list[list[str]]:
-    counts = sorted(made.class_counts.values())
-    taught = made.teacher
+def _rows(report: "SelectionReport") -> list[list[str]]:
+    counts = sorted(report.class_counts.values())
+    teacher, forecast = report.teacher, report.forecast
     rows = [
-        ["payload", f"{made.payload}: {made.bytes} of {made.budget} bytes, coder {made.coder}"],
-        ["images", f"{made.images} ({made.keep_rate:.2%} of the reference), rule {made.rule}"],
-        ["classes", f"{made.classes}, {counts[0]} to {counts[-1]} images each"],
-        ["teacher", f"{taught.kind}: test {_with(taught.accuracy, taught.interval)}, validation {_with(taught.validation_accuracy, taught.validation_interval)}"],
+        ["payload", f"{report.payload}: {report.bytes} of {report.budget} bytes, coder {report.coder}"],
+        ["images", f"{report.images} ({report.keep_rate:.2%} of the reference), rule {report.rule}"],
+        ["classes", f"{report.classes}, {counts[0]} to {counts[-1]} images each"],
+        ["teacher", f"{teacher.kind}: test {_with(teacher.accuracy, teacher.interval)}, validation {_with(teacher.validation_accuracy, teacher.validation_interval)}"],
     ]  # fmt: skip
-    if made.forecast is not None:
-        seen = made.forecast
-        rows.append(["students, forecast", f"{_with(seen.accuracy, seen.interval)} of the target's images"])
-        if len(seen.points) > 1:
-            rows.append(
-                ["at other budgets", ", ".join(f"{size} bytes {percent(value)}" for size, value in seen.points)]
-            )
-            enough = f"from {seen.enough} bytes on" if seen.enough is not None else "not within these budgets"
+    if forecast is not None:
+        rows.append(["students, forecast", f"{_with(forecast.accuracy, forecast.interval)} of the target's images"])
+        if len(forecast.points) > 1:
+            points = ", ".join(f"{size} bytes {percent(value)}" for size, value in forecast.points)
+            rows.append(["at other budgets", points])
+            enough = f"from {forecast.enough} bytes on" if forecast.enough is not None else "not within these budgets"
             rows.append(["more bytes stop paying", enough])
-    return [*rows, ["seconds", seconds(made.seconds)]]
+    return [*rows, ["seconds", seconds(report.seconds)]]
 
 
-def _with(accuracy: float | None, around: tuple[float, float] | None) -> str:
-    return percent(accuracy) + (f" ({around[0]:.1%} to {around[1]:.1%})" if around is not None else "")
+def _with(accuracy: float | None, interval: tuple[float, float] | None) -> str:
+    return percent(accuracy) + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval is not None else "")
 
 
-def _tried(one: Any) -> list[str]:
-    lead = f"{100 * one.lead:+.1f} +- {100 * one.error:.1f}" if one.error else ""
-    return [
-        one.rule,
-        str(one.keep),
-        str(one.bytes),
-        percent(one.validation_accuracy),
-        lead,
-        f"{one.seconds:.1f}",
-    ]
+def _tried(trial: "RuleTrial") -> list[str]:
+    lead = f"{100 * trial.lead:+.1f} +- {100 * trial.error:.1f}" if trial.error else ""
+    accuracy = percent(trial.validation_accuracy)
+    return [trial.rule, str(trial.keep), str(trial.bytes), accuracy, lead, f"{trial.seconds:.1f}"]
 
 
-def _remarks(made: "SelectionReport", target: str) -> list[str]:
-    from plada.selection.leaks import in_words
-
+def _remarks(report: "SelectionReport", target: str) -> list[str]:
     lines = []
-    if made.rule_note:
-        lines.append(f"rule {made.rule}: {made.rule_note}")
-    if made.target_note:
-        lines.append(f"target {target}: {made.target_note}")
-    if made.teacher.note:
-        lines.append(f"teacher: {made.teacher.note}")
-    if made.leaks:
-        lines.append(f"warning: {in_words(made.leaks)}; --drop-leaks leaves them out")
-    if made.leaks_note:
-        lines.append(f"not checked for copies of test images: {made.leaks_note}")
-    if made.leaks_dropped:
-        lines.append(f"left out: {in_words(made.leaks_dropped)}")
-    if made.label_bytes:
-        lines.append(f"labels {made.labels}: {made.label_bytes} of the {made.bytes} bytes are what classes are like")
-    if made.copies:
+    if report.rule_note:
+        lines.append(f"rule {report.rule}: {report.rule_note}")
+    if report.target_note:
+        lines.append(f"target {target}: {report.target_note}")
+    if report.teacher.note:
+        lines.append(f"teacher: {report.teacher.note}")
+    if report.leaks:
+        lines.append(f"warning: {report.leaks_in_words()}; --drop-leaks leaves them out")
+    if report.leaks_note:
+        lines.append(f"not checked for copies of test images: {report.leaks_note}")
+    if report.leaks_dropped:
+        lines.append(f"left out: {report.dropped_in_words()}")
+    if report.label_bytes:
         lines.append(
-            f"{made.copies} images of the reference were left out as near-duplicates of surer ones of their class"
+            f"labels {report.labels}: {report.label_bytes} of the {report.bytes} bytes are what classes are like"
         )
-    if made.left_out:
-        lines.append(f"{made.left_out} images of the target could not be read and were left out")
-    if made.empty_classes:
+    if report.copies:
         lines.append(
-            f"the teacher calls no image of the reference {', '.join(made.empty_classes)}: students cannot learn it; their "
+            f"{report.copies} images of the reference were left out as near-duplicates of surer ones of their class"
+        )
+    if report.left_out:
+        lines.append(f"{report.left_out} images of the target could not be read and were left out")
+    if report.empty_classes:
+        lines.append(
+            f"the teacher calls no image of the reference {', '.join(report.empty_classes)}: students cannot learn it; their "
             "quota went to the other classes"
         )
     return lines

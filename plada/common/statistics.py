@@ -1,18 +1,83 @@
-"""Figures that more than one room needs: softmax, accuracy, Wilson's interval."""
+"""Figures that more than one room needs: softmax, accuracy, Wilson's interval, calibration error, ranks within classes."""
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+Float = TypeVar("Float", bound=np.floating)
+Z95 = 1.959963984540054  # 95 % of a normal distribution lie within this many standard deviations
+BINS = 15  # of the reliability table, as in Guo et al. (arXiv 1706.04599)
 
 
-def probabilities(logits: F32, temperature: float = 1.0) -> F32:
-    """softmax(logits / T) of logits [n, c]."""
-    scaled = logits / np.float32(temperature)
-    odds = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True), np.float32)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """Images whose confidence lies in (low, high]: their mean confidence, and the share that was named right."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
 
 
-def accuracy(logits: F32, labels: npt.NDArray[np.int64]) -> float:
+def softmax(logits: npt.NDArray[Float], temperature: float = 1.0) -> npt.NDArray[Float]:
+    """softmax(logits / T) of logits [n, c], computed in their own precision."""
+    scaled = logits / logits.dtype.type(temperature)
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), logits.dtype)
+
+
+def accuracy(logits: F32, labels: I64) -> float:
     """Share of right argmaxes; 0 for no image."""
     return float((logits.argmax(axis=1) == labels).mean()) if len(labels) else 0.0
+
+
+def wilson(right: int, images: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's interval of the share `right` / `images`, 95 % by default; (0, 1) for no image.
+
+    It stays inside 0..1 and holds for the few dozen images of a validation split, where the textbook interval does not.
+    """
+    if not images:
+        return 0.0, 1.0
+    share, spread = right / images, z * z / images
+    middle = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / images + spread / (4 * images))
+    # The ends are exact where nothing, or everything, was right; rounding would miss them by a bit.
+    return middle - half if right else 0.0, middle + half if right < images else 1.0
+
+
+def reliability_table(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+    """Images by confidence float64 [n] in BINS bins of equal width, with how often they were named right, bool [n]."""
+    places = np.minimum(np.ceil(confidence * BINS).astype(np.int64) - 1, BINS - 1)
+    bins = []
+    for place in range(BINS):
+        inside = places == place
+        count = int(inside.sum())
+        bins.append(
+            Bin(
+                low=place / BINS,
+                high=(place + 1) / BINS,
+                images=count,
+                confidence=float(confidence[inside].mean()) if count else 0.0,
+                accuracy=float(right[inside].mean()) if count else 0.0,
+            )
+        )
+    return tuple(bins)
+
+
+def calibration_error(bins: tuple[Bin, ...]) -> float:
+    """Expected calibration error: mean distance of confidence and accuracy, each bin weighted by its images."""
+    return sum(each.images * abs(each.confidence - each.accuracy) for each in bins) / sum(each.images for each in bins)
+
+
+def class_ranks(labels: I64) -> I64:
+    """Place of each image among those of its class, int64 [k], for labels [k] given best first."""
+    order = np.argsort(labels, kind="stable")
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
+    return ranks

@@ -33,12 +33,12 @@ def function_teacher(name: str, classes: int) -> Teacher:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module)
+        loaded: Any = importlib.import_module(module)
     except ImportError as err:
         raise RequestError(f"teacher {name}: module '{module}' cannot be imported ({err}). Is it in {here}?") from err
     finally:
         sys.path.remove(here)
-    function = getattr(found, attribute, None)
+    function = getattr(loaded, attribute, None)
     if not callable(function):
         raise RequestError(f"teacher {name}: module '{module}' has no function '{attribute}'")
     return Teacher(kind=name, classes=classes, needs=PICTURES, logits=function)
@@ -49,12 +49,12 @@ def table_teacher(
     classes: tuple[str, ...],
     images: int,
     keys: Callable[[], Any],
-    here: Mapping[str, str] = _NO_CLAIMS,
+    claims: Mapping[str, str] = _NO_CLAIMS,
 ) -> Teacher:
     """Logits for every image of the reference, made elsewhere: a .npy file [N, classes] in order of position, or a Parquet
     file with a column `position` or `key` and a column for each class, by its name. `keys` gives the reference's keys.
-    `here` is what holds of the index, by the names of CLAIMS; a Parquet file that claims something else is refused, one
-    that claims nothing, and a .npy, is believed.
+    `claims` are the index's own, by the names of CLAIMS. A Parquet file that claims something else is refused; one that
+    claims nothing, or a .npy, is believed.
 
     Raises:
         RequestError: no such file, another kind of file.
@@ -74,7 +74,7 @@ def table_teacher(
                 "image of the reference, by position"
             )
     elif path.suffix == ".parquet":
-        logits = _from_parquet(path, classes, images, keys, here)
+        logits = _from_parquet(path, classes, images, keys, claims)
     else:
         raise RequestError(f"teacher {path}: a table of logits is a .npy or a .parquet file")
     name = f"table:{path.name}"
@@ -98,22 +98,22 @@ def write_table_of_logits(logits: Any, classes: tuple[str, ...], path: Path, cla
     bad = [name for name in classes if name in _PLACES] or [name for name in classes if classes.count(name) > 1]
     if bad:
         raise RequestError(f"{path}: a table of logits cannot have a column for the class '{bad[0]}'. Use a .npy file")
-    found = checked_logits(path.name, logits, len(logits), len(classes))
-    columns = {"position": np.arange(len(found)), **{name: found[:, at] for at, name in enumerate(classes)}}
+    checked = checked_logits(path.name, logits, len(logits), len(classes))
+    columns = {"position": np.arange(len(checked)), **{name: checked[:, at] for at, name in enumerate(classes)}}
     table = pa.table(columns).replace_schema_metadata(dict(claims))
     with whole_file(path) as part:
         pq.write_table(table, part, compression="zstd")
 
 
-def _check_claims(path: Path, metadata: Mapping[bytes, bytes], here: Mapping[str, str]) -> None:
+def _check_claims(path: Path, metadata: Mapping[bytes, bytes], claims: Mapping[str, str]) -> None:
     for name in CLAIMS:
         claimed = metadata.get(name.encode(), b"").decode(errors="replace")
-        if claimed and name in here and claimed != here[name]:
+        if claimed and name in claims and claimed != claims[name]:
             what = "from embeddings of another encoder" if name == "plada.encoder" else "for other images"
             raise ReferenceMismatch(
                 f"teacher {path}: its logits were made {what} ({name} {_short(claimed)}, the index has "
-                f"{_short(here[name])}). Make them again with this index, or take the index they were made for",
-                wanted=claimed, found=here[name],
+                f"{_short(claims[name])}). Make them again with this index, or take the index they were made for",
+                wanted=claimed, found=claims[name],
             )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def _short(text: str) -> str:
 
 
 def _from_parquet(
-    path: Path, classes: tuple[str, ...], images: int, keys: Callable[[], Any], here: Mapping[str, str]
+    path: Path, classes: tuple[str, ...], images: int, keys: Callable[[], Any], claims: Mapping[str, str]
 ) -> F32:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -132,18 +132,18 @@ def _from_parquet(
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as err:
         raise DataError(f"teacher {path}: not a Parquet file ({str(err).splitlines()[0]})") from err
-    _check_claims(path, table.schema.metadata or {}, here)
+    _check_claims(path, table.schema.metadata or {}, claims)
     missing = [name for name in classes if name not in table.column_names]
     if missing:
         raise DataError(f"teacher {path}: has no column '{missing[0]}'; expected one for each class of the target")
     if "position" in table.column_names:
         rows = np.asarray(table["position"]).astype(np.int64)
     elif "key" in table.column_names:
-        found = pc.index_in(table["key"], value_set=pa.array(keys()) if not hasattr(keys(), "type") else keys())
-        if found.null_count:
-            first = table["key"].filter(pc.is_null(found))[0].as_py()
+        places = pc.index_in(table["key"], value_set=pa.array(keys()) if not hasattr(keys(), "type") else keys())
+        if places.null_count:
+            first = table["key"].filter(pc.is_null(places))[0].as_py()
             raise DataError(f"teacher {path}: the reference has no image '{first}'")
-        rows = np.asarray(found).astype(np.int64)
+        rows = np.asarray(places).astype(np.int64)
     else:
         raise DataError(f"teacher {path}: has neither a column 'position' nor 'key'")
     if len(rows) != images or len(np.unique(rows)) != images or rows.min() < 0 or rows.max() >= images:

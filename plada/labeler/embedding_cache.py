@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.files import whole_file
-from plada.encoders.encoder import Encoder, EncoderConfig
+from plada.encoders.encoder import EncoderConfig
 from plada.sources.targets.target import Split
 
 F32 = npt.NDArray[np.float32]
@@ -31,13 +31,8 @@ def split_digest(split: Split, *more: str) -> str:
     return str(whole.hexdigest(32))
 
 
-def encoder_identity(encoder: Encoder) -> str:
-    """All that decides an embedding, as one line."""
-    return identity_of(encoder.config)
-
-
 def identity_of(config: EncoderConfig) -> str:
-    """The same of an encoder that is not loaded."""
+    """All that decides an encoder's embeddings, as one line."""
     return json.dumps(config.identity(), sort_keys=True)
 
 

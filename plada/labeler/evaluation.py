@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.statistics import wilson
 from plada.errors import DataError
-from plada.labeler.calibration import fit_temperature, interval
-from plada.labeler.linear_teacher import EmbeddedSplit, EmbeddedTarget, TeacherReport
+from plada.labeler.calibration import fit_temperature
+from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget
 from plada.labeler.teacher import Teacher, target_logits, vote
 from plada.sources.targets.target import Split, Target
 
@@ -17,43 +18,53 @@ I64 = npt.NDArray[np.int64]
 _SURE = 1.6448536269514722  # of the normal distribution, one-sided 95 %
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedTeachers:
-    """Teachers with their temperatures, and what is known of them together."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherReport:
+    """Kind of teacher and its accuracy on the target's test and validation images (None where there are none), each with
+    its 95 % interval. For a linear teacher `validation_accuracy` is cross-validated over train and validation images.
+    `temperature` is what its logits are divided by to be calibrated; `members` are the teachers of a vote."""
 
-    teachers: tuple[Teacher, ...]
-    report: TeacherReport
+    kind: str
+    accuracy: float | None
+    validation_accuracy: float | None
+    interval: tuple[float, float] | None = None
+    validation_interval: tuple[float, float] | None = None
+    validation_images: int = 0
+    temperature: float = 1.0
+    members: "tuple[TeacherReport, ...]" = ()
+    note: str = ""
 
 
 def judge_teachers(
-    teachers: Sequence[Teacher], target: Target, views: EmbeddedTarget, held: F32 | None, *, force: bool
-) -> JudgedTeachers:
-    """Find temperatures on validation images and accuracies on validation and test images. `held` float32 [n, c] are
-    cross-validated logits of train and validation images together, where the teacher is linear and alone.
+    teachers: Sequence[Teacher], target: Target, embedded: EmbeddedTarget, held_out: F32 | None, *, force: bool
+) -> tuple[tuple[Teacher, ...], TeacherReport]:
+    """(calibrated teachers, what is known of them together): temperatures are found on validation images, accuracies on
+    validation and test images. `held_out` float32 [n, c] are cross-validated logits of train and validation images
+    together, where the teacher is linear and alone.
 
     Raises:
         DataError: not above chance on the images it has not seen, unless `force`d; bad logits.
     """
-    validation = [_logits(teacher, target.validation, views.validation, "validation images") for teacher in teachers]
-    test = [_logits(teacher, target.test, views.test, "test images") for teacher in teachers]
-    labels = views.validation.labels
-    if held is not None:
-        validation, labels = [held], views.train.and_more(views.validation).labels
-    heated, members = [], []
-    for teacher, seen, tested in zip(teachers, validation, test, strict=True):
-        heat = fit_temperature(seen, labels) if seen is not None else 1.0
-        heated.append(teacher.calibrated(heat))
-        members.append(_report(teacher.kind, seen, labels, tested, views.test, heat))
-    if len(teachers) == 1:
-        report = members[0]
-    else:
-        heats = [teacher.temperature for teacher in heated]
-        joint = "+".join(teacher.kind for teacher in teachers)
-        voted, tested = _voted(validation, heats), _voted(test, heats)
-        one = _report(joint, voted, labels, tested, views.test, 1.0)
-        report = replace(one, members=tuple(members))
+    validation = [_logits(teacher, target.validation, embedded.validation, "validation images") for teacher in teachers]
+    test = [_logits(teacher, target.test, embedded.test, "test images") for teacher in teachers]
+    labels = embedded.validation.labels
+    if held_out is not None:
+        validation, labels = [held_out], embedded.known.labels
+    temperatures = [fit_temperature(seen, labels) if seen is not None else 1.0 for seen in validation]
+    calibrated = tuple(
+        replace(teacher, temperature=temperature) for teacher, temperature in zip(teachers, temperatures, strict=True)
+    )
+    members = [
+        _report(teacher, seen, labels, tested, embedded.test)
+        for teacher, seen, tested in zip(calibrated, validation, test, strict=True)
+    ]
+    report = members[0]
+    if len(teachers) > 1:
+        together = replace(teachers[0], kind="+".join(teacher.kind for teacher in teachers))
+        voted, tested = _vote(validation, temperatures), _vote(test, temperatures)
+        report = replace(_report(together, voted, labels, tested, embedded.test), members=tuple(members))
     _refuse_chance(report, target, force=force)
-    return JudgedTeachers(tuple(heated), report)
+    return calibrated, report
 
 
 def _logits(teacher: Teacher, split: Split | None, seen: EmbeddedSplit | None, stage: str) -> F32 | None:
@@ -63,36 +74,38 @@ def _logits(teacher: Teacher, split: Split | None, seen: EmbeddedSplit | None, s
     return target_logits(teacher, split, seen.vectors, readable, stage)
 
 
-def _voted(logits: Sequence[F32 | None], heats: Sequence[float]) -> F32 | None:
-    there = [one for one in logits if one is not None]
-    return vote(there, heats) if len(there) == len(logits) else None
+def _vote(logits: Sequence[F32 | None], temperatures: Sequence[float]) -> F32 | None:
+    there = [each for each in logits if each is not None]
+    return vote(there, temperatures) if len(there) == len(logits) else None
 
 
 def _report(
-    kind: str, seen: F32 | None, labels: I64, tested: F32 | None, test: EmbeddedSplit | None, heat: float
+    teacher: Teacher, seen: F32 | None, labels: I64, tested: F32 | None, test: EmbeddedSplit | None
 ) -> TeacherReport:
-    right = int((seen.argmax(axis=1) == labels).sum()) if seen is not None else 0
-    images = len(labels) if seen is not None else 0
-    test_right = int((tested.argmax(axis=1) == test.labels).sum()) if tested is not None and test is not None else 0
-    tests = len(tested) if tested is not None else 0
+    right, images = _right(seen, labels)
+    test_right, tests = _right(tested, test.labels if test is not None else labels)
     return TeacherReport(
-        kind=kind,
+        kind=teacher.kind,
         accuracy=test_right / tests if tests else None,
         validation_accuracy=right / images if images else None,
-        interval=interval(test_right, tests),
-        validation_interval=interval(right, images),
+        interval=wilson(test_right, tests) if tests else None,
+        validation_interval=wilson(right, images) if images else None,
         validation_images=images,
-        temperature=heat,
+        temperature=teacher.temperature,
     )
 
 
+def _right(logits: F32 | None, labels: I64) -> tuple[int, int]:
+    """(images that are named right, images)."""
+    return (int((logits.argmax(axis=1) == labels).sum()), len(labels)) if logits is not None else (0, 0)
+
+
 def _refuse_chance(report: TeacherReport, target: Target, *, force: bool) -> None:
-    """A teacher that is not beyond doubt better than answering at random labels at random, and every student learns it."""
+    """A teacher that is not surely better than chance labels at random, and every student learns that."""
     images, found = report.validation_images, report.validation_accuracy
-    if not images or found is None or len(target.classes) < 2:
+    if force or not images or found is None or len(target.classes) < 2:
         return
-    surely = interval(round(found * images), images, _SURE)
-    if surely is not None and surely[0] <= 1 / len(target.classes) and not force:
+    if wilson(round(found * images), images, _SURE)[0] <= 1 / len(target.classes):
         raise DataError(
             f"teacher {report.kind}: {found:.1%} right on {images} images of {target.name} that it has not seen; with "
             f"{len(target.classes)} classes chance is {1 / len(target.classes):.1%}, and this is not surely more. Give "

@@ -1,130 +1,110 @@
 """The pseudo-labels that `plada select` chooses from: which images are shown to which teacher."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker
+from plada.common.statistics import softmax
 from plada.errors import DataError
-from plada.labeler.linear_teacher import EmbeddedTarget, train_linear
+from plada.labeler.embedded_target import EmbeddedTarget
+from plada.labeler.linear_teacher import train_linear
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
-from plada.labeler.rounds import MOST_LOGITS, ask_in_rounds
-from plada.labeler.scan import KEEP_ALL, scan_linear, scored
-from plada.labeler.shortlist import LEAST, find_shortlist, named
+from plada.labeler.rounds import MAX_LOGITS, ask_in_rounds
+from plada.labeler.scan import KEEP_ALL, add_scores, scan_linear
+from plada.labeler.shortlist import MIN_DEPTH, find_shortlist, with_leads
 from plada.labeler.teacher import VECTORS, Teacher, reference_logits, vote
 from plada.labeler.teachers import Ensemble
-from plada.retrieval.embeddings import hold
+from plada.retrieval.embeddings import Vectors, hold
 from plada.retrieval.index import Index
-from plada.sources.targets.target import Target
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
-Vectors = Callable[[I64], npt.NDArray[np.floating]]
 # Rows that the rule chooses of some pseudo-labels, whose embeddings are given.
-Picks = Callable[[PseudoLabels, Vectors], I64]
-MOST = 2_000_000  # images of a shortlist
+ChooseRows = Callable[[PseudoLabels, Vectors], I64]
+MAX_IMAGES = 2_000_000  # of a shortlist
 SHARE = 0.05  # of the reference that a teacher which looks at pictures is shown, unless exhaustive
 POOL = 20  # images that a rule looks at for each that it keeps; more labels than bytes hardly ever fit
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """Pseudo-labels of what can be chosen, how to get their embeddings and those `around` them, and images that the last
-    teacher looked at."""
+class LabelledReference:
+    """Pseudo-labels of what can be chosen, and `vectors`, which gives embeddings of positions. `looked_at` counts the images
+    that the last teacher saw; the main axes of the embeddings are taken from the images at `axes_from` int64 [n]."""
 
     labels: PseudoLabels
     vectors: Vectors
     looked_at: int
-    around: I64
+    axes_from: I64
 
 
 def label(
     index: Index,
-    task: Target,
-    taught: Ensemble,
-    views: EmbeddedTarget,
+    ensemble: Ensemble,
+    embedded: EmbeddedTarget,
     *,
     exhaustive: bool,
     budget: int,
     seed: int,
-    picks: Picks | None,
+    choose_rows: ChooseRows | None,
     report: Report,
-) -> Labelled:
-    """Cheap teachers see every embedding; those that look at pictures see the candidates that a linear teacher finds in one
-    pass, and then what the rule chooses (`picks`, plada.labeler.rounds), SHARE of the reference in all; or everything, if it
-    is asked for.
+) -> LabelledReference:
+    """Let the teachers label the reference, for a file of at most `budget` bytes.
+
+    Teachers that need no pixels see every embedding. Those that look at pictures see everything if it is `exhaustive`; else
+    they see the candidates that a linear teacher finds in one pass, and then what the rule chooses (`choose_rows`,
+    plada.labeler.rounds), SHARE of the reference in all.
 
     Raises:
-        DataError: bad logits, nothing that can be read. BudgetTooSmall: by `picks`.
+        DataError: bad logits, nothing that can be read. BudgetTooSmall: by `choose_rows`.
     """
-
-    classes, tracker = len(task.classes), Tracker("scan", index.readable, report)
-    first = taught.teachers[0]
+    teachers, first = ensemble.teachers, ensemble.teachers[0]
+    classes, tracker = first.classes, Tracker("scan", index.readable, report)
 
     def held(positions: I64) -> Vectors:
         return hold(positions, index.dimension, index.scan, index.vectors)
 
-    if len(taught.teachers) == 1 and first.head is not None and index.readable > KEEP_ALL:
-        found = scan_linear(index.scan(), first.head, depth=max(LEAST, min(POOL * budget, MOST) // classes))
-        read = held(found.positions)
-        return Labelled(scored(found, first.head, read), read, index.readable, found.positions)
-    if len(taught.teachers) == 1 and first.needs == VECTORS:
+    if len(teachers) == 1 and first.head is not None and index.readable > KEEP_ALL:
+        depth = max(MIN_DEPTH, min(POOL * budget, MAX_IMAGES) // classes)
+        top = scan_linear(index.scan(), first.head, depth=depth)
+        vectors = held(top.positions)
+        return LabelledReference(add_scores(top, first.head, vectors), vectors, index.readable, top.positions)
+    if len(teachers) == 1 and first.needs == VECTORS:
         labels = pseudo_label(
-            index.scan(), lambda vectors: first.asked(vectors, len(vectors)), classes=classes, advance=tracker.advance
+            index.scan(), lambda vectors: first.ask(vectors, len(vectors)), classes=classes, advance=tracker.advance
         )
-        return Labelled(labels, held(labels.positions), len(labels), labels.positions)
-    if all(teacher.cheap for teacher in taught.teachers):
-        positions = np.concatenate([found for found, _ in index.scan()])
-        read = held(positions)
-        readable, joint = joint_logits(index, taught.teachers, positions, read, report)
-        labels = pseudo_label([(readable, joint)], lambda logits: logits, classes=classes)
-        return Labelled(labels, read, len(readable), positions)
-    return _shown(index, task, taught, views, exhaustive, budget, seed, picks, held, tracker, report)
+        return LabelledReference(labels, held(labels.positions), len(labels), labels.positions)
+    if all(teacher.needs_no_pixels for teacher in teachers):
+        positions = np.concatenate([where for where, _ in index.scan()])
+        vectors = held(positions)
+        readable, logits = joint_logits(index, teachers, positions, vectors, report)
+        labels = pseudo_label([(readable, logits)], lambda logits: logits, classes=classes)
+        return LabelledReference(labels, vectors, len(readable), positions)
 
-
-def _shown(
-    index: Index,
-    task: Target,
-    taught: Ensemble,
-    views: EmbeddedTarget,
-    exhaustive: bool,
-    budget: int,
-    seed: int,
-    picks: Picks | None,
-    held: Callable[[I64], Vectors],
-    tracker: Tracker,
-    report: Report,
-) -> Labelled:
-    """Labels by teachers that must be shown images."""
-
-    classes = len(task.classes)
-    scout = next(
-        (teacher for teacher in taught.teachers if teacher.head is not None and teacher.needs == VECTORS), None
-    )
-    if scout is None:
-        scout, _, _ = train_linear(index, task, views.train, views.validation, seed)
-    rounds = picks is not None and not exhaustive
+    proxy = next((each for each in teachers if each.head is not None and each.needs == VECTORS), None)
+    proxy_teacher = proxy or train_linear(index, classes, embedded, seed)[0]
+    in_rounds = choose_rows is not None and not exhaustive
     shortlist = find_shortlist(
-        index.scan(), scout.logits, classes=classes, images=index.readable,
-        share=1.0 if exhaustive else SHARE / 2 if rounds else SHARE, advance=tracker.advance,
+        index.scan(), proxy_teacher.logits, classes=classes, images=index.readable,
+        share=1.0 if exhaustive else SHARE / 2 if in_rounds else SHARE, advance=tracker.advance,
     )  # fmt: skip
-    around, read = shortlist.positions, held(shortlist.positions)
-    known = joint_logits(index, taught.teachers, shortlist.positions, read, report)
-    if rounds and picks is not None and scout.head is not None:
-        depth = max(LEAST, min(POOL * budget, MOST, MOST_LOGITS // classes, index.readable * classes) // classes)
-        found = scan_linear(index.scan(), scout.head, depth=depth)
-        around = np.union1d(found.positions, shortlist.positions)
-        read = held(around)
+    axes_from, vectors = shortlist.positions, held(shortlist.positions)
+    known = joint_logits(index, teachers, shortlist.positions, vectors, report)
+    if in_rounds and choose_rows is not None and proxy_teacher.head is not None:
+        images = min(POOL * budget, MAX_IMAGES, MAX_LOGITS // classes, index.readable * classes)
+        candidates = scan_linear(index.scan(), proxy_teacher.head, depth=max(MIN_DEPTH, images // classes)).positions
+        axes_from = np.union1d(candidates, shortlist.positions)
+        vectors = held(axes_from)
         shortlist, known = ask_in_rounds(
-            shortlist, known, found.positions, vectors=read, linear=scout.logits,
-            picks=lambda labels: picks(labels, read),
-            ask=lambda positions: joint_logits(index, taught.teachers, positions, read, report),
-            most=max(int(SHARE * index.readable), len(shortlist.positions)),
+            shortlist, known, candidates, vectors=vectors, linear=proxy_teacher.logits,
+            choose_rows=lambda labels: choose_rows(labels, vectors),
+            ask=lambda positions: joint_logits(index, teachers, positions, vectors, report),
+            max_images=max(int(SHARE * index.readable), len(shortlist.positions)),
         )  # fmt: skip
     labels = pseudo_label([known], lambda logits: logits, classes=classes)
-    return Labelled(named(shortlist, known[0], labels), read, len(known[0]), around)
+    return LabelledReference(with_leads(shortlist, known[0], labels), vectors, len(known[0]), axes_from)
 
 
 def joint_logits(
@@ -136,23 +116,30 @@ def joint_logits(
     Raises:
         DataError: there is none; bad logits.
     """
-
-    return _asked(
-        [reference_logits(teacher, index, positions, vectors, report) for teacher in teachers],
-        [teacher.temperature for teacher in teachers],
-    )
-
-
-def _asked(answers: Sequence[Iterator[tuple[I64, F32]]], heats: Sequence[float]) -> tuple[I64, F32]:
-
-    parts = [list(zip(*answer, strict=True)) for answer in answers]
-    places = [np.concatenate(part[0]) if part else np.zeros(0, np.int64) for part in parts]
-    common = places[0]
-    for more in places[1:]:
-        common = np.intersect1d(common, more)
+    answers = []
+    for teacher in teachers:
+        blocks = list(reference_logits(teacher, index, positions, vectors, report))
+        where = np.concatenate([np.zeros(0, np.int64), *(block[0] for block in blocks)])
+        answers.append((where, [block[1] for block in blocks]))
+    common = answers[0][0]
+    for where, _ in answers[1:]:
+        common = np.intersect1d(common, where)
     if not len(common):
         raise DataError("teacher: none of the candidates could be read")
-    logits = [
-        np.concatenate(part[1])[np.searchsorted(place, common)] for part, place in zip(parts, places, strict=True)
-    ]
-    return common, logits[0] if len(logits) == 1 else vote(logits, heats)
+    logits = [np.concatenate(parts)[np.searchsorted(where, common)] for where, parts in answers]
+    return common, logits[0] if len(logits) == 1 else vote(logits, [teacher.temperature for teacher in teachers])
+
+
+def joint_probabilities(
+    index: Index, teachers: Sequence[Teacher], positions: I64, vectors: Vectors, report: Report
+) -> F32:
+    """Calibrated probabilities float32 [n, classes] of the images at rising `positions` int64 [n].
+
+    Raises:
+        DataError: an image can no longer be read; bad logits.
+    """
+    readable, logits = joint_logits(index, teachers, positions, vectors, report)
+    if len(readable) != len(positions):
+        gone = int(np.setdiff1d(positions, readable)[0])
+        raise DataError(f"index '{index.name}': image {gone} can no longer be read. Look at the reference")
+    return softmax(logits, teachers[0].temperature if len(teachers) == 1 else 1.0)

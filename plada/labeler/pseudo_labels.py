@@ -1,7 +1,7 @@
-"""Pseudo-labels of a reference, and the one pass of a teacher that makes them."""
+"""Pseudo-labels of a reference, and the pass of a teacher that makes them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from plada.labeler.scores import F32, I64, SCORES
 
 @dataclass(frozen=True, slots=True)
 class PseudoLabels:
-    """What a teacher says of the readable images of a reference, and nothing of the size of its logits.
+    """What a teacher says of the readable images of a reference: a label and scores of each.
 
     positions int64 [n] (rising), labels int64 [n], scores: name -> float32 [n]. `whole` int64 [classes] counts the labels
     over the whole reference where the rows are only a shortlist of it.
@@ -28,6 +28,11 @@ class PseudoLabels:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def where(self, kept: npt.NDArray[np.bool_]) -> "PseudoLabels":
+        """The rows that are `kept`, bool [n]."""
+        scores = {name: values[kept] for name, values in self.scores.items()}
+        return replace(self, positions=self.positions[kept], labels=self.labels[kept], scores=scores)
+
     def counts(self) -> I64:
         """Rows of each class, int64 [classes]: what can be chosen."""
         return np.bincount(self.labels, minlength=self.classes).astype(np.int64)
@@ -38,7 +43,7 @@ class PseudoLabels:
 
 
 def pseudo_label(
-    blocks: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]],
+    blocks: Iterable[tuple[I64, npt.NDArray[Any]]],
     logits_of: Callable[[npt.NDArray[Any]], F32],
     *,
     classes: int,
@@ -46,13 +51,13 @@ def pseudo_label(
 ) -> PseudoLabels:
     """One pass of a teacher over the reference; `blocks` gives (positions [m], inputs [m, ...]).
 
-    Only a label and three scores are kept of each image, so memory does not grow with the classes.
+    Of each image a label and its scores are kept, so memory does not grow with the classes.
 
     Raises:
         DataError: the teacher gave logits that are not finite, or of another shape; no image at all.
     """
-    positions: list[npt.NDArray[np.int64]] = []
-    labels: list[npt.NDArray[np.int64]] = []
+    positions: list[I64] = []
+    labels: list[I64] = []
     scores: dict[str, list[F32]] = {name: [] for name in SCORES}
     for where, inputs in blocks:
         if not len(where):

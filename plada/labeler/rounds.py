@@ -1,8 +1,8 @@
 """Rounds of questions: an expensive teacher is shown what a rule would choose, until it has seen all of it.
 
-A rule that looks at the target's images takes few of many candidates, so a shortlist by a linear teacher's leads holds less
-than half of what it would choose if the expensive teacher had named everything. Instead, what that teacher has not been
-shown yet is guessed, the rule chooses, the teacher is asked about the choice, and so on until nothing in it is a guess.
+A rule that looks at the target's images takes few of many candidates. A shortlist by a linear teacher's leads holds less than
+half of what the rule would choose if the expensive teacher had labelled everything. So the labels of images that it has not
+seen are guessed, the rule chooses, and the teacher is asked about the choice, until no label in the choice is a guess.
 """
 
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.statistics import class_ranks
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.scores import SCORES
 from plada.labeler.shortlist import Shortlist, leads
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
-Asked = Callable[
-    [I64], tuple[I64, F32]
-]  # rising positions -> those that could be read, the teacher's logits [m, classes]
-MOST_LOGITS = 1 << 27  # numbers of logits of all candidates that are held: 0.5 GB
+# Rising positions -> those that could be read, and the teacher's logits [m, classes] of them.
+AskTeacher = Callable[[I64], tuple[I64, F32]]
+MAX_LOGITS = 1 << 27  # numbers of logits of all candidates that are held: 0.5 GB
 _ROUNDS = 20
 _EASE = 0.003  # of the ridge, in mean squared lengths: guesses were right most often (docs/log.md)
 _LEARNT = 20_000  # images that guesses are learnt from at most
@@ -29,8 +29,8 @@ _BLOCK = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What the expensive teacher would say of an image, by its embedding and the linear teacher's logits: a ridge regression
-    on what it has said of others."""
+    """Guesses the expensive teacher's logits of an image from its embedding and the linear teacher's logits: a ridge
+    regression on what the teacher has said of others."""
 
     weight: F32  # [d + classes, classes]
     bias: F32  # [classes]
@@ -64,58 +64,53 @@ def ask_in_rounds(
     *,
     vectors: Callable[[I64], npt.NDArray[np.floating]],
     linear: Callable[[npt.NDArray[np.floating]], F32],
-    picks: Callable[[PseudoLabels], I64],
-    ask: Asked,
-    most: int,
+    choose_rows: Callable[[PseudoLabels], I64],
+    ask: AskTeacher,
+    max_images: int,
 ) -> tuple[Shortlist, tuple[I64, F32]]:
-    """(shortlist, what the teacher said) after rounds of `picks`: the rows that the rule chooses of pseudo-labels of the
-    `candidates` int64 [n] (rising) and the shortlist together. `known` is what the teacher said of the shortlist so far
-    (positions, logits); it is shown at most `most` images in all, or half as many again as are chosen. `linear` gives the linear teacher's logits of `vectors`.
+    """(shortlist, positions and logits of all that the teacher labelled) after rounds of questions.
 
-    Images that cannot be read are not candidates any more.
+    `known` is what the teacher said of the shortlist so far (positions, logits). `choose_rows` gives the rows that the rule
+    chooses of pseudo-labels of the `candidates` int64 [n] (rising) and the shortlist together; what it chooses and the teacher
+    has not seen is asked about. The teacher is shown at most `max_images` in all, or half as many again as are chosen.
+    `linear` gives the linear teacher's logits of `vectors`. Images that cannot be read are no candidates any more.
 
     Raises:
         DataError: bad logits.
     """
     positions = np.union1d(candidates, shortlist.positions)
     first = np.concatenate([linear(vectors(part)) for part in _parts(positions)])
-    logits, named = first.copy(), np.zeros(len(positions), np.bool_)
-    gone = np.zeros(len(positions), np.bool_)
+    logits, labelled = first.copy(), np.zeros(len(positions), np.bool_)
+    unreadable = np.zeros(len(positions), np.bool_)
 
-    def take(shown: I64, told: tuple[I64, F32]) -> None:
-        gone[np.searchsorted(positions, np.setdiff1d(shown, told[0]))] = True
-        rows = np.searchsorted(positions, told[0])
-        logits[rows], named[rows] = told[1], True
+    def enter(shown: I64, answers: tuple[I64, F32]) -> None:
+        unreadable[np.searchsorted(positions, np.setdiff1d(shown, answers[0]))] = True
+        rows = np.searchsorted(positions, answers[0])
+        logits[rows], labelled[rows] = answers[1], True
 
-    take(shortlist.positions, known)
+    enter(shortlist.positions, known)
     lead = leads(first)
     for _ in range(_ROUNDS):
-        guess = fit_guess(vectors(positions[named]), first[named], logits[named])
-        for part in _parts(np.flatnonzero(~named)):
+        guess = fit_guess(vectors(positions[labelled]), first[labelled], logits[labelled])
+        for part in _parts(np.flatnonzero(~labelled)):
             logits[part] = guess(vectors(positions[part]), first[part])
-        there = np.flatnonzero(~gone)
+        there = np.flatnonzero(~unreadable)
         labels = logits[there].argmax(axis=1)
         scores = {name: score(logits[there]) for name, score in SCORES.items()}
         scores["margin"] = lead[there, labels]
-        chosen = there[picks(PseudoLabels(positions[there], labels, scores, first.shape[1]))]
-        room = max(most, len(chosen) * 3 // 2) - int((named | gone).sum())
-        fresh = chosen[~named[chosen]]
-        fresh = fresh[_in_turn(logits[fresh].argmax(axis=1))[: max(0, room)]]
+        chosen = there[choose_rows(PseudoLabels(positions[there], labels, scores, first.shape[1]))]
+        room = max(max_images, len(chosen) * 3 // 2) - int((labelled | unreadable).sum())
+        fresh = chosen[~labelled[chosen]]
+        # One of each class a turn: where not all can be asked about, no class goes without.
+        turns = np.argsort(class_ranks(logits[fresh].argmax(axis=1)), kind="stable")
+        fresh = fresh[turns[: max(0, room)]]
         if not len(fresh):
             break
         shown = np.sort(positions[fresh])
-        take(shown, ask(shown))
-    asked = np.flatnonzero(named | gone)
-    widened = Shortlist(positions[asked], first[asked], shortlist.counts, shortlist.images)
-    return widened, (positions[named], logits[named])
-
-
-def _in_turn(labels: I64) -> I64:
-    """Rows of labels [n], one of each class a turn: where not all can be asked about, no class goes without."""
-    order = np.argsort(labels, kind="stable")
-    rank = np.empty(len(labels), np.int64)
-    rank[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
-    return np.argsort(rank, kind="stable")
+        enter(shown, ask(shown))
+    asked = np.flatnonzero(labelled | unreadable)
+    asked_about = Shortlist(positions[asked], first[asked], shortlist.counts, shortlist.images)
+    return asked_about, (positions[labelled], logits[labelled])
 
 
 def _joined(vectors: npt.NDArray[np.floating], logits: F32) -> F32:

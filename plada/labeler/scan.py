@@ -1,9 +1,8 @@
 """One pass of a linear teacher over a large reference, in bounded memory and at nearly the speed of its matrix product.
 
-With a thousand classes the logits of an image are sixty times its embedding; whatever touches them all costs as much as
-the product. So two passes are made over a block of logits while it is in the cache (largest, second largest), and nothing
-but position, label and margin is kept of an image. Every other score is computed again, from the embedding, for the images
-that are in the shortlist when the pass is over.
+With a thousand classes the logits of an image are sixty times its embedding, and touching them all costs as much as the
+product. So a block of logits is passed twice while it is in the cache (largest, second largest), and only position, label
+and margin of an image are kept. The other scores are computed again, from the embeddings, for the images that stay.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,8 +24,8 @@ _SLACK = 3  # times the shortlist that is gathered before it is cut down again
 
 
 @dataclass(frozen=True, slots=True)
-class Shortlisted:
-    """What stays of a pass: positions int64 [n] (rising), labels int64 [n], margins float32 [n]; `counts` int64 [classes]
+class TopMargins:
+    """The images with the largest margins of each class: positions int64 [n] (rising), labels int64 [n], margins float32 [n]; `counts` int64 [classes]
     of all labels of the reference."""
 
     positions: I64
@@ -35,7 +34,7 @@ class Shortlisted:
     counts: I64
 
 
-def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: Head, *, depth: int) -> Shortlisted:
+def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: Head, *, depth: int) -> TopMargins:
     """The `depth` images of each class with the largest margins; `blocks` gives (positions [m], embeddings [m, d]), positions
     rising. Ties go to the lower position.
 
@@ -49,7 +48,7 @@ def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: He
     weights = np.vstack([head.weight, head.bias - head.mean @ head.weight]).astype(np.float32)
     inputs = np.ones((_ROWS, len(weights)), np.float32)
     logits = np.empty((_ROWS, classes), np.float32)
-    kept = _Kept(classes, depth)
+    kept = _Collector(classes, depth)
     for positions, vectors in blocks:
         for start in range(0, len(positions), _ROWS):
             some = positions[start : start + _ROWS]
@@ -60,28 +59,27 @@ def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: He
     return kept.finish()
 
 
-def scored(found: Shortlisted, head: Head, vectors: Callable[[I64], npt.NDArray[np.floating]]) -> PseudoLabels:
-    """The shortlist with all scores; `vectors` gives embeddings [m, d] of some of its positions. The margin stays that of
+def add_scores(top: TopMargins, head: Head, vectors: Callable[[I64], npt.NDArray[np.floating]]) -> PseudoLabels:
+    """These images with all scores; `vectors` gives embeddings [m, d] of some of their positions. The margin stays that of
     the pass, to the last bit; `whole` of the result counts all labels of the reference."""
     parts = []
-    for start in range(0, len(found.positions), _ROWS):
-        made = _scores(head.logits(vectors(found.positions[start : start + _ROWS])))
-        parts.append({**made, "margin": found.margins[start : start + _ROWS]})
-    named = {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
-    return PseudoLabels(found.positions, found.labels, named, len(found.counts), found.counts)
+    for start in range(0, len(top.positions), _ROWS):
+        scores = _scores(head.logits(vectors(top.positions[start : start + _ROWS])))
+        parts.append({**scores, "margin": top.margins[start : start + _ROWS]})
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
+    return PseudoLabels(top.positions, top.labels, joined, len(top.counts), top.counts)
 
 
 def _scores(logits: F32) -> dict[str, F32]:
-    """All SCORES but the margin, with one exponential where each alone takes its own; `logits` [n, c] are overwritten."""
+    """All SCORES but the margin, sharing one exponential; `logits` [n, c] are overwritten."""
     peak = logits.max(axis=1)
     logits -= peak[:, None]
-    odds = np.exp(logits)
-    total = odds.sum(axis=1)
-    odds *= logits
+    powers = np.exp(logits)
+    total = powers.sum(axis=1)
+    powers *= logits
     return {
         "energy": peak + np.log(total),
-        "entropy": odds.sum(axis=1) / total - np.log(total),
-        "max-logit": peak,
+        "entropy": powers.sum(axis=1) / total - np.log(total),
     }
 
 
@@ -96,8 +94,8 @@ def _two_largest(logits: F32) -> tuple[I64, F32, F32]:
     return label, best, logits.max(axis=1)
 
 
-class _Kept:
-    """The shortlist while it grows: rows beyond the worst that can stay in their class are not even written down."""
+class _Collector:
+    """Collects the largest margins; a row that cannot stay in its class is not even written down."""
 
     def __init__(self, classes: int, depth: int) -> None:
         self.classes, self.depth = classes, depth
@@ -141,10 +139,10 @@ class _Kept:
         order = order[keep]
         self.parts, self.rows = [(positions[order], labels[order], margins[order])], 0
 
-    def finish(self) -> Shortlisted:
+    def finish(self) -> TopMargins:
         self._cut()
         positions, labels, margins = self.parts[0]
         if not len(positions):
             raise DataError("teacher: the reference has no readable image")
         order = np.argsort(positions)
-        return Shortlisted(positions[order], labels[order], margins[order], self.counts)
+        return TopMargins(positions[order], labels[order], margins[order], self.counts)

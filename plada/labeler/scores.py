@@ -12,8 +12,7 @@ Score = Callable[[F32], F32]
 
 
 def energy(logits: F32, temperature: float = 1.0) -> F32:
-    """T log sum exp(logits / T) of logits [n, c]: the paper's energy (eq. 5; eq. 8 with T) with its sign turned, so that
-    high is kept."""
+    """T log sum exp(logits / T) of logits [n, c]: the negative of the paper's energy (eq. 5; eq. 8 with T)."""
     scaled = logits / np.float32(temperature)
     peak = scaled.max(axis=1)
     return np.asarray(temperature * (peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=1))), np.float32)
@@ -33,16 +32,6 @@ def margin(logits: F32) -> F32:
     return np.asarray(top[:, 1] - top[:, 0], np.float32)
 
 
-def max_logit(logits: F32) -> F32:
-    """The largest logit."""
-    return np.asarray(logits.max(axis=1), np.float32)
-
-
-def density(vectors: F32, wanted: F32) -> F32:
-    """Largest cosine of each of `vectors` [n, d] to any of `wanted` [m, d], all of length one: how near the target is."""
-    return np.asarray((vectors @ wanted.T).max(axis=1), np.float32)
-
-
 def normalised_rank(score: F32) -> F32:
     """Rank of each image / (n - 1), 0 for the best (eq. 10); ties by row."""
     ranks = np.empty(len(score), np.float32)
@@ -51,12 +40,9 @@ def normalised_rank(score: F32) -> F32:
 
 
 def consensus(scores: Sequence[F32]) -> F32:
-    """Less the worst normalised rank that any of the scores gives an image (eq. 11), higher kept first: kept is what
-    all scores agree on."""
+    """The negative of the worst normalised rank that any of the scores gives an image (eq. 11)."""
     return np.asarray(-np.max([normalised_rank(score) for score in scores], axis=0), np.float32)
 
 
 # What is kept of each image in the one pass over a reference.
-SCORES: Mapping[str, Score] = MappingProxyType(
-    {"energy": energy, "entropy": entropy, "margin": margin, "max-logit": max_logit}
-)
+SCORES: Mapping[str, Score] = MappingProxyType({"energy": energy, "entropy": entropy, "margin": margin})

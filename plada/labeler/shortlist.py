@@ -1,9 +1,8 @@
 """Candidates: the images that an expensive teacher is shown, found by a linear one in a single pass over the index.
 
-For each class the pass keeps the images that a linear teacher thinks likeliest to be of it: by the class's logit less the
-largest other one, whatever the label. The expensive teacher then names these, and among those of one name the order is
-still the pass's. So a rule that goes down that order chooses from the shortlist what it would choose from everything, as
-long as the shortlist of a class does not run out.
+For each class the pass keeps the images with the largest lead, the class's logit less the largest other one, whatever their
+label. The expensive teacher then labels these, and among images of one label the order is still the pass's. So a rule that
+goes down that order chooses from the shortlist what it would choose from everything, until the shortlist of a class runs out.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,8 +16,7 @@ from plada.labeler.pseudo_labels import PseudoLabels
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
-SHARE = 0.05  # of the reference that an expensive teacher is shown
-LEAST = 50  # images of each class that it is shown at least
+MIN_DEPTH = 50  # images of each class that it is shown at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +45,28 @@ def find_shortlist(
     *,
     classes: int,
     images: int,
-    share: float = SHARE,
+    share: float,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Shortlist:
-    """The `share` of `images` in equal parts for the classes, each its largest leads, out of one pass; `blocks` gives
-    (positions [m], embeddings [m, d]). Memory holds the shortlist and one block, whatever the number of images.
+    """The images with the largest leads, the same number of each class, `share` of `images` in all, from one pass. `blocks`
+    gives (positions [m], embeddings [m, d]). Memory holds the shortlist and one block, whatever the number of images.
 
     Raises:
         DataError: no image has an embedding.
     """
-    depth = images if share >= 1 else max(LEAST, int(share * images / classes))  # a class may have all images
+    depth = images if share >= 1 else max(MIN_DEPTH, int(share * images / classes))  # a class may have all images
     positions, logits = np.zeros(0, np.int64), np.zeros((0, classes), np.float32)
     counts, seen = np.zeros(classes, np.int64), 0
-    for found, vectors in blocks:
-        if not len(found):
+    for where, vectors in blocks:
+        if not len(where):
             continue
-        made = logits_of(vectors)
-        counts += np.bincount(made.argmax(axis=1), minlength=classes)
-        seen += len(found)
-        positions, logits = np.concatenate([positions, found]), np.concatenate([logits, made])
+        block = logits_of(vectors)
+        counts += np.bincount(block.argmax(axis=1), minlength=classes)
+        seen += len(where)
+        positions, logits = np.concatenate([positions, where]), np.concatenate([logits, block])
         keep = _deepest(leads(logits), depth)
         positions, logits = positions[keep], logits[keep]
-        advance(len(found))
+        advance(len(where))
     if not seen:
         raise DataError("teacher: the reference has no readable image")
     order = np.argsort(positions)
@@ -83,10 +81,10 @@ def _deepest(lead: F32, depth: int) -> I64:
     return np.flatnonzero(keep)
 
 
-def named(shortlist: Shortlist, positions: I64, labels: PseudoLabels) -> PseudoLabels:
-    """What an expensive teacher says of the shortlist (`labels` of `positions`, those that it could read), in the order of
-    the pass: the score `margin` is the pass's lead for the class that the teacher names, the other scores are the
-    teacher's own. `whole` estimates the teacher's counts over the reference from the pass's."""
+def with_leads(shortlist: Shortlist, positions: I64, labels: PseudoLabels) -> PseudoLabels:
+    """An expensive teacher's labels of the shortlist in the order of the pass. `labels` are of `positions`, the images that it
+    could read. The score `margin` becomes the pass's lead of the class that the teacher gives; the other scores stay the
+    teacher's. `whole` estimates the teacher's counts over the reference from the pass's."""
     rows = np.searchsorted(shortlist.positions, positions)
     lead = leads(shortlist.logits)[rows, labels.labels]
     whole = np.maximum(labels.counts(), np.where(labels.counts() > 0, shortlist.counts, 0))

@@ -1,14 +1,14 @@
-"""A teacher, whatever it is made of: something that gives logits for images of the target and of the reference."""
+"""A teacher: anything that gives logits for images of the target and of the reference."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker
-from plada.common.statistics import probabilities
+from plada.common.statistics import softmax
 from plada.errors import DataError, Unreadable
 from plada.networks.linear_head import Head
 from plada.retrieval.index import Index
@@ -28,8 +28,8 @@ class Teacher:
     uint8 [n, size, size, 3] as `view` makes them, a list of n PIL images (pictures), or positions int64 [n] of the
     reference, in which case it knows nothing of the target's images.
 
-    `temperature` is what logits are divided by before teachers vote. `cheap` says that it may see the whole reference; `head` is
-    there where `logits` is no more than that.
+    `temperature` is what logits are divided by before teachers vote. `head` is there where `logits` is no more than a linear
+    head.
     """
 
     kind: str
@@ -41,19 +41,17 @@ class Teacher:
     head: Head | None = None
 
     @property
-    def cheap(self) -> bool:
+    def needs_no_pixels(self) -> bool:
+        """Whether it can label the whole reference without decoding an image."""
         return self.needs in (VECTORS, POSITIONS)
 
-    def asked(self, inputs: Any, count: int) -> F32:
+    def ask(self, inputs: Any, count: int) -> F32:
         """Logits, checked.
 
         Raises:
             DataError: they are of another shape, or not finite.
         """
         return checked_logits(self.kind, self.logits(inputs), count, self.classes)
-
-    def calibrated(self, temperature: float) -> "Teacher":
-        return replace(self, temperature=temperature)
 
 
 def checked_logits(kind: str, logits: Any, images: int, classes: int) -> F32:
@@ -63,21 +61,21 @@ def checked_logits(kind: str, logits: Any, images: int, classes: int) -> F32:
         DataError: another shape, no numbers, or not finite; names the first image and class.
     """
     try:
-        found = np.asarray(logits, np.float32)
+        checked = np.asarray(logits, np.float32)
     except (TypeError, ValueError) as err:
         raise DataError(f"teacher {kind}: gave {type(logits).__name__}, expected numbers [images, classes]") from err
-    if found.shape != (images, classes):
+    if checked.shape != (images, classes):
         raise DataError(
-            f"teacher {kind}: logits of shape {found.shape}, expected ({images}, {classes}): one row an image, one column "
+            f"teacher {kind}: logits of shape {checked.shape}, expected ({images}, {classes}): one row an image, one column "
             "a class, in the order of the target's classes"
         )
-    if not np.isfinite(found).all():
-        row, column = np.argwhere(~np.isfinite(found))[0]
+    if not np.isfinite(checked).all():
+        row, column = np.argwhere(~np.isfinite(checked))[0]
         raise DataError(
-            f"teacher {kind}: logits that are not finite (the first is {found[row, column]}, of class {column}). Train "
+            f"teacher {kind}: logits that are not finite (the first is {checked[row, column]}, of class {column}). Train "
             "it again, or with a smaller learning rate"
         )
-    return found
+    return checked
 
 
 def target_logits(
@@ -92,7 +90,7 @@ def target_logits(
     if teacher.needs == POSITIONS:
         return None
     if teacher.needs == VECTORS:
-        return teacher.asked(vectors, len(vectors))
+        return teacher.ask(vectors, len(vectors))
     positions = split.positions[readable]
     parts = [np.zeros((0, teacher.classes), np.float32)]
     for start in range(0, len(positions), _BLOCK):
@@ -113,10 +111,10 @@ def reference_logits(
         DataError: bad logits. ReferenceMismatch: an image has changed since it was indexed.
     """
     tracker = Tracker("label", len(positions), report)
-    if teacher.cheap:
+    if teacher.needs_no_pixels:
         for start in range(0, len(positions), _READ):
             wanted = positions[start : start + _READ]
-            yield wanted, teacher.asked(vectors(wanted) if teacher.needs == VECTORS else wanted, len(wanted))
+            yield wanted, teacher.ask(vectors(wanted) if teacher.needs == VECTORS else wanted, len(wanted))
             tracker.advance(len(wanted))
         return
     reference = index.reference()
@@ -146,11 +144,11 @@ def _look(
         readable, inputs = np.array(flags, np.bool_), pictures
     if not readable.any():
         return readable, np.zeros((0, teacher.classes), np.float32)
-    return readable, teacher.asked(inputs, int(readable.sum()))
+    return readable, teacher.ask(inputs, int(readable.sum()))
 
 
 def vote(logits: Sequence[F32], temperatures: Sequence[float]) -> F32:
-    """What several teachers say together: log of the mean of their calibrated odds, float32 [n, classes]. Each weighs the
-    same; who is unsure has less to say because its odds are flat."""
-    odds = np.mean([probabilities(one, heat) for one, heat in zip(logits, temperatures, strict=True)], axis=0)
-    return np.asarray(np.log(np.maximum(odds, np.finfo(np.float32).tiny)), np.float32)
+    """What several teachers say together: log of the mean of their calibrated probabilities, float32 [n, classes]. All weigh
+    the same; an unsure teacher has less to say because its probabilities are flat."""
+    mean = np.mean([softmax(each, temperature) for each, temperature in zip(logits, temperatures, strict=True)], axis=0)
+    return np.asarray(np.log(np.maximum(mean, np.finfo(np.float32).tiny)), np.float32)

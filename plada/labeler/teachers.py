@@ -1,6 +1,6 @@
-"""Teachers by name. Here because a network is trained by the client's loop, which the labeler may not import."""
+"""Teachers by name: making them, and finding out how good they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from plada.common.progress import Report
+from plada.common.progress import Report, silent
 from plada.encoders.encoder import config_from_json
 from plada.errors import RequestError, UnknownName
 from plada.labeler.custom_teachers import function_teacher, table_teacher, write_table_of_logits
+from plada.labeler.embedded_target import EmbeddedTarget, check_every_class
 from plada.labeler.embedding_cache import identity_of
-from plada.labeler.evaluation import judge_teachers
-from plada.labeler.linear_teacher import EmbeddedTarget, TeacherReport, check_every_class, train_linear
+from plada.labeler.evaluation import TeacherReport, judge_teachers
+from plada.labeler.linear_teacher import train_linear
 from plada.labeler.teacher import PIXELS, Teacher, checked_logits
 from plada.labeler.zeroshot import zeroshot_teacher
 from plada.networks.finetune import finetune
@@ -26,6 +27,29 @@ from plada.sources.targets.target import Target
 
 F32 = npt.NDArray[np.float32]
 LINEAR, ZEROSHOT, FINETUNE, TABLE = "linear", "zeroshot", "finetune:", "table:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherSpec:
+    """Which teachers label the reference, and how they are made.
+
+    Attributes:
+        names: `linear` (a head on the index's embeddings), `finetune:ARCH` (a network trained on the target), `zeroshot` (class
+            names through the encoder's text tower), `table:FILE` (logits made elsewhere), `MODULE:FUNCTION` (your own), or
+            several of them, which vote: a sequence, or a text with commas between.
+        weights: Safetensors file from which a finetune teacher starts; None starts from random weights.
+        model_args: Arguments of timm's for a finetune teacher's network.
+        image_size: Side of the square, in pixels, that a finetune teacher sees; None leaves it to the network.
+        exhaustive: Show a teacher that looks at pictures the whole reference, not the candidates alone.
+        force: Accept a teacher that is no better than chance.
+    """
+
+    names: str | Sequence[str] = "linear"
+    weights: str | Path | None = None
+    model_args: Mapping[str, Any] | None = None
+    image_size: int | None = None
+    exhaustive: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,51 +66,54 @@ class Ensemble:
         return len(self.teachers) == 1 and self.penalty is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherOptions:
-    """How teachers are made. `weights`: where a finetune teacher starts from; `model_args` and `image_size` go with it;
-    `force`: a teacher at chance is accepted; `cache`: the folder where what was trained is kept."""
-
-    weights: Path | None = None
-    model_args: tuple[tuple[str, object], ...] = ()
-    image_size: int | None = None
-    force: bool = False
-    cache: Path | None = None
-    seed: int = 0
-    device: str | None = None
-
-
 def teach(
     index: Index,
     task: Target,
-    names: str | Sequence[str],
-    views: EmbeddedTarget,
-    options: TeacherOptions,
-    report: Report,
+    embedded: EmbeddedTarget,
+    spec: TeacherSpec,
+    *,
+    cache: Path | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    report: Report = silent,
 ) -> Ensemble:
-    """Make the teachers that `names` (separated by commas, or a sequence) asks for, and find out how good they are.
+    """Make the teachers that `spec` asks for, and find out how good they are. Networks are kept in the folder `cache`.
 
     Raises:
         UnknownName: no such teacher. RequestError: one that cannot be made here.
         DataError: a class without a readable training image, bad logits, a teacher at chance (unless forced).
         ReferenceMismatch: a table of logits says that it was made for other images or another encoder than the index's.
     """
-
-    listed = [name.strip() for name in (names.split(",") if isinstance(names, str) else names)]
-    if not listed or len(set(listed)) != len(listed):
-        raise RequestError(f"teachers {', '.join(listed) or 'none'}: expected one or more different names")
-    made: list[Teacher] = []
+    names = [name.strip() for name in (spec.names.split(",") if isinstance(spec.names, str) else spec.names)]
+    if not names or len(set(names)) != len(names):
+        raise RequestError(f"teachers {', '.join(names) or 'none'}: expected one or more different names")
+    classes = len(task.classes)
+    teachers: list[Teacher] = []
     penalty: float | None = None
-    held: F32 | None = None
-    for name in listed:
+    held_out: F32 | None = None
+    for name in names:
         if name == LINEAR:
-            check_every_class(task, views.train)
-            teacher, penalty, held = train_linear(index, task, views.train, views.validation, options.seed)
-            made.append(teacher)
+            check_every_class(task, embedded.train)
+            teacher, penalty, held_out = train_linear(index, classes, embedded, seed)
+        elif name == ZEROSHOT:
+            teacher = zeroshot_teacher(index.encoder(device=device), task.classes)
+        elif name.startswith(FINETUNE):
+            check_every_class(task, embedded.train)
+            teacher = _finetuned(task, name, spec, cache=cache, seed=seed, device=device, report=report)
+        elif name.startswith(TABLE):
+            path, claims = Path(name.removeprefix(TABLE)).expanduser(), claims_of(index, embedded=True)
+            teacher = table_teacher(path, task.classes, len(index), lambda: index.reference().manifest.keys, claims)
+        elif ":" in name:
+            teacher = function_teacher(name, classes)
         else:
-            made.append(_other(index, task, name, views, options, report))
-    found = judge_teachers(made, task, views, held if listed == [LINEAR] else None, force=options.force)
-    return Ensemble(found.teachers, found.report, penalty)
+            known = [LINEAR, ZEROSHOT, f"{FINETUNE}ARCH", f"{TABLE}FILE", "MODULE:FUNCTION"]
+            hint = "ARCH is small_cnn or a timm network; several vote, comma-separated"
+            raise UnknownName("teacher", name, known, hint=hint)
+        teachers.append(teacher)
+    calibrated, judged = judge_teachers(
+        teachers, task, embedded, held_out if names == [LINEAR] else None, force=spec.force
+    )
+    return Ensemble(calibrated, judged, penalty)
 
 
 def write_logits(
@@ -98,23 +125,34 @@ def write_logits(
     embedded: bool = False,
     home: str | Path | None = None,
 ) -> Path:
-    """Write logits [N, classes] of every image of an index, by position, as a table that `select(teacher="table:FILE")`
-    takes (Parquet). It says which images it was made of, and with `embedded` also which encoder: set it where the logits
-    were computed from the index's embeddings. `select` refuses it for other images, or another encoder.
+    """Write logits for an index as a table that `select(teacher="table:FILE")` takes.
+
+    The table (Parquet) says which images it was made of. `select` refuses it for other images, or another encoder.
+
+    Args:
+        index: An opened index, its name, or None for the only one there is.
+        logits: Float32 [N, classes], one row for each image of the index, by position.
+        classes: Names of the columns, in order.
+        out: The file.
+        embedded: Whether the logits were computed from the index's embeddings; the table then names the encoder, too.
+        home: Where indexes are kept; None for the usual place.
+
+    Returns:
+        The file.
 
     Raises:
-        UnknownName: no such index. RequestError: class names that cannot be columns.
-        DataError: another number of rows or columns, logits that are not finite.
+        UnknownName: There is no such index.
+        RequestError: Class names that cannot be columns.
+        DataError: Another number of rows or columns, or logits that are not finite.
     """
-
     opened = index if isinstance(index, Index) else open_index(index, home=home)
-    found = checked_logits(f"table:{Path(out).name}", logits, len(opened), len(classes))
-    write_table_of_logits(found, tuple(classes), Path(out), claims_of(opened, embedded=embedded))
+    checked = checked_logits(f"table:{Path(out).name}", logits, len(opened), len(classes))
+    write_table_of_logits(checked, tuple(classes), Path(out), claims_of(opened, embedded=embedded))
     return Path(out)
 
 
 def claims_of(index: Index, *, embedded: bool) -> dict[str, str]:
-    """What a table of logits says of where it belongs (plada.labeler.custom_teachers.CLAIMS): the images, and with `embedded` the
+    """What a table of logits says of its origin (plada.labeler.custom_teachers.CLAIMS): the images, and with `embedded` the
     encoder: its name, and a hash of all that decides an embedding."""
     claims = {"plada.key_id": str(index.info["key_id"]), "plada.content_id": str(index.info["content_id"])}
     if embedded:
@@ -123,45 +161,26 @@ def claims_of(index: Index, *, embedded: bool) -> dict[str, str]:
     return claims
 
 
-def _other(
-    index: Index, task: Target, name: str, views: EmbeddedTarget, options: TeacherOptions, report: Report
+def _finetuned(
+    task: Target, name: str, spec: TeacherSpec, *, cache: Path | None, seed: int, device: str | None, report: Report
 ) -> Teacher:
-    if name == ZEROSHOT:
-        return zeroshot_teacher(index.encoder(device=options.device), task.classes)
-    if name.startswith(FINETUNE):
-        check_every_class(task, views.train)
-        return _finetuned(task, name, options, report)
-    if name.startswith(TABLE):
-        place = Path(name.removeprefix(TABLE)).expanduser()
-        return table_teacher(
-            place, task.classes, len(index), lambda: index.reference().manifest.keys, claims_of(index, embedded=True)
-        )
-    if ":" in name:
-        return function_teacher(name, len(task.classes))
-    known = [LINEAR, ZEROSHOT, f"{FINETUNE}ARCH", f"{TABLE}FILE", "MODULE:FUNCTION"]
-    raise UnknownName("teacher", name, known, hint="ARCH is small_cnn or a timm network; several vote, comma-separated")
-
-
-def _finetuned(task: Target, name: str, options: TeacherOptions, report: Report) -> Teacher:
-    """A network trained on the target's training images, stopped where its validation images liked it best; kept by all
-    that decides its weights."""
-
+    """A network trained on the target's training images until its validation loss stops falling; kept by all that decides
+    its weights."""
     network = finetune(
         name.removeprefix(FINETUNE),
         task,
-        weights=options.weights,
-        model_args=dict(options.model_args),
-        image_size=options.image_size,
-        cache=options.cache,
-        seed=options.seed,
-        device=options.device,
+        weights=Path(spec.weights) if spec.weights is not None else None,
+        model_args=dict(spec.model_args or {}),
+        image_size=spec.image_size,
+        cache=cache,
+        seed=seed,
+        device=device,
         report=report,
     )
-
     return Teacher(
         kind=name,
         classes=len(task.classes),
         needs=PIXELS,
-        logits=lambda pixels: predict(network, pixels, device=options.device),
+        logits=lambda pixels: predict(network, pixels, device=device),
         view=view_of(network),
     )

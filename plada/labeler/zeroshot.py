@@ -28,8 +28,8 @@ def zeroshot_teacher(encoder: Encoder, classes: tuple[str, ...]) -> Teacher:
     rows = []
     for name in classes:
         words = spoken(name)
-        found = encoder.encode_text([template.format(words) for template in TEMPLATES]).mean(axis=0)
-        rows.append(found / max(float(np.linalg.norm(found)), 1e-9))
+        mean = encoder.encode_text([template.format(words) for template in TEMPLATES]).mean(axis=0)
+        rows.append(mean / max(float(np.linalg.norm(mean)), 1e-9))
     weight = np.ascontiguousarray(SCALE * np.stack(rows).T, np.float32)
     head = Head(np.zeros(len(weight), np.float32), weight, np.zeros(len(classes), np.float32))
     return Teacher(kind="zeroshot", classes=len(classes), needs=VECTORS, logits=head.logits, head=head)

@@ -1,21 +1,14 @@
-"""Teachers: a target's classifier, run over the whole reference to pseudo-label it.
-
-`linear` is a softmax head on the index's own embeddings: the reference is labelled in one pass over the table.
-`finetune:ARCH` is a network trained on the target's images; it sees the reference's images. How a network is trained
-is handed in by the caller, since the loop belongs to the client's half.
-"""
+"""A softmax head on embeddings: the linear teacher, and the linear student."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.statistics import accuracy
 from plada.networks.solver import softmax_regression
 
 F32 = npt.NDArray[np.float32]
-PENALTY = 1e-3  # of a teacher without validation images to choose one on
-_PENALTIES = (1e-5, 1e-4, PENALTY, 1e-2)
+PENALTY = 1e-3  # of a teacher whose penalty nothing has chosen
 # A linear student's labels come from a linear teacher: it may follow them closely. At 1e-3 it fell behind with many or
 # uneven labels, by up to 25 points (docs/log.md).
 STUDENT_PENALTY = 1e-5
@@ -80,22 +73,3 @@ class Fitting:
         return Head(
             self._mean.astype(np.float32), (weight * self._scale).astype(np.float32), found[-1].astype(np.float32)
         )
-
-
-def fit_linear_teacher(
-    train: tuple[F32, npt.NDArray[np.int64]],
-    validation: tuple[F32, npt.NDArray[np.int64]],
-    *,
-    classes: int,
-    mean: F32,
-) -> tuple[Head, float | None]:
-    """(head, validation accuracy) with the penalty chosen on the validation images; each pair is (vectors, labels).
-
-    Without validation images the penalty is PENALTY and the accuracy None.
-    """
-    if not len(validation[1]):
-        return fit_head(*train, classes=classes, mean=mean, penalty=PENALTY), None
-    heads = [fit_head(*train, classes=classes, mean=mean, penalty=penalty) for penalty in _PENALTIES]
-    judged = [accuracy(head.logits(validation[0]), validation[1]) for head in heads]
-    best = int(np.argmax(judged))
-    return heads[best], judged[best]

@@ -28,7 +28,7 @@ from plada.reports.findings import (
 )
 from plada.reports.remarks import commands, earlier_corrections, identity, remarks, unknown
 from plada.reports.thumbnails import matrix_picture, thumbnail
-from plada.selection.table import Selected, read_selected
+from plada.selection.table import SelectionTable, read_table
 from plada.sources.decode import decode
 from plada.trainer.model import ModelEvaluation, evaluate_model
 from plada.trainer.payload_file import PayloadContext, open_payload, shared_context_for
@@ -75,9 +75,9 @@ def collect(
     `options` are those of the command `plada report` that makes the same report.
     """
     payload, summary = _read(file, context, rates)
-    table = read_selected(selection, payload) if selection is not None else None
+    table = read_table(selection, payload) if selection is not None else None
     said = table.report if table is not None else _NONE
-    asked = table.asked if table is not None else _NONE
+    asked = table.options if table is not None else _NONE
     target = (model.target if model is not None else None) or asked.get("target")
     evaluation = _evaluate(model, target, summary, context.home, report) if model is not None else None
     images, no_pictures = _open_images(payload, context, pictures, same_keys, report)
@@ -157,7 +157,9 @@ def _open_images(
     return images, ""
 
 
-def _class_facts(summary: PayloadSummary, payload: Payload | None, table: Selected | None) -> tuple[ClassFacts, ...]:
+def _class_facts(
+    summary: PayloadSummary, payload: Payload | None, table: SelectionTable | None
+) -> tuple[ClassFacts, ...]:
     before = (table.report if table is not None else _NONE).get("reference_counts") or {}
     after = payload.class_counts() if payload is not None else [None] * len(summary.names)
     scores: list[Any] = [None] * len(summary.names)
@@ -174,7 +176,7 @@ def _class_facts(summary: PayloadSummary, payload: Payload | None, table: Select
 def _with_pictures(
     classes: tuple[ClassFacts, ...],
     payload: Payload,
-    table: Selected | None,
+    table: SelectionTable | None,
     images: Chosen,
     limit: int,
     report: Report,

@@ -1,4 +1,4 @@
-"""A Python call as the line of the shell that does the same."""
+"""A Python call as the shell command that does the same."""
 
 import json
 import shlex
@@ -30,6 +30,26 @@ def command_line(command: str, arguments: Sequence[str], options: Mapping[str, A
         else:
             words += [option, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else _text(value)]
     return shlex.join(words)
+
+
+def changed_options(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, by name, that are not None and not the defaults, as plain values: enough to repeat it.
+
+    >>> changed_options({"target": "food", "keep": None, "budget": "2kB", "seed": 0}, {"budget": "1MB", "seed": 0})
+    {'target': 'food', 'budget': '2kB'}
+    """
+    changed = {name: value for name, value in values.items() if value is not None and value != defaults.get(name)}
+    return {name: _plain(value) for name, value in changed.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from plada.payload.inspect import PayloadSummary
 from plada.payload.payload import Payload
 from plada.reports.command_line import command_line
 from plada.selection.corrections import read_keys, read_labels
-from plada.selection.table import Selected
+from plada.selection.table import SelectionTable
 from plada.trainer.payload_file import fetch
 from plada.trainer.payload_images import Chosen
 from plada.trainer.student import payload_digest, read_card
@@ -139,7 +139,7 @@ def _trained_on(model: str | Path, payload: Payload) -> bool:
 
 
 def unknown(
-    summary: PayloadSummary, table: Selected | None, no_pictures: str, *, budget: bool, model: bool
+    summary: PayloadSummary, table: SelectionTable | None, no_pictures: str, *, budget: bool, model: bool
 ) -> tuple[str, ...]:
     """What the report cannot say, and what to give for it; `budget` and `model`: whether they were given."""
     lines = []

@@ -1,4 +1,4 @@
-"""What a person sees of a selection before it is sent: contact sheets, and the table itself."""
+"""Contact sheets of a selection, for a person to look at before it is sent."""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Embeddings of a shortlist, held in memory where they fit."""
+"""Embeddings of some images of an index, held in memory where they fit."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 F16 = npt.NDArray[np.float16]
 I64 = npt.NDArray[np.int64]
-HELD = 1 << 30  # bytes of embeddings that are kept in memory; more are read when they are asked for
+Vectors = Callable[[I64], npt.NDArray[np.floating]]  # positions int64 [m] -> embeddings [m, d]
+MAX_BYTES = 1 << 30  # of embeddings that are kept in memory; more are read when they are asked for
 
 
 def hold(
@@ -16,15 +17,14 @@ def hold(
     blocks: Callable[[], Iterable[tuple[I64, F16]]],
     read: Callable[[I64], F16],
     *,
-    limit: int = HELD,
+    limit: int = MAX_BYTES,
 ) -> Callable[[I64], F16]:
-    """A function that gives embeddings [m, d] of some of `positions` int64 [n] (rising): out of memory where they fit into
+    """A function that gives embeddings [m, d] of some of `positions` int64 [n] (rising): from memory where they fit into
     `limit` bytes, taken from one pass over `blocks`, else by `read`."""
     if len(positions) * dimension * 2 > limit:
         return read
-    kept = np.empty((len(positions), dimension), np.float16)
-    for found, vectors in blocks():
-        low, high = np.searchsorted(positions, [found[0], found[-1] + 1]) if len(found) else (0, 0)
-        wanted = positions[low:high]
-        kept[low:high] = vectors[np.searchsorted(found, wanted)]
-    return lambda asked: kept[np.searchsorted(positions, asked)]
+    held = np.empty((len(positions), dimension), np.float16)
+    for where, vectors in blocks():
+        low, high = np.searchsorted(positions, [where[0], where[-1] + 1]) if len(where) else (0, 0)
+        held[low:high] = vectors[np.searchsorted(where, positions[low:high])]
+    return lambda wanted: held[np.searchsorted(positions, wanted)]

@@ -1,9 +1,9 @@
-"""`auto`: the rule that teaches best, found by training the client's recipe in small, and never by a test image.
+"""`auto`: the rule that teaches best, found by training small students, and never by a test image.
 
-Every rule is tried on folds of the target's own images: a teacher, the rule and a student see what is not held, and the
-student is judged on what is. Target images are never sent, so the teacher's own are as good for this as any. The sixty
-images of a typical validation split cannot tell rules apart that differ by three points; five times as many can, nearly.
-What they cannot tell apart is decided for the default.
+Every rule is tried on folds of the target's own images: a teacher, the rule and a student see what is not held out, and the
+student is judged on what is. Target images are never sent, so the teacher's own serve as well as any. The sixty images of a
+typical validation split cannot tell rules apart that differ by three points; five times as many nearly can. Where they
+cannot, the default rule is kept.
 """
 
 import itertools
@@ -15,31 +15,31 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.statistics import wilson
 from plada.errors import BudgetTooSmall, RequestError
-from plada.labeler.calibration import interval
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.budget import Trial, fill_budget
 from plada.selection.folds import Fold
 from plada.selection.rules.registry import DEFAULT, RULES
-from plada.selection.rules.rule import F32, I64, Choose, Chosen, Context
+from plada.selection.rules.rule import Choose, Chosen, Context
 from plada.selection.student import small_student
 
 # Promising on eight real targets by validation (docs/selecting.md), the default first.
 CANDIDATES = (DEFAULT, "herd", "paper", "high-energy", "random")
-DOUBT = 1.64  # standard errors by which another rule must lead the default
+MIN_LEAD = 1.64  # standard errors by which another rule must lead the default
 FORECASTS = (0.25, 0.5, 2.0, 4.0)  # of the budget, at which the winner is judged too
 FEWER = (0.5, 0.75)  # of the images that fit: fewer, surer ones may teach better
-# Standard errors by which fewer images must lead. Stricter than between rules: what is small here gains from few images
-# sooner than a network that is trained whole, and budget that is left over is of no use to anyone.
-FEWER_DOUBT = 2.33
+# Standard errors by which fewer images must lead. Stricter than between rules: small students gain from few images sooner
+# than a network that is trained whole, and budget that is left over is of no use to anyone.
+MIN_LEAD_OF_FEWER = 2.33
 _PLATEAU = 0.005  # accuracy that a doubled budget must bring to be worth it
 
-Measure = Callable[[Chosen], int]
+FileSize = Callable[[Chosen], int]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleTrial:
-    """One rule at one number of images: bytes of its file, accuracy on held images (None: not judged), the lead over the
+    """One rule at one number of images: bytes of its file, accuracy on held-out images (None: not judged), the lead over the
     default rule with its standard error, and the seconds that trying it took."""
 
     rule: str
@@ -52,8 +52,8 @@ class RuleTrial:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
-    """What a student will reach on the target: `accuracy` with a 95 % interval, by the judged images; `points` are
+class AccuracyForecast:
+    """What a student will reach on the target: `accuracy` with a 95 % interval, by the held-out images; `points` are
     (bytes, accuracy) of the chosen rule at other budgets; from `enough` bytes on a doubled budget brings less than half
     a point (None: not within the budgets that were tried)."""
 
@@ -65,7 +65,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutScores:
-    """Right or wrong per held image of all folds (float64 [n], in 0..1), for one selection rule."""
+    """Right (1) or wrong (0) for each held-out image of all folds, float64 [n], under one rule."""
 
     right: npt.NDArray[np.float64]
 
@@ -73,15 +73,20 @@ class HeldOutScores:
     def accuracy(self) -> float:
         return float(self.right.mean())
 
+    def lead_over(self, base: "HeldOutScores") -> tuple[float, float]:
+        """(mean, standard error) of the difference, image by image: both saw the same images, so their luck cancels."""
+        difference = self.right - base.right
+        return float(difference.mean()), float(difference.std() / math.sqrt(len(difference)))
+
 
 @dataclass(frozen=True, slots=True)
-class Auto:
+class RuleChoice:
     """The rule that won with its selection, all that was tried, and the forecast (None where nothing could be judged)."""
 
     rule: str
     trial: Trial[Chosen]
     tried: tuple[RuleTrial, ...]
-    forecast: Forecast | None
+    forecast: AccuracyForecast | None
     note: str
 
 
@@ -89,11 +94,11 @@ def choose_rule(
     labels: PseudoLabels,
     context: Context,
     folds: Sequence[Fold],
-    measure: Measure,
+    file_size: FileSize,
     *,
     budget: int,
-    least: int,
-    rough: Measure | None = None,
+    min_images: int,
+    approximate_size: FileSize | None = None,
     keep: int | None = None,
     only: str | None = None,
     candidates: Sequence[str] = CANDIDATES,
@@ -101,135 +106,155 @@ def choose_rule(
     fewer: Sequence[float] = FEWER,
     forecast: bool = True,
     advance: Callable[[str], None] = lambda _: None,
-) -> Auto:
-    """Try `candidates` on the folds at the number of images that fits `budget`, and choose.
+) -> RuleChoice:
+    """Try the rules `candidates` on the folds at the number of images that fits `budget`, and choose.
 
-    `measure` gives the bytes of the whole file for a choice among `labels`. The default rule is left only for one that
-    leads it by more than DOUBT standard errors of the difference, image by image. `keep` asks for that many images,
-    which must fit; `only` names the one rule that is wanted, which is then judged alone. The rule that won is tried with the
-    shares `fewer` of its images, too, and a share is kept that leads by more than FEWER_DOUBT standard errors. `rough` is a cheaper measure that
-    is nearly proportional to `measure`: where sizes are dear, only the winner is measured again and again.
+    `file_size` gives the bytes of the whole file for a choice among `labels`. The default rule is left only for one that
+    leads it by more than MIN_LEAD standard errors of the difference, image by image. `keep` asks for that many images,
+    which must fit; `only` names the one rule that is wanted, which is then judged alone. The rule that won is also tried with
+    the shares `fewer` of its images, and a share is kept that leads by more than MIN_LEAD_OF_FEWER standard errors.
+    `approximate_size` is nearly proportional to `file_size`: where exact sizes are slow, only the winner's are searched.
 
     Raises:
         BudgetTooSmall: not one label a class fits under any rule. RequestError: `keep` images do not fit.
     """
     names = [only] if only is not None else [default, *(name for name in candidates if name != default)]
-    fill = _Fill(labels, context, measure, rough, budget, least, keep)
+    fill = _Filler(labels, context, file_size, approximate_size, budget, min_images, keep)
     if not folds:
-        found = fill(names[0])
-        told = f"; rule {names[0]} is what did best on others" if only is None else ""
-        note = f"nothing to judge by: too few images of the target are labelled{told}"
-        return Auto(names[0], found, (RuleTrial(names[0], found.k, found.bytes, None),), None, note)
-    bench = _Bench(folds)
-    trials: dict[str, Trial[Chosen]] = {}
-    judged: dict[str, HeldOutScores] = {}
+        trial = fill(names[0])
+        reason = f"; rule {names[0]} is what did best on others" if only is None else ""
+        note = f"nothing to judge by: too few images of the target are labelled{reason}"
+        return RuleChoice(names[0], trial, (RuleTrial(names[0], trial.k, trial.bytes, None),), None, note)
+
+    # Each rule, judged at about the number of images that fits.
+    judge = _Judge(folds)
+    scores: dict[str, HeldOutScores] = {}
     tried: list[RuleTrial] = []
     refused: BudgetTooSmall | None = None
     for name in names:
         began = time.monotonic()
         advance(name)
         try:
-            trials[name] = fill.nearly(name)
+            trial = fill.approximately(name)
         except BudgetTooSmall as err:
             refused = err if refused is None or err.least < refused.least else refused
             continue
-        judged[name] = bench.judge(name, trials[name].k)
-        lead, error = _lead(judged[name], judged[next(iter(judged))])
-        tried.append(
-            RuleTrial(
-                name, trials[name].k, trials[name].bytes, judged[name].accuracy, lead, error, time.monotonic() - began
-            )
-        )
+        scores[name] = judge(name, trial.k)
+        lead, error = scores[name].lead_over(next(iter(scores.values())))
+        spent = time.monotonic() - began
+        tried.append(RuleTrial(name, trial.k, trial.bytes, scores[name].accuracy, lead, error, spent))
     if not tried:
         assert refused is not None
         raise refused
+
+    # The winner, and the largest selection of it that really fits.
     base = tried[0].rule
-    winner = max(tried, key=lambda one: one.lead - DOUBT * one.error if one.rule != base else 0.0).rule
-    final, best = fill(winner, trials[winner].k), judged[winner]
-    tried = [replace(one, keep=final.k, bytes=final.bytes) if one.rule == winner else one for one in tried]
-    note = "" if winner == base else f"{winner} led {base} on the target's own images by more than their noise"
+    best = max(tried, key=lambda each: each.lead - MIN_LEAD * each.error if each.rule != base else 0.0)
+    rule, winner = best.rule, scores[best.rule]
+    note = "" if rule == base else f"{rule} led {base} on the target's own images by more than their noise"
+    final = fill(rule, best.keep)
+    tried = [replace(each, keep=final.k, bytes=final.bytes) if each.rule == rule else each for each in tried]
+
+    # Fewer, surer images, where these teach better.
     if only is None and keep is None:
-        found, found_judged, less = _fewer(fill, final, best, bench, winner, fewer)
-        tried += less
-        if found.k < final.k:
-            said = f"{found.k} images led {final.k} on the target's own images by more than their noise"
-            final, best, note = found, found_judged, f"{note}; {said}" if note else said
-    shares = FORECASTS if forecast and only is None else ()
-    foreseen, more = _forecast(final, best, bench, winner, shares)
-    return Auto(winner, final, (*tried, *more), foreseen, note)
+        full = final
+        final, winner, more = _fewer_images(fill, judge, rule, full, winner, fewer)
+        tried += more
+        if final.k < full.k:
+            led = f"{final.k} images led {full.k} on the target's own images by more than their noise"
+            note = f"{note}; {led}" if note else led
+
+    prediction, more = _forecast(judge, rule, final, winner, FORECASTS if forecast and only is None else ())
+    return RuleChoice(rule, final, (*tried, *more), prediction, note)
 
 
-def _fewer(
-    fill: "_Fill", full: Trial[Chosen], judged: HeldOutScores, bench: "_Bench", rule: str, shares: Sequence[float]
+def _fewer_images(
+    fill: "_Filler", judge: "_Judge", rule: str, full: Trial[Chosen], scores: HeldOutScores, shares: Sequence[float]
 ) -> tuple[Trial[Chosen], HeldOutScores, list[RuleTrial]]:
-    """(selection, its judgement, what was tried): `full`, or the share of its images that surely teaches better."""
+    """(selection, its scores, what was tried): `full`, or the share of its images that surely teaches better."""
     tried: list[RuleTrial] = []
-    best, best_judged, highest = full, judged, 0.0
+    best, best_scores, highest = full, scores, 0.0
     for share in shares:
         began, k = time.monotonic(), round(full.k * share)
-        if k < fill.least:
+        if k < fill.min_images:
             continue
         try:
             trial = replace(fill, keep=k)(rule)
         except RequestError:  # all of a reference can take fewer bytes than a part of it
             continue
-        found = bench.judge(rule, k)
-        lead, error = _lead(found, judged)
-        tried.append(RuleTrial(rule, k, trial.bytes, found.accuracy, lead, error, time.monotonic() - began))
-        if lead - FEWER_DOUBT * error > highest:
-            best, best_judged, highest = trial, found, lead - FEWER_DOUBT * error
-    return best, best_judged, tried
+        judged = judge(rule, k)
+        lead, error = judged.lead_over(scores)
+        tried.append(RuleTrial(rule, k, trial.bytes, judged.accuracy, lead, error, time.monotonic() - began))
+        if lead - MIN_LEAD_OF_FEWER * error > highest:
+            best, best_scores, highest = trial, judged, lead - MIN_LEAD_OF_FEWER * error
+    return best, best_scores, tried
 
 
-class _Bench:
+def _forecast(
+    judge: "_Judge", rule: str, trial: Trial[Chosen], scores: HeldOutScores, shares: Sequence[float]
+) -> tuple[AccuracyForecast, list[RuleTrial]]:
+    """(forecast, what was tried): the rule's accuracy, and its accuracy at shares of the budget."""
+    points, tried = [(trial.bytes, scores.accuracy)], []
+    for share in shares:
+        began, k, size = time.monotonic(), round(trial.k * share), round(trial.bytes * share)
+        if not judge.classes <= k <= judge.max_images:
+            continue
+        accuracy = judge(rule, k).accuracy
+        points.append((size, accuracy))
+        tried.append(RuleTrial(rule, k, size, accuracy, seconds=time.monotonic() - began))
+    points.sort()
+    images = len(scores.right)
+    interval = wilson(round(scores.accuracy * images), images)
+    enough = next((size for (size, now), (_, then) in itertools.pairwise(points) if then - now < _PLATEAU), None)
+    return AccuracyForecast(scores.accuracy, interval, tuple(points), enough), tried
+
+
+class _Judge:
     """Judges rules on folds; each rule is prepared once a fold."""
 
     def __init__(self, folds: Sequence[Fold]) -> None:
         self.folds = folds
+        self.classes = folds[0].labels.classes
+        self.max_images = min(len(fold.labels) for fold in folds)
         self._prepared: dict[tuple[str, int], Choose] = {}
 
-    def judge(self, rule: str, k: int) -> HeldOutScores:
-        """Students in small of `rule` with `k` images, one a fold, on what the fold holds back."""
+    def __call__(self, rule: str, k: int) -> HeldOutScores:
+        """Small students of `k` images that the rule chooses, one a fold, on what the fold holds out."""
         parts = []
         for number, fold in enumerate(self.folds):
             key = rule, number
             if key not in self._prepared:
                 self._prepared[key] = RULES[rule].prepare(fold.labels, fold.context)
             chosen = self._prepared[key](min(k, len(fold.labels)))
-            head = small_student(fold.labels, fold.context, chosen.rows)
-            parts.append(_rightness(head.logits(fold.held), fold.held_labels))
+            answers = small_student(fold.labels, fold.context, chosen.rows).logits(fold.held_out).argmax(axis=1)
+            parts.append(np.asarray(answers == fold.held_out_labels, np.float64))
         return HeldOutScores(np.concatenate(parts))
 
 
-def _rightness(logits: F32, labels: I64) -> npt.NDArray[np.float64]:
-    return np.asarray(logits.argmax(axis=1) == labels, np.float64)
-
-
-def _lead(one: HeldOutScores, base: HeldOutScores) -> tuple[float, float]:
-    """(mean, standard error) of the difference, image by image: both saw the same images, so their luck cancels."""
-    difference = one.right - base.right
-    return float(difference.mean()), float(difference.std() / math.sqrt(len(difference)))
-
-
 @dataclass(frozen=True, slots=True)
-class _Fill:
+class _Filler:
     """The selection of a rule that fills the budget, or has `keep` images; each rule is prepared once."""
 
     labels: PseudoLabels
     context: Context
-    measure: Measure
-    rough: Measure | None
+    file_size: FileSize
+    approximate_size: FileSize | None
     budget: int
-    least: int
+    min_images: int
     keep: int | None
     _prepared: dict[str, Choose] = field(default_factory=dict)
 
     def __call__(self, rule: str, guess: int | None = None) -> Trial[Chosen]:
+        """The largest selection that fits; `guess` is a number of images to try first.
+
+        Raises:
+            BudgetTooSmall: not one label a class fits. RequestError: `keep` images do not fit.
+        """
         if self.keep is None:
-            return self._search(rule, self.measure, self.budget, guess)
+            return self._search(rule, self.file_size, self.budget, guess)
         keep = min(self.keep, len(self.labels))
         chosen = self._choose(rule)(keep)
-        size = self.measure(chosen)
+        size = self.file_size(chosen)
         if size > self.budget:
             raise RequestError(
                 f"{keep} images need a file of {size} bytes under rule {rule}; the budget is {self.budget}. Give "
@@ -237,48 +262,35 @@ class _Fill:
             )
         return Trial(keep, size, chosen)
 
-    def nearly(self, rule: str) -> Trial[Chosen]:
-        """A selection of about the size, measured once."""
-        if self.keep is not None or self.rough is None:
+    def approximately(self, rule: str) -> Trial[Chosen]:
+        """A selection of about the size, measured exactly only once."""
+        if self.keep is not None or self.approximate_size is None:
             return self(rule)
-        first = self._search(rule, self.rough, self.budget, None)
-        share = self.measure(first.made) / max(first.bytes, 1)
-        if share > 1 and first.k == self.least:
+        first = self._search(rule, self.approximate_size, self.budget, None)
+        ratio = self.file_size(first.selection) / max(first.bytes, 1)
+        if ratio > 1 and first.k == self.min_images:
             return self(rule)
-        nearer = self._search(rule, self.rough, max(int(self.budget / share), first.bytes if share < 1 else 1), first.k)
-        return Trial(nearer.k, round(nearer.bytes * share), nearer.made)
+        budget = max(int(self.budget / ratio), first.bytes if ratio < 1 else 1)
+        nearer = self._search(rule, self.approximate_size, budget, first.k)
+        return Trial(nearer.k, round(nearer.bytes * ratio), nearer.selection)
 
-    def _search(self, rule: str, measure: Measure, budget: int, guess: int | None) -> Trial[Chosen]:
+    def _search(self, rule: str, size_of: FileSize, budget: int, guess: int | None) -> Trial[Chosen]:
         choose = self._choose(rule)
 
-        def make(k: int) -> tuple[Chosen, int]:
+        def select(k: int) -> tuple[Chosen, int]:
             chosen = choose(k)
-            return chosen, measure(chosen)
+            return chosen, size_of(chosen)
 
         return fill_budget(
-            make, budget=budget, least=self.least, most=len(self.labels), classes=self.least, guess=guess
+            select,
+            budget=budget,
+            min_images=self.min_images,
+            max_images=len(self.labels),
+            classes=self.min_images,
+            guess=guess,
         )
 
     def _choose(self, rule: str) -> Choose:
         if rule not in self._prepared:
             self._prepared[rule] = RULES[rule].prepare(self.labels, self.context)
         return self._prepared[rule]
-
-
-def _forecast(
-    trial: Trial[Chosen], judged: HeldOutScores, bench: _Bench, rule: str, shares: Sequence[float]
-) -> tuple[Forecast, tuple[RuleTrial, ...]]:
-    points, tried = [(trial.bytes, judged.accuracy)], []
-    for share in shares:
-        keep = round(trial.k * share)
-        if not bench.folds[0].labels.classes <= keep <= min(len(fold.labels) for fold in bench.folds):
-            continue
-        began, size = time.monotonic(), round(trial.bytes * share)
-        found = bench.judge(rule, keep).accuracy
-        points.append((size, found))
-        tried.append(RuleTrial(rule, keep, size, found, seconds=time.monotonic() - began))
-    points.sort()
-    images = len(judged.right)
-    around = interval(round(judged.accuracy * images), images) or (0.0, 1.0)
-    enough = next((size for (size, now), (_, then) in itertools.pairwise(points) if then - now < _PLATEAU), None)
-    return Forecast(judged.accuracy, around, tuple(points), enough), tuple(tried)

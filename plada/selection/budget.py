@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from plada.common.units import parse_share
 from plada.errors import BudgetTooSmall
 
 T = TypeVar("T")
 _ENOUGH = 0.995  # share of the budget at which the search is content
 _AIM = 0.998
-_MOST_TRIALS = 12
+_MAX_TRIALS = 12
 _BYTES_AN_IMAGE = 1.5  # a first guess
 
 
@@ -19,43 +20,59 @@ class Trial(Generic[T]):
 
     k: int
     bytes: int
-    made: T
+    selection: T
+
+
+def images_at(keep: str | float | None, images: int) -> int | None:
+    """Images that a keep rate stands for: floor(rate x images), as the paper counts them; None where no rate is given.
+
+    Raises:
+        RequestError: not a share above 0 and up to 1.
+    """
+    return None if keep is None else max(1, int(parse_share(keep) * images + 1e-9))
 
 
 def fill_budget(
-    make: Callable[[int], tuple[T, int]], *, budget: int, least: int, most: int, classes: int, guess: int | None = None
+    select: Callable[[int], tuple[T, int]],
+    *,
+    budget: int,
+    min_images: int,
+    max_images: int,
+    classes: int,
+    guess: int | None = None,
 ) -> Trial[T]:
-    """Search k in least..most for the largest selection in at most `budget` bytes; `make(k)` gives (selection, bytes).
+    """Search k in min_images..max_images for the largest selection in at most `budget` bytes; `select(k)` gives (selection,
+    bytes).
 
     Sizes grow with k almost, not quite, everywhere: the search is by false position between a size that fits and one
-    that does not, and what it returns has been encoded and does fit. `guess` is a number of images to look at first.
+    that does not, and what it returns has been encoded and does fit. `guess` is a number of images to try first.
 
     Raises:
-        BudgetTooSmall: not even `least` images (one a class) fit; names the bytes that they need.
+        BudgetTooSmall: not even `min_images` (one a class) fit; names the bytes that they need.
     """
-    made, size = make(least)
+    selection, size = select(min_images)
     if size > budget:
         raise BudgetTooSmall(budget=budget, least=size, classes=classes)
-    first = low = Trial(least, size, made)
+    first = low = Trial(min_images, size, selection)
     high: tuple[int, int] | None = None  # images and bytes of the smallest selection that did not fit
-    for turn in range(_MOST_TRIALS):
-        ceiling = high[0] - 1 if high is not None else most
+    for turn in range(_MAX_TRIALS):
+        ceiling = high[0] - 1 if high is not None else max_images
         if low.k >= ceiling:
             break
         wanted = guess if guess is not None and not turn else _next(first, low, high, budget)
         k = min(max(wanted, low.k + 1), ceiling)
-        made, size = make(k)
+        selection, size = select(k)
         if size > budget:
             high = (k, size)
             continue
-        low = Trial(k, size, made)
+        low = Trial(k, size, selection)
         if low.bytes >= _ENOUGH * budget:
             break
     return low
 
 
 def _next(first: Trial[T], low: Trial[T], high: tuple[int, int] | None, budget: int) -> int:
-    """Where a line through what is known meets the budget, a little short of it."""
+    """Where a line through the known sizes meets the budget, a little short of it."""
     room = _AIM * budget - low.bytes
     if high is None:
         done = low.k - first.k

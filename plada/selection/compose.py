@@ -1,26 +1,75 @@
-"""From a selection to the payload that is sent: its identity, its order, its notes."""
+"""From a choice of images to the payload that is sent: its identity, its order, its notes, its size."""
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from plada.labeler.linear_teacher import TeacherReport
+from plada.common.statistics import class_ranks
+from plada.labeler.evaluation import TeacherReport
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.labeler.teachers import Ensemble
 from plada.networks.recipe import Recipe
 from plada.payload.container import Header
 from plada.payload.payload import Payload
 from plada.payload.sender import Sender
 from plada.payload.soft import NOTE
 from plada.retrieval.index import Index
-from plada.selection.selection import SelectionReport, shares_of_class
+from plada.selection.soft import SoftNotes
 from plada.sources.targets.target import Target
 
+I64 = npt.NDArray[np.int64]
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composer:
+    """Makes the payloads of one selection, and measures their files.
+
+    `sender` writes them. A pack's coder learns while it codes, which takes a second for each size; so `approximate_sender`,
+    where there is one, gives sizes that are nearly proportional, and quickly. `soft` adds what classes are like to the notes.
+    """
+
+    index: Index
+    target: Target
+    sender: Sender
+    approximate_sender: Sender | None
+    notes: Mapping[str, Any]
+    serial: int = 0
+    soft: SoftNotes | None = None
+
+    def payload(self, labels: PseudoLabels, rows: I64) -> Payload:
+        """The payload of the images at `rows` of the pseudo-labels, best first."""
+        order, header = np.argsort(rows), header_of(self.index)
+        positions, given = labels.positions[rows], labels.labels[rows]
+        soft_note = self.soft.note(positions, given) if self.soft is not None else {}
+        return Payload(
+            positions=positions[order],
+            labels=given[order],
+            classes=self.target.classes,
+            reference=header.reference,
+            key_id=header.key_id,
+            content_id=header.content_id,
+            notes={**self.notes, **soft_note},
+            serial=self.serial,
+            rank=np.argsort(np.argsort(shares_of_class(given), kind="stable"))[order],
+        )
+
+    def size(self, labels: PseudoLabels, rows: I64) -> int:
+        """Bytes of the whole file, exactly."""
+        return self.sender.size(self.payload(labels, rows))
+
+    def approximate_size(self, labels: PseudoLabels, rows: I64) -> int:
+        """Bytes of a file whose size is nearly proportional."""
+        return (self.approximate_sender or self.sender).size(self.payload(labels, rows))
+
+    def soft_bytes(self, payload: Payload) -> int:
+        """Bytes of the file that the note on soft labels takes."""
+        if NOTE not in payload.notes:
+            return 0
+        hard = replace(payload, notes={name: value for name, value in payload.notes.items() if name != NOTE})
+        return self.sender.size(payload) - self.sender.size(hard)
 
 
 def header_of(index: Index) -> Header:
@@ -28,72 +77,24 @@ def header_of(index: Index) -> Header:
     return Header(len(index), 1, bytes.fromhex(index.info["key_id"])[:8], bytes.fromhex(index.info["content_id"])[:8])
 
 
-def payload_of(
-    index: Index, task: Target, labels: PseudoLabels, rows: Any, notes: Mapping[str, Any], serial: int
-) -> Payload:
-    """The payload of the images at `rows`, best first."""
+def notes_of(target: Target, teacher: TeacherReport, recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
+    """What rides along: the recipe always (a few bytes, and the student needs it), the rest where it costs next to nothing.
 
-    order, header = np.argsort(rows), header_of(index)
-    return Payload(
-        positions=labels.positions[rows[order]],
-        labels=labels.labels[rows[order]],
-        classes=task.classes,
-        reference=header.reference,
-        key_id=header.key_id,
-        content_id=header.content_id,
-        notes=notes,
-        serial=serial,
-        rank=np.argsort(np.argsort(shares_of_class(labels.labels[rows]), kind="stable"))[order],
-    )
-
-
-def notes_of(task: Target, taught: Ensemble, recipe: Mapping[str, Any] | None, budget: int) -> dict[str, Any]:
-    """What rides along: the recipe always (a few bytes, and the student needs it), the rest where it costs nothing."""
-
-    advice = {**task.recipe, **(recipe or {})}
+    Raises:
+        RequestError: a recipe that makes no sense.
+    """
+    advice = {**target.recipe, **(recipe or {})}
     Recipe().changed(advice)  # refuse nonsense here, not on every client
     notes: dict[str, Any] = {"recipe": advice} if advice else {}
-    known: TeacherReport = taught.report
     if budget >= _NOTED:
-        notes["target"] = task.name
-        if known.accuracy is not None:
-            notes["teacher_accuracy"] = round(known.accuracy, 4)
+        notes["target"] = target.name
+        if teacher.accuracy is not None:
+            notes["teacher_accuracy"] = round(teacher.accuracy, 4)
     return notes
 
 
-def label_bytes(payload: Payload, sender: Sender) -> int:
-    """What the note on soft labels costs, in the file as it is written."""
-
-    if NOTE not in payload.notes:
-        return 0
-    hard = replace(payload, notes={name: value for name, value in payload.notes.items() if name != NOTE})
-    return sender.size(payload) - sender.size(hard)
-
-
-def asked_of(call: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a call was asked for beyond its defaults, as plain values by parameter: enough to repeat it."""
-    asked = {}
-    for name, parameter in inspect.signature(call).parameters.items():
-        value = given[name]
-        if name != "report" and value is not None and value != parameter.default:
-            asked[name] = _plain(value)
-    return asked
-
-
-def about_table(made: SelectionReport, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What a selection's table says of its selection. Without seconds: the same call writes the same bytes."""
-    said = made.to_dict()
-    said.pop("seconds")
-    for one in said["tried"]:
-        one.pop("seconds")
-    return {"report": said, "asked": dict(asked)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(getattr(value, "name", value)) if not isinstance(value, (str, Path)) else str(value)
+def shares_of_class(labels: I64) -> npt.NDArray[np.float64]:
+    """How far down its class each image stands, 0 .. 1, float64 [k], for labels [k] given best first: the images below
+    any value are of all classes alike, in proportion to their size."""
+    share: npt.NDArray[np.float64] = (class_ranks(labels) + 0.5) / np.bincount(labels)[labels]
+    return share

@@ -1,12 +1,10 @@
-"""Parts of a target, each held back once, so that rules can be judged on images that neither teacher nor rule has seen."""
+"""Parts of a target, each held out once, so that rules are judged on images that neither teacher nor rule has seen."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.statistics import probabilities
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.splits import stratified
 from plada.networks.linear_head import PENALTY, fit_head
@@ -19,59 +17,48 @@ _BLOCK = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A part of the target held back. `labels` and `context` know nothing of `held` float32 [h, axes] (small, as the
-    context's students see it), `held_labels` int64 [h]; `odds` float32 [h, c] are what a teacher says that has not seen
-    them either."""
+    """A part of the target held out: `held_out` float32 [h, axes] (centred, as the context's students see it) with
+    `held_out_labels` int64 [h], of which `labels` and `context` know nothing."""
 
     labels: PseudoLabels
     context: Context
-    held: F32
-    held_labels: I64
-    odds: F32
+    held_out: F32
+    held_out_labels: I64
 
 
 def cross_folds(
-    labels: PseudoLabels, context: Context, *, validation: int, relabel: bool, penalty: float | None = None
+    labels: PseudoLabels, context: Context, *, validation: int, own_teachers: bool, penalty: float | None = None
 ) -> list[Fold]:
     """Folds of the images in `context` (all that the target has, `validation` of them at the end), or one fold where the
     validation images alone are ENOUGH. Empty where a class would be left without an image.
 
-    `relabel`: each fold has its own linear teacher, which labels the candidates anew on the small axes; else all share
-    `labels`, whose teacher is too expensive to train five times. Then held images are such as this teacher has seen, in
-    part, and accuracies come out too good, for all rules alike.
+    With `own_teachers` each fold has its own linear teacher, which labels the candidates anew on the main axes. Else all share
+    `labels`, whose teacher is too expensive to train five times: it has seen some of the held-out images, so accuracies come
+    out too high, for all rules alike.
     """
     wanted = context.target_labels
     if validation >= ENOUGH:
-        held = np.arange(len(wanted)) >= len(wanted) - validation
-        parts = [held]
+        parts = [np.arange(len(wanted)) >= len(wanted) - validation]
     else:
         place = stratified(wanted, PARTS, seed=context.seed)
         parts = [place == part for part in range(PARTS)]
     folds = []
-    for held in parts:
-        seen = np.bincount(wanted[~held], minlength=labels.classes)
-        if not held.any() or (seen == 0).any():
-            continue
-        folds.append(_fold(labels, context, held, relabel=relabel, penalty=PENALTY if penalty is None else penalty))
+    for held_out in parts:
+        seen = np.bincount(wanted[~held_out], minlength=labels.classes)
+        if held_out.any() and seen.all():
+            teacher_penalty = (PENALTY if penalty is None else penalty) if own_teachers else None
+            folds.append(_fold(labels, context, held_out, teacher_penalty))
     return folds
 
 
-def _fold(
-    labels: PseudoLabels, context: Context, held: npt.NDArray[np.bool_], *, relabel: bool, penalty: float
-) -> Fold:
-    goals = context.goals()
-    less = replace(context, target=context.target[~held], target_labels=context.target_labels[~held])
-    zero = np.zeros(goals.shape[1], np.float32)
-    head = fit_head(goals[~held], less.target_labels, classes=labels.classes, mean=zero, penalty=penalty)
-    if relabel:
-        blocks = (
-            (labels.positions[start : start + _BLOCK], context.centred(labels.positions[start : start + _BLOCK]))
-            for start in range(0, len(labels), _BLOCK)
-        )
+def _fold(labels: PseudoLabels, context: Context, held_out: npt.NDArray[np.bool_], penalty: float | None) -> Fold:
+    """The fold of one part; with a `penalty` its own teacher labels the candidates."""
+    points = context.target_points()
+    seen = replace(context, target=context.target[~held_out], target_labels=context.target_labels[~held_out])
+    if penalty is not None:
+        zero = np.zeros(points.shape[1], np.float32)
+        head = fit_head(points[~held_out], seen.target_labels, classes=labels.classes, mean=zero, penalty=penalty)
+        positions = (labels.positions[start : start + _BLOCK] for start in range(0, len(labels), _BLOCK))
+        blocks = ((some, context.centred(some)) for some in positions)
         labels = pseudo_label(blocks, head.logits, classes=labels.classes)
-    return Fold(labels, less, goals[held], context.target_labels[held], probabilities(head.logits(goals[held])))
-
-
-def held_images(folds: Sequence[Fold]) -> int:
-    """Images that are judged on in all folds together."""
-    return sum(len(fold.held_labels) for fold in folds)
+    return Fold(labels, seen, points[held_out], context.target_labels[held_out])

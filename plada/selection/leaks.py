@@ -1,10 +1,10 @@
-"""`plada verify --leaks` and the check in `select`: which images of a reference are copies of a target's test images.
+"""Which images of a reference, or of a selection, are copies of a target's test images.
 
-Here because the check itself (plada/sources/leaks/leaks.py) knows no index, and an index knows more candidates.
+The comparison itself is in plada/sources/leaks; an index adds candidates to it, the nearest neighbours of test images.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from plada.common.files import home_directory, whole_file
 from plada.common.progress import Clock, Report, silent
-from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
+from plada.errors import PladaError, ReferenceMismatch, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index, indexes_that, open_index
 from plada.retrieval.knn import exact_search
+from plada.selection.choose import Draft
+from plada.selection.corrections import without
 from plada.sources.collection import Collection
 from plada.sources.decode import load_pixels
 from plada.sources.leaks.fingerprints import Looks, keep_looks, scan_looks
@@ -59,7 +61,7 @@ class LeakReport:
         return {**asdict(self), "leaks": [asdict(leak) for leak in self.leaks]}
 
 
-def leaks(
+def find_reference_leaks(
     reference: str | Path,
     target: str | Path,
     *,
@@ -98,21 +100,21 @@ def leaks(
     with clock("neighbours"):
         neighbours, used, note = _neighbours(opened, index, root, task.test, tests, report)
     with clock("compare"):
-        found = find_leaks(tests, collection, _blocks(opened, looks), neighbours=neighbours, report=report)
+        comparison = find_leaks(tests, collection, _blocks(opened, looks), neighbours=neighbours, report=report)
     if draw is not None:
-        draw(found.found, task.test.collection, collection, f"{task.name} in {opened.name}")
-    same = sum(leak.kind == SAME_BYTES for leak in found.found)
+        draw(comparison.found, task.test.collection, collection, f"{task.name} in {opened.name}")
+    same = sum(leak.kind == SAME_BYTES for leak in comparison.found)
     return LeakReport(
         reference=collection.location,
         target=task.name,
-        images=found.compared,
-        tested=found.tested,
-        unreadable=found.unreadable,
-        unread=found.unread,
+        images=comparison.compared,
+        tested=comparison.tested,
+        unreadable=comparison.unreadable,
+        unread=comparison.unread,
         same_bytes=same,
-        near_copies=len(found.found) - same,
-        leaking_tests=len({leak.test for leak in found.found}),
-        leaks=found.found,
+        near_copies=len(comparison.found) - same,
+        leaking_tests=len({leak.test for leak in comparison.found}),
+        leaks=comparison.found,
         index=used,
         note=note,
         seconds=clock.seconds,
@@ -151,8 +153,8 @@ class SelectionCheck:
         known = self._looks.positions if self._looks is not None else np.zeros(0, np.int64)
         fresh = np.setdiff1d(positions, known)
         if len(fresh):
-            made, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
-            self._looks = made if self._looks is None else _joined(self._looks, made)
+            seen, _ = scan_looks(self._collection, fresh, stage="chosen images", report=self._report)
+            self._looks = seen if self._looks is None else _joined(self._looks, seen)
         if self._looks is None:
             return ()
         wanted = _rows(self._looks, np.flatnonzero(np.isin(self._looks.positions, positions)))
@@ -173,24 +175,31 @@ def _rows(looks: Looks, rows: I64 | slice) -> Looks:
     return Looks(looks.positions[rows], looks.hashes[rows], looks.looks[rows])
 
 
-def in_words(leaks: Sequence[Leak]) -> str:
-    """One line on leaks of a selection."""
-    images, first = len({leak.position for leak in leaks}), leaks[0]
-    what = f"{first.kind}{f', {first.change}' if first.change else ''}"
-    return f"{images} chosen image(s) are copies of test images, such as {first.key} of {first.test_key} ({what})"
+@dataclass(frozen=True, slots=True)
+class SelectionLeaks:
+    """Chosen images that are near copies of test images, those that were dropped for it, and why nothing was checked, if so."""
+
+    found: tuple[Leak, ...]
+    dropped: tuple[Leak, ...]
+    note: str
 
 
-def without(labels: PseudoLabels, positions: Sequence[int]) -> PseudoLabels:
-    """The pseudo-labels of all other images.
+def avoid_leaks(
+    draft: Draft, choose: Callable[[PseudoLabels], Draft], check: SelectionCheck, *, drop: bool
+) -> tuple[Draft, SelectionLeaks]:
+    """(draft, its leaks): the draft with its near copies of test images named, or with `drop` another one that has none,
+    which `choose` makes of the candidates that remain.
 
     Raises:
-        DataError: there are none.
+        DataError: nothing else can be chosen.
     """
-    keep = ~np.isin(labels.positions, positions)
-    if not keep.any():
-        raise DataError("every image that could be chosen is a copy of a test image. Take another reference")
-    scores = {name: values[keep] for name, values in labels.scores.items()}
-    return replace(labels, positions=labels.positions[keep], labels=labels.labels[keep], scores=scores)
+    leaks = check(draft.payload.positions)
+    dropped: tuple[Leak, ...] = ()
+    while leaks and drop:
+        dropped = (*dropped, *leaks)
+        draft = choose(without(draft.labels, np.array([leak.position for leak in leaks], np.int64)))
+        leaks = check(draft.payload.positions)
+    return draft, SelectionLeaks(leaks, dropped, check.note)
 
 
 def _blocks(reference: Reference, looks: npt.NDArray[np.uint8]) -> Iterator[Looks]:

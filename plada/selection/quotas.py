@@ -26,19 +26,19 @@ def balanced_quotas(counts: I64, k: int) -> I64:
     return quotas
 
 
-def safety_net_quotas(counts: I64, reserved: int, alpha: float, *, most: I64 | None = None) -> I64:
-    """`reserved` images in parts proportional to counts^alpha (the paper's eq. 6), never more than `most` (by default
-    `counts`; fewer where only a shortlist of a class can be chosen from).
+def safety_net_quotas(counts: I64, reserved: int, alpha: float, *, available: I64 | None = None) -> I64:
+    """`reserved` images in parts proportional to counts^alpha (the paper's eq. 6), never more than `available`
+    (by default `counts`; fewer where only a shortlist of a class can be chosen from).
 
     The paper leaves open: rounding (largest remainder, ties to the lower class), a class with fewer images than its
     quota (the rest goes to the other quotas in the same proportion), an empty class (quota 0).
     """
-    most = counts if most is None else most
+    available = counts if available is None else available
     quotas = np.zeros_like(counts)
-    weights = np.where(most > 0, np.maximum(counts, 1).astype(np.float64) ** alpha, 0.0)
-    left = min(reserved, int(most.sum()))
+    weights = np.where(available > 0, np.maximum(counts, 1).astype(np.float64) ** alpha, 0.0)
+    left = min(reserved, int(available.sum()))
     while left:
-        room = (most - quotas) * (weights > 0)
+        room = (available - quotas) * (weights > 0)
         ideal = np.where(room > 0, weights, 0.0)
         ideal = left * ideal / ideal.sum()
         given = _rounded(ideal, left, room)
@@ -68,20 +68,6 @@ def weighted_quotas(counts: I64, k: int, shares: npt.NDArray[np.float64]) -> I64
         quotas += given
         left -= int(given.sum())
     return quotas
-
-
-def prior_shares(target_labels: I64, classes: int) -> npt.NDArray[np.float64]:
-    """Shares of the classes among the target's training images, each class counted once more: none gets nothing."""
-    counts = np.bincount(target_labels, minlength=classes) + 1.0
-    return np.asarray(counts / counts.sum(), np.float64)
-
-
-def reliable_counts(counts: I64, correct: npt.NDArray[np.float64]) -> I64:
-    """`counts` [c] cut down to the share of a class's labels that are thought right, `correct` [c] in 0..1: quotas under
-    these caps leave out what is doubtful, and `balanced_quotas` gives the unused share to the other classes. One
-    image of each class that has any stays."""
-    kept = np.floor(counts * np.clip(correct, 0.0, 1.0)).astype(np.int64)
-    return np.where(counts > 0, np.maximum(kept, 1), 0).astype(np.int64)
 
 
 def _rounded(ideal: npt.NDArray[np.float64], left: int, room: I64) -> I64:

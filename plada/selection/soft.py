@@ -1,4 +1,7 @@
-"""The paper's label variants: what a class's chosen images are like, by the odds that the teacher gives them."""
+"""The paper's label variants: what a class's chosen images are like, by the probabilities that the teacher gives them."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +14,36 @@ I64 = npt.NDArray[np.int64]
 
 HARD, SOFT, DIRICHLET = "hard", "soft", "dirichlet"
 LABELS = (HARD, SOFT, DIRICHLET)
-LEAST_PRECISION = 0.1  # the paper's
-MOST_PRECISION = 1e4  # where all odds are alike, or there is one image, the paper's would be infinite
+MIN_PRECISION = 0.1  # the paper's
+MAX_PRECISION = 1e4  # where all probabilities are alike, or there is one image, the paper's would be infinite
 
 
-def soft_labels(odds: F32, labels: I64, classes: int, kind: str) -> SoftLabels:
-    """Soft labels of images with teacher's odds [k, classes] and labels [k]: the mean odds of each class (eq. 12), with kind
-    DIRICHLET the precision mu (1 - mu) / sigma^2 - 1 of its own class, too (eq. 13). A class without images means itself
-    alone."""
-    means, precision = np.eye(classes), np.full(classes, MOST_PRECISION)
+class SoftNotes:
+    """Notes on what classes are like, for a choice of images. `probabilities` gives the teacher's, float32 [n, classes], at
+    rising positions [n]; it is asked once about each image, however many choices are tried."""
+
+    def __init__(self, kind: str, probabilities: Callable[[I64], F32]) -> None:
+        self.kind, self._probabilities = kind, probabilities
+        self._known: dict[int, F32] = {}  # by position
+
+    def note(self, positions: I64, labels: I64) -> dict[str, Any]:
+        """The member of a payload's notes for images at `positions` with `labels`; nothing for hard labels."""
+        if self.kind == HARD:
+            return {}
+        fresh = np.array(sorted(set(positions.tolist()) - self._known.keys()), np.int64)
+        if len(fresh):
+            self._known.update(zip(fresh.tolist(), self._probabilities(fresh), strict=True))
+        known = np.stack([self._known[position] for position in positions.tolist()])
+        return soft_labels(known, labels, known.shape[1], self.kind).note()
+
+
+def soft_labels(probabilities: F32, labels: I64, classes: int, kind: str) -> SoftLabels:
+    """Soft labels of images with the teacher's probabilities [k, classes] and labels [k]: the mean probabilities of each class
+    (eq. 12), with kind DIRICHLET also the precision mu (1 - mu) / sigma^2 - 1 of its own class (eq. 13). A class without
+    images means itself alone."""
+    means, precision = np.eye(classes), np.full(classes, MAX_PRECISION)
     for label in np.unique(labels):
-        mine = odds[labels == label].astype(np.float64)
+        mine = probabilities[labels == label].astype(np.float64)
         means[label] = mine.mean(axis=0)
         own = mine[:, label]
         if own.var() > 0:
@@ -29,7 +51,7 @@ def soft_labels(odds: F32, labels: I64, classes: int, kind: str) -> SoftLabels:
     shares = np.stack([whole_parts(row) for row in means])
     if kind != DIRICHLET:
         return SoftLabels(shares)
-    return SoftLabels(shares, np.clip(precision, LEAST_PRECISION, MOST_PRECISION))
+    return SoftLabels(shares, np.clip(precision, MIN_PRECISION, MAX_PRECISION))
 
 
 def whole_parts(shares: F64) -> I64:

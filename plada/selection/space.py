@@ -1,5 +1,5 @@
-"""The embeddings of all that can be chosen, in small: on their main axes and in memory, for the many rules and students
-that a selection tries."""
+"""The embeddings of all that can be chosen on their main axes, in memory, for the many rules and students that a selection
+tries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,12 +51,12 @@ def make_space(
     target: F32,
     *,
     axes: int = AXES,
-    around: I64 | None = None,
+    axes_from: I64 | None = None,
 ) -> Space:
     """The space of the images at `positions`, whose embeddings [m, d] `vectors` gives, and of `target` [t, d]; read in
-    blocks. Its axes are up to `axes` main ones of each, made orthogonal; the reference's come first, taken from the images
-    `around` where the positions are but few of them."""
-    spread = positions if around is None else around
+    blocks. Its axes are up to `axes` main ones of each, made orthogonal. The reference's come first; they are taken from the
+    images at `axes_from` where `positions` are only some of these."""
+    spread = positions if axes_from is None else axes_from
     directions = main_axes(vectors(spread[:: max(1, len(spread) // SAMPLE)]), axes)
     if len(target) > 1:
         _, _, more = np.linalg.svd(target.astype(np.float64) - mean, full_matrices=False)

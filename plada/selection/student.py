@@ -1,4 +1,4 @@
-"""The client's recipe in small: how a rule finds out what students make of its choice."""
+"""A small linear student: how rules find out what students learn from a choice."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The table that `plada select --table` wrote, read again beside its payload."""
+"""The table of a selection: made, written, and read again beside its payload."""
 
 import json
 from collections.abc import Mapping
@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.files import whole_file
+from plada.common.statistics import class_ranks
 from plada.errors import DataError, RequestError
+from plada.labeler.pseudo_labels import PseudoLabels
 from plada.payload.payload import Payload
+from plada.selection.rules.rule import Chosen
 
 ABOUT = "plada"  # name of what a table says of its selection, among its metadata
 
@@ -19,20 +22,20 @@ _COLUMNS = ("position", "key", "label", "score", "class_rank")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Selected:
+class SelectionTable:
     """Rows in order of position: positions int64 [k], keys (pyarrow string array [k]), scores float64 [k] and ranks in
-    their class int64 [k], 0 the best. `report` is what select said, `asked` what it was asked for; empty in a table that
-    another program has written again."""
+    their class int64 [k], 0 the best. `report` is what select said, `options` what it was asked for; both are empty in a
+    table that another program has written again."""
 
     positions: npt.NDArray[np.int64]
     keys: Any
     scores: npt.NDArray[np.float64]
     ranks: npt.NDArray[np.int64]
     report: Mapping[str, Any]
-    asked: Mapping[str, Any]
+    options: Mapping[str, Any]
 
 
-def read_selected(path: str | Path, payload: Payload | None = None) -> Selected:
+def read_table(path: str | Path, payload: Payload | None = None) -> SelectionTable:
     """The table of a selection; `payload` is what it must have been written with.
 
     Raises:
@@ -70,7 +73,7 @@ def read_selected(path: str | Path, payload: Payload | None = None) -> Selected:
             f"{len(positions)}, or they have other labels. Give the table that was written with this payload"
         )
     about = _about(table)
-    return Selected(positions, keys, scores, ranks, about.get("report", {}), about.get("asked", {}))
+    return SelectionTable(positions, keys, scores, ranks, about.get("report", {}), about.get("asked", {}))
 
 
 def _about(table: Any) -> dict[str, dict[str, Any]]:
@@ -84,10 +87,27 @@ def _about(table: Any) -> dict[str, dict[str, Any]]:
     return {name: part for name, part in said.items() if isinstance(part, dict)}
 
 
+def make_table(labels: PseudoLabels, chosen: Chosen, keys: list[str]) -> Any:
+    """The table of a selection (pyarrow) in order of position; `keys` [k] are those of chosen.rows, best first."""
+    import pyarrow as pa
+
+    order = np.argsort(chosen.rows)
+    rows = chosen.rows[order]
+    return pa.table(
+        {
+            "position": pa.array(labels.positions[rows].astype(np.uint32)),
+            "key": pa.array([keys[i] for i in order], pa.string()),
+            "label": pa.array(labels.labels[rows].astype(np.int32)),
+            "score": pa.array(chosen.scores[order]),
+            "class_rank": pa.array(class_ranks(labels.labels[chosen.rows])[order].astype(np.int32)),
+        }
+    )
+
+
 def write_table(table: Any, path: Path, about: Mapping[str, Any] | None = None) -> None:
-    """A selection's table as Parquet; `about` (plain values) goes into its metadata, for `plada report`."""
+    """A selection's table as Parquet; `about` (plain values: report, asked) goes into its metadata, for `plada report`."""
     import pyarrow.parquet as pq
 
-    kept = {ABOUT: json.dumps(about)} if about is not None else None
+    metadata = {ABOUT: json.dumps(about)} if about is not None else None
     with whole_file(path) as part:
-        pq.write_table(table.replace_schema_metadata(kept), part, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(metadata), part, compression="zstd")

@@ -1,7 +1,6 @@
 """What a trained model is worth on labelled images: accuracy with its interval, each class, what is taken for what, and
 whether its confidence can be believed."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -10,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Report, Tracker, silent
+from plada.common.statistics import Bin, calibration_error, reliability_table, softmax, wilson
 from plada.errors import DataError
 from plada.sources.decode import View, load_pixels
 from plada.sources.targets.target import Split
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
-BINS = 15  # of the reliability table, as Guo et al. have it (arXiv 1706.04599)
-_Z = 1.959963984540054  # 95 % of a normal distribution lie within this many deviations
 _BLOCK = 1024  # images in memory at a time
 
 
@@ -31,17 +29,6 @@ class ClassResult:
     accuracy: float | None
     low: float
     high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bin:
-    """Images whose confidence lies in (low, high]: their mean confidence, and the share that was named right."""
-
-    low: float
-    high: float
-    images: int
-    confidence: float
-    accuracy: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,16 +64,6 @@ class Evaluation:
         return [(true, called, -count) for count, true, called in sorted(pairs)[:most]]
 
 
-def wilson(right: int, images: int) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's score; (0, 1) of no image."""
-    if not images:
-        return 0.0, 1.0
-    share, z2 = right / images, _Z * _Z
-    centre = (share + z2 / (2 * images)) / (1 + z2 / images)
-    half = _Z / (1 + z2 / images) * math.sqrt(share * (1 - share) / images + z2 / (4 * images * images))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unreadable: int = 0) -> Evaluation:
     """The evaluation of logits float32 [n, c] of images with labels [n].
 
@@ -99,7 +76,7 @@ def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unrea
     called = logits.argmax(axis=1)
     confusion = np.bincount(labels * len(classes) + called, minlength=len(classes) ** 2).reshape(len(classes), -1)
     right, totals = confusion.diagonal(), confusion.sum(axis=1)
-    bins = _reliability(logits, called == labels)
+    bins = reliability_table(softmax(logits.astype(np.float64)).max(axis=1), called == labels)
     low, high = wilson(int(right.sum()), len(labels))
     return Evaluation(
         images=len(labels),
@@ -108,7 +85,7 @@ def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unrea
         accuracy=float(right.sum() / len(labels)),
         low=low,
         high=high,
-        ece=sum(b.images * abs(b.confidence - b.accuracy) for b in bins) / len(labels),
+        ece=calibration_error(bins),
         classes=tuple(_class_result(name, int(n), int(r)) for name, n, r in zip(classes, totals, right, strict=True)),
         confusion=np.asarray(confusion, np.int64),
         reliability=bins,
@@ -149,33 +126,7 @@ def evaluate_split(
     return evaluate_logits(answers, np.concatenate(labels), names, unreadable=unreadable)
 
 
-def probabilities(logits: F32) -> npt.NDArray[np.float64]:
-    """Softmax of logits [n, c], float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    powers = np.exp(shifted)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
 def _class_result(name: str, images: int, right: int) -> ClassResult:
     low, high = wilson(right, images)
     accuracy = right / images if images else None
     return ClassResult(name=name, images=images, right=right, accuracy=accuracy, low=low, high=high)
-
-
-def _reliability(logits: F32, right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
-    confidence = probabilities(logits).max(axis=1)
-    places = np.minimum(np.ceil(confidence * BINS).astype(np.int64) - 1, BINS - 1)
-    found = []
-    for place in range(BINS):
-        inside = places == place
-        count = int(inside.sum())
-        found.append(
-            Bin(
-                low=place / BINS,
-                high=(place + 1) / BINS,
-                images=count,
-                confidence=float(confidence[inside].mean()) if count else 0.0,
-                accuracy=float(right[inside].mean()) if count else 0.0,
-            )
-        )
-    return tuple(found)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from plada.common.statistics import class_ranks
 from plada.errors import ReferenceMismatch, RequestError
 from plada.labeler.scan import scan_linear
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index, indexes_that, open_index
-from plada.selection.selection import class_ranks
 from plada.trainer.linear_student import with_embedding
 
 

@@ -17,7 +17,7 @@ from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
 from plada.reports.collect import FORECAST, MODEL, TEACHER, ModelTest, collect
 from plada.reports.findings import Findings
-from plada.selection.table import read_selected
+from plada.selection.table import read_table
 from plada.trainer.payload_file import PayloadContext
 from tests.conftest import picture
 
@@ -27,9 +27,14 @@ def chosen(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a payload for digits out of 1 500 glyphs (x.plada) and its selection's table (x.parquet)."""
     folder = tmp_path_factory.mktemp("chosen")
     plada.select(
-        "glyphs", target="digits", budget=400, rule="nearest", recipe={"epochs": 1}, out=folder / "x.plada",
-        table=folder / "x.parquet", home=glyph_home,
-    )  # fmt: skip
+        "glyphs",
+        target="digits",
+        budget=400,
+        rule="nearest",
+        recipe={"epochs": 1},
+        out=folder / "x.plada",
+        home=glyph_home,
+    ).write_table(folder / "x.parquet")
     return folder
 
 
@@ -234,14 +239,14 @@ def test_tables_that_do_not_fit(chosen: Path, glyph_home: Path, tmp_path: Path) 
     ]
     for kind, words, change in bad:
         with pytest.raises(kind, match=words):
-            read_selected(altered(source, path, change), payload)
-    again = read_selected(altered(source, path, lambda t: t.replace_schema_metadata(None).sort_by("score")), payload)
-    assert (again.report, again.asked) == ({}, {})
+            read_table(altered(source, path, change), payload)
+    again = read_table(altered(source, path, lambda t: t.replace_schema_metadata(None).sort_by("score")), payload)
+    assert (again.report, again.options) == ({}, {})
     assert np.array_equal(again.positions, payload.positions)
     assert found_in(chosen / "x.plada", glyph_home, selection=path).unknown[0].startswith("The table says nothing")
     for said in (b"[1]", b"{", b'{"report": 3}'):
         pq.write_table(pq.read_table(source).replace_schema_metadata({"plada": said}), path)
-        assert read_selected(path, payload).report == {}
+        assert read_table(path, payload).report == {}
 
 
 def test_a_selection_with_corrections_keeps_them_in_the_lists(chosen: Path, glyph_home: Path, tmp_path: Path) -> None:

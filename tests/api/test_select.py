@@ -13,10 +13,9 @@ from PIL import Image
 import plada
 from plada.errors import BudgetTooSmall, DataError, RequestError, UnknownName
 from plada.retrieval.index import Index
-from plada.selection.selection import Selection
 
 
-def select(index: Index, target: str | Path = "digits", **options: Any) -> Selection:
+def select(index: Index, target: str | Path = "digits", **options: Any) -> plada.Selection:
     options.setdefault("budget", 400)
     options.setdefault("rule", "balanced")
     return plada.select(index, target=target, home=index.home, **options)
@@ -55,22 +54,23 @@ def test_a_person_may_leave_images_out(glyphs: Index, tmp_path: Path) -> None:
     first = select(glyphs)
     out = [str(key) for key in first.table["key"].to_pylist()[:7]]
     (tmp_path / "out.txt").write_text("# not these\n\n" + "\n".join(out) + "\n")
-    second = select(glyphs, exclude=tmp_path / "out.txt")
+    second = select(glyphs, corrections=plada.Corrections(exclude=tmp_path / "out.txt"))
     assert not set(second.table["key"].to_pylist()) & set(out)
     (tmp_path / "wrong.txt").write_text("no/such/key\n")
     with pytest.raises(DataError, match="no image 'no/such/key'"):
-        select(glyphs, exclude=tmp_path / "wrong.txt")
+        select(glyphs, corrections=plada.Corrections(exclude=tmp_path / "wrong.txt"))
     with pytest.raises(RequestError, match="cannot be read"):
-        select(glyphs, exclude=tmp_path / "absent.txt")
+        select(glyphs, corrections=plada.Corrections(exclude=tmp_path / "absent.txt"))
 
 
 def test_a_person_may_relabel(glyphs: Index, tmp_path: Path) -> None:
-    first = select(glyphs, table=tmp_path / "t.parquet")
+    first = select(glyphs)
+    assert first.write_table(tmp_path / "t.parquet") == tmp_path / "t.parquet"
     table = pq.read_table(tmp_path / "t.parquet")
     key, was = table["key"][0].as_py(), table["label"][0].as_py()
     other = (was + 3) % 10
     (tmp_path / "fix.csv").write_text(f"key,label\n{key},{other}\n")
-    second = select(glyphs, relabel=tmp_path / "fix.csv")
+    second = select(glyphs, corrections=plada.Corrections(relabel=tmp_path / "fix.csv"))
     rows = dict(zip(second.table["key"].to_pylist(), second.table["label"].to_pylist(), strict=True))
     assert rows[key] == other
     assert first.report.class_counts != {} != second.report.class_counts
@@ -89,11 +89,13 @@ def test_a_person_may_relabel(glyphs: Index, tmp_path: Path) -> None:
 def test_corrections_that_make_no_sense(glyphs: Index, tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "fix.csv").write_text(text.replace("K", glyphs.keys([0])[0]))
     with pytest.raises(DataError, match=said):
-        select(glyphs, relabel=tmp_path / "fix.csv")
+        select(glyphs, corrections=plada.Corrections(relabel=tmp_path / "fix.csv"))
 
 
 def test_pictures_of_a_selection(glyphs: Index, tmp_path: Path) -> None:
-    select(glyphs, sheet=tmp_path / "s.png", percentiles=tmp_path / "p.png", histogram=tmp_path / "h.png")
+    made = select(glyphs)
+    for write, name in ((made.contact_sheet, "s"), (made.percentiles, "p"), (made.histogram, "h")):
+        assert write(tmp_path / f"{name}.png") == tmp_path / f"{name}.png"
     for name in ("s", "p", "h"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.width > 300
@@ -148,7 +150,7 @@ def test_a_teacher_at_chance_is_refused_unless_forced(glyphs: Index, tmp_path: P
     target = noisy_target(tmp_path / "noise", {"a": 20, "b": 20})
     with pytest.raises(DataError, match=r"chance is 50.0%.*--force"):
         select(glyphs, target)
-    assert select(glyphs, target, force=True).report.images > 0
+    assert select(glyphs, target, teacher=plada.TeacherSpec(force=True)).report.images > 0
 
 
 def test_broken_target_images_are_left_out_and_counted(glyphs: Index, target_folder: Path) -> None:
@@ -218,11 +220,12 @@ def test_embeddings_of_a_target_are_kept_by_content(glyphs: Index, target_folder
 
 
 def test_the_table_can_be_read_and_given_back(glyphs: Index, tmp_path: Path) -> None:
-    made = select(glyphs, table=tmp_path / "t.parquet")
+    made = select(glyphs)
+    made.write_table(tmp_path / "t.parquet")
     table = pq.read_table(tmp_path / "t.parquet")
     assert table.column_names == ["position", "key", "label", "score", "class_rank"]
     pq.write_table(table.set_column(2, "label", pa.array([3] * len(table))), tmp_path / "all3.parquet")
-    changed = select(glyphs, relabel=tmp_path / "all3.parquet")
+    changed = select(glyphs, corrections=plada.Corrections(relabel=tmp_path / "all3.parquet"))
     assert changed.report.reference_counts["3"] >= len(table)
     assert made.report.reference_counts["3"] < len(table)
 
@@ -249,11 +252,35 @@ def test_a_target_of_names_alone(glyphs: Index, tmp_path: Path) -> None:
 
 
 def test_near_duplicates_can_be_left_out(glyphs: Index) -> None:
-    made = select(glyphs, distinct=0.9)
+    made = select(glyphs, corrections=plada.Corrections(distinct=0.9))
     vectors = glyphs.vectors(made.payload.positions).astype(np.float32)
     near = vectors @ vectors.T - 2 * np.eye(len(vectors))
     same = made.payload.labels[:, None] == made.payload.labels
     assert near[same].max() <= 0.9 + 1e-3
     assert made.report.copies > 0 == select(glyphs).report.copies
     with pytest.raises(RequestError, match="cosine of 2"):
-        select(glyphs, distinct=2.0)
+        select(glyphs, corrections=plada.Corrections(distinct=2.0))
+
+
+def test_a_selection_says_in_a_line_what_it_is(glyphs: Index, tmp_path: Path) -> None:
+    made = select(glyphs, out=tmp_path / "x.plada")
+    assert repr(made) == (
+        f"<Selection digits from {glyphs.name}: balanced: {made.report.images} images, {made.report.bytes} of 400 bytes, "
+        f"saved as {tmp_path / 'x.plada'}>"
+    )
+
+
+def test_the_table_says_what_was_asked_for_by_the_names_of_options(glyphs: Index, tmp_path: Path) -> None:
+    (tmp_path / "none.txt").write_text("")
+    made = select(
+        glyphs,
+        teacher=plada.TeacherSpec(names=["linear"], force=True),
+        delivery=plada.Delivery(client_has="nothing", serial=2),
+        corrections=plada.Corrections(drop_leaks=True, exclude=tmp_path / "none.txt"),
+        recipe={"epochs": 3},
+    )
+    assert made.options == {
+        "index": glyphs.name, "target": "digits", "budget": 400, "rule": "balanced", "teacher": ["linear"], "force": True,
+        "client_has": "nothing", "serial": 2, "recipe": {"epochs": 3}, "exclude": str(tmp_path / "none.txt"),
+        "drop_leaks": True, "home": str(glyphs.home),
+    }  # fmt: skip

@@ -65,7 +65,13 @@ def test_an_option_does_what_it_says(
         name: float(value) if name == "distinct" else int(value) if name == "serial" else value
         for name, value in names.items()
     }
-    plada.select(target=target_folder, home=glyph_home, out=tmp_path / "y", **names)
+    delivery = plada.Delivery(
+        **{name: names.pop(name) for name in ("client_has", "serial", "progressive") if name in names}
+    )
+    corrections = plada.Corrections(**{name: names.pop(name) for name in ("distinct",) if name in names})
+    plada.select(
+        target=target_folder, home=glyph_home, out=tmp_path / "y", delivery=delivery, corrections=corrections, **names
+    )
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
 
 

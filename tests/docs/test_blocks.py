@@ -73,13 +73,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def _payloads(data: Path, home: Path, files: Path) -> None:
     """food101.plada with its table and a model, the payloads of two days, lists of corrections."""
     target = data / "food-101"
-    made, *_ = (
-        plada.select(
-            "imagenet21k", target=target, budget=budget, rule="herd", home=home, out=files / f"{name}.plada",
-            table=files / f"{name}.parquet",
-        )
+    made, *others = (
+        plada.select("imagenet21k", target=target, budget=budget, rule="herd", home=home, out=files / f"{name}.plada")
         for name, budget in (("food101", 200), ("monday", 120), ("tuesday", 150))
-    )  # fmt: skip
+    )
+    for name, selection in zip(("food101", "monday", "tuesday"), (made, *others), strict=True):
+        selection.write_table(files / f"{name}.parquet")
     plada.train(made.payload, student="linear", out=files / "food101-resnet18.safetensors", home=home)
     keys = plada.open_images(data / "imagenet21k", home=home).collection.keys
     first, second = (str(keys[int(made.payload.positions[at])]) for at in (0, 1))

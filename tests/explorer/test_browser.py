@@ -21,7 +21,7 @@ def client(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The drawn characters, and what two payloads for digits chose of them."""
     folder = tmp_path_factory.mktemp("chosen")
     file, table = folder / "digits.plada", folder / "digits.parquet"
-    plada.select("glyphs", target="digits", budget=400, rule="balanced", out=file, table=table, home=glyph_home)
+    plada.select("glyphs", target="digits", budget=400, rule="balanced", out=file, home=glyph_home).write_table(table)
     plada.select("glyphs", target="digits", budget=300, rule="spread", out=folder / "other.plada", home=glyph_home)
     gallery = open_gallery("glyphs", [file, folder / "other.plada"], selection=[table], home=glyph_home)
     with serving(gallery) as served:

@@ -37,7 +37,7 @@ from tests.test_cli import call, refused
 def chosen(glyph_home: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A payload and its table."""
     file, table = tmp_path / "digits.plada", tmp_path / "digits.parquet"
-    plada.select("glyphs", target="digits", budget=400, rule="balanced", out=file, table=table, home=glyph_home)
+    plada.select("glyphs", target="digits", budget=400, rule="balanced", out=file, home=glyph_home).write_table(table)
     return file, table
 
 

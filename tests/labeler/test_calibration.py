@@ -3,51 +3,45 @@
 import numpy as np
 import pytest
 
-from plada.labeler.calibration import LEAST_IMAGES, above_chance, fit_temperature, interval, log_likelihood
+from plada.common.statistics import wilson
+from plada.labeler.calibration import MIN_IMAGES, fit_temperature, log_likelihood
 from plada.labeler.splits import stratified
 from plada.networks.solver import softmax_regression
 
 
 def test_wilson_against_published_values() -> None:
     # 15 of 20: 0.5313 to 0.8881 (Newcombe 1998's formula); ends stay inside 0..1.
-    low, high = interval(15, 20) or (0, 0)
+    low, high = wilson(15, 20)
     assert low == pytest.approx(0.5313, abs=5e-4)
     assert high == pytest.approx(0.8881, abs=5e-4)
-    assert list(interval(0, 10) or ()) == pytest.approx([0.0, 0.2775], abs=5e-4)
-    assert list(interval(10, 10) or ()) == pytest.approx([0.7225, 1.0], abs=5e-4)
-    assert interval(0, 0) is None
+    assert list(wilson(0, 10)) == pytest.approx([0.0, 0.2775], abs=5e-4)
+    assert list(wilson(10, 10)) == pytest.approx([0.7225, 1.0], abs=5e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     inside = 0
     for _ in range(400):
-        found = interval(int(rng.binomial(60, 0.9)), 60)
-        assert found is not None
-        inside += found[0] <= 0.9 <= found[1]
+        low, high = wilson(int(rng.binomial(60, 0.9)), 60)
+        inside += low <= 0.9 <= high
     assert 0.91 <= inside / 400 <= 0.99
 
 
-def test_above_chance() -> None:
-    assert above_chance(40, 60, 2)
-    assert not above_chance(32, 60, 2)
-    assert not above_chance(0, 0, 2)
-
-
-@pytest.mark.parametrize("heat", [0.3, 1.0, 4.0])
-def test_a_temperature_is_found_again(heat: float) -> None:
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_a_temperature_is_found_again(temperature: float) -> None:
     rng = np.random.default_rng(1)
     honest = rng.normal(size=(4000, 5)).astype(np.float32) * 2
     odds = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
     labels = np.array([rng.choice(5, p=row / row.sum()) for row in odds.astype(np.float64)])
-    logits = honest * np.float32(heat)
+    logits = honest * np.float32(temperature)
     found = fit_temperature(logits, labels)
-    assert found == pytest.approx(heat, rel=0.1)
+    assert found == pytest.approx(temperature, rel=0.1)
     assert log_likelihood(logits, labels, found) >= log_likelihood(logits, labels, 1.0) - 1e-9
 
 
 def test_too_few_images_change_nothing() -> None:
-    few = LEAST_IMAGES - 1
+    few = MIN_IMAGES - 1
     assert fit_temperature(np.ones((few, 2), np.float32), np.zeros(few, np.int64)) == 1.0
 
 

@@ -27,16 +27,14 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     module = ModuleType("watched")
     module.say = say  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "watched", module)
-    monkeypatch.setattr("plada.labeler.shortlist.LEAST", 10)
+    monkeypatch.setattr("plada.labeler.shortlist.MIN_DEPTH", 10)
     monkeypatch.setattr("plada.labeler.label.SHARE", 0.1)
     return seen
 
 
 def select(glyphs: Index, target: Path, rule: str, **options: Any) -> Any:
-    return plada.select(
-        glyphs, target=target, teacher="watched:say", rule=rule, keep=0.02, budget="10kB", home=glyphs.home, force=True,
-        **options,
-    )  # fmt: skip
+    teacher = plada.TeacherSpec(names="watched:say", force=True, **options)
+    return plada.select(glyphs, target=target, teacher=teacher, rule=rule, keep=0.02, budget="10kB", home=glyphs.home)
 
 
 @pytest.mark.parametrize("rule", ["herd-even", "herd", "auto"])
@@ -52,7 +50,7 @@ def test_a_rule_that_looks_at_the_target_is_asked_what_it_would_choose(
         calls.append(len(shown))
         return ask(*arguments, **options)
 
-    monkeypatch.setattr(rounds, "ask_in_rounds", counted)
+    monkeypatch.setattr("plada.labeler.label.ask_in_rounds", counted)
     made = select(glyphs, target_folder, rule)
     assert len(calls) == 1
     assert len(shown) > calls[0], "rounds asked for more than the leads"
@@ -73,9 +71,9 @@ def test_other_rules_take_the_whole_share_by_leads(
 
 
 def test_a_large_choice_may_take_more_than_the_share(glyphs: Index, target_folder: Path, shown: list[bytes]) -> None:
+    teacher = plada.TeacherSpec(names="watched:say", force=True)
     made = plada.select(
-        glyphs, target=target_folder, teacher="watched:say", rule="herd", keep=0.2, budget="10kB", home=glyphs.home,
-        force=True,
-    )  # fmt: skip
+        glyphs, target=target_folder, teacher=teacher, rule="herd", keep=0.2, budget="10kB", home=glyphs.home
+    )
     assert made.report.images == 300
     assert 300 <= made.report.looked_at <= 450

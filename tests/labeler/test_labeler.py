@@ -1,13 +1,18 @@
 """Scores obey their laws; the linear teacher learns what can be learned; bad logits are refused."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from plada.common.statistics import accuracy
 from plada.errors import DataError
+from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget
+from plada.labeler.linear_teacher import CROSS_PENALTIES, train_linear
 from plada.labeler.pseudo_labels import pseudo_label
 from plada.labeler.scores import SCORES, energy, entropy, margin
-from plada.networks.linear_head import fit_head, fit_linear_teacher
+from plada.networks.linear_head import fit_head
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32) * 4
 
@@ -40,20 +45,15 @@ def blobs(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_linear_teacher_learns_and_repeats_itself() -> None:
-    train, validation, test = blobs(300, 0), blobs(100, 1), blobs(300, 2)
-    mean = train[0].mean(axis=0)
-    head, judged = fit_linear_teacher(train, validation, classes=3, mean=mean)
-    assert accuracy(head.logits(test[0]), test[1]) > 0.85
-    assert judged == accuracy(head.logits(validation[0]), validation[1])
-    again, _ = fit_linear_teacher(train, validation, classes=3, mean=mean)
-    assert np.array_equal(head.weight, again.weight)
-
-
-def test_without_validation_images_nothing_is_claimed() -> None:
-    train = blobs(100, 0)
-    head, judged = fit_linear_teacher(train, (train[0][:0], train[1][:0]), classes=3, mean=train[0].mean(axis=0))
-    assert judged is None
-    assert accuracy(head.logits(train[0]), train[1]) > 0.85
+    train, validation, test = (EmbeddedSplit(*blobs(n, seed), 0) for seed, n in enumerate((300, 100, 300)))
+    embedded = EmbeddedTarget(train, validation, test)
+    index: Any = SimpleNamespace(mean=train.vectors.mean(axis=0))
+    teacher, penalty, held_out = train_linear(index, 3, embedded, 0)
+    assert accuracy(teacher.ask(test.vectors, 300), test.labels) > 0.85
+    assert penalty in CROSS_PENALTIES
+    assert accuracy(held_out, embedded.known.labels) > 0.85
+    again, _, _ = train_linear(index, 3, embedded, 0)
+    assert np.array_equal(teacher.ask(test.vectors, 300), again.ask(test.vectors, 300))
 
 
 def test_pseudo_labels_of_a_stream() -> None:

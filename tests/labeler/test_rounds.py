@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from plada.common.statistics import class_ranks
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
-from plada.labeler.rounds import _in_turn, ask_in_rounds, fit_guess
-from plada.labeler.shortlist import Shortlist, find_shortlist, named
+from plada.labeler.rounds import ask_in_rounds, fit_guess
+from plada.labeler.shortlist import Shortlist, find_shortlist, with_leads
 from plada.networks.linear_head import Head
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Choose, Context
@@ -34,7 +35,7 @@ def choose(labels: PseudoLabels) -> Choose:
 
 def of_everything() -> set[int]:
     shortlist = Shortlist(EVERYTHING, FIRST, np.bincount(FIRST.argmax(axis=1), minlength=CLASSES), IMAGES)
-    labels = named(shortlist, EVERYTHING, pseudo_label([(EVERYTHING, OWN)], lambda x: x, classes=CLASSES))
+    labels = with_leads(shortlist, EVERYTHING, pseudo_label([(EVERYTHING, OWN)], lambda x: x, classes=CLASSES))
     return set(labels.positions[choose(labels)(K).rows].tolist())
 
 
@@ -57,18 +58,18 @@ class Teacher:
 
 
 def rounds(
-    teacher: Teacher, most: int, start: Shortlist | None = None
+    teacher: Teacher, max_images: int, start: Shortlist | None = None
 ) -> tuple[Shortlist, tuple[np.ndarray, np.ndarray]]:
     start = lead_alone(0.05) if start is None else start
     return ask_in_rounds(
         start, teacher(start.positions), EVERYTHING, vectors=lambda positions: VECTORS[positions], linear=LINEAR.logits,
-        picks=lambda labels: choose(labels)(K).rows, ask=teacher, most=most,
+        choose_rows=lambda labels: choose(labels)(K).rows, ask=teacher, max_images=max_images,
     )  # fmt: skip
 
 
 def test_rounds_find_what_a_shortlist_by_leads_does_not() -> None:
     wanted, teacher = of_everything(), Teacher()
-    shortlist, (positions, logits) = rounds(teacher, most=600)
+    shortlist, (positions, logits) = rounds(teacher, max_images=600)
     by_leads = lead_alone(len(positions) / IMAGES)
     assert len(positions) <= 600
     assert len(wanted & set(positions.tolist())) / K > 0.85 > 0.65 > len(wanted & set(by_leads.positions.tolist())) / K
@@ -81,27 +82,27 @@ def test_rounds_find_what_a_shortlist_by_leads_does_not() -> None:
 def test_images_that_cannot_be_read_are_asked_about_once_and_not_chosen() -> None:
     broken = frozenset(list(of_everything())[::3])
     teacher = Teacher(broken)
-    shortlist, (positions, _) = rounds(teacher, most=1000)
+    shortlist, (positions, _) = rounds(teacher, max_images=1000)
     assert set(teacher.asked) & broken
     assert len(teacher.asked) == len(set(teacher.asked))
     assert not broken & set(positions.tolist())
-    labels = named(shortlist, positions, pseudo_label([(positions, OWN[positions])], lambda x: x, classes=CLASSES))
+    labels = with_leads(shortlist, positions, pseudo_label([(positions, OWN[positions])], lambda x: x, classes=CLASSES))
     assert len(choose(labels)(K).rows) == K
 
 
 def test_no_more_is_asked_than_allowed_but_for_what_is_chosen() -> None:
     teacher = Teacher()
-    rounds(teacher, most=0)
+    rounds(teacher, max_images=0)
     assert len(set(teacher.asked)) <= max(len(lead_alone(0.05).positions), K * 3 // 2)
     first = Teacher()
-    rounds(first, most=210)
+    rounds(first, max_images=210)
     assert len(first.asked) <= max(210, len(lead_alone(0.05).positions))
 
 
 def test_the_same_questions_again() -> None:
     one, two = Teacher(), Teacher()
-    rounds(one, most=500)
-    rounds(two, most=500)
+    rounds(one, max_images=500)
+    rounds(two, max_images=500)
     assert one.asked == two.asked
 
 
@@ -117,5 +118,6 @@ def test_guesses_of_a_linear_teacher_are_right(units: float) -> None:
 
 def test_where_not_all_can_be_asked_no_class_goes_without() -> None:
     labels = np.array([2, 2, 2, 0, 0, 1, 2])
-    assert labels[_in_turn(labels)].tolist() == [2, 0, 1, 2, 0, 2, 2]
-    assert sorted(_in_turn(labels)) == list(range(7))
+    turns = np.argsort(class_ranks(labels), kind="stable")
+    assert labels[turns].tolist() == [2, 0, 1, 2, 0, 2, 2]
+    assert sorted(turns) == list(range(7))

@@ -32,7 +32,7 @@ def at(positions: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("sizes", [[6000], [5, 0, 4090, 1905], [1000] * 6])
 def test_the_pass_keeps_the_largest_margins(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "_ROWS", 256)
-    found = scan.scored(scan.scan_linear(blocks(sizes), HEAD, depth=20), HEAD, at)
+    found = scan.add_scores(scan.scan_linear(blocks(sizes), HEAD, depth=20), HEAD, at)
     everything = pseudo_label(blocks([6000]), HEAD.logits, classes=7)
     assert found.population().tolist() == everything.counts().tolist()
     assert found.counts().tolist() == np.minimum(everything.counts(), 20).tolist()
@@ -82,7 +82,7 @@ def test_equal_margins_go_to_the_lower_position(rows: int, monkeypatch: pytest.M
 
 def test_more_classes_than_sixteen_bits_hold() -> None:
     """Labels beyond 65 535 keep their place: classes are brought together by another sort."""
-    kept = scan._Kept(70_000, 2)
+    kept = scan._Collector(70_000, 2)
     labels = np.array([69_999, 4_463, 69_999, 4_463, 69_999])
     kept.add(np.arange(5), labels, np.array([1.0, 9, 3, 8, 2], np.float32))
     found = kept.finish()

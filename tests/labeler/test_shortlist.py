@@ -7,7 +7,7 @@ import pytest
 
 from plada.errors import DataError
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
-from plada.labeler.shortlist import find_shortlist, leads, named
+from plada.labeler.shortlist import find_shortlist, leads, with_leads
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Context
 
@@ -41,7 +41,7 @@ def test_choosing_from_the_shortlist_is_choosing_from_all() -> None:
     def chosen(share: float) -> set[int]:
         short = find_shortlist(blocks([4000]), lambda x: x, classes=4, images=4000, share=share)
         said = pseudo_label([(short.positions, own[short.positions])], lambda x: x, classes=4)
-        labels: PseudoLabels = named(short, short.positions, said)
+        labels: PseudoLabels = with_leads(short, short.positions, said)
         context = Context(lambda p: LOGITS[p], LOGITS[:0], np.zeros(0, np.int64))
         return set(labels.positions[RULES["balanced"].prepare(labels, context)(80).rows].tolist())
 
@@ -51,4 +51,4 @@ def test_choosing_from_the_shortlist_is_choosing_from_all() -> None:
 
 def test_a_reference_without_embeddings() -> None:
     with pytest.raises(DataError, match="no readable image"):
-        find_shortlist([], lambda x: x, classes=3, images=0)
+        find_shortlist([], lambda x: x, classes=3, images=0, share=0.05)

@@ -12,7 +12,7 @@ import pytest
 import plada
 from plada.errors import DataError, RequestError, UnknownName
 from plada.labeler.custom_teachers import function_teacher, table_teacher
-from plada.labeler.scores import consensus, density, energy, entropy, normalised_rank
+from plada.labeler.scores import consensus, energy, entropy, normalised_rank
 from plada.labeler.teacher import checked_logits, vote
 from plada.labeler.zeroshot import TEMPLATES, spoken, zeroshot_teacher
 from plada.retrieval.index import Index
@@ -33,12 +33,7 @@ def test_consensus_is_the_worst_rank() -> None:
     np.testing.assert_allclose(consensus([first, second]), [-1, -1 / 3, -2 / 3, -1], rtol=1e-6)
 
 
-def test_density_is_the_nearest_cosine() -> None:
-    vectors, wanted = np.eye(3, dtype=np.float32), np.array([[0, 1, 0], [0, 0.6, 0.8]], np.float32)
-    np.testing.assert_allclose(density(vectors, wanted), [0, 1, 0.8], rtol=1e-6)
-
-
-def test_a_vote_is_the_mean_of_calibrated_odds() -> None:
+def test_a_vote_is_the_mean_of_calibrated_probabilities() -> None:
     sure, unsure = np.array([[4.0, 0]], np.float32), np.array([[0.0, 1]], np.float32)
     found = np.exp(vote([sure, unsure], [1.0, 1.0]))
     by_hand = (np.array([np.e**4, 1]) / (np.e**4 + 1) + np.array([1, np.e]) / (1 + np.e)) / 2
@@ -65,7 +60,7 @@ def test_a_table_by_position(tmp_path: Path) -> None:
     wanted = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     np.save(tmp_path / "t.npy", wanted)
     teacher = table_teacher(tmp_path / "t.npy", CLASSES, 6, lambda: pa.array([]))
-    np.testing.assert_array_equal(teacher.asked(np.array([4, 1]), 2), wanted[[4, 1]])
+    np.testing.assert_array_equal(teacher.ask(np.array([4, 1]), 2), wanted[[4, 1]])
 
 
 def test_a_table_by_key_in_any_order(tmp_path: Path) -> None:
@@ -73,7 +68,7 @@ def test_a_table_by_key_in_any_order(tmp_path: Path) -> None:
     columns = {"key": ["c", "a", "b"], "two": [3.0, 1, 2], "zero": [30.0, 10, 20], "one": [0.0, 0, 0]}
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     teacher = table_teacher(tmp_path / "t.parquet", CLASSES, 3, lambda: keys)
-    np.testing.assert_array_equal(teacher.asked(np.arange(3), 3), [[10, 0, 1], [20, 0, 2], [30, 0, 3]])
+    np.testing.assert_array_equal(teacher.ask(np.arange(3), 3), [[10, 0, 1], [20, 0, 2], [30, 0, 3]])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +109,7 @@ def test_a_function_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.chdir(tmp_path)
     teacher = function_teacher("my_teacher:classify", 3)
-    np.testing.assert_array_equal(teacher.asked([SimpleNamespace(width=7)], 1), [[7, 0, 1]])
+    np.testing.assert_array_equal(teacher.ask([SimpleNamespace(width=7)], 1), [[7, 0, 1]])
     with pytest.raises(RequestError, match="no function 'other'"):
         function_teacher("my_teacher:other", 3)
     with pytest.raises(RequestError, match="cannot be imported"):
@@ -138,7 +133,7 @@ def test_zeroshot_answers_with_the_class_whose_sentences_are_nearest() -> None:
     teacher = zeroshot_teacher(Reader(), ("electric_guitar", "cat"))  # type: ignore[arg-type]
     words = [Reader.encode_text([t.format(n) for t in TEMPLATES]).mean(axis=0) for n in ("electric guitar", "cat")]
     vectors = np.stack([w / np.linalg.norm(w) for w in words]).astype(np.float32)
-    logits = teacher.asked(vectors, 2)
+    logits = teacher.ask(vectors, 2)
     assert logits.argmax(axis=1).tolist() == [0, 1]
     np.testing.assert_allclose(np.diag(logits), 100, rtol=1e-4)
     assert spoken("electric_guitar") == "electric guitar"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from plada.errors import DataError, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.selection.corrections import left_out, read_keys, read_labels, relabelled
+from plada.selection.corrections import read_keys, read_labels, relabelled, without
 
 
 def test_a_line_is_a_key_and_a_json_string_stands_for_its_text(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_what_is_left_out_is_gone_and_nothing_else(known: set[int], gone: set[in
     labels = labels_of(sorted(known), [number % 3 for number in range(len(known))])
     if known <= gone:
         with pytest.raises(DataError, match="every image that could be chosen was excluded"):
-            left_out(labels, np.array(sorted(gone), np.int64))
+            without(labels, np.array(sorted(gone), np.int64))
         return
-    after = left_out(labels, np.array(sorted(gone), np.int64))
+    after = without(labels, np.array(sorted(gone), np.int64))
     assert after.positions.tolist() == sorted(known - gone)
     rows = np.isin(labels.positions, after.positions)
     assert np.array_equal(after.labels, labels.labels[rows])

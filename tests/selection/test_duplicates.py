@@ -7,9 +7,7 @@ import plada.selection.duplicates as duplicates
 from plada.errors import RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.scores import SCORES
-from plada.selection.duplicates import copies_last, near_duplicates, without_copies
-from plada.selection.rules.registry import RULES
-from plada.selection.rules.rule import Choose, Chosen, Context
+from plada.selection.duplicates import near_duplicates, without_near_duplicates
 
 HEAPS = 120
 
@@ -57,7 +55,7 @@ def test_copies_of_another_class_stay() -> None:
 
 def test_only_the_best_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, vectors = world()
-    monkeypatch.setattr(duplicates, "MOST", 50)
+    monkeypatch.setattr(duplicates, "MAX_COMPARED", 50)
     copies = near_duplicates(labels, lambda positions: vectors[positions], 0.8)
     for label in range(3):
         rows = np.flatnonzero(labels.labels == label)
@@ -68,27 +66,9 @@ def test_only_the_best_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_left_keeps_the_population() -> None:
     labels, vectors = world()
-    less = without_copies(labels, near_duplicates(labels, lambda positions: vectors[positions], 0.9))
+    less = without_near_duplicates(labels, lambda positions: vectors[positions], 0.9)
     assert less.population().tolist() == labels.counts().tolist()
     assert less.counts().sum() == len(less) < len(labels)
-
-
-def test_a_rule_takes_copies_when_nothing_else_is_left() -> None:
-    labels, vectors = world()
-    context = Context(lambda positions: vectors[positions], vectors[:0], np.zeros(0, np.int64))
-    copies = near_duplicates(labels, context.vectors, 0.9)
-    different = int((~copies).sum())
-
-    def margin(labels: PseudoLabels, context: Context) -> Choose:
-        return RULES["margin"].prepare(labels, context)
-
-    choose = copies_last(margin, 0.9)(labels, context)
-    for k in (1, 100, different, different + 1, len(labels)):
-        found: Chosen = choose(k)
-        assert len(np.unique(found.rows)) == k
-        assert int(copies[found.rows].sum()) == max(0, k - different)
-        assert np.array_equal(found.scores, labels.scores["margin"][found.rows])
-    assert not np.array_equal(choose(100).rows, RULES["margin"].prepare(labels, context)(100).rows)
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, 1.01, float("nan")])

@@ -14,9 +14,11 @@ from plada.cli import app
 from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index
-from plada.selection.leaks import leaks, without
+from plada.selection.corrections import Corrections, without
+from plada.selection.leaks import find_reference_leaks
 from tests.sources.leaks.test_leaks import scene
 
+FORCED = plada.TeacherSpec(force=True)  # so few images are no proof that a teacher is better than chance
 COPIED = 4  # test images a class whose copies lie in the reference
 
 
@@ -52,14 +54,19 @@ def index(places: tuple[Path, Path]) -> Index:
 def test_select_names_copies_of_test_images_and_drops_them(
     places: tuple[Path, Path], index: Index, tmp_path: Path
 ) -> None:
-    kept = plada.select(index, target=places[1], force=True, budget=10_000)
+    kept = plada.select(index, target=places[1], teacher=FORCED, budget=10_000)
     assert kept.report.images == 68
     assert [leak.key for leak in kept.report.leaks] == sorted(
         f"own/leak-{name}-{number}" for name in ("bright", "dim") for number in range(COPIED)
     )
     assert all(leak.key.removeprefix("own/leak-").replace("-", "/") == leak.test_key for leak in kept.report.leaks)
     clean = plada.select(
-        index, target=places[1], force=True, budget=10_000, drop_leaks=True, out=tmp_path / "clean.plada"
+        index,
+        target=places[1],
+        teacher=FORCED,
+        budget=10_000,
+        corrections=Corrections(drop_leaks=True),
+        out=tmp_path / "clean.plada",
     )
     assert (clean.report.images, clean.report.leaks, len(clean.report.leaks_dropped)) == (60, (), 2 * COPIED)
     names = index.keys(plada.read_payload(tmp_path / "clean.plada").positions)
@@ -71,7 +78,15 @@ def test_replacements_are_checked_as_well(places: tuple[Path, Path], index: Inde
     again = 0
     for seed in range(3):
         before, after = (
-            plada.select(index, target=places[1], force=True, rule="random", budget=56, seed=seed, drop_leaks=drop)
+            plada.select(
+                index,
+                target=places[1],
+                teacher=FORCED,
+                rule="random",
+                budget=56,
+                seed=seed,
+                corrections=Corrections(drop_leaks=drop),
+            )
             for drop in (False, True)
         )
         assert before.report.leaks and not after.report.leaks
@@ -89,7 +104,9 @@ def test_a_test_image_with_many_copies_loses_all_of_them(places: tuple[Path, Pat
     for quality in range(50, 90, 2):
         shade(scene(205), True).save(places[0] / "own" / f"leak-many-{quality}.jpg", quality=quality)
     plada.index(places[0], name="many", encoder="gradients")
-    made = plada.select("many", target=places[1], force=True, budget=10_000, drop_leaks=True)
+    made = plada.select(
+        "many", target=places[1], teacher=FORCED, budget=10_000, corrections=Corrections(drop_leaks=True)
+    )
     assert made.report.images == 60 and len(made.report.leaks_dropped) == 2 * COPIED + 20
     assert not [key for key in made.table["key"].to_pylist() if "leak" in key]
 
@@ -98,10 +115,10 @@ def test_select_goes_on_where_the_reference_is_not_here(
     places: tuple[Path, Path], index: Index, tmp_path: Path
 ) -> None:
     shutil.move(places[0], tmp_path / "elsewhere")
-    made = plada.select(index, target=places[1], force=True, budget=10_000).report
+    made = plada.select(index, target=places[1], teacher=FORCED, budget=10_000).report
     assert made.leaks == () and str(places[0]) in made.leaks_note
     with pytest.raises(RequestError, match="pool"):
-        plada.select(index, target=places[1], force=True, budget=10_000, drop_leaks=True)
+        plada.select(index, target=places[1], teacher=FORCED, budget=10_000, corrections=Corrections(drop_leaks=True))
 
 
 def test_the_command_line_warns_in_one_line(places: tuple[Path, Path], index: Index, tmp_path: Path) -> None:
@@ -118,25 +135,25 @@ def test_the_command_line_warns_in_one_line(places: tuple[Path, Path], index: In
 
 
 def test_a_whole_reference_with_and_without_an_index(places: tuple[Path, Path], home: Path) -> None:
-    found = leaks(*places)
+    found = find_reference_leaks(*places)
     assert (found.images, found.tested, found.near_copies, found.same_bytes) == (68, 12, 2 * COPIED, 0)
     assert found.index is None and "no index" in found.note
     assert found.leaking_tests == 2 * COPIED and json.dumps(found.to_dict())
     (kept,) = home.glob("references/*/looks-*.bin")
     written = kept.stat().st_mtime_ns
     plada.index(places[0], name="pool", encoder="gradients")
-    again = leaks(*places)
+    again = find_reference_leaks(*places)
     assert again.index == "pool" and again.leaks == found.leaks
     assert kept.stat().st_mtime_ns == written
     with pytest.raises(ReferenceMismatch, match="was made of images"):
         plada.index("glyphs:count=64", name="other")
-        leaks(*places, index="other")
+        find_reference_leaks(*places, index="other")
 
 
 def test_a_changed_reference_is_looked_at_anew(places: tuple[Path, Path], home: Path) -> None:
-    leaks(*places)
+    find_reference_leaks(*places)
     shutil.copy(places[1] / "test" / "dim" / "5.png", places[0] / "own" / "00.png")
-    found = leaks(*places)
+    found = find_reference_leaks(*places)
     assert (found.near_copies, found.same_bytes) == (2 * COPIED, 1)
     assert [leak.key for leak in found.leaks if leak.kind == "same bytes"] == ["own/00"]
 
@@ -145,11 +162,11 @@ def test_a_target_without_test_images_is_refused(places: tuple[Path, Path]) -> N
     class_folder = places[1] / "test"
     shutil.rmtree(class_folder)
     with pytest.raises(RequestError, match="no test images"):
-        leaks(*places)
+        find_reference_leaks(*places)
 
 
 def test_dropping_everything_is_said() -> None:
     labels = PseudoLabels(np.arange(3), np.zeros(3, np.int64), {"energy": np.zeros(3, np.float32)}, 1)
-    assert without(labels, [0, 2]).positions.tolist() == [1]
+    assert without(labels, np.array([0, 2])).positions.tolist() == [1]
     with pytest.raises(DataError, match="every image"):
-        without(labels, [0, 1, 2])
+        without(labels, np.array([0, 1, 2]))

@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 import plada
-from plada.common.statistics import probabilities
+from plada.common.statistics import softmax
 from plada.errors import UnknownName
 from plada.networks.solver import softmax_regression
 from plada.payload.soft import PARTS, soft_labels_of
 from plada.retrieval.index import Index
-from plada.selection.soft import DIRICHLET, LEAST_PRECISION, MOST_PRECISION, SOFT, soft_labels, whole_parts
+from plada.selection.soft import DIRICHLET, MAX_PRECISION, MIN_PRECISION, SOFT, soft_labels, whole_parts
 
 
-def odds(images: int = 300, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    made = probabilities((3 * np.random.default_rng(0).normal(size=(images, classes))).astype(np.float32))
+def probabilities(images: int = 300, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    made = softmax((3 * np.random.default_rng(0).normal(size=(images, classes))).astype(np.float32))
     return made, made.argmax(axis=1).astype(np.int64)
 
 
 def test_means_are_equation_12() -> None:
-    given, labels = odds()
+    given, labels = probabilities()
     made = soft_labels(given, labels, 4, SOFT)
     assert made.precision is None
     for label in range(4):
@@ -29,7 +29,7 @@ def test_means_are_equation_12() -> None:
 
 
 def test_precisions_are_equation_13() -> None:
-    given, labels = odds()
+    given, labels = probabilities()
     made = soft_labels(given, labels, 4, DIRICHLET)
     assert made.precision is not None
     for label in range(4):
@@ -41,8 +41,8 @@ def test_edges_of_the_precision() -> None:
     torn = np.array([[1, 0, 0], [0, 1, 0], [0.2, 0.2, 0.6], [0.5, 0.25, 0.25]], np.float32)
     made = soft_labels(torn, np.array([0, 0, 2, 2]), 3, DIRICHLET)
     assert made.precision is not None
-    assert made.precision[0] == LEAST_PRECISION  # as torn as can be
-    assert made.precision[1] == MOST_PRECISION  # no image
+    assert made.precision[0] == MIN_PRECISION  # as torn as can be
+    assert made.precision[1] == MAX_PRECISION  # no image
     assert made.shares[1].tolist() == [0, PARTS, 0]
 
 
@@ -60,7 +60,7 @@ def test_a_student_of_soft_labels_answers_with_them() -> None:
     points = np.eye(3)
     wanted = np.array([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.25, 0.25, 0.5]])
     weights = softmax_regression(points, wanted, 3, penalty=0.0, steps=500)
-    answers = probabilities((points @ weights[:-1] + weights[-1]).astype(np.float32))
+    answers = softmax((points @ weights[:-1] + weights[-1]).astype(np.float32))
     assert np.abs(answers - wanted).max() < 1e-3
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from plada.common.statistics import softmax, wilson
 from plada.errors import DataError
 from plada.reports.plots import confusion_picture
-from plada.trainer.evaluation import evaluate_logits, probabilities, wilson
+from plada.trainer.evaluation import evaluate_logits
 
 NAMES = ("a", "b", "c")
 
@@ -57,7 +58,7 @@ def test_counts_are_those_of_a_loop() -> None:
 def test_calibration_is_the_mean_gap_of_confidence_and_accuracy() -> None:
     logits, labels = drawn(500)
     found = evaluate_logits(logits, labels, NAMES)
-    confidence, right = probabilities(logits).max(1), logits.argmax(1) == labels
+    confidence, right = softmax(logits.astype(np.float64)).max(1), logits.argmax(1) == labels
     gaps = 0.0
     for low in np.arange(15) / 15:
         inside = (confidence > low) & (confidence <= low + 1 / 15)

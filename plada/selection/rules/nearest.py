@@ -1,13 +1,61 @@
-"""The order in which images of one class are taken by the target's own images of that class."""
+"""Images nearest to the target's own training images: these say what the student will be asked about. No image of the
+target is sent."""
 
 import numpy as np
-import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
+from plada.labeler.pseudo_labels import PseudoLabels
+from plada.selection.quotas import balanced_quotas
+from plada.selection.rules.rule import (
+    F32,
+    I64,
+    Choose,
+    Chosen,
+    Context,
+    class_by_class,
+    class_pools,
+    first_of_each_class,
+)
+
+SURE_POOL = 8  # candidates for each image that `nearest-sure` keeps
 DEPTH = 256  # neighbours that each target image looks at before the rest is taken by similarity alone
 
 
-def nearest_order(candidates: F32, wanted: F32) -> tuple[npt.NDArray[np.int64], F32]:
+def nearest(labels: PseudoLabels, context: Context) -> Choose:
+    """Class-balanced. Within a class the target's training images, turn by turn, each take the nearest image that is still
+    free among those that the teacher gives their class."""
+    order, similarity = np.zeros(len(labels), np.int64), np.zeros(len(labels), np.float32)
+    at = 0
+    for label in range(labels.classes):
+        rows = np.flatnonzero(labels.labels == label)
+        mine = context.target[context.target_labels == label]
+        if len(rows):
+            taken, close = nearest_order(context.vectors(labels.positions[rows]), mine)
+            order[at : at + len(rows)] = rows[taken]
+            similarity[rows[taken]] = close
+            at += len(rows)
+
+    def choose(k: int) -> Chosen:
+        rows = first_of_each_class(labels, order, balanced_quotas(labels.counts(), k))
+        return Chosen(rows, similarity[rows])
+
+    return choose
+
+
+def nearest_sure(labels: PseudoLabels, context: Context) -> Choose:
+    """As `nearest`, among the SURE_POOL times quota largest margins of each class: what the teacher doubts is left out while
+    there is enough that it does not doubt."""
+    pools = class_pools(labels)
+
+    def within(label: int, quota: int) -> Chosen:
+        candidates = pools[label][: SURE_POOL * quota]
+        mine = context.target[context.target_labels == label]
+        taken, close = nearest_order(context.vectors(labels.positions[candidates]), mine)
+        return Chosen(candidates[taken[:quota]], close[:quota])
+
+    return class_by_class(labels, within)
+
+
+def nearest_order(candidates: F32, wanted: F32) -> tuple[I64, F32]:
     """(order int64 [n], similarity float32 [n]) of `candidates` [n, d], taken turn by turn by `wanted` [m, d].
 
     The similarity of a candidate is the largest one to any wanted image.

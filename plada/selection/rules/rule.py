@@ -1,6 +1,6 @@
-"""What a rule is: prepared once with the pseudo-labels and a context, then asked for any number of images.
+"""What a rule is: prepared once with the pseudo-labels and a context, then asked for any number of images k.
 
-A search over budgets does not repeat what does not depend on k. Ties go to the lower position: the same inputs give the
+So a search over budgets does not repeat what does not depend on k. Ties go to the lower position: the same inputs give the
 same selection.
 """
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.labeler.pseudo_labels import PseudoLabels
+from plada.selection.quotas import balanced_quotas
 from plada.selection.space import Space
 
 I64 = npt.NDArray[np.int64]
@@ -23,8 +24,7 @@ class Context:
 
     `vectors` gives the embeddings float32 [m, d] of positions [m]; `target` and `target_labels` are the embeddings
     float32 [t, d] and labels int64 [t] of the target's training images; `mean` float32 [d] is the reference's mean
-    embedding (None: the origin); `seed` is for what is random. `blocks` int64 [B+1] are the bounds of runs of positions that
-    the coder knows (plada.payload.shared_context), None where it knows none, or something better.
+    embedding (None: the origin); `seed` is for what is random.
     """
 
     vectors: Callable[[I64], F32]
@@ -33,31 +33,20 @@ class Context:
     seed: int = 0
     mean: F32 | None = None
     space: Space | None = None
-    blocks: I64 | None = None
 
     def centred(self, positions: I64) -> F32:
-        """Embeddings less the reference's mean, on the axes of `space` where there is one, [m, axes]: what a linear
-        student in small sees."""
+        """Embeddings less the reference's mean, on the axes of `space` where there is one, [m, axes]: what a small student
+        sees."""
         if self.space is not None:
             return self.space.at(positions)
         vectors = self.vectors(positions)
         return vectors if self.mean is None else vectors - self.mean
 
-    def block_of(self, positions: I64) -> I64 | None:
-        """Number of the block that each position is in, int64 [m]; None where there are no blocks."""
-        if self.blocks is None:
-            return None
-        return np.asarray(np.searchsorted(self.blocks, positions, side="right") - 1, np.int64)
-
-    def goals(self) -> F32:
+    def target_points(self) -> F32:
         """The target's training images [t, axes], centred likewise."""
-        return self.small(self.target)
-
-    def small(self, vectors: F32) -> F32:
-        """Any embeddings [n, d] as `centred` gives those of the reference."""
         if self.space is not None:
-            return self.space.of(vectors)
-        return vectors if self.mean is None else vectors - self.mean
+            return self.space.of(self.target)
+        return self.target if self.mean is None else self.target - self.mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +60,16 @@ class Chosen:
 
 Choose = Callable[[int], Chosen]
 Prepare = Callable[[PseudoLabels, Context], Choose]
+Within = Callable[[int, int], Chosen]  # (class, quota) -> rows of that class, best first
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`about` is one line for people; `near` says that the rule looks at the target's training images."""
+    """`about` is one line for people; `sees_target`: the rule looks at the target's training images."""
 
     prepare: Prepare
     about: str
-    near: bool = False
+    sees_target: bool = False
 
 
 def best_first(score: F32) -> I64:
@@ -101,7 +91,18 @@ def first_of_each_class(labels: PseudoLabels, order: I64, quotas: I64) -> I64:
     return np.concatenate(kept).astype(np.int64)
 
 
-def class_pools(labels: PseudoLabels, name: str = "margin") -> list[I64]:
-    """Rows of each class by falling score."""
-    order = best_first(labels.scores[name])
+def class_pools(labels: PseudoLabels) -> list[I64]:
+    """Rows of each class by falling margin."""
+    order = best_first(labels.scores["margin"])
     return [order[labels.labels[order] == label] for label in range(labels.classes)]
+
+
+def class_by_class(labels: PseudoLabels, within: Within) -> Choose:
+    """The same number of each class, each class chosen by `within`."""
+    return lambda k: with_quotas(within, balanced_quotas(labels.counts(), k))
+
+
+def with_quotas(within: Within, quotas: I64) -> Chosen:
+    """What `within` chooses for the quota of each class, class by class."""
+    parts = [within(label, quota) for label, quota in enumerate(quotas.tolist()) if quota]
+    return Chosen(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))

@@ -1,9 +1,9 @@
-"""Quotas that are corrected by what a student in small makes of them.
+"""Quotas that are corrected by the answers of a small student.
 
-A student answers too often with the classes that its labelled images make broad, whether or not they have the most. A
-round of training tells which: answers on the target's training images, counted, against how often each class is right.
-Quotas follow the difference, for some rounds; the round that answered best is kept. With two classes a share is one number:
-a row of them is tried.
+A student answers too often with the classes whose labelled images are spread widely, whether or not these have the most. So
+a small student is trained on the choice, and its answers on the target's training images are counted for each class and
+compared with the truth. Quotas follow the difference, for some rounds; the round that answered best is kept. With two
+classes a share is one number: a row of shares is tried.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.statistics import probabilities
+from plada.common.statistics import softmax
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.quotas import balanced_quotas, weighted_quotas
-from plada.selection.rules.near import Within, joined
-from plada.selection.rules.rule import F32, Choose, Chosen, Context, Prepare
+from plada.selection.rules.herding import herd_within
+from plada.selection.rules.rule import F32, Choose, Chosen, Context, with_quotas
 from plada.selection.student import small_student
 
 F64 = npt.NDArray[np.float64]
@@ -25,33 +25,28 @@ Answers = Callable[[Chosen], tuple[F32, float, float]]
 ROUNDS = 3  # of correction after the balanced start
 # Shares of the first of two classes.
 PAIRS = (0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94)
-LEAST = 10  # images of either: of fewer the student in small says little about a whole one
+MIN_IMAGES = 10  # of either class: of fewer a small student says little about a whole one
 RATE = 0.7  # exponent by which a class's share follows its lack of answers
 _EASED = 0.2  # of an even share that is added to both counts: few answers say little
-_LEAST = 0.1  # of an even share that every class keeps
-_ALIKE = 1.3  # ratio of numbers of images within which shares are not looked for again: a search tries many near ones
+_MIN_SHARE = 0.1  # of an even share that every class keeps
+_SAME_SHARES = (
+    1.3  # ratio of numbers of images within which shares are reused: a search over budgets tries many near ones
+)
 _STEPS = 30  # of the student's training: near enough to count its answers
 
 
-def evened(within_of: Callable[[PseudoLabels, Context], Within]) -> Prepare:
-    """A rule that chooses within each class as `within_of` does, with corrected quotas."""
-
-    def prepare(labels: PseudoLabels, context: Context) -> Choose:
-        return _choose_evened(labels, context, within_of(labels, context))
-
-    return prepare
-
-
-def _choose_evened(labels: PseudoLabels, context: Context, within: Within) -> Choose:
-    goals, wanted = context.goals(), context.target_labels
+def herd_even(labels: PseudoLabels, context: Context) -> Choose:
+    """Herding within each class (plada.selection.rules.herding), with corrected quotas."""
+    within = herd_within(labels, context)
+    target_points, wanted = context.target_points(), context.target_labels
     prior = np.bincount(wanted, minlength=labels.classes) / max(len(wanted), 1)
     settled: dict[int, F64] = {}  # shares by the number of images that they were found for
 
     def choose(k: int) -> Chosen:
         near = min(settled, key=lambda known: abs(np.log(known / k)), default=0)
-        if near and max(near, k) <= _ALIKE * min(near, k):
-            return joined(within, weighted_quotas(labels.counts(), k, settled[near]))
-        even = joined(within, balanced_quotas(labels.counts(), k))
+        if near and max(near, k) <= _SAME_SHARES * min(near, k):
+            return with_quotas(within, weighted_quotas(labels.counts(), k, settled[near]))
+        even = with_quotas(within, balanced_quotas(labels.counts(), k))
         if not len(wanted) or labels.classes < 2:
             return even
         search = _pairs if labels.classes == 2 else _rounds
@@ -59,11 +54,12 @@ def _choose_evened(labels: PseudoLabels, context: Context, within: Within) -> Ch
         return best
 
     def of_shares(k: int, shares: F64) -> Chosen:
-        return joined(within, weighted_quotas(labels.counts(), k, shares))
+        return with_quotas(within, weighted_quotas(labels.counts(), k, shares))
 
     def answers(chosen: Chosen) -> tuple[F32, float, float]:
-        """Odds [t, classes] that a student gives the target's images; how often it is right; its mean odds of the truth."""
-        given = probabilities(small_student(labels, context, chosen.rows, steps=_STEPS).logits(goals))
+        """Probabilities [t, classes] that a student gives the target's images; how often it is right; its mean probability
+        of the truth."""
+        given = softmax(small_student(labels, context, chosen.rows, steps=_STEPS).logits(target_points))
         right = float((given.argmax(axis=1) == wanted).mean())
         return given, right, float(given[np.arange(len(wanted)), wanted].mean())
 
@@ -86,9 +82,11 @@ def _rounds(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) 
 
 def _pairs(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) -> tuple[Chosen, F64]:
     """The share of PAIRS under which the truth is likeliest: of every other one, then from the best to its neighbours while they
-    are better. Mean odds, not answers: they follow a share smoothly, and what is best by chance is seldom far from best."""
+    are better. Mean probabilities, not answers: they change smoothly with the share, so the best by chance is nearly the best."""
     places = [
-        place for place, share in enumerate(PAIRS) if share == 0.5 or min(share, 1 - share) * len(even.rows) >= LEAST
+        place
+        for place, share in enumerate(PAIRS)
+        if share == 0.5 or min(share, 1 - share) * len(even.rows) >= MIN_IMAGES
     ]
     chosen: dict[int, Chosen] = {}
     likely: dict[int, float] = {}
@@ -111,5 +109,5 @@ def _pairs(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) -
 def _corrected(shares: F64, prior: F64, given: F32) -> F64:
     even = 1 / len(shares)
     moved = shares * ((prior + _EASED * even) / (given + _EASED * even)) ** RATE
-    moved = np.maximum(moved, _LEAST * even)
+    moved = np.maximum(moved, _MIN_SHARE * even)
     return np.asarray(moved / moved.sum(), np.float64)

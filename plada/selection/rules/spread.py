@@ -4,8 +4,7 @@ import numpy as np
 
 from plada.common.packages import require
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.selection.rules.near import Within, class_by_class
-from plada.selection.rules.rule import F32, I64, Choose, Chosen, Context, class_pools, in_order_of
+from plada.selection.rules.rule import F32, I64, Choose, Chosen, Context, class_by_class, class_pools, in_order_of
 from plada.selection.space import SAMPLE, main_axes
 
 CELL_DIMENSIONS = 64  # cells are as good there as in all dimensions, and k-means is twenty times as fast for 1 280
@@ -15,11 +14,6 @@ SPREAD_POOL = 8  # candidates for each image that is kept, chosen by margin, bef
 def spread(labels: PseudoLabels, context: Context) -> Choose:
     """Class-balanced and different from each other: of SPREAD_POOL times the quota with the largest margins, k-means
     cells as many as the quota, and the largest margin of each cell (design.md section 9)."""
-    return class_by_class(labels, spread_within(labels, context))
-
-
-def spread_within(labels: PseudoLabels, context: Context) -> Within:
-    """Spreading within a class, for any quota."""
     score, pools = labels.scores["margin"], class_pools(labels)
     if context.space is None:
         sample = labels.positions[:: max(1, len(labels) // SAMPLE)]
@@ -40,7 +34,7 @@ def spread_within(labels: PseudoLabels, context: Context) -> Within:
             candidates = candidates[np.concatenate([np.sort(first), rest])[:quota]]
         return in_order_of(score, candidates)
 
-    return within
+    return class_by_class(labels, within)
 
 
 def k_means_cells(vectors: F32, cells: int, *, seed: int) -> I64:

@@ -4,10 +4,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plada.common.statistics import class_ranks
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.selection.quotas import balanced_quotas, prior_shares, weighted_quotas
+from plada.selection.compose import shares_of_class
+from plada.selection.quotas import balanced_quotas, weighted_quotas
 from plada.selection.rules.rule import best_first, class_pools, first_of_each_class, in_order_of
-from plada.selection.selection import class_ranks, shares_of_class
 
 SCORES = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.5, 2.0, float(np.float32(0.1))]), min_size=1, max_size=40)
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60)
@@ -100,12 +101,3 @@ def test_weighted_quotas_fill_and_forget_no_class(counts: list[int], k: int, wei
     assert (quotas <= counts).all()
     if k >= sum(count > 0 for count in counts):
         assert (quotas[np.array(counts) > 0] >= 1).all()
-
-
-@given(LABELS, st.integers(5, 8))
-def test_prior_shares_add_up_and_leave_nobody_out(labels: list[int], classes: int) -> None:
-    shares = prior_shares(np.array(labels), classes)
-    assert len(shares) == classes
-    assert shares.min() > 0
-    assert np.isclose(shares.sum(), 1)
-    assert np.argmax(shares) == np.argmax(np.bincount(labels, minlength=classes))

@@ -1,0 +1,146 @@
+"""What `plada select` says of its work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from plada.labeler.embedded_target import EmbeddedTarget
+from plada.labeler.evaluation import TeacherReport
+from plada.labeler.label import LabelledReference
+from plada.payload.sender import Delivery
+from plada.selection.auto import AccuracyForecast, RuleTrial
+from plada.selection.choose import Draft
+from plada.selection.compose import Composer
+from plada.selection.leaks import SelectionLeaks
+from plada.sources.leaks.leaks import Leak
+from plada.sources.targets.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionReport:
+    """The fields of `plada select --json`.
+
+    `reference_counts` are the pseudo-labels of each class in the whole reference, before the choice; `looked_at` is the
+    number of images that the teacher was run on; `rule_note` says why the rule is not the default, or could not be judged.
+    """
+
+    payload: str | None
+    bytes: int
+    budget: int
+    images: int
+    classes: int
+    class_counts: Mapping[str, int]
+    reference_counts: Mapping[str, int]
+    empty_classes: tuple[str, ...]
+    keep_rate: float
+    rule: str
+    rule_note: str
+    coder: str
+    teacher: TeacherReport
+    looked_at: int
+    copies: int  # candidates that were left out as near-duplicates of better ones
+    labels: str  # hard, soft or dirichlet
+    label_bytes: int  # what is not hard costs in the file
+    tried: tuple[RuleTrial, ...]
+    forecast: AccuracyForecast | None
+    left_out: int  # target images that could not be read
+    target_note: str  # how the target was split where that is not its publisher's, and counts that are not the known
+    leaks: tuple[Leak, ...]  # chosen images that are near copies of test images
+    leaks_dropped: tuple[Leak, ...]  # the same, of images that were left out for it
+    leaks_note: str  # why nothing could be checked, or nothing
+    seconds: Mapping[str, float]
+    client_has: str = "manifest"  # what readers need beside the images: nothing, manifest, pack
+    progressive: str | None = None
+    signed_by: str | None = None  # fingerprint of the key
+    serial: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def untimed(self) -> dict[str, Any]:
+        """Plain values without seconds: the same for the same call."""
+        values = asdict(self)
+        for timed in (values, *values["tried"]):
+            timed.pop("seconds")
+        return values
+
+    def leaks_in_words(self) -> str:
+        """One line on the leaks of the selection; empty without any."""
+        return _in_words(self.leaks)
+
+    def dropped_in_words(self) -> str:
+        """One line on the leaks that were left out; empty without any."""
+        return _in_words(self.leaks_dropped)
+
+
+def _in_words(leaks: Sequence[Leak]) -> str:
+    if not leaks:
+        return ""
+    images, first = len({leak.position for leak in leaks}), leaks[0]
+    what = f"{first.kind}{f', {first.change}' if first.change else ''}"
+    return f"{images} chosen image(s) are copies of test images, such as {first.key} of {first.test_key} ({what})"
+
+
+def summarise(
+    draft: Draft,
+    leaks: SelectionLeaks,
+    composer: Composer,
+    labelled: LabelledReference,
+    embedded: EmbeddedTarget,
+    teacher: TeacherReport,
+    *,
+    payload: str | None,
+    budget: int,
+    labels: str,
+    delivery: Delivery,
+    copies: int,
+    seconds: Mapping[str, float],
+) -> SelectionReport:
+    """The report of a draft that is final."""
+    target, sender, choice = composer.target, composer.sender, draft.choice
+    before, after = draft.labels.population().tolist(), draft.payload.class_counts()
+    notes = (target.note, _single_images(target, embedded))
+    return SelectionReport(
+        payload=payload,
+        bytes=choice.trial.bytes,
+        budget=budget,
+        images=len(draft.payload),
+        classes=len(target.classes),
+        class_counts=dict(zip(target.classes, after, strict=True)),
+        reference_counts=dict(zip(target.classes, before, strict=True)),
+        empty_classes=tuple(name for name, count in zip(target.classes, before, strict=True) if not count),
+        keep_rate=len(draft.payload) / len(composer.index),
+        rule=choice.rule,
+        rule_note=choice.note,
+        coder=sender.coder(draft.payload),
+        teacher=teacher,
+        looked_at=labelled.looked_at,
+        copies=copies,
+        labels=labels,
+        label_bytes=composer.soft_bytes(draft.payload),
+        tried=choice.tried,
+        forecast=choice.forecast,
+        left_out=embedded.train.left_out + embedded.validation.left_out,
+        target_note="; ".join(note for note in notes if note),
+        leaks=leaks.found,
+        leaks_dropped=leaks.dropped,
+        leaks_note=leaks.note,
+        seconds=seconds,
+        client_has=delivery.client_has,
+        progressive=delivery.progressive,
+        signed_by=sender.signer.fingerprint.hex() if sender.signer is not None else None,
+        serial=delivery.serial,
+    )
+
+
+def _single_images(target: Target, embedded: EmbeddedTarget) -> str:
+    """What is said of classes with a single image."""
+    counts = np.bincount(embedded.known.labels, minlength=len(target.classes))
+    single = [name for name, count in zip(target.classes, counts, strict=True) if count == 1]
+    if not single:
+        return ""
+    more = ", ..." if len(single) > 3 else ""
+    return f"a single image of {', '.join(single[:3])}{more}: it trains, nothing judges it"
