@@ -8,7 +8,7 @@ import typer
 
 import plada
 from plada.commands.console import completion
-from plada.commands.console.options import Device, Home, Output, PackFile, SameKeys
+from plada.commands.console.options import Machine, Output, PackFile, SameKeys
 from plada.commands.console.output import print_json
 from plada.common.units import group_digits
 
@@ -43,8 +43,7 @@ def explore(
     weights: Annotated[
         Path | None, typer.Option(help="Where the encoder's weights lie now, if they have moved.")
     ] = None,
-    device: Device = None,
-    home: Home = None,
+    machine: Machine,
     output: Output,
 ) -> None:
     """Look through an index in a browser: search, neighbours, what payloads chose. For this machine alone; Ctrl-C ends it."""
@@ -62,5 +61,6 @@ def explore(
     with output.reporter() as progress:
         plada.explore(
             name, payload or (), reference=reference, same_keys=same_keys, selection=selection or (), port=port,
-            open_page=open_page, pack=pack, weights=weights, device=device, home=home, ready=ready, report=progress,
+            open_page=open_page, pack=pack, weights=weights, device=machine.device, home=machine.home, ready=ready,
+            report=progress,
         )  # fmt: skip

@@ -8,7 +8,7 @@ import typer
 
 import plada
 from plada.commands.console import completion
-from plada.commands.console.options import Device, Home, Output, PackFile, PayloadFile, ReferenceOption, SameKeys
+from plada.commands.console.options import Machine, Output, PackFile, PayloadFile, ReferenceOption, SameKeys
 from plada.commands.console.output import print_json
 from plada.common.units import format_size
 
@@ -43,16 +43,15 @@ def report(
         int, typer.Option(min=0, help="Images that are shown, at most, spread over the classes.")
     ] = 1500,
     pack: PackFile = None,
-    device: Device = None,
-    home: Home = None,
+    machine: Machine,
     output: Output,
 ) -> None:
     """Write a page that a person opens: what a payload is for, its images, its bytes, and where to correct it."""
     with output.reporter() as progress:
         summary = plada.report(
             payload, out=out, reference=reference, same_keys=same_keys, selection=selection, model=model, target=target,
-            weights=weights, budget=budget, rate=rate or (), pictures=pictures, pack=pack, device=device, home=home,
-            report=progress,
+            weights=weights, budget=budget, rate=rate or (), pictures=pictures, pack=pack, device=machine.device,
+            home=machine.home, report=progress,
         )  # fmt: skip
     if output.as_json:
         return print_json("summary", summary.to_dict())

@@ -11,8 +11,7 @@ import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import (
     ClientHas,
-    Device,
-    Home,
+    Machine,
     ModelArg,
     Output,
     PackFile,
@@ -187,8 +186,7 @@ def select(
     correcting: CorrectionOptions,
     delivering: DeliveryOptions,
     seed: Seed = 0,
-    device: Device = None,
-    home: Home = None,
+    machine: Machine,
     output: Output,
 ) -> None:
     """Choose and label reference images for a target, as many as fit into the budget."""
@@ -197,7 +195,7 @@ def select(
             index, target=target, budget=budget, keep=keep, rule=rule, labels=labels, teacher=teaching.spec(),
             weights=weights, delivery=delivering.delivery(), recipe=pairs(recipe),
             out=files.out or Path(f"{_plain_target(target)}.plada"), corrections=correcting.corrections(), seed=seed,
-            device=device, home=home, report=report,
+            device=machine.device, home=machine.home, report=report,
         )  # fmt: skip
         files.write_pictures(selection)
     made = selection.report

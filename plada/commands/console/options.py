@@ -190,6 +190,14 @@ def evaluation_rows(evaluation: "Evaluation") -> list[list[str]]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where the work is done, and where indexes are kept."""
+
+    device: Device = None
+    home: Home = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """How a command answers."""
 
