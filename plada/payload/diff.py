@@ -24,7 +24,6 @@ from plada.payload.container import (
     Header,
     Signature,
     Signer,
-    check_magic,
     read_container,
     write_container,
 )
@@ -120,9 +119,8 @@ def parse_changes(data: bytes) -> Changes:
     Raises:
         RequestError: it is a payload, not changes. PayloadError: its subclass says what is wrong.
     """
-    check_magic(data)
-    file = read_container(data) if data[4:5] != b"\1" else None
-    if file is None or DIFF not in file.sections:
+    file = read_container(data)
+    if DIFF not in file.sections:
         raise RequestError("this is a payload, not a file of changes (plada diff OLD NEW)")
     header, body = file.header, file.sections[DIFF]
     if ABOUT in file.sections:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from plada.payload.coders.paper import paper_sizes
 from plada.payload.coders.registry import allowed, encoded_size, read_start
-from plada.payload.container import Header, Part, Signature, by_kind
+from plada.payload.container import VERSION, Header, Part, Signature, by_kind
 from plada.payload.payload import Payload, PayloadFile
 from plada.payload.shared_context import SharedContext
 
@@ -71,7 +71,7 @@ def summarise(file: PayloadFile, side: SharedContext, *, rates: tuple[int, ...] 
     payload = file.payload
     positions, labels = _bits(payload, file.coder, side)
     return PayloadSummary(
-        version=payload.version,
+        version=VERSION,
         images=len(payload),
         classes=len(payload.classes),
         bytes=file.bytes,
@@ -113,7 +113,7 @@ def summarise_closed(
     """
     starts = [read_start(body, header.reference) for body in bodies]
     return PayloadSummary(
-        version=header.version,
+        version=VERSION,
         images=sum(kept for _, kept, _ in starts) if starts else None,
         classes=header.classes,
         bytes=size,

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, ReferenceMismatch, RequestError, SideMissing
+from plada.errors import (
+    PayloadCorrupt,
+    PayloadError,
+    PayloadTruncated,
+    PayloadUnsupported,
+    ReferenceMismatch,
+    RequestError,
+    SideMissing,
+)
 from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container, write_container
 from plada.payload.diff import Classes, apply_changes, by_class, parse_changes, write_changes
 from plada.payload.payload import Payload, parse_payload
@@ -152,7 +160,7 @@ def test_a_payload_and_changes_are_told_apart() -> None:
         parse_changes(data[:-1])
     with pytest.raises(PayloadTruncated):
         parse_changes(b"")
-    with pytest.raises(RequestError, match="is a payload"):
+    with pytest.raises(PayloadUnsupported, match="version 1"):
         parse_changes(b"\x89PLD\1")
 
 

@@ -1,4 +1,4 @@
-"""Positions as gaps or as a bitmap, labels as they are, each stream through zstd: the coders of version 1, for good.
+"""Positions as gaps or as a bitmap, labels as they are, each stream through zstd.
 
 Two zstd frames, since gaps and labels have other statistics: one frame for both, as the paper's coder has it, costs
 5 to 9 % more on the demo's payload. Models give fewer bytes but for contents with a pattern that no model expects.

@@ -1,7 +1,7 @@
 """From (positions, labels) to the bytes of a body and back. docs/payload-coders.md is the authority.
 
-`auto` takes the smallest of the coders that the receiver can read with what it knows (`SharedContext`): the two of version 1,
-a model of blocks of 256 images, the same with the folders of the manifest, and a model that follows a pack's features.
+`auto` takes the smallest of the coders that the receiver can read with what it knows (`SharedContext`): gaps or a bitmap
+through zstd, a model of blocks of 256 images, the same with the folders of the manifest, and a model that follows a pack's features.
 """
 
 from collections.abc import Callable, Mapping
