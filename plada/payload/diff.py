@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt, ReferenceMismatch, RequestError
-from plada.payload.about import read_about, write_about
-from plada.payload.coders.content import needs_pack, read_content, write_content
+from plada.payload.coders.body import needs_pack, read_content, write_content
 from plada.payload.container import (
     ABOUT,
     DIFF,
@@ -27,6 +26,7 @@ from plada.payload.container import (
     read_container,
     write_container,
 )
+from plada.payload.metadata import read_about, write_about
 from plada.payload.payload import NO_SIDE, Payload, check_side
 from plada.payload.shared_context import SharedContext
 from plada.payload.varints import read_varint, varint

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.payload.coders.body import encoded_size, read_start
 from plada.payload.coders.paper import paper_sizes
-from plada.payload.coders.registry import allowed, encoded_size, read_start
+from plada.payload.coders.registry import missing_context
 from plada.payload.container import VERSION, Header, Part, Signature, by_kind
 from plada.payload.payload import Payload, PayloadFile
 from plada.payload.shared_context import SharedContext
@@ -159,7 +160,7 @@ def _bits(payload: Payload, coder: str, side: SharedContext) -> tuple[Bits | Non
     if not kept:
         return None, None
     name = coder.partition("+")[0]  # segments may have several; the first stands for all
-    if not allowed(name, side):  # segments bring blocks of their own, the whole has none
+    if missing_context(name, side):  # segments bring blocks of their own, the whole has none
         name = "even-blocks" if side.features is None else "pack-even"
     images, classes = payload.reference, len(payload.classes)
     zeros = np.zeros(kept, np.int64)

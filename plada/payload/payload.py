@@ -11,9 +11,16 @@ import numpy.typing as npt
 
 from plada.common.files import write_bytes
 from plada.errors import PayloadCorrupt, PayloadUnsupported, ReferenceMismatch, RequestError
-from plada.payload.about import canonical, numbered, read_about, write_about
-from plada.payload.coders.content import CONTENT_CHECK, MAX_KEPT, needs_pack, read_content, write_content
-from plada.payload.coders.registry import CODERS, body_sizes, encoded_size
+from plada.payload.coders.body import (
+    CONTENT_CHECK,
+    MAX_KEPT,
+    body_sizes,
+    encoded_size,
+    needs_pack,
+    read_content,
+    write_content,
+)
+from plada.payload.coders.registry import CODERS
 from plada.payload.container import (
     ABOUT,
     DIFF,
@@ -34,6 +41,7 @@ from plada.payload.container import (
     write_container,
     write_plan,
 )
+from plada.payload.metadata import canonical, numbered, read_about, write_about
 from plada.payload.segments import read_segments, write_segments
 from plada.payload.shared_context import SharedContext
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from plada.errors import SideMissing
-from plada.payload.about import numbered, read_about
 from plada.payload.container import ABOUT, DIFF, LABELS, read_container
 from plada.payload.diff import parse_changes
 from plada.payload.inspect import RATES, PayloadSummary, summarise, summarise_closed
+from plada.payload.metadata import numbered, read_about
 from plada.trainer.payload_file import PayloadContext, check_sender, fetch, named, parse_beside, shared_context_for
 
 

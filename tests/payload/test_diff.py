@@ -246,7 +246,7 @@ def test_liars_are_named(data: bytes, words: str) -> None:
 
 
 def test_an_image_that_is_there_cannot_be_added() -> None:
-    from plada.payload.coders.content import write_content
+    from plada.payload.coders.body import write_content
 
     body = write_content(
         OLD.positions[:1], OLD.labels[:1], images=20_000, classes=10, coder="gaps-zstd", side=SharedContext()
@@ -257,7 +257,7 @@ def test_an_image_that_is_there_cannot_be_added() -> None:
 
 
 def test_nothing_can_leave_an_empty_payload() -> None:
-    from plada.payload.coders.content import write_content
+    from plada.payload.coders.body import write_content
 
     empty = made(0, 20_000, TEN)
     one = write_content(np.array([0]), np.array([0]), images=1, classes=1, coder="gaps-zstd", side=SharedContext())

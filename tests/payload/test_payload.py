@@ -18,7 +18,8 @@ from plada.errors import (
     RequestError,
     UnknownName,
 )
-from plada.payload.coders.registry import CODERS, encode_body
+from plada.payload.coders.body import encode_body
+from plada.payload.coders.registry import CODERS
 from plada.payload.container import ABOUT, DIFF, LABELS, PLAN, Header, Signer, write_container, write_plan
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.shared_context import SharedContext

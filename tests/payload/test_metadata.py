@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt
-from plada.payload.about import DICTIONARY, MAX_TEXT, canonical, numbered, read_about, write_about
+from plada.payload.metadata import DICTIONARY, MAX_TEXT, canonical, numbered, read_about, write_about
 
 NOTES = {"recipe": {"image_size": 8, "mirror": False}, "target": "menu", "teacher_accuracy": 0.7731}
 NAMES = ("<script>", "new\nline", 'quo"te', "naïve 猫", "")
