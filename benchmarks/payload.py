@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.document import machine, write_section
-from plada.payload.coders import arithmetic, blocks, kept
+from plada.payload.coders import arithmetic, block_model, pack_model
 from plada.payload.coders import compiled as fast
+from plada.payload.coders.body import decode_body, encode_body
 from plada.payload.coders.paper import paper_bytes
-from plada.payload.coders.registry import decode_body, encode_body
 from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 
@@ -76,7 +76,7 @@ def ideal_bits(bits: list[float]) -> Iterator[None]:
         bits[0] -= math.log2((p if done else 65536 - p) / 65536)
         return done
 
-    modules, twins = (arithmetic, blocks, kept), fast._twins
+    modules, twins = (arithmetic, block_model, pack_model), fast._twins
     for module in modules:
         module.code = code  # type: ignore[attr-defined]
     fast._twins = lambda steps: {}

@@ -22,8 +22,8 @@ import zstandard
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.document import machine, write_section
-from plada.payload.about import write_about
 from plada.payload.diff import apply_changes, parse_changes, write_changes
+from plada.payload.metadata import write_about
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.shared_context import SharedContext
 

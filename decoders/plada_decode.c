@@ -1,4 +1,4 @@
-/* Decode a payload file of version 2: an independent reader in C99, written from docs/payload-format.md and
+/* Decode a payload file: an independent reader in C99, written from docs/payload-format.md and
    docs/payload-coders.md alone. No dependency, whole numbers of at most 64 bits.
 
        cc -std=c99 -O2 -o plada_decode plada_decode.c
@@ -6,7 +6,7 @@
 
    prints CSV: position,label. BOUNDS is a text file of whole numbers, the B+1 bounds of blocks, or a JSON list of them.
    Coders 3 to 6, whole or in segments. Not here (refused as unsupported): coders 1 and 2, which need a Zstandard
-   decoder; changes; version 1. Names and notes are not looked into; a signature is not verified, nor a pack's id.
+   decoder; changes. Names and notes are not looked into; a signature is not verified, nor a pack's id.
 
    A refusal is one line on standard error, "KIND: what", and exit status 1; KIND is that of section 11. */
 
@@ -1046,9 +1046,8 @@ int main(int argc, char **argv)
     short_kind = "truncated";
     take(&b, 4);
     i = *take(&b, 1);
-    if (i > 2 || i == 1)
-        refuse("unsupported", i == 1 ? "version 1" : "a newer version");
-    need(i == 2, "version 0");
+    if (i != 2)
+        refuse("unsupported", "another version than 2");
     flags = *take(&b, 1);
     if (flags > 3)
         refuse("unsupported", "unknown flags");

@@ -598,12 +598,11 @@ def cut(bounds: Sequence[int]) -> list[int]:
     return [i for a, b in itertools.pairwise(bounds) for i in range(a, b, 2048)] + [bounds[-1]]
 
 
-def read_content(body: bytes, ref: Reference, version: int = 2) -> Pairs:
+def read_content(body: bytes, ref: Reference) -> Pairs:
     cursor = Cursor(body)
     coder = cursor.number(1)
-    need(version > 1 or coder in (1, 2), f"coder {coder} in version 1")
     need(1 <= coder <= 6, f"coder {coder} is unknown", "unsupported")
-    k = cursor.varint(2 - version, min(ref.images, MAX_NAMED), "the number of images named")
+    k = cursor.varint(0, min(ref.images, MAX_NAMED), "the number of images named")
     checksum = None
     if coder in (4, 6):
         need(ref.pack_named, f"coder {coder} in a file that names no pack")
@@ -690,7 +689,6 @@ def canonical_notes(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Header:
-    version: int
     length: int
     images: int
     classes: int
@@ -698,7 +696,6 @@ class Header:
     content_id: bytes
     pack_id: bytes | None = None
     serial: int = 0
-    sections: int = 0  # version 1 says how many
     raw: bytes = field(default=b"", repr=False)
 
 
@@ -707,25 +704,17 @@ def read_header(data: bytes) -> Header:
     cursor = Cursor(data, 0, "truncated")
     cursor.take(4)
     version = cursor.number(1)
-    need(version <= 2, f"version {version} is newer than this reader", "unsupported")
-    need(version > 0, "version 0")
-    if version == 1:
-        sections, length, images, classes = struct.unpack("<BIIH", cursor.take(11))
-        header = Header(1, length, images, classes, cursor.take(8), cursor.take(8), sections=sections)
-        need(0 < images <= MAX_IMAGES and classes > 0 and sections > 0, "a header without images, classes or sections")
-        need(cursor.at < length <= MAX_FILE, f"a file of {length} bytes")
-    else:
-        flags = cursor.number(1)
-        need(flags < 4, f"flags {flags} are unknown", "unsupported")
-        length = cursor.varint(1, MAX_FILE, "the length of the file")
-        images = cursor.varint(1, MAX_IMAGES, "the number of images")
-        classes = cursor.varint(1, 65535, "the number of classes")
-        key_id, content_id = cursor.take(8), cursor.take(8)
-        pack_id = cursor.take(8) if flags & 1 else None
-        serial = cursor.varint(1, 2**32 - 1, "the serial number") if flags & 2 else 0
-        header = Header(2, length, images, classes, key_id, content_id, pack_id, serial)
-        need(cursor.at < length, f"a file of {length} bytes")
-    return replace(header, raw=data[: cursor.at])
+    need(version == 2, f"version {version}; this reader knows version 2", "unsupported")
+    flags = cursor.number(1)
+    need(flags < 4, f"flags {flags} are unknown", "unsupported")
+    length = cursor.varint(1, MAX_FILE, "the length of the file")
+    images = cursor.varint(1, MAX_IMAGES, "the number of images")
+    classes = cursor.varint(1, 65535, "the number of classes")
+    key_id, content_id = cursor.take(8), cursor.take(8)
+    pack_id = cursor.take(8) if flags & 1 else None
+    serial = cursor.varint(1, 2**32 - 1, "the serial number") if flags & 2 else 0
+    need(cursor.at < length, f"a file of {length} bytes")
+    return Header(length, images, classes, key_id, content_id, pack_id, serial, data[: cursor.at])
 
 
 Segments = list[bytes | None]  # bodies; None: not whole
@@ -738,6 +727,7 @@ def read_sections(data: bytes, header: Header, partial: bool) -> tuple[dict[int,
         need(len(data) == header.length, f"{len(data)} of {header.length} bytes", "truncated")
     cursor = Cursor(data, len(header.raw), "corrupt" if len(data) == header.length else "truncated")
     found, last = dict[int, bytes](), -1
+    plan: tuple[int, Segments] | None = None
     while cursor.at < header.length:
         start = cursor.at
         kind = cursor.number(1)
@@ -747,22 +737,16 @@ def read_sections(data: bytes, header: Header, partial: bool) -> tuple[dict[int,
         crc = zlib.crc32(header.raw + data[start : cursor.at])
         need(crc == cursor.number(4), f"the checksum of the section at offset {start}")
         need(kind not in found and last != 0xFF, f"section {kind} at offset {start} is out of place")
-        if header.version == 1:
-            need(kind > last, f"section {kind} at offset {start} is out of order")
-            need(kind >= 0x80 or kind == 1, f"section {kind} is unknown", "unsupported")
-        else:
-            need(kind >= 0x80 or 1 <= kind <= 3, f"section {kind} is unknown", "unsupported")
-            need(kind != 0x81 or not found, "names and notes that are not the first section")
-            need(kind >= 0x80 or not found.keys() & {1, 2, 3}, "a second content")
+        need(kind >= 0x80 or 1 <= kind <= 3, f"section {kind} is unknown", "unsupported")
+        need(kind != 0x81 or not found, "names and notes that are not the first section")
+        need(kind >= 0x80 or not found.keys() & {1, 2, 3}, "a second content")
         found[kind], last = body, kind
-        if kind == 2 and header.version > 1:
+        if kind == 2:
             plan = read_segments(body, cursor, header, partial)
             if partial:
                 return found, plan
-            segments: tuple[int, Segments] | None = plan
-    need(header.version > 1 or len(found) == header.sections, "another number of sections than the header says")
-    need(bool(found.keys() & ({1} if header.version == 1 else {1, 2, 3})), "no section of labels")
-    return found, segments if 2 in found and header.version > 1 else None
+    need(bool(found.keys() & {1, 2, 3}), "no section of labels")
+    return found, plan
 
 
 def read_segments(plan: bytes, cursor: Cursor, header: Header, partial: bool) -> tuple[int, Segments]:
@@ -818,13 +802,9 @@ def decode(data: bytes, side: Side | None = None, *, old: Payload | None = None,
     header = read_header(data)
     found, segments = read_sections(data, header, partial)
     ref = reference_of(header, side)
-    signature = found.get(0xFF) if header.version > 1 else None
+    signature = found.get(0xFF)
     if signature is not None:
         need(len(signature) == 69 and signature[0] == 1, "a signature of an unknown kind", "unsupported")
-    if header.version == 1:
-        names, notes = read_about_v1(found, header.classes)
-        pairs = read_content(found[1], ref, 1)
-        return Payload(header, pairs, names or numbered(header.classes), notes or {})
     if 3 in found:
         need(0x81 not in found, "names and notes in a file of changes")
         if old is None:
@@ -857,23 +837,6 @@ def reference_of(header: Header, side: Side) -> Reference:
 
 def numbered(classes: int) -> list[str]:
     return [str(c) for c in range(classes)]
-
-
-def read_about_v1(found: dict[int, bytes], classes: int) -> tuple[list[str] | None, dict[str, Any] | None]:
-    texts = {}
-    for kind in found.keys() & {0x81, 0x82}:
-        body = found[kind]
-        need(body[:1] in (b"\0", b"\1"), "names or notes in an unknown form")
-        texts[kind] = decoded(unzstd(body[1:], 2**20) if body[0] else body[1:])
-    names = texts[0x81].split("\0") if 0x81 in texts else None
-    need(names is None or len(set(names)) == len(names) == classes, "not a different name for each class")
-    try:
-        notes = json.loads(texts.get(0x82, "{}"))
-        notes_text(notes)  # no NaN, no infinity
-    except (ValueError, RecursionError) as error:
-        raise Refused("corrupt", f"notes: {error}") from error
-    need(isinstance(notes, dict), "notes that are not a JSON object")
-    return names, notes
 
 
 def join_segments(kind: int, bodies: Segments, ref: Reference) -> Pairs:

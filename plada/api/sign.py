@@ -7,7 +7,7 @@ from typing import Any
 
 from plada.common.files import write_bytes
 from plada.common.packages import require
-from plada.errors import PayloadUnsupported, RequestError
+from plada.errors import RequestError
 from plada.payload.container import read_container, signed_again
 from plada.payload.signature import _PURPOSE, _bytes_of, _fingerprint, load_signer
 
@@ -78,13 +78,9 @@ def sign(payload: str | Path, *, key: str | Path, out: str | Path | None = None)
     It is written to `out`, by default in its place.
 
     Raises:
-        PayloadError: the file is bad. PayloadUnsupported: of version 1, which has no signatures. Others as load_signer.
+        PayloadError: the file is bad. Others as load_signer.
     """
     signer, data = load_signer(key), _bytes_of(payload)
-    if data[4:5] == b"\1":
-        raise PayloadUnsupported(
-            f"{payload}: of version 1, which has no signatures. Write it again with `plada select`"
-        )
     made = signed_again(data, signer)
     write_bytes(Path(out if out is not None else payload), made)
     return Signing(

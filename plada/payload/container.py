@@ -38,7 +38,7 @@ _SIGNED = b"plada signature 1\0"
 @dataclass(frozen=True, slots=True)
 class Header:
     """`reference` images are in the reference; ids are the first 8 bytes of its key id and content id. `pack_id`: the
-    first 8 bytes of the pack's, or b"". `serial` 0: none. `total` and `version` are of the file it was read from."""
+    first 8 bytes of the pack's, or b"". `serial` 0: none. `total`: bytes of the file it was read from."""
 
     reference: int
     classes: int
@@ -47,7 +47,6 @@ class Header:
     pack_id: bytes = b""
     serial: int = 0
     total: int = 0
-    version: int = VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +123,14 @@ def signed_again(data: bytes, signer: Signer) -> bytes:
 
 
 def read_container(data: bytes, *, partial: bool = False) -> Container:
-    """Take a file of version 2 apart, all checksums compared.
+    """Take a file apart, all checksums compared.
 
     `partial`: a file with segments may be cut off behind its plan and segments may be damaged; what follows the segments
     is then not looked at.
 
     Raises:
         PayloadTruncated: bytes are missing at the end.
-        PayloadUnsupported: a newer version, or something that must be understood and is not known.
+        PayloadUnsupported: another version, or something that must be understood and is not known.
         PayloadCorrupt: anything else that contradicts the format.
     """
     header, at = read_header(data)
@@ -170,8 +169,8 @@ def read_container(data: bytes, *, partial: bool = False) -> Container:
 
 
 def read_header(data: bytes) -> tuple[Header, int]:
-    """The header of a file of version 2 and the bytes that it takes; raises as read_container does."""
-    check_magic(data)
+    """The header of a file and the bytes that it takes; raises as read_container does."""
+    _check_magic(data)
     truncated = PayloadTruncated(f"payload is {len(data)} bytes, less than its header. Fetch it again")
     if len(data) < 6:
         raise truncated
@@ -203,19 +202,16 @@ def read_header(data: bytes) -> tuple[Header, int]:
         )
     if flags & HAS_SERIAL and not 0 < serial <= MAX_SERIAL:
         raise PayloadCorrupt(f"the header names the serial number {serial}; expected 1 to {MAX_SERIAL}")
-    return Header(reference, classes, key_id, content_id, pack_id, serial, total, data[4]), at
+    return Header(reference, classes, key_id, content_id, pack_id, serial, total), at
 
 
-def check_magic(data: bytes) -> None:
-    """Refuse what is no payload, or is of a version that nobody here has heard of."""
+def _check_magic(data: bytes) -> None:
+    """Refuse what is no payload, or is of another version."""
     if data[: len(MAGIC)] != MAGIC[: len(data)]:
         raise PayloadCorrupt("not a plada payload: it does not begin with 89 50 4C 44")
-    if len(data) > len(MAGIC) and data[4] > VERSION:
-        raise PayloadUnsupported(
-            f"payload of version {data[4]}; this plada reads up to {VERSION}. Install a newer plada"
-        )
-    if len(data) > len(MAGIC) and not data[4]:
-        raise PayloadCorrupt("payload of version 0, which there is not")
+    if len(data) > len(MAGIC) and data[4] != VERSION:
+        remedy = "Install a newer plada" if data[4] > VERSION else "Ask the sender to write it again"
+        raise PayloadUnsupported(f"payload of version {data[4]}; this plada reads version {VERSION}. {remedy}")
 
 
 def write_plan(kind: int, lengths: Sequence[int]) -> bytes:

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt, ReferenceMismatch, RequestError
-from plada.payload.about import read_about, write_about
-from plada.payload.coders.content import needs_pack, read_content, write_content
+from plada.payload.coders.body import needs_pack, read_content, write_content
 from plada.payload.container import (
     ABOUT,
     DIFF,
@@ -24,10 +23,10 @@ from plada.payload.container import (
     Header,
     Signature,
     Signer,
-    check_magic,
     read_container,
     write_container,
 )
+from plada.payload.metadata import read_about, write_about
 from plada.payload.payload import NO_SIDE, Payload, check_side
 from plada.payload.shared_context import SharedContext
 from plada.payload.varints import read_varint, varint
@@ -120,9 +119,8 @@ def parse_changes(data: bytes) -> Changes:
     Raises:
         RequestError: it is a payload, not changes. PayloadError: its subclass says what is wrong.
     """
-    check_magic(data)
-    file = read_container(data) if data[4:5] != b"\1" else None
-    if file is None or DIFF not in file.sections:
+    file = read_container(data)
+    if DIFF not in file.sections:
         raise RequestError("this is a payload, not a file of changes (plada diff OLD NEW)")
     header, body = file.header, file.sections[DIFF]
     if ABOUT in file.sections:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.payload.coders.body import encoded_size, read_start
 from plada.payload.coders.paper import paper_sizes
-from plada.payload.coders.registry import allowed, encoded_size, read_start
-from plada.payload.container import Header, Part, Signature, by_kind
+from plada.payload.coders.registry import missing_context
+from plada.payload.container import VERSION, Header, Part, Signature, by_kind
 from plada.payload.payload import Payload, PayloadFile
 from plada.payload.shared_context import SharedContext
 
@@ -71,7 +72,7 @@ def summarise(file: PayloadFile, side: SharedContext, *, rates: tuple[int, ...] 
     payload = file.payload
     positions, labels = _bits(payload, file.coder, side)
     return PayloadSummary(
-        version=payload.version,
+        version=VERSION,
         images=len(payload),
         classes=len(payload.classes),
         bytes=file.bytes,
@@ -113,7 +114,7 @@ def summarise_closed(
     """
     starts = [read_start(body, header.reference) for body in bodies]
     return PayloadSummary(
-        version=header.version,
+        version=VERSION,
         images=sum(kept for _, kept, _ in starts) if starts else None,
         classes=header.classes,
         bytes=size,
@@ -159,7 +160,7 @@ def _bits(payload: Payload, coder: str, side: SharedContext) -> tuple[Bits | Non
     if not kept:
         return None, None
     name = coder.partition("+")[0]  # segments may have several; the first stands for all
-    if not allowed(name, side):  # segments bring blocks of their own, the whole has none
+    if missing_context(name, side):  # segments bring blocks of their own, the whole has none
         name = "even-blocks" if side.features is None else "pack-even"
     images, classes = payload.reference, len(payload.classes)
     zeros = np.zeros(kept, np.int64)

@@ -176,9 +176,7 @@ def _read_header(file: BinaryIO) -> tuple[int, int, bytes, bytes]:
     _, version, kind, length, images, dimensions, scale, key_id = _FIXED.unpack_from(head)
     known = (version, kind, length, scale) == (VERSION, _INT8, HEADER, SCALE)
     if not known or not images or not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise PayloadCorrupt(
-            "the header names no image, no dimension, or numbers of a kind that version 1 does not have"
-        )
+        raise PayloadCorrupt("the header names no image, no dimension, or numbers of an unknown kind")
     wanted, found = HEADER + images * dimensions, os.fstat(file.fileno()).st_size
     if found < wanted:
         raise PayloadTruncated(f"pack is {found} of {wanted} bytes. Fetch it again")

@@ -10,10 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.files import write_bytes
-from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, ReferenceMismatch, RequestError
-from plada.payload.about import canonical, check_names, numbered, read_about, read_notes, write_about
-from plada.payload.coders.content import CONTENT_CHECK, MAX_KEPT, needs_pack, read_content, write_content
-from plada.payload.coders.registry import CODERS, body_sizes, encoded_size
+from plada.errors import PayloadCorrupt, PayloadUnsupported, ReferenceMismatch, RequestError
+from plada.payload.coders.body import (
+    CONTENT_CHECK,
+    MAX_KEPT,
+    body_sizes,
+    encoded_size,
+    needs_pack,
+    read_content,
+    write_content,
+)
+from plada.payload.coders.registry import CODERS
 from plada.payload.container import (
     ABOUT,
     DIFF,
@@ -23,22 +30,20 @@ from plada.payload.container import (
     MAX_IMAGES,
     MAX_SERIAL,
     PLAN,
-    VERSION,
     Header,
     Part,
     Signature,
     Signer,
     by_kind,
-    check_magic,
     file_size,
     read_container,
     read_plan,
     write_container,
     write_plan,
 )
+from plada.payload.metadata import canonical, numbered, read_about, write_about
 from plada.payload.segments import read_segments, write_segments
 from plada.payload.shared_context import SharedContext
-from plada.payload.version1 import read_version1
 
 NO_SIDE = SharedContext()
 _DIGEST = b"plada content 1\0"
@@ -64,7 +69,6 @@ class Payload:
     key_id: bytes
     content_id: bytes
     notes: Mapping[str, Any] = field(default_factory=dict)
-    version: int = VERSION
     serial: int = 0
     rank: npt.NDArray[np.int64] | None = None
     segments: tuple[int, int] | None = None
@@ -244,9 +248,6 @@ def parse_payload(data: bytes, *, side: SharedContext = NO_SIDE, partial: bool =
         PayloadError: its subclass says what is wrong; SideMissing: `side` lacks what these bytes need.
         ReferenceMismatch: `side` is of another reference or pack.
     """
-    check_magic(data)
-    if len(data) > 4 and data[4] == 1:
-        return _parse_version1(data)
     file = read_container(data, partial=partial)
     header, sections = file.header, file.sections
     if DIFF in sections:
@@ -274,20 +275,6 @@ def parse_payload(data: bytes, *, side: SharedContext = NO_SIDE, partial: bool =
     return PayloadFile(payload, header, len(data), file.parts, coder, file.signature)
 
 
-def _parse_version1(data: bytes) -> PayloadFile:
-    file = read_version1(data)
-    header = file.header
-    positions, labels, coder = read_content(file.body, images=header.reference, classes=header.classes, side=NO_SIDE)
-    if not len(positions):
-        raise PayloadCorrupt("no image is named, which version 1 does not have")
-    names = None
-    if file.names is not None:
-        names = tuple(file.names.split("\0"))
-        check_names(names, header.classes)
-    notes = read_notes(file.notes, strict=False) if file.notes is not None else {}
-    return PayloadFile(_made(header, positions, labels, names, notes, None), header, len(data), file.parts, coder)
-
-
 def _made(
     header: Header,
     positions: npt.NDArray[np.int64],
@@ -305,7 +292,6 @@ def _made(
             header.key_id,
             header.content_id,
             notes,
-            header.version,
             header.serial,
             None,
             segments,
@@ -331,16 +317,3 @@ def check_side(header: Header, side: SharedContext) -> None:
             wanted=header.pack_id.hex(),
             found=own.hex(),
         )
-
-
-def read_payload_file(path: str | Path, *, side: SharedContext = NO_SIDE, partial: bool = False) -> PayloadFile:
-    """A payload file with its anatomy; raises as parse_payload does, and RequestError: no such file."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as err:
-        raise RequestError(f"{path}: cannot be read ({err.strerror})") from err
-    try:
-        return parse_payload(data, side=side, partial=partial)
-    except PayloadError as err:
-        err.args = (f"{path}: {err}",)
-        raise

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing
-from plada.payload.coders.content import read_content, write_content
-from plada.payload.coders.runs import cut_bounds
+from plada.payload.coders.block_coder import cut_bounds
+from plada.payload.coders.body import read_content, write_content
 from plada.payload.shared_context import SharedContext
 
 I64 = npt.NDArray[np.int64]

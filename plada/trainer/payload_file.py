@@ -18,13 +18,12 @@ import numpy.typing as npt
 
 from plada.common.files import write_bytes
 from plada.errors import DataError, PayloadError, ReferenceMismatch, RequestError, ResourceError, SideMissing
-from plada.payload.container import MAX_TOTAL, Header, Signature, check_magic, read_container, read_header
+from plada.payload.container import Header, Signature, read_container, read_header
 from plada.payload.diff import apply_changes, parse_changes
 from plada.payload.pack import find_pack, read_pack
 from plada.payload.payload import Payload, PayloadFile, parse_payload
 from plada.payload.shared_context import SharedContext
 from plada.payload.signature import check_serial, check_signature
-from plada.payload.version1 import read_version1
 from plada.sources.folder_runs import folder_bounds
 from plada.sources.manifest import key_id, load_manifest
 from plada.sources.registry import open_source
@@ -109,18 +108,14 @@ def read_identity(path: str | Path) -> tuple[Header, Signature | None]:
     """(header, signature, not checked) of a payload or of changes, checksums compared; nothing is needed beside it."""
     data = fetch(path)
     with named(path):
-        if data[4:5] == b"\1":
-            return read_version1(data).header, None
         file = read_container(data)
         return file.header, file.signature
 
 
 def check_sender(data: bytes, public: str | Path | None, where: str | Path) -> None:
     """Refuse bytes that the owner of `public` has not signed; None asks for nothing. The whole file must be there."""
-    if public is None:
-        return
-    check_magic(data)  # so that a newer file is called that, not unsigned
-    check_signature(read_container(data).signature if data[4:5] != b"\1" else None, public, str(where))
+    if public is not None:
+        check_signature(read_container(data).signature, public, str(where))
 
 
 def extend_context(side: SharedContext, header: Header, needs: str, around: PayloadContext) -> SharedContext:
@@ -299,5 +294,4 @@ def named(path: str | Path) -> Iterator[None]:
 
 def _claimed(head: bytes) -> int:
     """Bytes of the whole file, as its first ones say."""
-    check_magic(head)
-    return min(int.from_bytes(head[6:10], "little"), MAX_TOTAL) if head[4] == 1 else read_header(head)[0].total
+    return read_header(head)[0].total

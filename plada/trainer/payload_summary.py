@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from plada.errors import SideMissing
-from plada.payload.about import numbered, read_about
 from plada.payload.container import ABOUT, DIFF, LABELS, read_container
 from plada.payload.diff import parse_changes
 from plada.payload.inspect import RATES, PayloadSummary, summarise, summarise_closed
+from plada.payload.metadata import numbered, read_about
 from plada.trainer.payload_file import PayloadContext, check_sender, fetch, named, parse_beside, shared_context_for
 
 
@@ -26,8 +26,8 @@ def summarise_file(
     data = fetch(payload)
     with named(payload):
         check_sender(data, require_signature, payload)
-        file = read_container(data) if data[4:5] != b"\1" else None
-        if file is not None and DIFF in file.sections:
+        file = read_container(data)
+        if DIFF in file.sections:
             changes = parse_changes(data)
             said = {
                 "for": changes.old.hex(),
@@ -45,7 +45,6 @@ def summarise_file(
         try:
             opened = parse_beside(data, around)
         except SideMissing as missing:
-            assert file is not None  # version 1 needs nothing
             about = file.sections.get(ABOUT)
             names, notes = read_about(about, file.header.classes) if about is not None else (None, {})
             bodies = [body for body in (file.sections.get(LABELS), *file.segments) if body is not None]

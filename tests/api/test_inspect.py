@@ -11,7 +11,6 @@ from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import made
 from tests.payload.test_diff import OLD, changed
-from tests.payload.test_version1 import GOLDEN
 
 
 def test_a_payload(tmp_path: Path) -> None:
@@ -24,12 +23,6 @@ def test_a_payload(tmp_path: Path) -> None:
     assert found.coders[found.coder] == found.sections["labels"]
     with pytest.raises(RequestError, match="rate 'fast'"):
         plada.inspect(tmp_path / "x.plada", rate=["fast"])
-
-
-def test_version_1() -> None:
-    found = plada.inspect(GOLDEN / "v1-gaps-zstd.plada")
-    assert (found.version, found.images, found.coder, found.signed) == (1, 400, "gaps-zstd", False)
-    assert sum(found.sections.values()) == found.bytes
 
 
 def test_without_the_reference_less_is_said(pictures: Path, tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 import plada
-from plada.errors import MissingExtra, PayloadError, PayloadUnsupported, RequestError, SignatureError
+from plada.errors import MissingExtra, PayloadError, RequestError, SignatureError
 from plada.payload.container import read_container
 from plada.payload.signature import check_serial, check_signature, load_signer
 from tests.payload.payloads import folders, made, same
-from tests.payload.test_version1 import GOLDEN
 
 pytest.importorskip("cryptography")
 
@@ -60,8 +59,6 @@ def test_what_is_signed_is_read_and_what_is_not_is_refused(signed: Path, key: Pa
     made().save(tmp_path / "plain.plada")
     with pytest.raises(SignatureError, match=r"plain\.plada: not signed; a signature of .*key\.pub is required"):
         plada.read_payload(tmp_path / "plain.plada", read=plada.ReadOptions(require_signature=public))
-    with pytest.raises(SignatureError, match="not signed"):
-        plada.read_payload(GOLDEN / "v1-gaps-zstd.plada", read=plada.ReadOptions(require_signature=public))
     other = plada.keygen(tmp_path / "other")
     with pytest.raises(SignatureError, match=f"required is {other.fingerprint}"):
         plada.read_payload(signed, read=plada.ReadOptions(require_signature=other.public))
@@ -115,8 +112,6 @@ def test_signing_a_file(signed: Path, key: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_signed(key: Path, tmp_path: Path) -> None:
-    with pytest.raises(PayloadUnsupported, match="version 1, which has no signatures"):
-        plada.sign(GOLDEN / "v1-gaps-zstd.plada", key=key, out=tmp_path / "x")
     with pytest.raises(RequestError, match="cannot be read"):
         plada.sign(tmp_path / "none.plada", key=key)
     (tmp_path / "bad.plada").write_bytes(b"\x89PLD\2junk")

@@ -158,6 +158,7 @@ def bad() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
         "truncated-segments": ("truncated", parts[:-9]),
         "trailing": ("corrupt", whole + b"\0"),
         "magic": ("corrupt", b"\x89PNG" + whole[4:]),
+        "older": ("unsupported", whole[:4] + b"\1" + whole[5:]),
         "newer": ("unsupported", whole[:4] + b"\3" + whole[5:]),
         "flags": ("unsupported", whole[:5] + b"\x80" + whole[6:]),
         "flipped-label": ("corrupt", whole[:-30] + bytes([whole[-30] ^ 4]) + whole[-29:]),
@@ -183,13 +184,6 @@ def bad() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     }  # fmt: skip
     for name, (kind, data) in files.items():
         yield f"v2-{name}", kind, lambda d=data: d  # type: ignore[misc]
-    first = (HERE / "v1-gaps-zstd.plada").read_bytes()
-    for name, kind, data in (
-        ("truncated", "truncated", first[:-1]), ("trailing", "corrupt", first + b"\0"),
-        ("flipped", "corrupt", first[:60] + bytes([first[60] ^ 8]) + first[61:]),
-        ("flipped-header", "corrupt", first[:18] + bytes([first[18] ^ 8]) + first[19:]),
-    ):  # fmt: skip
-        yield f"v1-{name}", kind, lambda d=data: d  # type: ignore[misc]
 
 
 def _claim(head: Header, length: bytes) -> bytes:

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plada.errors import PayloadCorrupt, PayloadError, PayloadTruncated, ReferenceMismatch, RequestError, SideMissing
+from plada.errors import (
+    PayloadCorrupt,
+    PayloadError,
+    PayloadTruncated,
+    PayloadUnsupported,
+    ReferenceMismatch,
+    RequestError,
+    SideMissing,
+)
 from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container, write_container
 from plada.payload.diff import Classes, apply_changes, by_class, parse_changes, write_changes
 from plada.payload.payload import Payload, parse_payload
@@ -152,7 +160,7 @@ def test_a_payload_and_changes_are_told_apart() -> None:
         parse_changes(data[:-1])
     with pytest.raises(PayloadTruncated):
         parse_changes(b"")
-    with pytest.raises(RequestError, match="is a payload"):
+    with pytest.raises(PayloadUnsupported, match="version 1"):
         parse_changes(b"\x89PLD\1")
 
 
@@ -238,7 +246,7 @@ def test_liars_are_named(data: bytes, words: str) -> None:
 
 
 def test_an_image_that_is_there_cannot_be_added() -> None:
-    from plada.payload.coders.content import write_content
+    from plada.payload.coders.body import write_content
 
     body = write_content(
         OLD.positions[:1], OLD.labels[:1], images=20_000, classes=10, coder="gaps-zstd", side=SharedContext()
@@ -249,7 +257,7 @@ def test_an_image_that_is_there_cannot_be_added() -> None:
 
 
 def test_nothing_can_leave_an_empty_payload() -> None:
-    from plada.payload.coders.content import write_content
+    from plada.payload.coders.body import write_content
 
     empty = made(0, 20_000, TEN)
     one = write_content(np.array([0]), np.array([0]), images=1, classes=1, coder="gaps-zstd", side=SharedContext())

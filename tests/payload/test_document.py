@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from plada.payload.about import DICTIONARY, MAX_TEXT
-from plada.payload.coders.content import MAX_KEPT
+from plada.payload.coders.body import MAX_KEPT
 from plada.payload.container import MAX_CLASSES, MAX_IMAGES, MAX_SERIAL, MAX_TOTAL
+from plada.payload.metadata import DICTIONARY, MAX_TEXT
 from plada.payload.payload import parse_payload
 from plada.payload.segments import MOST, scatter
 

@@ -1,4 +1,4 @@
-"""Files of every version, good and bad, decode as they did when they were written, for good."""
+"""Golden files, good and bad, decode as they did when they were written, for good."""
 
 import json
 from pathlib import Path

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing
-from plada.payload.coders.content import write_content
+from plada.payload.coders.body import write_content
 from plada.payload.container import PLAN, Header, write_container, write_plan
 from plada.payload.payload import parse_payload
 from plada.payload.segments import (

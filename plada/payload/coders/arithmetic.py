@@ -1,7 +1,7 @@
 """The arithmetic coder and the two things that every model is made of: slots and mixers. Whole numbers only.
 
-The functions here and in `blocks.py` and `kept.py` run as they stand on lists of Python's whole numbers, and compiled
-by numba on arrays of int64 (`fast.py`): one source, so the same bytes. No value leaves 64 bits; `>>` rounds down.
+The functions here and in `block_model.py` and `pack_model.py` run as they stand on lists of Python's whole numbers, and compiled
+by numba on arrays of int64 (`compiled.py`): one source, so the same bytes. No value leaves 64 bits; `>>` rounds down.
 docs/payload-coders.md is the authority.
 
 One call codes in both directions: `code` writes `bit` when encoding, and when decoding ignores it and gives the bit

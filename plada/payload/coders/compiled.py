@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from plada.payload.coders import arithmetic, blocks, kept, tables
+from plada.payload.coders import arithmetic, block_model, pack_model, tables
 
-_CODING = (arithmetic, blocks, kept)  # each may use what is before it
+_CODING = (arithmetic, block_model, pack_model)  # each may use what is before it
 _WORTH = 4_000_000  # steps, some seconds of them: from there on it pays to compile, or to load what was compiled
 _PREFIX = "plada.payload."
 
@@ -29,16 +29,16 @@ class Functions:
     """The modules whose functions to call, and whether these are compiled."""
 
     arithmetic: Any
-    blocks: Any
-    kept: Any
+    block_model: Any
+    pack_model: Any
     compiled: bool
 
 
 def functions(steps: int) -> Functions:
     """What does work of so many steps soonest."""
     twins = _twins(steps)
-    one, two, three = twins.values() if twins else _CODING
-    return Functions(one, two, three, compiled=bool(twins))
+    coder, blocks, packs = twins.values() or _CODING
+    return Functions(coder, blocks, packs, compiled=bool(twins))
 
 
 def _twins(steps: int) -> dict[str, ModuleType]:
@@ -74,10 +74,10 @@ def _compiled() -> dict[str, ModuleType]:
             sys.modules[spec.name] = twin  # what was compiled and kept looks for it here
             spec.loader.exec_module(twin)
             for name, value in list(vars(twin).items()):
-                if not isinstance(value, FunctionType):
-                    continue
-                known = done.get(value.__module__)
-                setattr(twin, name, vars(known)[name] if known else numba.njit(cache=cached)(value))
+                if isinstance(value, FunctionType) and value.__module__ == twin.__name__:
+                    setattr(twin, name, numba.njit(cache=cached)(value))
+                elif isinstance(value, FunctionType) and value.__module__ in done:
+                    setattr(twin, name, vars(done[value.__module__])[name])
             done[module.__name__] = twin
     return done
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from plada.payload.coders import compiled as fast
-from plada.payload.coders.registry import CODERS, decode_body, encode_body
+from plada.payload.coders.body import decode_body, encode_body
+from plada.payload.coders.registry import CODERS
 from plada.payload.shared_context import SharedContext
 from tests.payload.shapes import bounds_of, clustered, features_of
 

@@ -1,4 +1,4 @@
-"""From (positions, labels) to bytes by the model of blocks, and back: what is around the functions of blocks.py."""
+"""From (positions, labels) to bytes by the model of blocks, and back: what is around the functions of block_model.py."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt
-from plada.payload.coders import arithmetic, blocks
+from plada.payload.coders import arithmetic, block_model
 from plada.payload.coders.compiled import coding_tables, functions, vector
 
 I64 = npt.NDArray[np.int64]
@@ -22,9 +22,9 @@ def even_bounds(images: int) -> I64:
 def cut_bounds(bounds: I64) -> I64:
     """Bounds of the same runs, those over 2048 images cut into pieces of 2048 (the last one shorter), empty ones gone."""
     sizes = np.diff(bounds)
-    pieces = -(-sizes // blocks.LARGEST)
+    pieces = -(-sizes // block_model.LARGEST)
     first = np.repeat(np.cumsum(pieces) - pieces, pieces)
-    starts = np.repeat(bounds[:-1], pieces) + blocks.LARGEST * (np.arange(len(first)) - first)
+    starts = np.repeat(bounds[:-1], pieces) + block_model.LARGEST * (np.arange(len(first)) - first)
     return np.append(starts, bounds[-1]).astype(np.int64)
 
 
@@ -73,19 +73,18 @@ def _run(
     io, t = vector(np.zeros(6), compiled), coding_tables(compiled)
     f.arithmetic.start(io, buffer, decoding)
     totals = vector(np.zeros(classes) if decoding else np.bincount(labels, minlength=classes), compiled)
-    slots = np.zeros(blocks.NUMBERS)
+    slots = np.zeros(block_model.NUMBERS)
     values, counts = vector(slots, compiled), vector(slots, compiled)
-    failed = f.blocks.code_class_counts(io, buffer, totals, kept, classes, t, values, counts)
+    failed = f.block_model.code_class_counts(io, buffer, totals, kept, classes, t, values, counts)
     if not failed:
-        still, rest, width = _trees(np.array(totals, np.int64))
-        nothing = np.zeros(2 * width)
-        near, here, active = (vector(nothing, compiled) for _ in range(3))
-        places, names = vector(positions, compiled), vector(labels, compiled)
-        failed = f.blocks.code_blocks(
-            io, buffer, vector(bounds, compiled), places, names, kept, width, t, vector(slots, compiled),
-            vector(slots, compiled), vector(blocks.START, compiled), vector(still, compiled), vector(rest, compiled),
-            near, here, active, vector(np.zeros(blocks.EXPERTS), compiled),
+        open_classes, remaining = _trees(np.array(totals, np.int64))
+        empty = np.zeros(len(remaining))
+        state = (
+            slots, slots, block_model.START, np.zeros(block_model.EXPERTS), open_classes, remaining, empty, empty, empty
         )  # fmt: skip
+        model = f.block_model.BlockModel(len(remaining) // 2, *(vector(entries, compiled) for entries in state))
+        places, names = vector(positions, compiled), vector(labels, compiled)
+        failed = f.block_model.code_blocks(io, buffer, vector(bounds, compiled), places, names, kept, t, model)
     if failed:
         raise PayloadCorrupt("the coded bytes are of no content: there is no room for its images")
     if not decoding:
@@ -93,15 +92,15 @@ def _run(
     return places, names, io, buffer
 
 
-def _trees(totals: I64) -> tuple[I64, I64, int]:
+def _trees(totals: I64) -> tuple[I64, I64]:
     """Sums over the classes as a binary tree [2 w], leaves from w on: 1 for each class with images, and its images."""
     width = 1 << (len(totals) - 1).bit_length()
-    rest = np.zeros(2 * width, np.int64)
-    rest[width : width + len(totals)] = totals
-    still = (rest > 0).astype(np.int64)
+    images = np.zeros(2 * width, np.int64)
+    images[width : width + len(totals)] = totals
+    open_classes = (images > 0).astype(np.int64)
     at = width
     while at > 1:
-        for tree in (rest, still):
+        for tree in (images, open_classes):
             tree[at // 2 : at] = tree[at : 2 * at : 2] + tree[at + 1 : 2 * at : 2]
         at //= 2
-    return still, rest, width
+    return open_classes, images

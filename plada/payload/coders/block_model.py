@@ -5,6 +5,8 @@ docs/payload-coders.md section 4 is the authority; arithmetic.py says how these 
 ST, LN and NB.
 """
 
+from typing import NamedTuple
+
 from plada.payload.coders.arithmetic import DECODING, Ints, Tables, code, learn_experts, learn_slot, logarithm, slot
 from plada.payload.coders.tables import LEVELS, MEANS
 
@@ -12,6 +14,22 @@ LARGEST = 2048  # longer blocks are cut into pieces of this
 EXPERTS = 7
 NUMBERS = LEVELS * MEANS + 6  # slots of a coder of numbers
 START = (20972, 41943, 41943, 157286, 262144, 314573, 209715)  # weights of the experts, in 1/2^20
+
+
+class BlockModel(NamedTuple):
+    """What the model has learned. Four trees over the classes (node v has the children 2 v and 2 v + 1, leaves begin in
+    the middle, a node is the sum of its leaves) are the O, R, T and H of the document."""
+
+    width: int
+    values: Ints  # slots of the numbers of images, with
+    counts: Ints  # how often each was used
+    weights: Ints  # of the experts
+    shares: Ints  # scratch: what each expert gave to the last label
+    open_classes: Ints  # O: 1 for each class with images to come
+    remaining: Ints  # R: its images to come
+    recent: Ints  # T: labels of the blocks before, in 1/256, fading
+    in_block: Ints  # H: labels of this block
+    recent_leaves: Ints  # leaves whose `recent` is not 0
 
 
 def bits_of(n: int) -> int:
@@ -108,13 +126,13 @@ def add(tree: Ints, node: int, amount: int) -> None:
         node >>= 1
 
 
-def code_label(
-    io: Ints, buffer: Ints, label: int, width: int, weights: Ints, shares: Ints,
-    open_: Ints, rest: Ints, near: Ints, here: Ints,
-) -> int:  # fmt: skip
-    """Code the class of one image by halving the classes; `open_` are 1 for classes that still have images to come."""
-    around, inside = near[1], here[1]
-    unit = (1 << 40) // rest[1]
+def code_label(io: Ints, buffer: Ints, label: int, model: BlockModel) -> int:
+    """Code the class of one image by halving the classes; gives the class."""
+    weights, shares = model.weights, model.shares
+    open_classes, remaining, recent, in_block = model.open_classes, model.remaining, model.recent, model.in_block
+    width = model.width
+    around, inside = recent[1], in_block[1]
+    unit = (1 << 40) // remaining[1]
     base = weights[1]
     both = weights[2]
     local = 0
@@ -123,76 +141,82 @@ def code_label(
         w = weights[3 + e]
         both += w * mass // (256 * inside + mass)
         local += (w << 8) // (256 * inside + mass)
-    f_near = (both << 12) // (around + 1024)
+    f_recent = (both << 12) // (around + 1024)
     base += (both << 10) // (around + 1024)
-    f_open = (weights[0] << 12) // open_[1]
-    f_rest = base * unit >> 28
-    f_here = local << 12
+    f_open = (weights[0] << 12) // open_classes[1]
+    f_remaining = base * unit >> 28
+    f_block = local << 12
     node = 1
     half = width
     while half > 1:
         half >>= 1
         left = 2 * node
         right = left + 1
-        if open_[right] == 0:
+        if open_classes[right] == 0:
             node = left
-        elif open_[left] == 0:
+        elif open_classes[left] == 0:
             node = right
         else:
-            a = f_open * open_[left] + f_rest * rest[left] + f_near * near[left] + f_here * here[left]
-            b = f_open * open_[right] + f_rest * rest[right] + f_near * near[right] + f_here * here[right]
+            a = (
+                f_open * open_classes[left] + f_remaining * remaining[left] + f_recent * recent[left]
+                + f_block * in_block[left]
+            )  # fmt: skip
+            b = (
+                f_open * open_classes[right] + f_remaining * remaining[right] + f_recent * recent[right]
+                + f_block * in_block[right]
+            )  # fmt: skip
             node = left + code(io, buffer, 1 if label & half else 0, min(max((b << 16) // (a + b), 1), 65535))
-    q = unit * rest[node] >> 10
-    qp = ((near[node] << 30) + 1024 * q) // (around + 1024)
-    shares[0] = (1 << 30) // open_[1]
+    q = unit * remaining[node] >> 10
+    qp = ((recent[node] << 30) + 1024 * q) // (around + 1024)
+    shares[0] = (1 << 30) // open_classes[1]
     shares[1] = q
     shares[2] = qp
     for e in range(EXPERTS - 3):
         mass = 16 << 2 * e
-        shares[3 + e] = ((here[node] << 38) + mass * qp) // (256 * inside + mass)
+        shares[3 + e] = ((in_block[node] << 38) + mass * qp) // (256 * inside + mass)
     learn_experts(weights, shares, EXPERTS, 1024)
-    add(rest, node, -1)
-    add(here, node, 1)
-    if rest[node] == 0:
-        add(open_, node, -1)
-        add(near, node, -near[node])
-        add(here, node, -here[node])
+    add(remaining, node, -1)
+    add(in_block, node, 1)
+    if remaining[node] == 0:
+        add(open_classes, node, -1)
+        add(recent, node, -recent[node])
+        add(in_block, node, -in_block[node])
     return node - width
 
 
-def learn_block(
-    labels: Ints, begin: int, end: int, width: int, known: int, rest: Ints, near: Ints, here: Ints, active: Ints,
-) -> int:  # fmt: skip
-    """At the end of a block: what was near fades, this block's labels are near now; gives how many classes are."""
-    still = 0
-    for i in range(known):
-        node = active[i]
-        loss = (near[node] + 15) >> 4
-        add(near, node, -loss)
-        if near[node]:
-            active[still] = node
-            still += 1
+def learn_block(labels: Ints, begin: int, end: int, listed: int, model: BlockModel) -> int:
+    """At the end of a block: labels of earlier blocks fade, this block's are added. The first `listed` of
+    `model.recent_leaves` are in use; gives how many are now."""
+    remaining, recent, in_block, leaves = model.remaining, model.recent, model.in_block, model.recent_leaves
+    width = model.width
+    count = 0
+    for i in range(listed):
+        node = leaves[i]
+        loss = (recent[node] + 15) >> 4
+        add(recent, node, -loss)
+        if recent[node]:
+            leaves[count] = node
+            count += 1
     for i in range(begin, end):
         node = width + labels[i]
-        if here[node]:
-            add(here, node, -here[node])
-        if rest[node]:
-            if near[node] == 0:
-                active[still] = node
-                still += 1
-            add(near, node, 256)
-    return still
+        if in_block[node]:
+            add(in_block, node, -in_block[node])
+        if remaining[node]:
+            if recent[node] == 0:
+                leaves[count] = node
+                count += 1
+            add(recent, node, 256)
+    return count
 
 
 def code_blocks(
-    io: Ints, buffer: Ints, bounds: Ints, positions: Ints, labels: Ints, kept: int, width: int, t: Tables,
-    values: Ints, counts: Ints, weights: Ints, open_: Ints, rest: Ints, near: Ints, here: Ints, active: Ints,
-    shares: Ints,
-) -> int:  # fmt: skip
+    io: Ints, buffer: Ints, bounds: Ints, positions: Ints, labels: Ints, kept: int, t: Tables, model: BlockModel
+) -> int:
     """Code positions and labels; 0, or -1 for what cannot be."""
     blocks = len(bounds) - 1
     images = bounds[blocks]
-    left, at, known = kept, 0, 0
+    left, at, listed = kept, 0, 0
+    values, counts = model.values, model.counts
     recent_kept, recent = 0, 0
     for block in range(blocks):
         if left == 0:
@@ -226,7 +250,7 @@ def code_blocks(
                 wanted -= 1
             place += 1
         for i in range(begin, at):
-            labels[i] = code_label(io, buffer, labels[i], width, weights, shares, open_, rest, near, here)
+            labels[i] = code_label(io, buffer, labels[i], model)
         if n:
-            known = learn_block(labels, begin, at, width, known, rest, near, here, active)
+            listed = learn_block(labels, begin, at, listed, model)
     return 0 if left == 0 else -1

@@ -1,4 +1,4 @@
-"""Positions as gaps or as a bitmap, labels as they are, each stream through zstd: the coders of version 1, for good.
+"""Positions as gaps or as a bitmap, labels as they are, each stream through zstd.
 
 Two zstd frames, since gaps and labels have other statistics: one frame for both, as the paper's coder has it, costs
 5 to 9 % more on the demo's payload. Models give fewer bytes but for contents with a pattern that no model expects.
@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt
-from plada.payload.frames import compress, expand
 from plada.payload.varints import read_varint, varint
+from plada.payload.zstd_frames import compress, expand
 
 I64 = npt.NDArray[np.int64]
 _PIECE = 1 << 20
@@ -54,7 +54,7 @@ def decode_bitmap(raw: bytes, kept: int, images: int) -> I64:
     return positions
 
 
-def encode_plain(
+def encode_zstd(
     positions: I64, labels: I64, *, images: int, classes: int, places: Callable[[I64, int], bytes], level: int = 19
 ) -> bytes:
     """What follows k in a body: the length of the compressed positions, these, the compressed labels."""
@@ -63,10 +63,10 @@ def encode_plain(
     return varint(len(where)) + where + names
 
 
-def decode_plain(
+def decode_zstd(
     coded: bytes, kept: int, *, images: int, classes: int, places: Callable[[bytes, int, int], I64]
 ) -> tuple[I64, I64]:
-    """Inverse of encode_plain, kept > 0.
+    """Inverse of encode_zstd, kept > 0.
 
     Raises:
         PayloadCorrupt: anything that contradicts the format, before memory for it is taken.

@@ -1,8 +1,10 @@
 """Model of positions and labels that follows the features of a pack: the part that runs image by image.
 
 docs/payload-coders.md section 5 is the authority; arithmetic.py says how these functions run. How an image looks to
-the weights that were learned so far (`features.py`) comes in as scores. `t` are the tables SQ, ST, LN, NB and EXP.
+the weights that were learned so far (`pack_coder.py`) comes in as scores. `t` are the tables SQ, ST, LN, NB and EXP.
 """
+
+from typing import NamedTuple
 
 from plada.payload.coders.arithmetic import (
     Ints,
@@ -24,6 +26,38 @@ LABEL_START = (262144, 262144, 262144, 262144)  # weights of the experts, in 1/2
 DULL = 300  # an error, in 1/2^16, too small to learn from
 
 
+class KeepModel(NamedTuple):
+    """What was learned of "kept or not", and room to work in."""
+
+    weights: Ints  # of the inputs
+    values: Ints  # slots of the two sets of buckets, with
+    counts: Ints  # how often each was used
+    kept_of_block: Ints  # images of each block kept so far
+    expected_of_block: Ints  # and as many as were expected, in 1/65536
+    inputs: Ints  # scratch
+
+
+class LabelModel(NamedTuple):
+    """What was learned of labels beside the weights of the classes, and room to work in."""
+
+    classes: int
+    width: int
+    weights: Ints  # of the experts
+    counts: Ints  # images of each block that have each class [blocks * classes]
+    tree: Ints  # scratch: weights of the classes as a binary tree
+    shares: Ints  # scratch: what each expert gave to the last label
+
+
+class Stretch(NamedTuple):
+    """Images in the order of their visits: block, logit of being kept, scores of the classes [n * classes], and mark: 0,
+    or the class + 1 of an image that is kept."""
+
+    blocks: Ints
+    logits: Ints
+    scores: Ints
+    marks: Ints
+
+
 def bucket_of(logit: int) -> int:
     """Bucket of a logit, 0 .. BUCKETS - 1."""
     return min(max(logit + 2880, 0), 48 * BUCKETS - 1) // 48
@@ -35,10 +69,10 @@ def middle_of(t: Tables, bucket: int) -> int:
 
 
 def code_kept_label(
-    io: Ints, buffer: Ints, label: int, classes: int, width: int, scores: Ints, at: int, here: Ints, base: int,
-    t: Tables, weights: Ints, tree: Ints, shares: Ints,
-) -> int:  # fmt: skip
-    """Code the class of one kept image by halving the classes; its scores begin at `at`, its block's labels at `base`."""
+    io: Ints, buffer: Ints, label: int, scores: Ints, at: int, base: int, t: Tables, model: LabelModel
+) -> int:
+    """Code the class of one kept image, number `image` of its stretch, by halving the classes; gives the class."""
+    classes, width, weights, here, tree, shares = model
     best = -2839
     for c in range(classes):
         best = max(best, scores[at + c])
@@ -83,20 +117,21 @@ def code_kept_label(
 
 
 def code_stretch(
-    io: Ints, buffer: Ints, blocks: Ints, logits: Ints, scores: Ints, marks: Ints, classes: int, width: int,
-    kept: int, done: int, t: Tables, weights: Ints, values: Ints, counts: Ints, label_weights: Ints,
-    kept_here: Ints, hoped_here: Ints, here: Ints, tree: Ints, x: Ints, shares: Ints,
-) -> int:  # fmt: skip
-    """Code whether each image of a stretch is kept, and as what: `marks` are 0, or the class + 1. Stops with the last.
+    io: Ints, buffer: Ints, stretch: Stretch, kept: int, done: int, t: Tables, model: KeepModel, labels: LabelModel
+) -> int:
+    """Code whether each image of a stretch is kept, and as what. Stops with the last of `kept` images.
 
     `done` images were kept before; gives how many are now.
     """
+    blocks, logits, scores, marks = stretch
+    weights, values, counts, kept_of, expected_of, x = model
+    classes = labels.classes
     for i in range(len(marks)):
         if done == kept:
             break
         block, logit = blocks[i], logits[i]
-        n, hoped = kept_here[block], hoped_here[block]
-        x[0] = logit + logarithm(t[2], n + 4 << 16) - logarithm(t[2], hoped + 262144)
+        n, expected = kept_of[block], expected_of[block]
+        x[0] = logit + logarithm(t[2], n + 4 << 16) - logarithm(t[2], expected + 262144)
         one, other = bucket_of(x[0]), BUCKETS + bucket_of(logit)
         x[1] = t[1][slot(values, counts, one, middle_of(t, one), 8)]
         x[2] = t[1][slot(values, counts, other, middle_of(t, other - BUCKETS), 8)]
@@ -106,13 +141,9 @@ def code_stretch(
             learn_mix(weights, 0, x, INPUTS, bit, p, 2)
         learn_slot(values, counts, one, bit, 1000)
         learn_slot(values, counts, other, bit, 1000)
-        hoped_here[block] = hoped + t[0][min(max(logit, -2839), 2839) + 2839]
+        expected_of[block] = expected + t[0][min(max(logit, -2839), 2839) + 2839]
         if bit:
-            kept_here[block] = n + 1
+            kept_of[block] = n + 1
             done += 1
-            label = code_kept_label(
-                io, buffer, marks[i] - 1, classes, width, scores, i * classes, here, block * classes, t,
-                label_weights, tree, shares,
-            )  # fmt: skip
-            marks[i] = label + 1
+            marks[i] = code_kept_label(io, buffer, marks[i] - 1, scores, i * classes, block * classes, t, labels) + 1
     return done

@@ -1,7 +1,6 @@
 """Names and notes: small, in one way only, and refused where they are anything else."""
 
 import hashlib
-import json
 import zlib
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt
-from plada.payload.about import DICTIONARY, MAX_TEXT, canonical, numbered, read_about, read_notes, write_about
+from plada.payload.metadata import DICTIONARY, MAX_TEXT, canonical, numbered, read_about, write_about
 
 NOTES = {"recipe": {"image_size": 8, "mirror": False}, "target": "menu", "teacher_accuracy": 0.7731}
 NAMES = ("<script>", "new\nline", 'quo"te', "naïve 猫", "")
@@ -94,7 +93,3 @@ def deflated(text: bytes) -> bytes:
 def test_anything_else_is_refused(body: bytes, words: str) -> None:
     with pytest.raises(PayloadCorrupt, match=words):
         read_about(body, 3)
-
-
-def test_notes_of_version_1_may_be_written_as_they_like() -> None:
-    assert read_notes('{"b": 1, "a": 2}', strict=False) == json.loads('{"b": 1, "a": 2}')

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import PayloadCorrupt
-from plada.payload.coders import arithmetic, kept
+from plada.payload.coders import arithmetic, pack_model
 from plada.payload.coders.arithmetic import logarithm as ln_of
+from plada.payload.coders.block_coder import check_end
 from plada.payload.coders.compiled import coding_tables, functions, vector
-from plada.payload.coders.runs import check_end
 from plada.payload.coders.tables import LIMIT, exponential, logarithm
 
 I64 = npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ MAX_CELLS = 1 << 26  # blocks x classes
 MAX_WORK = 1 << 38  # images x classes x (features + 1)
 BIAS = 32  # the feature that every image has
 _SCORE = 2800  # no score lies beyond
-_ROOM = 64, 4  # as in runs.py
+_ROOM = 64, 4  # as in block_coder.py
 _CHUNK = 4096
 _BATCH = 128
 _EPOCHS = 4
@@ -88,9 +88,11 @@ def _run(
     io = vector(np.zeros(6), compiled)
     f.arithmetic.start(io, buffer, decoding)
     width = 1 << (classes - 1).bit_length()
-    slots = np.zeros(2 * kept.BUCKETS)
-    sizes = (blocks, blocks, blocks * classes, 2 * width, kept.INPUTS, kept.EXPERTS)
-    state = [vector(a, compiled) for a in (kept.START, slots, slots, kept.LABEL_START, *map(np.zeros, sizes))]
+    slots, by_block = np.zeros(2 * pack_model.BUCKETS), np.zeros(blocks)
+    keeps = (pack_model.START, slots, slots, by_block, by_block, np.zeros(pack_model.INPUTS))
+    names = (pack_model.LABEL_START, np.zeros(blocks * classes), np.zeros(2 * width), np.zeros(pack_model.EXPERTS))
+    model = f.pack_model.KeepModel(*(vector(entries, compiled) for entries in keeps))
+    labels = f.pack_model.LabelModel(classes, width, *(vector(entries, compiled) for entries in names))
     t = (*coding_tables(compiled), vector(exponential(), compiled))
     learner = Learner.fresh(images, count, classes, features.shape[1])
     step = step_of(images)
@@ -101,13 +103,10 @@ def _run(
         for at in range(begin, end, _CHUNK):
             order = np.arange(at, min(at + _CHUNK, end), dtype=np.int64) * step % images
             scores = learner.scores(rows_of(features, order))
-            there = vector(marks[order], compiled)
-            done = f.kept.code_stretch(
-                io, buffer, vector(np.searchsorted(bounds, order, "right") - 1, compiled),
-                vector(logits_of(scores), compiled), vector(scores.ravel(), compiled), there, classes, width, count,
-                done, t, *state,
-            )  # fmt: skip
-            marks[order] = there
+            rows = (np.searchsorted(bounds, order, "right") - 1, logits_of(scores), scores.ravel(), marks[order])
+            stretch = f.pack_model.Stretch(*(vector(entries, compiled) for entries in rows))
+            done = f.pack_model.code_stretch(io, buffer, stretch, count, done, t, model, labels)
+            marks[order] = stretch.marks
             found.append(order[marks[order] > 0])
             if done == count:
                 break

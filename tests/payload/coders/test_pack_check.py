@@ -8,16 +8,17 @@ import pytest
 
 from plada.errors import PayloadCorrupt, SideMissing
 from plada.payload import payload as payloads
-from plada.payload.coders import content
-from plada.payload.coders import registry as coders
-from plada.payload.coders.content import CONTENT_CHECK, MAX_KEPT, content_check, needs_pack, read_content, write_content
+from plada.payload.coders import body as bodies
+from plada.payload.coders import registry
+from plada.payload.coders.body import CONTENT_CHECK, MAX_KEPT, content_check, needs_pack, read_content, write_content
 from plada.payload.coders.registry import CODERS
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 from tests.payload.payloads import folders, made, same
 
-I64 = content.I64
+I64 = bodies.I64
+encode_body, decode_body = bodies.encode_body, bodies.decode_body  # before they are replaced
 FEATURES = np.random.default_rng(0).integers(-127, 128, (1000, 4), dtype=np.int8)
 PACK_ID = bytes(range(16))
 SHARES = {"images": 1000, "classes": 3}
@@ -29,14 +30,14 @@ def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def encode(positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: SharedContext) -> bytes:
         if coder not in ("pack", "auto") or side.features is None:
-            return coders.encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
+            return encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
         shifted = (labels + side.features[positions, 0]) % classes
         numbers: bytes = positions.astype("<u4").tobytes() + shifted.astype("<u2").tobytes()
         return b"\x63" + varint(len(positions)) + numbers
 
     def decode(body: bytes, *, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
         if body[:1] != b"\x63":
-            return coders.decode_body(body, images=images, classes=classes, side=side)
+            return decode_body(body, images=images, classes=classes, side=side)
         if side.features is None:
             raise SideMissing("needs a pack", needs="pack")
         k = len(body) // 6
@@ -47,10 +48,10 @@ def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
 
     fake = replace(CODERS["gaps-zstd"], code=0x63, needs=("pack",))
     known = {name: coder for name, coder in CODERS.items() if "pack" not in coder.needs}
-    for module in (content, payloads):
+    for module in (bodies, registry, payloads):
         monkeypatch.setattr(module, "CODERS", MappingProxyType({**known, "pack": fake}))
-    monkeypatch.setattr(content, "encode_body", encode)
-    monkeypatch.setattr(content, "decode_body", decode)
+    monkeypatch.setattr(bodies, "encode_body", encode)
+    monkeypatch.setattr(bodies, "decode_body", decode)
 
 
 def test_bodies_of_other_coders_carry_no_check() -> None:
@@ -58,9 +59,7 @@ def test_bodies_of_other_coders_carry_no_check() -> None:
     body = write_content(payload.positions, payload.labels, coder="gaps-zstd", side=SharedContext(), **SHARES)
     assert not needs_pack(body)
     assert not needs_pack(b"")
-    assert body == coders.encode_body(
-        payload.positions, payload.labels, coder="gaps-zstd", side=SharedContext(), **SHARES
-    )
+    assert body == encode_body(payload.positions, payload.labels, coder="gaps-zstd", side=SharedContext(), **SHARES)
     positions, labels, name = read_content(body, side=SharedContext(), **SHARES)
     assert np.array_equal(positions, payload.positions)
     assert np.array_equal(labels, payload.labels)

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError, SideMissing, UnknownName
-from plada.payload.coders import features, runs
+from plada.payload.coders import block_coder, pack_coder
+from plada.payload.coders.body import body_sizes, decode_body, encode_body, encoded_size
 from plada.payload.coders.paper import paper_bytes
-from plada.payload.coders.registry import CODERS, allowed, body_sizes, decode_body, encode_body, encoded_size
-from plada.payload.frames import compress
+from plada.payload.coders.registry import CODERS, missing_context
 from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
+from plada.payload.zstd_frames import compress
 from tests.payload.shapes import I64, bounds_of, clustered, features_of
 
 NOTHING = SharedContext()
@@ -112,7 +113,7 @@ def test_auto_is_the_smallest_and_the_size_is_exact() -> None:
 
 
 def test_large_contents_skip_what_cannot_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plada.payload.coders.registry._SMALL", 10)
+    monkeypatch.setattr("plada.payload.coders.body._SMALL", 10)
     model = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, side=NOTHING)
     assert model[0] == CODERS["even-blocks"].code
     pattern = np.arange(0, 200_000, 4)
@@ -149,7 +150,7 @@ def test_what_the_reader_lacks_is_named() -> None:
         ("pack", SharedContext(BOUNDS), "pack"),
         ("pack-even", NOTHING, "pack"),
     ):
-        assert not allowed(name, side)
+        assert missing_context(name, side)
         with pytest.raises(SideMissing, match=name) as caught:
             decode_body(bodies[name], images=IMAGES, classes=CLASSES, side=side)
         assert caught.value.needs == needs
@@ -174,18 +175,9 @@ def test_claims_beyond_the_reference_are_refused_before_anything_is_made() -> No
         decode_body(b"\3\xff\xff\xff\xff\xff\x7f", images=IMAGES, classes=CLASSES, side=SIDE)
 
 
-def test_references_too_large_for_a_model_are_left_to_other_coders() -> None:
-    images, positions = (1 << 32) - 1, np.array([7, (1 << 32) - 2])
-    body = encode_body(positions, positions * 0, images=images, classes=2, coder="gaps-zstd", side=NOTHING)
-    assert decode_body(body, images=images, classes=2, side=NOTHING)[0].tolist() == positions.tolist()
-    assert encode_body(positions, positions * 0, images=images, classes=2, side=NOTHING)[0] == CODERS["gaps-zstd"].code
-    with pytest.raises(PayloadCorrupt, match="at most 268435456"):
-        decode_body(b"\5\1", images=images, classes=2, side=NOTHING)
-
-
 def test_work_beyond_the_limits_is_left_to_other_coders(monkeypatch: pytest.MonkeyPatch) -> None:
     body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=SIDE)
-    monkeypatch.setattr(features, "MAX_WORK", 1000)
+    monkeypatch.setattr(pack_coder, "MAX_WORK", 1000)
     assert encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, side=SIDE)[0] == CODERS["blocks"].code
     with pytest.raises(RequestError, match="more than it takes on"):
         encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=SIDE)
@@ -267,8 +259,8 @@ def test_bytes_behind_the_last_image_are_refused() -> None:
 def test_where_the_bytes_made_ready_do_not_do_it_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("blocks", "pack"):
         body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE)
-        monkeypatch.setattr(runs, "_ROOM", (0, 0))
-        monkeypatch.setattr(features, "_ROOM", (0, 0))
+        monkeypatch.setattr(block_coder, "_ROOM", (0, 0))
+        monkeypatch.setattr(pack_coder, "_ROOM", (0, 0))
         assert encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE) == body
         monkeypatch.undo()
 

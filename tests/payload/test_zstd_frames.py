@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from plada.errors import PayloadCorrupt
-from plada.payload.frames import compress, expand
+from plada.payload.zstd_frames import compress, expand
 
 
 @pytest.mark.parametrize("raw", [b"", b"x", b"abc" * 5000, bytes(range(256)) * 40])

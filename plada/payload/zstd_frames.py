@@ -1,4 +1,4 @@
-"""zstd frames without what never changes, made and undone with limits: what version 1 has in many places."""
+"""zstd frames without what never changes, made and undone with limits."""
 
 import zstandard
 

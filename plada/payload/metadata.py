@@ -64,26 +64,21 @@ def read_about(body: bytes, classes: int) -> tuple[tuple[str, ...] | None, dict[
     names = tuple(fields[:classes])
     if len(fields) != classes + bool(flags & _NOTES):
         raise PayloadCorrupt(f"{len(fields)} names and notes for {classes} classes")
-    check_names(names, classes)
+    if len(set(names)) != len(names):
+        raise PayloadCorrupt(f"{len(names)} class names, some alike, for {classes} classes")
     return names, read_notes(fields[classes]) if flags & _NOTES else {}
 
 
-def check_names(names: tuple[str, ...], classes: int) -> None:
-    """Refuse another number of names than of classes, and two alike."""
-    if len(names) != classes or len(set(names)) != len(names):
-        raise PayloadCorrupt(f"{len(names)} class names, some alike, for {classes} classes")
-
-
-def read_notes(text: str, *, strict: bool = True) -> dict[str, Any]:
-    """The notes of their text; `strict`: it must be the canonical one (version 1 did not ask for that)."""
+def read_notes(text: str) -> dict[str, Any]:
+    """The notes of their text, which must be the canonical one."""
     try:
         notes = json.loads(text)
-        same = not strict or (isinstance(notes, dict) and canonical(notes) == text)
+        same = isinstance(notes, dict) and canonical(notes) == text
     except (ValueError, RecursionError) as err:
         raise PayloadCorrupt(f"the notes are not JSON ({err})") from err
     if not isinstance(notes, dict):
         raise PayloadCorrupt("the notes are not a JSON object")
-    if strict and not notes:
+    if not notes:
         raise PayloadCorrupt("the notes are empty; then there are none")
     if not same:
         raise PayloadCorrupt("the notes are JSON, but not as the format writes it")
