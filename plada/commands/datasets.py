@@ -8,7 +8,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import Home, Output
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.output import print_json, print_line, print_table
 from plada.common.units import group_digits
 
 
@@ -40,7 +40,9 @@ def datasets(
     print_table(rows, head=("name", "role", "images", "classes", "present", "indexed"))
     for entry in listed:
         if entry.problem:
-            print(f"{entry.name}: {entry.problem}")
+            print_line(f"{entry.name}: {entry.problem}")
     for place in sorted({str(Path(entry.path).parent) for entry in listed if entry.path and not entry.present}):
-        print(f"not here; looked in {place}/NAME. `plada datasets NAME` says what is expected and where it comes from")
+        print_line(
+            f"not here; looked in {place}/NAME. `plada datasets NAME` says what is expected and where it comes from"
+        )
     return None

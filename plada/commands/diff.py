@@ -16,7 +16,7 @@ from plada.commands.console.options import (
     RequireSignature,
     SignWith,
 )
-from plada.commands.console.output import print_json
+from plada.commands.console.output import print_json, print_line
 
 
 def diff(
@@ -34,7 +34,7 @@ def diff(
     made = plada.diff(old, new, out=out, client_has=client_has, pack=pack, sign=sign, home=home)
     if as_json:
         return print_json("summary", made.to_dict())
-    print(
+    print_line(
         f"{made.path}: {made.bytes} bytes, {made.bytes / made.new_bytes:.0%} of the new payload's {made.new_bytes}; "
         f"{made.removed} images removed, {made.added} added, {made.relabelled} called otherwise"
     )
@@ -58,5 +58,5 @@ def apply_diff(
     )
     if as_json:
         return print_json("summary", made.to_dict())
-    print(f"{made.payload}: {made.bytes} bytes, {made.images} images, {made.classes} classes")
+    print_line(f"{made.payload}: {made.bytes} bytes, {made.images} images, {made.classes} classes")
     return None

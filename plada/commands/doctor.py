@@ -2,7 +2,7 @@
 
 import plada
 from plada.commands.console.options import Home, Output
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.output import print_json, print_line, print_table
 from plada.common.units import format_size
 
 
@@ -23,7 +23,7 @@ def doctor(*, home: Home = None, output: Output) -> None:
         ]
     )  # fmt: skip
     for line in diagnosis.advice:
-        print(line)
+        print_line(line)
     if not diagnosis.advice:
-        print("all is well")
+        print_line("all is well")
     return None

@@ -1,6 +1,5 @@
 """The command `plada evaluate`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from plada.commands.console.options import (
     evaluation_rows,
     percent,
 )
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.output import print_json, print_line, print_table
 
 
 def evaluate(
@@ -56,5 +55,5 @@ def evaluate(
         head=("confidence", "images", "mean", "right"),
     )  # fmt: skip
     if result.target_note:
-        print(f"target {target}: {result.target_note}", file=sys.stderr)
+        print_line(f"target {target}: {result.target_note}", error=True)
     return None

@@ -9,7 +9,7 @@ import typer
 import plada
 from plada.commands.console import completion
 from plada.commands.console.options import Machine, Output, PackFile, SameKeys
-from plada.commands.console.output import print_json
+from plada.commands.console.output import print_json, print_line
 from plada.common.units import group_digits
 
 if TYPE_CHECKING:
@@ -52,10 +52,13 @@ def explore(
         if output.as_json:
             return print_json("summary", summary.to_dict())
         chosen = f" and {summary.payloads} payload{'s' if summary.payloads > 1 else ''}" if summary.payloads else ""
-        print(f"{summary.index}: {group_digits(summary.images)} images{chosen}. Open this address; Ctrl-C ends it:")
-        print(summary.url, flush=True)
+        print_line(
+            f"{summary.index}: {group_digits(summary.images)} images{chosen}. Open this address; Ctrl-C ends it:"
+        )
+        print_line(summary.url)
+        sys.stdout.flush()
         for line in summary.notes:
-            print(line, file=sys.stderr)
+            print_line(line, error=True)
         return None
 
     with output.reporter() as progress:

@@ -8,7 +8,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import CopyOptions, Home, Output, PayloadFile, ReadingOptions
-from plada.commands.console.output import print_json
+from plada.commands.console.output import print_json, print_line
 
 
 def export(
@@ -35,5 +35,5 @@ def export(
         )
     if output.as_json:
         return print_json("summary", {"out": str(made), "to": to})
-    print(made)
+    print_line(made)
     return None

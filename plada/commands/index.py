@@ -1,6 +1,5 @@
 """The command `plada index`: parse, call, print."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +19,7 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.output import print_json, print_line, print_table
 from plada.common.units import format_size
 
 if TYPE_CHECKING:
@@ -215,9 +214,9 @@ def _show_summary(summary: "IndexSummary", source: str) -> None:
         rows, title=f"index {summary.name}" + (f", part {summary.shard}; no index yet" if summary.shard else "")
     )
     if summary.source_note:
-        print(f"{source}: {summary.source_note}", file=sys.stderr)
+        print_line(f"{source}: {summary.source_note}", error=True)
     for line in (*summary.notes, *(f"unreadable: {example}" for example in summary.examples)):
-        print(line, file=sys.stderr)
+        print_line(line, error=True)
 
 
 def _show_check(found: "CheckReport", *, as_json: bool) -> None:

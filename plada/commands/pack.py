@@ -1,6 +1,5 @@
 """The command `plada install-pack`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console.options import Home, Json, Quiet
-from plada.commands.console.output import print_json
+from plada.commands.console.output import print_json, print_line
 
 
 def install_pack(
@@ -21,7 +20,9 @@ def install_pack(
     made = plada.install_pack(path, home=home)
     if as_json:
         return print_json("summary", made.to_dict())
-    print(f"{made.path}: {made.images} images, {made.dimensions} dimensions, of {made.reference or 'no images here'}")
+    print_line(
+        f"{made.path}: {made.images} images, {made.dimensions} dimensions, of {made.reference or 'no images here'}"
+    )
     if made.reference is None:
-        print(f"no collection known here has the pack's key id {made.key_id} yet; it waits for one", file=sys.stderr)
+        print_line(f"no collection known here has the pack's key id {made.key_id} yet; it waits for one", error=True)
     return None

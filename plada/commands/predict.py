@@ -7,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console.options import Device, EncoderWeights, ModelFile, Output
-from plada.commands.console.output import print_json
+from plada.commands.console.output import print_json, print_line
 
 
 def predict(
@@ -26,5 +26,5 @@ def predict(
         return print_json("summary", {"model": str(model), "predictions": [each.to_dict() for each in predictions]})
     for each in predictions:
         best = ", ".join(f"{name} {share:.1%}" for name, share in each.best)
-        print(f"{each.image}: {best or f'cannot be read: {each.problem}'}")
+        print_line(f"{each.image}: {best or f'cannot be read: {each.problem}'}")
     return None

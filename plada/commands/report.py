@@ -1,6 +1,5 @@
 """The command `plada report`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 import plada
 from plada.commands.console import completion
 from plada.commands.console.options import Machine, Output, PackFile, PayloadFile, ReferenceOption, SameKeys
-from plada.commands.console.output import print_json
+from plada.commands.console.output import print_json, print_line
 from plada.common.units import format_size
 
 
@@ -55,7 +54,9 @@ def report(
         )  # fmt: skip
     if output.as_json:
         return print_json("summary", summary.to_dict())
-    print(f"{summary.report}: {format_size(summary.bytes)}, {summary.pictures} pictures of {summary.classes} classes")
+    print_line(
+        f"{summary.report}: {format_size(summary.bytes)}, {summary.pictures} pictures of {summary.classes} classes"
+    )
     for line in summary.unknown:
-        print(f"not in it: {line}", file=sys.stderr)
+        print_line(f"not in it: {line}", error=True)
     return None

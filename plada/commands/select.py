@@ -1,6 +1,5 @@
 """The command `plada select`: parse, call, print."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +24,7 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from plada.selection.auto import RuleTrial
@@ -208,7 +207,7 @@ def select(
             [_tried(trial) for trial in made.tried[:_MAX_TRIED]], head=head, title="tried on the target's own images"
         )
     for line in _remarks(made, target):
-        print(line, file=sys.stderr)
+        print_line(line, error=True)
     return None
 
 

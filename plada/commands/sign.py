@@ -7,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console.options import Json, Quiet
-from plada.commands.console.output import print_json
+from plada.commands.console.output import print_json, print_line
 
 
 def keygen(
@@ -19,7 +19,8 @@ def keygen(
     made = plada.keygen(out)
     if as_json:
         return print_json("summary", made.to_dict())
-    print(f"{made.private}: the private key, readable by you alone\n{made.public}: the public key {made.fingerprint}")
+    print_line(f"{made.private}: the private key, readable by you alone")
+    print_line(f"{made.public}: the public key {made.fingerprint}")
     return None
 
 
@@ -34,5 +35,5 @@ def sign(
     made = plada.sign(payload, key=key, out=out)
     if as_json:
         return print_json("summary", made.to_dict())
-    print(f"{made.payload}: {made.bytes} bytes, signed by key {made.fingerprint}")
+    print_line(f"{made.payload}: {made.bytes} bytes, signed by key {made.fingerprint}")
     return None

@@ -1,7 +1,6 @@
 """The command `plada train`."""
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +24,7 @@ from plada.commands.console.options import (
     pairs,
     seconds,
 )
-from plada.commands.console.output import print_json, print_table, reporter
+from plada.commands.console.output import print_json, print_line, print_table, reporter
 
 if TYPE_CHECKING:
     from plada.trainer.run import TrainingSummary
@@ -119,7 +118,7 @@ def train(
         return
     print_table(_rows(summary), title=f"trained on {payload}")
     for remark in _remarks(summary):
-        print(remark, file=sys.stderr)
+        print_line(remark, error=True)
 
 
 def _rows(summary: "TrainingSummary") -> list[list[str]]:

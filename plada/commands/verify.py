@@ -1,6 +1,5 @@
 """The command `plada verify`."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import Home, Output, Seed
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.output import print_json, print_line, print_table
 from plada.errors import ReferenceMismatch
 
 if TYPE_CHECKING:
@@ -92,15 +91,15 @@ def _show(verification: "Verification") -> None:
 
 def _show_leaks(found: "LeakReport") -> None:
     compared = f"{found.tested} test images of {found.target} with {found.images} images"
-    print(f"{compared}: {found.same_bytes} of the same bytes, {found.near_copies} near copies")
+    print_line(f"{compared}: {found.same_bytes} of the same bytes, {found.near_copies} near copies")
     if found.leaks:
         rows = [
             [leak.test_key, leak.key, leak.kind, leak.change, f"{leak.score:.2f}"] for leak in found.leaks[:_MAX_LEAKS]
         ]
         print_table(rows, head=("test image", "in the reference", "kind", "change", "score"))
     if len(found.leaks) > _MAX_LEAKS:
-        print(f"{len(found.leaks) - _MAX_LEAKS} more; --json has them all", file=sys.stderr)
+        print_line(f"{len(found.leaks) - _MAX_LEAKS} more; --json has them all", error=True)
     if found.unreadable or found.unread:
-        print(f"not compared, unreadable: {found.unreadable} test images, {found.unread} candidates", file=sys.stderr)
+        print_line(f"not compared, unreadable: {found.unreadable} test images, {found.unread} candidates", error=True)
     if found.note:
-        print(f"without neighbours by embedding: {found.note}", file=sys.stderr)
+        print_line(f"without neighbours by embedding: {found.note}", error=True)

@@ -16,6 +16,7 @@ from plada.encoders.batch_norm import fold_batch_norms
 from plada.encoders.spec import EncoderSpec, encoder_spec
 from plada.encoders.tower import RANDOM, Settings, Tower
 from plada.errors import DataError, ReferenceMismatch, RequestError, ResourceError, UnknownName
+from plada.networks.model_args import PREPARATION, refused_argument
 from plada.networks.network import keep_memory, pick_device, to_device, to_floats
 from plada.sources.decode import View
 
@@ -304,13 +305,15 @@ def config_from_json(saved: Mapping[str, Any]) -> EncoderConfig:
     """Inverse of asdict(EncoderConfig) after a way through JSON; what older versions did not write gets its default.
 
     Raises:
-        DataError: fields are missing.
+        DataError: fields are missing, or an argument does not shape a network.
     """
     try:
+        if reason := refused_argument(saved["model_args"], besides=PREPARATION):
+            raise DataError(f"encoder {saved['name']} in index.json: {reason}. Use no index of that origin")
         return EncoderConfig(
-            name=saved["name"],
+            name=str(saved["name"]),
             dimension=int(saved["dimension"]),
-            view=dict(saved["view"]),
+            view=asdict(View(**saved["view"])),
             mean=tuple(saved["mean"]),
             std=tuple(saved["std"]),
             weights=saved["weights"],
@@ -321,7 +324,7 @@ def config_from_json(saved: Mapping[str, Any]) -> EncoderConfig:
             quick_gelu=bool(saved.get("quick_gelu", False)),
             architecture=saved.get("architecture", ""),
         )
-    except (KeyError, TypeError, ValueError) as err:
+    except (KeyError, TypeError, ValueError, AttributeError, RequestError) as err:
         raise DataError(f"the encoder in index.json cannot be understood ({err}). Index again") from err
 
 

@@ -29,7 +29,7 @@ from plada.encoders.tower import (
     wrong_size,
 )
 from plada.errors import DataError, RequestError, UnknownName
-from plada.networks.network import file_digest, mismatch, read_safetensors, seeded, tensors_digest
+from plada.networks.network import file_digest, is_architecture, mismatch, read_safetensors, seeded, tensors_digest
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,7 @@ _WAYS = {"bicubic": "bicubic", "bilinear": "bilinear"}
 _CARD = "open_clip_config.json"
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".npz")
+_TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language"}
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}  # in place of a text tower
 
 
@@ -137,6 +138,7 @@ def _local(open_clip: Any, spec: EncoderSpec, folder: Path) -> Tower:
     )
     if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
         raise DataError(f"{path}: no model_cfg with embed_dim, vision_cfg and text_cfg in it. Restore it")
+    _check_config(path, config)
     arguments, explicit = split_arguments(spec, _WORDS, {"mode": _MODES, "interpolation": _WAYS})
     _check_arguments(spec, arguments)
     if explicit:
@@ -162,6 +164,27 @@ def _local(open_clip: Any, spec: EncoderSpec, folder: Path) -> Tower:
     return _tower(
         open_clip, spec, name, f"local-dir:{folder}", config, spec.tag or "", settings, weights, digest=digest
     )
+
+
+def _check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a local-dir whose file would make open_clip load something else than the safetensors beside it.
+
+    Raises:
+        DataError: a network by address or folder, or an option of the tokenizer that could run code.
+    """
+    vision, words = config["vision_cfg"], config["text_cfg"]
+    if not isinstance(vision, dict) or not isinstance(words, dict):
+        raise DataError(f"{path}: vision_cfg and text_cfg are not both objects. Restore it")
+    trunk = vision.get("timm_model_name")
+    if trunk is not None and not (isinstance(trunk, str) and is_architecture(import_timm(), trunk)):
+        raise DataError(f"{path}: timm_model_name '{trunk}' is not a timm architecture. Use no encoder of that origin")
+    options = words.get("tokenizer_kwargs") or {}
+    if not isinstance(options, dict) or (beyond := sorted(map(str, options.keys() - _TOKENIZER_OPTIONS))):
+        listed = ", ".join(beyond) if isinstance(options, dict) else str(options)
+        raise DataError(
+            f"{path}: tokenizer_kwargs {listed}: expected {', '.join(sorted(_TOKENIZER_OPTIONS))} at most. Use no encoder of "
+            "that origin"
+        )
 
 
 def _tower(
@@ -264,7 +287,8 @@ def _tokenizer(open_clip: Any, identifier: str, words: Mapping[str, Any]) -> tup
         return None, "its tokenizer would be downloaded"
     try:
         with _quiet():
-            return open_clip.get_tokenizer(identifier, **({"local_files_only": True} if wanted else {})), ""
+            local = {"local_files_only": True, "trust_remote_code": False} if wanted else {}
+            return open_clip.get_tokenizer(identifier, **local), ""
     except Exception as err:  # of transformers, of files that lack: the images can be embedded all the same
         return None, f"its tokenizer {wanted or 'of open_clip'} is not on this machine ({first_line(err)})"
 

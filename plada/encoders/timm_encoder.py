@@ -20,7 +20,15 @@ from plada.encoders.tower import (
     wrong_size,
 )
 from plada.errors import RequestError, UnknownName
-from plada.networks.network import create_network, file_digest, load_weights, near_networks, seeded, tensors_digest
+from plada.networks.network import (
+    create_network,
+    file_digest,
+    is_architecture,
+    load_weights,
+    near_networks,
+    seeded,
+    tensors_digest,
+)
 
 _WORDS = {"mean": "mean", "std": "std", "interpolation": "interpolation", "mode": "crop_mode", "crop": "crop_pct"}
 _MODES = {"center": "crop", "squash": "squash"}  # timm's words for what View does
@@ -39,7 +47,7 @@ def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
     digest = file_digest(file) if file else ""
     timm = import_timm()
     architecture, _, in_name = spec.name.removeprefix("timm:").partition(".")
-    if not timm.is_model(architecture):
+    if not is_architecture(timm, architecture):
         raise UnknownName("network", spec.name, near_networks(timm, architecture), hint="Any timm architecture will do")
     arguments, explicit = split_arguments(spec, _WORDS, {"mode": _MODES, "interpolation": _WAYS})
     _check_padding(spec, architecture, arguments)

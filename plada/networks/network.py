@@ -7,6 +7,7 @@ import ctypes
 import difflib
 import hashlib
 import platform
+import re
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from plada.common.failures import first_line
 from plada.common.packages import import_timm, require
 from plada.errors import DataError, RequestError, UnknownName
+from plada.networks.model_args import refused_argument
 from plada.sources.decode import View
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 SMALL_CNN = "small_cnn"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_.-]+)?", re.ASCII)
 _KEPT = 1 << 30  # bytes; blocks below it stay in the heap
 
 
@@ -97,16 +100,16 @@ def build_network(spec: NetworkSpec, *, classes: int, image_size: int = 0) -> Ne
         return Network(name, SmallCnn(classes), size or 16, 1.0, "bicubic", (0.5,) * 3, (0.25,) * 3, trained=False)
     timm = import_timm()
     architecture = name.removeprefix("timm:")
-    if not timm.is_model(architecture.partition(".")[0]):
+    if not is_architecture(timm, architecture):
         raise UnknownName("network", name, near_networks(timm, architecture), hint="Any timm architecture will do")
-    arguments = dict(spec.model_args)
+    arguments = checked_arguments(architecture, spec.model_args)
     if spec.weights is not None:
         module = load_weights(timm, architecture, Path(spec.weights), arguments)
         module.reset_classifier(classes)  # type: ignore[operator]
     else:
         try:
             module = timm.create_model(architecture, pretrained=spec.pretrained, num_classes=classes, **arguments)
-        except (TypeError, RuntimeError, OSError) as err:
+        except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as err:
             raise RequestError(f"network {name}: cannot be made ({first_line(err)})") from err
     config = timm.data.resolve_model_data_config(module)
     return Network(
@@ -159,12 +162,28 @@ def create_network(timm: Any, architecture: str, arguments: Mapping[str, Any]) -
     """A timm module with random weights.
 
     Raises:
-        RequestError: arguments that the architecture does not take.
+        RequestError: arguments that the architecture does not take, or that do not shape a network.
     """
     try:
-        return timm.create_model(architecture, **arguments)
+        return timm.create_model(architecture, **checked_arguments(architecture, arguments))
     except (TypeError, ValueError, AssertionError, RuntimeError) as err:
         raise RequestError(f"network {architecture}: {first_line(err)}. Check --model-arg") from err
+
+
+def checked_arguments(architecture: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of an architecture, all of which shape a network.
+
+    Raises:
+        RequestError: one does something else, such as opening a file.
+    """
+    if reason := refused_argument(arguments):
+        raise RequestError(f"network {architecture}: {reason}. Leave it out")
+    return dict(arguments)
+
+
+def is_architecture(timm: Any, name: str) -> bool:
+    """Whether a name is that of a timm architecture, with or without a tag, and not an address or a folder."""
+    return bool(_NAME.fullmatch(name)) and bool(timm.is_model(name.partition(".")[0]))
 
 
 def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":

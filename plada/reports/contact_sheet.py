@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from plada.common.files import whole_file
+from plada.common.text import visible
 
 _CELL, _GAP, _LABEL, _ROW = 64, 4, 150, 14
 
@@ -26,17 +27,17 @@ def contact_sheet(
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=12)
-    draw.text((_GAP * 2, 8), title, fill="black", font=font)
+    draw.text((_GAP * 2, 8), visible(title), fill="black", font=font)
     for number, (caption, images) in enumerate(rows):
         top = head + _GAP + number * high
-        for line, text in enumerate(_wrapped(caption if images else f"{caption} (none)", 22)[:4]):
+        for line, text in enumerate(_wrapped(visible(caption if images else f"{caption} (none)"), 22)[:4]):
             draw.text((_GAP * 2, top + 4 + line * _ROW), text, fill="black", font=font)
         for column, image in enumerate(images):
             place = (_LABEL + column * (_CELL + _GAP), top)
             sheet.paste(_fitted(image), place)
             if notes is not None:
                 under = (place[0] + _CELL // 2, top + _CELL)
-                draw.text(under, notes[number][column], fill="black", font=font, anchor="ma")
+                draw.text(under, visible(notes[number][column]), fill="black", font=font, anchor="ma")
     with whole_file(path) as part:
         sheet.save(part, format="PNG")
     return path

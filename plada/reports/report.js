@@ -19,7 +19,11 @@
     /^["#]|^\s|\s$|[\u0000-\u001f\u007f-\u009f\u2028\u2029]|^$/u.test(key)
       ? JSON.stringify(key).replace(/[\u007f-\u009f\u2028\u2029]/gu, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"))
       : key;
-  const cell = (text) => (/[",\r\n]|^\s|\s$/u.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text);
+  // A cell that a spreadsheet would take for a formula has an apostrophe before it, as plada reads it.
+  const cell = (raw) => {
+    const text = /^'*[=+\-@\t\r]/u.test(raw) ? "'" + raw : raw;
+    return /[",\r\n]|^\s|\s$/u.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+  };
 
   const inOrder = (numbers) => [...numbers].sort((a, b) => a - b);
   const texts = {

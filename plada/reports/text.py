@@ -1,26 +1,11 @@
-"""Names and keys are data: whatever they hold, a page shows it and nothing of it acts."""
+"""Names and keys on a page: made visible (plada/common/text.py), and escaped."""
 
 import html
 import json
 from typing import Any
 
+from plada.common.text import visible
 from plada.common.units import group_digits
-
-_JOINERS = "\u200c\u200d"  # letters of Persian and families of emoji hang on them
-
-
-def visible(text: str) -> str:
-    """The text with everything that has no look of its own (controls, line breaks, marks that turn the direction of
-    writing) as a backslash sequence.
-
-    >>> visible("a\\nb")
-    'a\\\\nb'
-    """
-    return "".join(
-        letter if letter.isprintable() or letter in _JOINERS else json.dumps(letter)[1:-1] if ord(letter) < 0x7F
-        else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )  # fmt: skip
 
 
 def shortened(text: str, most: int = 72) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.failures import first_line
+from plada.common.text import csv_text
 from plada.errors import DataError, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index
@@ -141,7 +142,7 @@ def _columns(path: Path) -> tuple[list[str], list[object]]:
             with path.open(newline="", encoding="utf-8") as file:
                 listed = list(csv.DictReader(file))
             names = list(listed[0]) if listed else ["key", "label"]
-            rows = {name: [line[name] for line in listed] for name in names}
+            rows = {name: [csv_text(line[name] or "") for line in listed] for name in names}
     except (OSError, ValueError, csv.Error) as err:
         raise RequestError(f"{path}: cannot be read as a table ({first_line(err)})") from err
     missing = [name for name in ("key", "label") if name not in names]

@@ -28,6 +28,7 @@ from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError, Unreadable
 
 MAX_PIXELS = 89_478_485  # PIL's own warning level; more is refused before anything is decoded
+MAX_SIDE = 4096  # of the square that a network sees; what files ask for is bounded before anything is made
 # Said to PIL: what it can open otherwise depends on what others registered, and EPS would start a program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF")
 _BEGINNINGS = {
@@ -161,9 +162,9 @@ class View:
 
     def __post_init__(self) -> None:
         known = (self.mode in ("crop", "squash"), self.interpolation.upper() in Image.Resampling.__members__)
-        if self.size < 1 or not 0 < self.crop <= 1 or not all(known):
+        if not 1 <= self.size <= MAX_SIDE or not 0 < self.crop <= 1 or not all(known):
             raise RequestError(
-                f"{self}: expected size >= 1, mode crop or squash, 0 < crop <= 1, an interpolation of PIL's"
+                f"{self}: expected a size of 1 to {MAX_SIDE}, mode crop or squash, 0 < crop <= 1, an interpolation of PIL's"
             )
 
     def of(self, image: Image.Image) -> U8:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from plada.common.files import whole_file
 from plada.common.progress import Report
+from plada.common.text import csv_cell
 from plada.payload.payload import Payload
 from plada.trainer.export_images import export_folder, export_hf, export_tfrecord, export_webdataset
 from plada.trainer.payload_images import PayloadImages
@@ -22,11 +23,14 @@ Export = Callable[[Payload, PayloadImages, Path, Report, bool], None]  # the las
 
 
 def export_csv(payload: Payload, images: PayloadImages, out: Path, _: Report, __: bool) -> None:
-    """Columns position, key, label, class."""
+    """Columns position, key, label, class; text that a spreadsheet would take for a formula has an apostrophe before it."""
     with whole_file(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["position", "key", "label", "class"])
-        writer.writerows(zip(*_columns(payload, images).values(), strict=True))
+        columns = _columns(payload, images)
+        for name in ("key", "class"):
+            columns[name] = [csv_cell(text) for text in columns[name]]
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def export_parquet(payload: Payload, images: PayloadImages, out: Path, _: Report, __: bool) -> None:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from plada.common.packages import require
 from plada.common.progress import Report, Tracker
+from plada.common.text import csv_cell
 from plada.errors import RequestError, Unreadable
 from plada.payload.payload import Payload
 from plada.sources.formats.folder import FolderCollection
@@ -67,7 +68,9 @@ def export_folder(payload: Payload, images: PayloadImages, out: Path, report: Re
                 path.symlink_to(_file_of(images, item.position))
             else:
                 path.write_bytes(item.data)
-            table.writerow([f"{item.name}/{path.name}", item.position, item.key, item.label, item.name])
+            place = f"{item.name}/{path.name}"
+            place = place if csv_cell(place) == place else f"./{place}"  # loaders of folders open it
+            table.writerow([place, item.position, csv_cell(item.key), item.label, csv_cell(item.name)])
 
 
 def export_webdataset(payload: Payload, images: PayloadImages, out: Path, report: Report, _: bool) -> None:

@@ -40,8 +40,11 @@ def read_card(path: Path) -> dict[str, Any]:
             size = int.from_bytes(file.read(8), "little")
             header = file.read(size) if size <= _MAX_HEADER else b""
         card = json.loads(json.loads(header)["__metadata__"][_CARD])
-        if not {"classes", "network"} <= card.keys():
-            raise KeyError("network")
+        classes = card["classes"]
+        if not isinstance(card["network"], str) or not classes or not isinstance(classes, list):
+            raise TypeError("network")
+        if not all(isinstance(name, str) for name in classes):
+            raise TypeError("classes")
     except OSError as err:
         raise RequestError(f"{path}: cannot be read ({err.strerror}). Name a model that `plada train` wrote") from err
     except (ValueError, KeyError, TypeError, AttributeError) as err:

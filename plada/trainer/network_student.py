@@ -13,6 +13,7 @@ from plada.errors import DataError
 from plada.networks.data import LabelledImages, load_images
 from plada.networks.logs import open_log
 from plada.networks.loop import fit, predict
+from plada.networks.model_args import refused_argument
 from plada.networks.network import (
     Network,
     NetworkSpec,
@@ -26,7 +27,7 @@ from plada.networks.network import (
 from plada.networks.process_group import ProcessGroup
 from plada.networks.recipe import Recipe, default_recipe
 from plada.payload.payload import Payload
-from plada.sources.decode import View
+from plada.sources.decode import MAX_SIDE, View
 from plada.trainer.model_file import read_card, save_model
 from plada.trainer.payload_images import PayloadImages
 from plada.trainer.run import TrainingResult, TrainingRun
@@ -75,8 +76,12 @@ def load_network_student(path: Path, device: str | None = None) -> NetworkStuden
         RequestError: no such file. DataError: damaged, or its network is not what the card says.
     """
     card = read_card(path)
+    if not _sound(card):
+        raise DataError(f"{path}: its card does not say how images are prepared, as plada writes it. Train it again")
     state = read_safetensors(path)
     arguments = card.get("model_args") or {}
+    if reason := refused_argument(arguments):
+        raise DataError(f"{path}: its card: {reason}. Use no model of that origin")
     network = build_network(NetworkSpec(name=card["network"], model_args=arguments), classes=len(card["classes"]))
     if wrong := mismatch(network.module.state_dict(), state):
         raise DataError(f"{path}: its tensors are not those of {card['network']} ({wrong}). Train it again")
@@ -85,6 +90,21 @@ def load_network_student(path: Path, device: str | None = None) -> NetworkStuden
     network = replace(network, **own, mean=tuple(card["mean"]), std=tuple(card["std"]))
     recipe = Recipe().changed(card["recipe"])
     return NetworkStudent(network, tuple(card["classes"]), recipe, card.get("run", {}), arguments, device)
+
+
+def _sound(card: Mapping[str, Any]) -> bool:
+    """Whether a card's preprocessing and recipe are of the right types, and within what there is."""
+    size, crop, colours = card.get("size"), card.get("crop"), (card.get("mean"), card.get("std"))
+    return (
+        type(size) is int
+        and 0 < size <= MAX_SIDE
+        and isinstance(crop, (int, float))
+        and 0 < crop <= 1
+        and isinstance(card.get("interpolation"), str)
+        and all(isinstance(three, list) and len(three) == 3 for three in colours)
+        and all(isinstance(number, (int, float)) for three in colours for number in three or ())
+        and isinstance(card.get("recipe"), dict)
+    )
 
 
 def train_network(

@@ -159,7 +159,7 @@ def test_weights_of_another_network(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not the weights of test_vit with {} \(the file (lacks|has)"):
         load_encoder(EncoderSpec(name="timm:test_vit", weights=weights))
     with pytest.raises(RequestError, match="Check --model-arg"):
-        load_encoder(EncoderSpec(name=TINY, weights=weights, model_args={"no_such_argument": 1}))
+        load_encoder(EncoderSpec(name=TINY, weights=weights, model_args={"embed_dim": 1}))
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(DataError, match="not a safetensors file"):
         load_encoder(EncoderSpec(name=TINY, weights=tmp_path / "text.safetensors"))

@@ -19,11 +19,11 @@ if importlib.util.find_spec("starlette") is None:
 
 import plada
 from plada.api.explore import open_gallery
+from plada.common.text import visible
 from plada.encoders.encoder import Encoder
 from plada.explorer import app, components, pages
 from plada.explorer.gallery import HITS, THUMB, Gallery, Upload
 from plada.explorer.query import Query
-from plada.reports.text import visible
 from plada.retrieval.index import Index
 from tests.conftest import picture
 from tests.explorer.conftest import CLASSES, KEYS, Answer, Client, nasty_payload, remade, serving

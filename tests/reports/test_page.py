@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from plada.common.text import visible
 from plada.reports.command_line import command_line
 from plada.reports.findings import ClassFacts, Confusion, Picture
 from plada.reports.page import LIMIT, fit_page, render_page
-from plada.reports.text import data_block, esc, shortened, visible
+from plada.reports.text import data_block, esc, shortened
 from tests.reports.findings import NASTY, PIXEL, findings, pictures
 
 VOID = {"meta", "link", "img", "input", "br"}

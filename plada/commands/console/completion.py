@@ -80,7 +80,7 @@ ann_kinds = words("auto", "none", "ivf", "hnsw")
 
 
 def _fitting(offers: Iterable[Offer], incomplete: str) -> list[Offer]:
-    return [offer for offer in offers if offer[0].startswith(incomplete)]
+    return [offer for offer in offers if offer[0].startswith(incomplete) and all(map(str.isprintable, offer))]
 
 
 def _collections(*roles: str) -> Iterator[Offer]:

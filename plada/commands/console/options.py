@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.output import reporter
+from plada.commands.console.output import print_line, reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
 from plada.common.failures import out_of_memory
 from plada.common.progress import Report
@@ -85,7 +85,7 @@ def _fail(failure: PladaError, *, as_json: bool) -> None:
         error = {"type": "error", "code": failure.exit_code, "kind": type(failure).__name__, "message": str(failure)}
         print(json.dumps(error), file=sys.stderr)
     else:
-        print(f"plada: {' '.join(str(failure).split())}", file=sys.stderr)
+        print_line(f"plada: {' '.join(str(failure).split())}", error=True)
 
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line; the last one is the summary.")]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from plada.common.progress import Progress, Report
+from plada.common.text import visible
 
 _QUIET_SECONDS = 5.0  # between two plain lines of one stage
 
@@ -31,6 +32,11 @@ def print_json(kind: str, value: Mapping[str, Any]) -> None:
     print(json.dumps({"type": kind, **value}, allow_nan=False), flush=True)
 
 
+def print_line(text: Any, *, error: bool = False) -> None:
+    """One line of standard output, or standard error; whatever the text holds, it stays one line and is shown."""
+    print(visible(str(text)), file=sys.stderr if error else sys.stdout)
+
+
 def print_table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), title: str = "") -> None:
     """A table of text; the first column is what the others are about."""
     from rich.console import Console
@@ -38,7 +44,7 @@ def print_table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), titl
 
     # Off a terminal nothing is cut to a width nobody has.
     console = Console(width=None if sys.stdout.isatty() else 200)
-    table = Table(*head, title=title or None, show_header=bool(head), title_justify="left")
+    table = Table(*head, title=_plain(title) if title else None, show_header=bool(head), title_justify="left")
     if not head:
         for _ in rows[0]:
             table.add_column()
@@ -48,10 +54,10 @@ def print_table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), titl
 
 
 def _plain(cell: str) -> Any:
-    """Names come from data: they are never read as markup."""
+    """Names come from data: they are made visible, and never read as markup."""
     from rich.text import Text
 
-    return Text(cell)
+    return Text(visible(cell))
 
 
 class _Pace:
@@ -93,14 +99,12 @@ def _plain_lines() -> Report:
 
     def show(progress: Progress) -> None:
         if progress.note:
-            print(f"{progress.stage}: {progress.note}", file=sys.stderr, flush=True)
+            print_line(f"{progress.stage}: {progress.note}", error=True)
         elif due(progress):
             total = f" of {progress.total}" if progress.total is not None else ""
             left = (progress.total - progress.done) / progress.rate if progress.total and progress.rate else 0
             ending = f", {left:.0f} s left" if left else ""
-            print(
-                f"{progress.stage}: {progress.done}{total}, {progress.rate:.0f}/s{ending}", file=sys.stderr, flush=True
-            )
+            print_line(f"{progress.stage}: {progress.done}{total}, {progress.rate:.0f}/s{ending}", error=True)
 
     return show
 
@@ -126,7 +130,7 @@ def _bars() -> Iterator[Report]:
             if task is None or next(t for t in bars.tasks if t.id == task).finished:
                 task = tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total, rate=0.0)
             if progress.note:
-                bars.print(f"{progress.stage}: {progress.note}", markup=False)
+                bars.print(visible(f"{progress.stage}: {progress.note}"), markup=False, highlight=False)
             bars.update(task, completed=progress.done, total=progress.total, rate=progress.rate)
 
         yield show

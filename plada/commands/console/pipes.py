@@ -5,8 +5,11 @@ import errno
 import os
 import select
 import sys
+import traceback
 from collections.abc import Callable
+from types import TracebackType
 
+from plada.common.text import visible
 from plada.errors import ResourceError
 
 READER_LEFT = 141  # what shells report of any program whose reader has left (128 + SIGPIPE)
@@ -20,6 +23,7 @@ def run_command(command: Callable[[], None]) -> int:
     default for SIGPIPE a worker process that dies would take this one with it.
     """
     _open_missing()
+    sys.excepthook = _print_traceback
     copies = [os.dup(stream.fileno()) for stream in (sys.stdout, sys.stderr)]  # Rich replaces those that broke
     try:
         status = _status(command)
@@ -28,6 +32,12 @@ def run_command(command: Callable[[], None]) -> int:
     finally:
         for descriptor in copies:
             os.close(descriptor)
+
+
+def _print_traceback(kind: type[BaseException], err: BaseException, trace: TracebackType | None) -> None:
+    """Like Python's own, with what the message of an error holds made visible."""
+    for line in "".join(traceback.format_exception(kind, err, trace)).splitlines():
+        print(visible(line), file=sys.stderr)
 
 
 def reader_left() -> bool:

@@ -117,14 +117,14 @@ KNOWN: Mapping[str, KnownDataset] = MappingProxyType({
         folders=("cifar-10-batches-bin", "cifar-10-batches-py"), layouts=("cifar-binary", "cifar-python"),
         split="five training batches, one test batch", paper="the same", paper_split="same",
         licence="none stated; cite Krizhevsky 2009", obtain="University of Toronto, 'binary version'",
-        reader="plada; the python version, which is pickled, by torchvision alone", figures="torchvision's file list; " + _RECALLED,
+        reader="plada; of the python version, which is pickled, nothing is run", figures="torchvision's file list; " + _RECALLED,
     ),
     "cifar100": KnownDataset(
         role="target", about="CIFAR-100 (fine classes), 32 pixels", splits={"train": 50_000, "test": 10_000}, classes=100,
         expects="the binary version (train.bin, test.bin), the python version, or train/CLASS/*, test/CLASS/*",
         folders=("cifar-100-binary", "cifar-100-python"), layouts=("cifar-binary", "cifar-python"), split="train, test",
         licence="none stated; cite Krizhevsky 2009", obtain="University of Toronto, 'binary version'",
-        reader="plada; the python version, which is pickled, by torchvision alone", figures="torchvision's file list; " + _RECALLED,
+        reader="plada; of the python version, which is pickled, nothing is run", figures="torchvision's file list; " + _RECALLED,
     ),
     "caltech101": KnownDataset(
         role="target", about="Caltech-101, objects, without BACKGROUND_Google", splits={"all": 8_677}, classes=101,

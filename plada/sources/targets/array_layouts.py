@@ -1,16 +1,12 @@
 """Targets that are published as arrays: CIFAR-10 and CIFAR-100, STL-10, MedMNIST."""
 
-import contextlib
-import importlib
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from plada.common.arrays import I64
-from plada.common.packages import import_timm, require
-from plada.errors import DataError, MissingExtra, RequestError
+from plada.common.arrays import I64, U8
+from plada.errors import DataError, RequestError
 from plada.sources.formats.arrays import (
     ArrayCollection,
     NpzPixels,
@@ -22,6 +18,7 @@ from plada.sources.formats.arrays import (
     load_member,
     open_records,
 )
+from plada.sources.formats.pickled import read_pickled
 from plada.sources.targets.split_lists import read_lines
 from plada.sources.targets.target import Split, Target, TargetRequest, make_target
 
@@ -68,25 +65,47 @@ def _label_bytes(records: RecordFiles, offset: int) -> I64:
 
 
 def open_cifar_python(root: Path, request: TargetRequest) -> Target:
-    """CIFAR's "python version", which is pickled: left to torchvision, which reads it only with the known MD5 sums.
+    """CIFAR's "python version": data_batch_1 .. 5, test_batch, batches.meta; or train, test, meta. These are pickles; only
+    their arrays and lists are taken, and nothing in them is run.
 
     Raises:
-        MissingExtra: torchvision is not installed.
-        DataError: torchvision does not find the files, or not with these sums.
+        DataError: a damaged file, or one with something else in it.
     """
-    datasets = _torchvision_datasets()
-    reader = datasets.CIFAR100 if (root / "meta").is_file() else datasets.CIFAR10
-    if root.name != reader.base_folder:
-        raise RequestError(f"{root}: torchvision wants CIFAR's python version in a folder called {reader.base_folder}")
-    try:
-        sets = {"train": reader(root.parent, train=True), "test": reader(root.parent, train=False)}
-    except RuntimeError as err:
+    fine = (root / "meta").is_file()
+    files = {
+        "train": ["train"] if fine else [f"data_batch_{number}" for number in range(1, 6)],
+        "test": ["test" if fine else "test_batch"],
+    }
+    meta = root / ("meta" if fine else "batches.meta")
+    names = read_pickled(meta).get("fine_label_names" if fine else "label_names")
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{meta}: holds no names of classes. Unpack the archive again")
+    classes = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)
+    pixels: dict[str, Pixels] = {}
+    labels: dict[str, I64] = {}
+    for part, parts in files.items():
+        batches = [_cifar_batch(root / name, "fine_labels" if fine else "labels") for name in parts]
+        pixels[part] = PixelsInMemory(np.concatenate([batch[0] for batch in batches]))
+        labels[part] = np.concatenate([batch[1] for batch in batches])
+    return _arrays_target(root, request, classes, pixels, labels)
+
+
+def _cifar_batch(path: Path, field: str) -> tuple[U8, I64]:
+    """Pixels [n, 32, 32, 3] and labels [n] of one file."""
+    batch = read_pickled(path)
+    data, numbers = batch.get("data"), batch.get(field)
+    if (
+        not isinstance(data, np.ndarray)
+        or data.dtype != np.uint8
+        or data.shape[1:] != (3072,)
+        or not isinstance(numbers, list)
+        or not all(type(number) is int and 0 <= number < 1 << 16 for number in numbers)
+        or len(numbers) != len(data)
+    ):
         raise DataError(
-            f"{root}: torchvision refuses these files ({err}). Unpack the archive again, or take the binary version"
-        ) from err
-    pixels: dict[str, Pixels] = {part: PixelsInMemory(np.asarray(found.data, np.uint8)) for part, found in sets.items()}
-    labels = {part: np.asarray(found.targets, np.int64) for part, found in sets.items()}
-    return _arrays_target(root, request, tuple(sets["train"].classes), pixels, labels)
+            f"{path}: expected rows of 3072 bytes and as many whole numbers ('data', '{field}'). Unpack the archive again"
+        )
+    return np.ascontiguousarray(data.reshape(-1, *_CIFAR_PLANES).transpose(0, 2, 3, 1)), np.array(numbers, np.int64)
 
 
 def open_stl10(root: Path, request: TargetRequest) -> Target:
@@ -171,10 +190,3 @@ def _part(collection: ArrayCollection, part: str, labels: I64, classes: tuple[st
             "Unpack the archive again"
         )
     return Split(collection, rows, labels)
-
-
-def _torchvision_datasets() -> Any:
-    with contextlib.suppress(MissingExtra):
-        import_timm()  # makes torchvision loadable beside a torch for the CPU
-    require("torchvision", extra="client", purpose="CIFAR's python version (its binary version needs nothing)")
-    return importlib.import_module("torchvision.datasets")

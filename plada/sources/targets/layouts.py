@@ -133,7 +133,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             open_cifar_binary, arrays=True,
         ),
         "cifar-python": Layout(
-            "the python version, read by torchvision alone",
+            "data_batch_1 .. data_batch_5, test_batch, batches.meta (pickles); or train, test, meta",
             lambda root: (root / "batches.meta").is_file() or ((root / "meta").is_file() and (root / "train").is_file()),
             open_cifar_python, arrays=True,
         ),

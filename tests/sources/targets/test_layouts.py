@@ -207,32 +207,34 @@ def test_the_names_of_the_flowers() -> None:
     assert (FLOWERS[0], FLOWERS[52], FLOWERS[-1]) == ("pink primrose", "primula", "blackberry lily")
 
 
-def test_cifar_in_pickles_is_for_torchvision_alone(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plada.sources.targets import array_layouts
-
-    root = tmp_path / "cifar-10-batches-py"
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("fine", [False, True])
+def test_cifar_in_pickles_is_read_without_running_them(tmp_path: Path, home: Path, fine: bool, protocol: int) -> None:
+    root = tmp_path / "anything"
     root.mkdir()
-    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"):
-        (root / name).write_bytes(b"a pickle that must never be opened")
+    rows = np.stack([pixels(row, 32).transpose(2, 0, 1).reshape(-1) for row in range(4)])
+    for name in ("train", "test") if fine else (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        batch = {
+            "data": rows,
+            "fine_labels" if fine else "labels": [0, 1, 0, 1],
+            "filenames": ["a"] * 4,
+            "batch_label": "x",
+        }
+        (root / name).write_bytes(
+            pickle.dumps({key.encode(): value for key, value in batch.items()}, protocol=protocol)
+        )
+    meta = {"fine_label_names" if fine else "label_names": ["airplane", "automobile"]}
+    (root / ("meta" if fine else "batches.meta")).write_bytes(pickle.dumps(meta, protocol=protocol))
     assert find_layout(root) == "cifar-python"
-    with pytest.raises(DataError, match="torchvision refuses these files"):
-        open_target(root, home)
-
-    class Fake:
-        base_folder = "cifar-10-batches-py"
-        classes = ("airplane", "automobile")
-
-        def __init__(self, place: Path, train: bool) -> None:
-            assert place == tmp_path
-            self.data = np.stack([pixels(row, 32) for row in range(4)])
-            self.targets = [0, 1, 0, 1]
-
-    monkeypatch.setattr(array_layouts, "_torchvision_datasets", lambda: type("T", (), {"CIFAR10": Fake}))
     target = open_target(root, home)
-    assert sizes(target) == (4, 4)
+    assert target.classes == ("airplane", "automobile")
+    assert sizes(target) == (4 if fine else 20, 4)
     assert np.array_equal(stored(target.test, 3), pixels(3, 32))
-    with pytest.raises(RequestError, match="in a folder called cifar-10-batches-py"):
-        open_target(root.rename(tmp_path / "other"), home)
+    batch = root / ("test" if fine else "test_batch")
+    for content in ({"data": rows}, {"data": rows[:, :9], "labels": [0] * 4, "fine_labels": [0] * 4}, ["data"]):
+        batch.write_bytes(pickle.dumps(content))
+        with pytest.raises(DataError, match="Unpack the archive again"):
+            open_target(root, home)
 
 
 @pytest.mark.parametrize(
