@@ -24,6 +24,12 @@ Licence notes are reminders: the publishers' terms count. "General knowledge" ma
 
 - A target is `train/CLASS/*` with `test/CLASS/*` and `validation/CLASS/*` (or `valid`, `val`) where there are such
   folders. Without validation images a fifth of the training images becomes it, stratified, seeded.
+- Parts may have other names, in upper or lower case: `Train/`, `Training/`, `training_set/`, `Testing/`, `dev/`, and with the same words before
+  or behind each, `seg_train/` and `seg_test/`. `eval/` is the test where there is no other, else the validation. `seg_pred/` and the like are left
+  out, as is what else lies beside `train/`. All of it is said. A folder that looks like a part and is not understood (`train1/`, `test/` without
+  `train/`) is refused, so that no part becomes a class. `__MACOSX/` does not count.
+- Images in folders below `CLASS/` count for the class, and that is said; where several classes hold the same folders (`images/`, `masks/`), the
+  target is refused.
 - `CLASS/*` alone is split by plada: a fifth is the test, a fifth of the rest validation. What comes back says so.
 - A folder in Hugging Face's parquet layout: `data/train-*.parquet`, `data/test-*.parquet`, `data/validation-*.parquet`,
   with an image column and a column of class labels.

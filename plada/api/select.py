@@ -210,7 +210,8 @@ def select(
             opened, ensemble, embedded, exhaustive=teachers.exhaustive, budget=limit, seed=seed,
             choose_rows=row_chooser(composer, embedded, spec), report=report,
         )  # fmt: skip
-        candidates = corrected = correct(labelled.labels, opened, task.classes, corrections)
+        corrected, remark = correct(labelled.labels, opened, task.classes, corrections)
+        candidates = corrected
         if corrections.distinct is not None:
             candidates = without_near_duplicates(corrected, labelled.vectors, corrections.distinct)
     with clock("choose"):
@@ -236,7 +237,8 @@ def select(
             write_bytes(Path(out), sender.encode(draft.payload))
     summary = summarise(
         draft, leaks, composer, labelled, embedded, ensemble.report, payload=str(out) if out is not None else None,
-        budget=limit, labels=labels, delivery=delivery, copies=len(corrected) - len(candidates), seconds=clock.seconds,
+        budget=limit, labels=labels, delivery=delivery, copies=len(corrected) - len(candidates),
+        relabel_note=remark, seconds=clock.seconds,
     )  # fmt: skip
 
     options = changed_options(

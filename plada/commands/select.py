@@ -246,6 +246,8 @@ def _remarks(report: "SelectionReport", target: str) -> list[str]:
         lines.append(f"rule {report.rule}: {report.rule_note}")
     if report.target_note:
         lines.append(f"target {target}: {report.target_note}")
+    if report.relabel_note:
+        lines.append(f"warning: {report.relabel_note}")
     if report.teacher.note:
         lines.append(f"teacher: {report.teacher.note}")
     if report.leaks:

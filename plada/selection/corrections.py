@@ -5,6 +5,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,10 @@ from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index
 
 I64 = npt.NDArray[np.int64]
+RANK = "class_rank"  # a column that tells what `--table` wrote from a list made by hand
+# What the labels of a table of corrections are: by the column's type, or of a CSV file, which has none.
+_NAMES, _NUMBERS, _TEXT, _EITHER = "names", "numbers", "text", "names or numbers"
+_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +41,31 @@ class Corrections:
     drop_leaks: bool = False
 
 
-def correct(labels: PseudoLabels, index: Index, classes: tuple[str, ...], corrections: Corrections) -> PseudoLabels:
-    """The pseudo-labels with the labels that a person says are right, without the images that are to be left out.
+def correct(
+    labels: PseudoLabels, index: Index, classes: tuple[str, ...], corrections: Corrections
+) -> tuple[PseudoLabels, str]:
+    """(pseudo-labels, remark): with the labels that a person says are right, without the images that are to be left out.
+    The remark counts corrected images that cannot be chosen; it is empty where all can.
 
     Raises:
         RequestError: a file that cannot be read. DataError: a key that the reference does not have; nothing is left.
     """
+    remark = ""
     if corrections.relabel is not None:
         path = Path(corrections.relabel)
         keys, given = read_labels(path, classes)
-        labels = relabelled(labels, _positions_of(index, keys, path), given)
+        positions = _positions_of(index, keys, path)
+        outside = np.flatnonzero(~np.isin(positions, labels.positions))
+        if len(outside):
+            remark = (
+                f"{len(outside)} of the {len(keys)} images of {path} are not among those that can be chosen from, such as "
+                f"'{keys[outside[0]]}': they could not be read, or are outside the shortlist. Their labels change nothing"
+            )
+        labels = relabelled(labels, positions, given)
     if corrections.exclude is not None:
         path = Path(corrections.exclude)
         labels = without(labels, _positions_of(index, read_keys(path), path))
-    return labels
+    return labels, remark
 
 
 def relabelled(labels: PseudoLabels, positions: I64, given: I64) -> PseudoLabels:
@@ -107,48 +123,111 @@ def _key(line: str) -> str:
 
 
 def read_labels(path: Path, classes: tuple[str, ...]) -> tuple[list[str], I64]:
-    """(keys, labels int64 [n]) of a table of corrections: .parquet or .csv with a column `key` and a column `label`, which
-    holds class names or numbers. A table that `--table` wrote, edited, will do.
+    """(keys, labels int64 [n]) of a table of corrections: .parquet or .csv with a column `key` and a column `label`.
+
+    The column's type says what labels are: whole numbers are class numbers, as `--table` writes them, text is class names. A
+    CSV file has no types. Its labels are names, or numbers where no class is called by a number; with a column `class_rank`
+    it is what `--table` wrote, and holds numbers.
 
     Raises:
-        RequestError: it cannot be read. DataError: a column is missing, a class is unknown, a key is there twice.
+        RequestError: it cannot be read. DataError: a column is missing or of another type, a class is unknown, a key is
+            there twice.
     """
-    keys, given = _columns(path)
+    keys, given, kind = _columns(path)
     index = {name: number for number, name in enumerate(classes)}
+    called_by_number = next((name for name in classes if _is_number(name)), None)
+    if kind == _TEXT and called_by_number is None:
+        kind = _EITHER
     labels = np.zeros(len(keys), np.int64)
     for row, value in enumerate(given):
-        text = str(value)
-        number = index.get(text, int(text) if text.isdigit() else -1)
+        number = -1
+        if kind in (_NAMES, _TEXT, _EITHER):
+            number = index.get(value, -1)
+        if kind in (_NUMBERS, _EITHER) and number < 0 and _is_number(value):
+            number = int(value)
         if not 0 <= number < len(classes):
             raise DataError(
-                f"{path}: image '{keys[row]}' has the label '{text}'; expected a class of the target "
-                f"({', '.join(classes[:3])}, ...) or its number, 0 to {len(classes) - 1}"
+                f"{path}: image '{keys[row]}' has the label '{value}'; expected {_expected(kind, classes, called_by_number)}"
             )
         labels[row] = number
-    twice = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) != len(keys) else []
-    if twice:
-        raise DataError(f"{path}: image '{twice[0]}' is there twice. Keep one of its rows")
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise DataError(f"{path}: image '{key}' is there twice. Keep one of its rows")
+        seen.add(key)
     return keys, labels
 
 
-def _columns(path: Path) -> tuple[list[str], list[object]]:
+def _is_number(text: str) -> bool:
+    """Digits that any program reads alike, few enough for a class number."""
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+
+
+def _expected(kind: str, classes: tuple[str, ...], called_by_number: str | None) -> str:
+    """What a label may be, for a message."""
+    name = f"a class of the target ({', '.join(classes[:3])}, ...)"
+    number = f"number, 0 to {len(classes) - 1}"
+    if kind == _NUMBERS:
+        return f"the {number}, of a class of the target. Class names belong in a column of text"
+    if kind == _NAMES:
+        return f"{name}. A column of text holds names; numbers, 0 to {len(classes) - 1}, belong in one of whole numbers"
+    if kind == _TEXT:
+        return (
+            f"{name}. There is a class called '{called_by_number}', so a CSV file holds names; give numbers as Parquet"
+        )
+    return f"{name} or its {number}"
+
+
+def _columns(path: Path) -> tuple[list[str], list[str], str]:
+    """(keys, labels, what labels are) of a table, all as text."""
+    import pyarrow as pa
+
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet as pq
 
             table = pq.read_table(path)
-            names, rows = table.column_names, table.to_pydict()
+            names = table.column_names
         else:
-            with path.open(newline="", encoding="utf-8") as file:
-                listed = list(csv.DictReader(file))
-            names = list(listed[0]) if listed else ["key", "label"]
-            rows = {name: [csv_text(line[name] or "") for line in listed] for name in names}
-    except (OSError, ValueError, csv.Error) as err:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file)
+                listed = list(reader)
+            names = list(reader.fieldnames or ["key", "label"])
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as err:
         raise RequestError(f"{path}: cannot be read as a table ({first_line(err)})") from err
-    missing = [name for name in ("key", "label") if name not in names]
-    if missing:
-        raise DataError(f"{path}: has no column '{missing[0]}'; expected key and label, found {', '.join(names)}")
-    return [str(key) for key in rows["key"]], list(rows["label"])
+    for name in ("key", "label"):
+        if names.count(name) != 1:
+            raise DataError(
+                f"{path}: has {'no column' if name not in names else 'more than one column'} '{name}'; expected key and label, "
+                f"found {', '.join(names)}"
+            )
+    if path.suffix == ".parquet":
+        kind = _kind_of(path, table.schema.field("label").type)
+        keys, given = (table[name].to_pylist() for name in ("key", "label"))
+    else:
+        kind = _NUMBERS if RANK in names else _TEXT
+        keys, given = (
+            [None if line[name] is None else csv_text(line[name]) for line in listed] for name in ("key", "label")
+        )
+    for name, values in (("key", keys), ("label", given)):
+        if None in values:
+            raise DataError(f"{path}: row {values.index(None) + 1} has no {name}. Fill it in, or remove the row")
+    return [str(key) for key in keys], [str(value) for value in given], kind
+
+
+def _kind_of(path: Path, kind: Any) -> str:
+    """What labels of a Parquet column of the type `kind` are."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_integer(kind):
+        return _NUMBERS
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _NAMES
+    raise DataError(
+        f"{path}: column 'label' is of type {kind}; expected whole numbers (class numbers) or text (class names)"
+    )
 
 
 def _positions_of(index: Index, keys: list[str], path: Path) -> I64:

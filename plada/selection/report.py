@@ -49,6 +49,7 @@ class SelectionReport:
     target_note: str  # how the target was split where that is not its publisher's, and counts that are not the known
     leaks: tuple[Leak, ...]  # chosen images that are near copies of test images
     leaks_dropped: tuple[Leak, ...]  # the same, of images that were left out for it
+    relabel_note: str  # how many corrected images could not be chosen; empty where all could
     leaks_note: str  # why nothing could be checked, or nothing
     seconds: Mapping[str, float]
     client_has: str = "manifest"  # what readers need beside the images: nothing, manifest, pack
@@ -97,6 +98,7 @@ def summarise(
     labels: str,
     delivery: Delivery,
     copies: int,
+    relabel_note: str,
     seconds: Mapping[str, float],
 ) -> SelectionReport:
     """The report of a draft that is final."""
@@ -127,6 +129,7 @@ def summarise(
         target_note="; ".join(note for note in notes if note),
         leaks=leaks.found,
         leaks_dropped=leaks.dropped,
+        relabel_note=relabel_note,
         leaks_note=leaks.note,
         seconds=seconds,
         client_has=delivery.client_has,

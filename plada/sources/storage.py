@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlparse
 from plada.common.failures import first_line
 from plada.errors import DataError, RequestError
 
+LITTER = "__MACOSX"  # a folder that macOS adds to archives
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -237,7 +238,7 @@ def _open_remote(url: str) -> tuple[Files, str]:
 def walk(
     files: Files, folder: str = "", above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[tuple[str, Entry]]:
-    """(path, entry) of everything below `folder` that is not hidden, folder by folder; a folder comes before its files.
+    """(path, entry) of everything below `folder` that is not hidden or litter of an archive, folder by folder; a folder comes before its files.
 
     In each folder the order is that of canonical keys: a file by its name without extension, a folder by its name
     and a slash, so that keys come out sorted. Links are followed.
@@ -251,13 +252,18 @@ def walk(
         if own in above:
             raise DataError(f"{files.show(folder)}: a link that leads back to a folder above it. Remove the link")
         above = above | {own}
-    for entry in sorted((entry for entry in entries if not entry.name.startswith(".")), key=_place):
+    for entry in sorted((entry for entry in entries if not _is_hidden(entry)), key=_place):
         path = f"{folder}/{entry.name}" if folder and entry.name else folder or entry.name
         if entry.is_folder and entry.name:
             _check_name(files, path)
             yield from walk(files, path, above)
         else:
             yield path, entry
+
+
+def _is_hidden(entry: Entry) -> bool:
+    """Hidden names, and the folder that macOS adds to archives."""
+    return entry.name.startswith(".") or (entry.is_folder and entry.name == LITTER)
 
 
 def plain_name(location: str) -> str:

@@ -230,6 +230,27 @@ def test_the_table_can_be_read_and_given_back(glyphs: Index, tmp_path: Path) -> 
     assert made.report.reference_counts["3"] < len(table)
 
 
+def test_the_table_of_a_target_whose_classes_are_numbers_comes_back(glyphs: Index, tmp_path: Path) -> None:
+    names = tuple(sorted(map(str, range(12))))  # '10' and '11' stand before '2'
+    logits = np.random.default_rng(0).normal(size=(1500, 12)).astype(np.float32)
+    np.save(tmp_path / "t.npy", logits)
+
+    def chosen(**options: Any) -> plada.Selection:
+        return plada.select(
+            glyphs, target=f"classes:{','.join(names)}", teacher=f"table:{tmp_path / 't.npy'}", budget=300, home=glyphs.home,
+            **options,
+        )  # fmt: skip
+
+    made = chosen()
+    made.write_table(tmp_path / "t.parquet")
+    again = chosen(corrections=plada.Corrections(relabel=tmp_path / "t.parquet"))
+    assert again.report.relabel_note == ""
+    assert again.report.reference_counts == made.report.reference_counts
+    rows = dict(zip(again.payload.positions.tolist(), again.payload.labels.tolist(), strict=True))
+    for position, label in zip(made.payload.positions.tolist(), made.payload.labels.tolist(), strict=True):
+        assert rows.get(position, label) == label
+
+
 def test_a_target_of_names_alone(glyphs: Index, tmp_path: Path) -> None:
     logits = np.zeros((1500, 2), np.float32)
     logits[np.arange(1500), np.arange(1500) % 2] = 3 + np.arange(1500) / 1500

@@ -77,3 +77,17 @@ def test_a_large_choice_may_take_more_than_the_share(glyphs: Index, target_folde
     )
     assert made.report.images == 300
     assert 300 <= made.report.looked_at <= 450
+
+
+def test_corrections_of_images_outside_the_shortlist_are_counted(
+    glyphs: Index, target_folder: Path, shown: list[bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "fix.csv"
+    path.write_text("key,label\n" + "".join(f"{key},dim\n" for key in glyphs.keys(range(1500))))
+    made = plada.select(
+        glyphs, target=target_folder, teacher=plada.TeacherSpec(names="watched:say", force=True), rule="balanced",
+        keep=0.02, budget="10kB", home=glyphs.home, corrections=plada.Corrections(relabel=path),
+    )  # fmt: skip
+    assert made.report.looked_at == 150
+    assert made.report.relabel_note.startswith(f"1350 of the 1500 images of {path} are not among those")
+    assert set(made.payload.labels.tolist()) == {1}

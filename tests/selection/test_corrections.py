@@ -44,20 +44,63 @@ def labels_of(positions: list[int], classes: list[int]) -> PseudoLabels:
 
 def test_labels_are_names_or_numbers_in_csv_and_parquet(tmp_path: Path) -> None:
     names = ("cat", "dog", "7")
-    (tmp_path / "a.csv").write_text("label,key\ncat,x\n1,y\n7,z\n")
+    (tmp_path / "a.csv").write_text("label,key\ncat,x\ndog,y\n7,z\n")
     assert [list(part) for part in read_labels(tmp_path / "a.csv", names)] == [["x", "y", "z"], [0, 1, 2]]
+    (tmp_path / "a.csv").write_text("label,key\ncat,x\n1,y\n", encoding="utf-8-sig")
+    assert [list(part) for part in read_labels(tmp_path / "a.csv", ("cat", "dog"))] == [["x", "y"], [0, 1]]
     pq.write_table(pa.table({"key": ["x", "y"], "label": [2, 0], "score": [0.5, 0.1]}), tmp_path / "a.parquet")
     assert [list(part) for part in read_labels(tmp_path / "a.parquet", names)] == [["x", "y"], [2, 0]]
     (tmp_path / "none.csv").write_text("key,label\n")
     assert [list(part) for part in read_labels(tmp_path / "none.csv", names)] == [[], []]
 
 
-@pytest.mark.parametrize("label", ["bird", "3", "-1", "", "1.0", "٣"])
+@pytest.mark.parametrize("label", ["bird", "3", "-1", "", "1.0", "٣", "²", "9" * 5000])
 def test_a_label_that_is_no_class_is_named(label: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"key,label\nfine,cat\nodd,{label}\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"'odd' has the label .*0 to 2") as caught:
         read_labels(tmp_path / "a.csv", ("cat", "dog", "cow"))
     assert f"'{label}'" in str(caught.value)
+
+
+# Sorted as folders are, so that no class but '0' and '1' is at the place that its name says.
+NUMBERS = tuple(sorted(map(str, range(43))))
+
+
+def test_a_target_whose_classes_are_numbers_comes_back_as_it_was(tmp_path: Path) -> None:
+    keys = [f"k{number}" for number in range(43)]
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"key": keys, "label": pa.array(range(43), pa.int32())}), path)
+    assert read_labels(path, NUMBERS)[1].tolist() == list(range(43))
+    pq.write_table(pa.table({"key": keys, "label": list(NUMBERS)}), path)
+    assert read_labels(path, NUMBERS)[1].tolist() == list(range(43))
+    pq.write_table(pa.table({"key": keys, "label": pa.array(NUMBERS).dictionary_encode()}), path)
+    assert read_labels(path, NUMBERS)[1].tolist() == list(range(43))
+    # A CSV file holds names, unless it is what --table wrote.
+    path = tmp_path / "t.csv"
+    path.write_text("key,label\n" + "".join(f"{key},{name}\n" for key, name in zip(keys, NUMBERS, strict=True)))
+    assert read_labels(path, NUMBERS)[1].tolist() == list(range(43))
+    path.write_text("key,label,class_rank\n" + "".join(f"{key},{at},0\n" for at, key in enumerate(keys)))
+    assert read_labels(path, NUMBERS)[1].tolist() == list(range(43))
+
+
+def test_labels_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    for column, said in (
+        (pa.array(["1", "0"]), "'a' has the label '1'; expected a class .* A column of text holds names"),
+        (pa.array([0, 9]), "'b' has the label '9'; expected the number, 0 to 1"),
+        (pa.array([0, -1]), "'b' has the label '-1'"),
+        (pa.array([0, None], pa.int32()), "row 2 has no label"),
+        (pa.array([0.0, 1.0]), "column 'label' is of type double; expected whole numbers"),
+    ):
+        pq.write_table(pa.table({"key": ["a", "b"], "label": column}), path)
+        with pytest.raises(DataError, match=said):
+            read_labels(path, ("cat", "dog"))
+    (tmp_path / "t.csv").write_text("key,label\na,0\n")
+    with pytest.raises(DataError, match="called '7', so a CSV file holds names"):
+        read_labels(tmp_path / "t.csv", ("cat", "dog", "7"))
+    (tmp_path / "t.csv").write_text("key,label\na,cat\nb\n")
+    with pytest.raises(DataError, match="row 2 has no label"):
+        read_labels(tmp_path / "t.csv", ("cat", "None"))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,15 @@ from plada.sources.formats.columns import ImageColumns, is_binary
 from plada.sources.formats.listing import Listing
 from plada.sources.formats.parquet import ParquetCollection, group_starts
 from plada.sources.storage import LocalFiles
+from plada.sources.targets.split_folders import EVALUATION, TEST, UNLABELLED, WORDS
 from plada.sources.targets.target import Split, Target, TargetRequest, make_target
 
-_PARTS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
+# What files and folders of a part are called, as Hugging Face's own reader knows them.
+_PARTS = {
+    name: TEST if part == EVALUATION else part
+    for name, part in WORDS.items()
+    if part != UNLABELLED and name != "trainval"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ def find_parquet(root: Path) -> dict[str, list[Path]]:
     for place in (root / "data", root):
         found: dict[str, list[Path]] = {}
         for path in sorted(place.glob("*.parquet")):
-            part = _PARTS.get(re.split(r"[-_.]", path.name)[0])
+            part = _PARTS.get(re.split(r"[-_.]", path.name)[0].casefold())
             if part is not None:
                 found.setdefault(part, []).append(path)
         for name, part in _PARTS.items():

@@ -16,6 +16,7 @@ from plada.sources.targets.array_layouts import (
 from plada.sources.targets.flowers102 import open_flowers102
 from plada.sources.targets.food101 import open_food101
 from plada.sources.targets.huggingface import find_parquet, open_parquet_target
+from plada.sources.targets.split_folders import find_split_folders, looks_split
 from plada.sources.targets.split_lists import (
     open_aircraft,
     open_cub,
@@ -55,7 +56,9 @@ def _has(*names: str) -> Callable[[Path], bool]:
 
 def _is_gtsrb(root: Path) -> bool:
     base = root / "GTSRB" if (root / "GTSRB").is_dir() else root
-    return (base / "Final_Training").is_dir() or (base / "Training").is_dir()
+    # A folder Training/ alone is anybody's.
+    named = base != root or (base / "Final_Test").is_dir() or (base / "GT-final_test.csv").is_file()
+    return (base / "Final_Training").is_dir() or (named and (base / "Training").is_dir())
 
 
 def _read_crc(root: Path, request: TargetRequest) -> Target:
@@ -76,10 +79,10 @@ def _read_caltech101(root: Path, request: TargetRequest) -> Target:
 
 
 def _read_train_val(root: Path, request: TargetRequest) -> Target:
-    if not request.validation_is_test or (root / "test").is_dir():
+    parts = find_split_folders(root)
+    if not request.validation_is_test or parts.test is not None:
         return open_folder_target(root, name=request.name, seed=request.seed)
-    validation = next(root / name for name in ("val", "validation", "valid") if (root / name).is_dir())
-    target = open_class_folders(request.name, root / "train", None, validation, seed=request.seed)
+    target = open_class_folders(request.name, parts.train, None, parts.validation, seed=request.seed)
     return target.noted("test: the published validation images")
 
 
@@ -153,7 +156,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             lambda root: (root / "train").is_dir() and any((root / name).is_dir() for name in ("val", "validation", "valid")),
             _read_train_val,
         ),
-        "folders": Layout("train/CLASS/*, test/CLASS/*", _has("train"), _read_folders),
+        "folders": Layout("train/CLASS/*, test/CLASS/*", looks_split, _read_folders),
         "classes": Layout("CLASS/*, split here", looks_unsplit, _read_folders),
     }
 )  # fmt: skip

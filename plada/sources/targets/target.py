@@ -13,10 +13,10 @@ from plada.common.arrays import I64, Bools
 from plada.errors import DataError, RequestError
 from plada.sources.collection import Collection, is_image_name
 from plada.sources.formats.folder import open_folder
+from plada.sources.targets.split_folders import find_split_folders, looks_split, visible_folders
 
 VALIDATION_SHARE = 0.2  # of the training images, where a target brings no validation split
 TEST_SHARE = 0.2  # of all images, where a target brings no split at all
-_VALIDATION_NAMES = ("validation", "valid", "val")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +126,21 @@ def split_target(name: str, classes: tuple[str, ...], everything: Split, *, seed
 
 
 def open_folder_target(root: Path, *, name: str | None = None, seed: int = 0) -> Target:
-    """A target laid out as train/CLASS/* (and test/CLASS/*, validation/CLASS/* where there are such folders).
+    """A target laid out as train/CLASS/* (and test/CLASS/*, validation/CLASS/* where there are such folders), under these
+    names or others that say the same (plada.sources.targets.split_folders).
 
     Without a validation folder a seeded, stratified fifth of the training images is set aside. A folder of CLASS/*
     alone is split (see split_target); `note` says so.
 
     Raises:
-        RequestError: neither train/ nor two class folders.
+        RequestError: neither train/ nor two class folders; what looks like a part of a split and is not understood.
         DataError: a class without training images, classes that differ between splits, no image at all.
     """
-    if not (root / "train").is_dir():
+    if not looks_split(root):
         return open_unsplit_target(root, name=name, seed=seed)
-    brought = next((root / part for part in _VALIDATION_NAMES if (root / part).is_dir()), None)
-    test = root / "test"
-    return open_class_folders(name or root.name, root / "train", brought, test if test.is_dir() else None, seed=seed)
+    parts = find_split_folders(root)
+    target = open_class_folders(name or root.name, parts.train, parts.validation, parts.test, seed=seed)
+    return target.noted(parts.note)
 
 
 def open_class_folders(name: str, train: Path, validation: Path | None, test: Path | None, *, seed: int = 0) -> Target:
@@ -149,7 +150,8 @@ def open_class_folders(name: str, train: Path, validation: Path | None, test: Pa
     held, tested = (
         _split(open_folder(part), classes, part) if part is not None else None for part in (validation, test)
     )
-    return make_target(name, classes, _split(collection, classes, train), held, tested, seed=seed)
+    target = make_target(name, classes, _split(collection, classes, train), held, tested, seed=seed)
+    return target.noted(_nesting(collection))
 
 
 def open_unsplit_target(
@@ -171,15 +173,16 @@ def open_unsplit_target(
     index = {label: place for place, label in enumerate(classes)}
     labels = np.array([index.get(label, -1) for label in _class_names(collection)], np.int64)
     kept = np.flatnonzero(labels >= 0)
-    return split_target(name or root.name, classes, Split(collection, kept, labels[kept]), seed=seed, note=note)
+    target = split_target(name or root.name, classes, Split(collection, kept, labels[kept]), seed=seed, note=note)
+    return target.noted(_nesting(collection))
 
 
 def looks_unsplit(root: Path) -> bool:
     """Whether a folder holds class folders alone: two or more, no part of a split among them, no image beside them."""
-    entries = [path for path in root.iterdir() if not path.name.startswith(".")]
-    folders = {path.name for path in entries if path.is_dir()}
-    loose = any(is_image_name(path.name) and not path.is_dir() for path in entries)
-    return len(folders) >= 2 and not folders & {"train", "test", *_VALIDATION_NAMES} and not loose
+    if not root.is_dir():
+        return False
+    loose = any(is_image_name(path.name) and path.name[0] != "." and not path.is_dir() for path in root.iterdir())
+    return len(visible_folders(root)) >= 2 and not looks_split(root) and not loose
 
 
 def split_off(split: Split, classes: int, *, share: float = TEST_SHARE, seed: int = 0) -> tuple[Split, Split]:
@@ -219,7 +222,7 @@ def _rows(split: Split, mask: Bools) -> Split:
 
 def _classes(collection: Collection, root: Path, leave_out: Names[str] = ()) -> tuple[str, ...]:
     classes = set(_class_names(collection)) - set(leave_out)
-    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    folders = {path.name for path in visible_folders(root)}
     if empty := folders - classes - set(leave_out):
         raise DataError(f"{root}: no image of class '{min(empty)}'. Add one, or remove the folder")
     return tuple(sorted(classes))
@@ -233,6 +236,31 @@ def _class_names(collection: Collection) -> list[str]:
             raise DataError(f"{collection.location}: image '{key}' lies outside any class folder. Move it into one")
         names.append(top)
     return names
+
+
+def _nesting(collection: Collection) -> str:
+    """What is said of folders within class folders: their images count for the class.
+
+    Raises:
+        DataError: several classes hold the same folders, so that these look like the classes, or like parts of an image.
+    """
+    inner: dict[str, set[str]] = {}
+    for key in collection.keys.to_pylist():
+        top, _, rest = key.partition("/")
+        below, slash, _ = rest.partition("/")
+        if slash:
+            inner.setdefault(top, set()).add(below)
+    if not inner:
+        return ""
+    first, names = next(iter(inner.items()))
+    for other, beside in inner.items():
+        if other != first and len(both := sorted(names & beside)) > 1:
+            raise DataError(
+                f"{collection.location}: {first}/ and {other}/ both hold the folders {', '.join(f'{name}/' for name in both[:3])}; "
+                "expected CLASS/ folders that hold images. Give the folder of the classes, or move away what is no image of "
+                "the class"
+            )
+    return f"{len(inner)} class folder(s) hold folders, such as {first}/{min(names)}/: their images count for the class"
 
 
 def _split(collection: Collection, classes: tuple[str, ...], root: Path) -> Split:
