@@ -13,7 +13,8 @@ from plada.common.progress import Report, silent
 from plada.encoders.encoder import Encoder, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
 from plada.indexer.ann import Ann, ann_source, read_ann
-from plada.indexer.audit import DAMAGE, AuditedRows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
+from plada.indexer.audit import AuditedRows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
+from plada.indexer.store import DAMAGE
 from plada.retrieval.index import Index, open_index
 from plada.sources.collection import Collection
 from plada.sources.compare import SAMPLE
