@@ -16,7 +16,7 @@ from plada.indexer.pipeline import RunStats
 from plada.indexer.store import Store, shard_rows
 from plada.sources.collection import Collection
 from plada.sources.manifest import key_id
-from plada.sources.reference import manifest_path, save_reference
+from plada.sources.reference import keep_manifest, manifest_path, save_reference
 
 STAGES = ("list", "load", "embed", "commit")
 
@@ -123,7 +123,9 @@ def publish_index(
             "seconds": {stage: clock.seconds.get(stage, 0.0) for stage in STAGES},
             "where": stats.spent,
         }
-        manifest, unreadable = store.finish(job.collection.keys, info, manifest_path(job.home, job.collection))
+        path = manifest_path(job.home, job.collection)
+        keep_manifest(path)
+        manifest, unreadable = store.finish(job.collection.keys, info, path)
         save_reference(job.home, job.reference_name, job.collection, manifest)
     keys = job.collection.keys
     return tuple(f"{keys[position].as_py()}: {reason}" for position, reason in unreadable[:5])

@@ -20,7 +20,7 @@ from plada.sources.collection import Collection
 from plada.sources.compare import SAMPLE
 from plada.sources.decode import decode
 from plada.sources.manifest import key_id, load_manifest
-from plada.sources.reference import manifest_path
+from plada.sources.reference import manifest_path, manifests_in
 from plada.sources.registry import open_source
 
 _EMBEDDED = 16
@@ -150,6 +150,9 @@ def _items(
         yield _item("manifest", None, why)
     else:
         path, there = manifest_path(index.home, collection), collection
+        kept = manifests_in(path.parent)
+        fitting = (manifest.path for manifest in kept if manifest.content_id.hex() == index.info["content_id"])
+        path = next(fitting, path)
         if path.exists():
             yield _checked("manifest", lambda: compare_manifest(rows, load_manifest(path)))
         else:

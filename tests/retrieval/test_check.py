@@ -206,7 +206,7 @@ def test_vectors_of_other_images_with_digests_to_match(own: Path, monkeypatch: p
     rewrite(own, lambda table: vectors(table, turned))
     info = json.loads((own / "indexes" / "p" / "index.json").read_text())
     ledger = stores.Ledger(128)
-    for batch in stores.Store(own / "indexes" / "p").batches(["position", "hash", "vector"]):
+    for batch in stores.Store(own / "indexes" / "p", info["table"]).batches(["position", "hash", "vector"]):
         ledger.add(batch)
     say(own, shards={"rows": 128, "digests": ledger.digests()}, mean=info["mean"])
     shutil.rmtree(own / "indexes" / "p" / "ann")
