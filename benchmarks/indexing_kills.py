@@ -21,7 +21,14 @@ import numpy as np
 from benchmarks.indexing_run import Ended, Running, arguments_of, processes_of, run, start, wait
 
 NAME = "kill"
-TIMES = ("seconds", "images_per_second", "where", "version")  # of index.json; two runs differ in these
+TIMES = (
+    "seconds",
+    "images_per_second",
+    "where",
+    "version",
+    "table",
+    "digest",
+)  # of index.json; two runs differ in these
 GONE_WITHIN = 10.0  # seconds that a process may outlive the one that started it
 
 
@@ -41,11 +48,13 @@ class Kill:
 def committed(home: Path) -> int:
     """Rows in the store now, finished or not, as LanceDB counts them."""
     folder = home / "indexes" / NAME
-    if not any((folder / "images.lance" / "_versions").glob("*.manifest")):
+    tables = {path.parent.parent.stem for path in folder.glob("images*.lance/_versions/*.manifest")}
+    if not tables:
         return 0
     import lancedb
 
-    return int(lancedb.connect(folder).open_table("images").count_rows())
+    (table,) = tables
+    return int(lancedb.connect(folder).open_table(table).count_rows())
 
 
 def fingerprint(home: Path) -> dict[str, str]:
@@ -54,7 +63,7 @@ def fingerprint(home: Path) -> dict[str, str]:
 
     folder = home / "indexes" / NAME
     info = json.loads((folder / "index.json").read_text())
-    data = lancedb.connect(folder).open_table("images").to_lance()
+    data = lancedb.connect(folder).open_table(info["table"]).to_lance()
     found = {
         "index.json": _digest(json.dumps({k: v for k, v in info.items() if k not in TIMES}, sort_keys=True).encode())
     }

@@ -1,5 +1,6 @@
 """What the tests share: small real collections, made here, and one small index."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def pictures(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(number).save(path)
     return root
+
+
+def table_folder(index: Path) -> Path:
+    """Folder of the table of the finished index in a folder."""
+    return index / f"{json.loads((index / 'index.json').read_text())['table']}.lance"
 
 
 def make_shades(root: Path) -> Path:

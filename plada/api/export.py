@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from plada.common.files import home_directory
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError, UnknownName
 from plada.payload.payload import Payload
 from plada.trainer.export import EXPORTS
@@ -51,8 +51,13 @@ def export(
             f"--link makes a folder of links; {to} holds the images themselves. Leave it out, or --to folder"
         )
     root, copy, options = home_directory(home), as_copy(reference), read or ReadOptions()
-    context = PayloadContext(home=root, reference=copy.location, pack=options.pack)
+    context = PayloadContext(home=root, reference=copy.location, pack=options.pack, manifest=copy.manifest)
     labels = take_payload(payload, context, options)
     images = open_payload_images(labels, copy, home=root, report=report)
     EXPORTS[to](labels, images, Path(out), report, link)
+    if images.lost:
+        lost = images.lost_keys()
+        Tracker("export", None, report).say(
+            f"left out, since missing or changed: {len(lost)} images, the first is {lost[0]}"
+        )
     return Path(out)

@@ -80,7 +80,9 @@ def train(
     network, copy, options = as_spec(student), as_copy(reference), read or ReadOptions()
     linear = network.name == LINEAR
 
-    sent = take_payload(payload, PayloadContext(home=root, reference=copy.location, pack=options.pack), options)
+    sent = take_payload(
+        payload, PayloadContext(home=root, reference=copy.location, pack=options.pack, manifest=copy.manifest), options
+    )
     if not len(sent):
         raise DataError(f"{payload if not isinstance(payload, Payload) else 'payload'}: holds no label to train on")
     require("torch", extra="client", purpose="training")  # before a million images are hashed

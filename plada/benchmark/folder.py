@@ -70,7 +70,7 @@ def run_identity(index: Index, student: StudentPlan, packs: bool, pack: Path | N
     }
     return {
         "index": {name: index.info[name] for name in ("key_id", "content_id")},
-        "encoder": config_from_json(index.info["encoder"]).identity(),
+        "encoder": config_from_json(index.info["encoder"]).settings(),
         "student": network.name,
         **({"student_options": options} if network.name != LINEAR else {}),
         **({"pack": read_pack(pack).pack_id.hex() if pack is not None else "made here"} if packs else {}),

@@ -8,9 +8,9 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import Home, Output, Seed
+from plada.commands.console.options import Home, ManifestOption, Output, Seed
 from plada.commands.console.output import print_json, print_line, print_table
-from plada.errors import ReferenceMismatch
+from plada.errors import ReferenceMismatch, RequestError
 
 if TYPE_CHECKING:
     from plada.api.verify import Verification
@@ -49,6 +49,7 @@ def verify(
         str | None,
         typer.Option(help="A manifest file, a payload, or an id in hexadecimal. [default: the manifest kept here]"),
     ] = None,
+    manifest: ManifestOption = None,
     full: Annotated[bool, typer.Option("--full", help="Hash every image.")] = False,
     sample: Annotated[int, typer.Option(min=0, help="Images that a quick check hashes.")] = 1000,
     leak: LeakOptions,
@@ -57,9 +58,11 @@ def verify(
     output: Output,
 ) -> None:
     """Check that the images here are those that a manifest, a payload or an id speaks of. Exit status 4 if not."""
+    if manifest is not None and against is not None:
+        raise RequestError("--manifest FILE is short for --against FILE. Give one of them")
     with output.reporter() as report:
         verification = plada.verify(
-            reference, against=against, full=full, sample=sample, leaks=leak.leaks, index=leak.index, sheet=leak.sheet,
+            reference, against=manifest or against, full=full, sample=sample, leaks=leak.leaks, index=leak.index, sheet=leak.sheet,
             seed=seed, home=home, report=report,
         )  # fmt: skip
     if output.as_json:

@@ -2,7 +2,7 @@
 encoder can be used with it later. See docs/encoders.md."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +61,14 @@ class EncoderConfig:
     architecture: str = ""
 
     def identity(self) -> dict[str, Any]:
-        """The part that must agree between two indexes of the same encoder: all but places."""
-        values = {name: value for name, value in asdict(self).items() if name != "weights"}
+        """The part that must agree between two indexes of the same encoder: all but places and the precision, which is
+        compared by the self-check."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("weights", "precision")}
         return {**values, "name": openclip.LOCAL if self.name.startswith(openclip.LOCAL) else self.name}
+
+    def settings(self) -> dict[str, Any]:
+        """The identity and the precision: what decides an embedding to its last digit."""
+        return {**self.identity(), "precision": self.precision}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +225,11 @@ def reload_encoder(
         RequestError: the weights file is gone.
     """
     config = config_from_json(saved)
-    encoder = _load(*_recorded_spec(config, weights), device)
+    spec, recorded = _recorded_spec(config, weights)
+    encoder = _load(_on_device(spec, config, device), recorded, device)
+    own = encoder.config.precision
+    if own != config.precision and not self_check_agrees(saved, encoder.self_check(), own):
+        encoder = _load(spec, recorded, device)
     encoder = replace(encoder, view=View(**config.view))
     if config.digest and encoder.config.digest != config.digest:
         raise ReferenceMismatch(
@@ -229,7 +238,7 @@ def reload_encoder(
             wanted=config.digest,
             found=encoder.config.digest,
         )
-    for field in ("mean", "std", "quick_gelu", "precision", "tag", "architecture", "dimension"):
+    for field in ("mean", "std", "quick_gelu", "tag", "architecture", "dimension"):
         was, now = getattr(config, field), getattr(encoder.config, field)
         if was != now:
             raise ReferenceMismatch(
@@ -239,16 +248,30 @@ def reload_encoder(
                 found=str(now),
             )
     wanted, found = np.asarray(saved["self_check"]), np.asarray(encoder.self_check())
-    least = _SELF_CHECK.get(config.precision, 0.999)
-    if wanted.shape != found.shape or not float(wanted @ found) >= least:
+    if not self_check_agrees(saved, found.tolist(), encoder.config.precision):
         alike = (
             f"cosine {float(wanted @ found):.4f}" if wanted.shape == found.shape else f"{wanted.shape}, {found.shape}"
         )
         raise ReferenceMismatch(
             f"encoder {config.name}: it no longer gives the embeddings of the index (a fixed picture differs: {alike}, "
-            f"expected {least} or more). Another version of a library? Index again",
+            f"expected {_SELF_CHECK.get(config.precision, 0.999)} or more). Another version of a library? Index again",
         )
     return encoder
+
+
+def self_check_agrees(saved: Mapping[str, Any], found: Sequence[float], precision: str) -> bool:
+    """Whether the fixed picture's embedding `found`, in `precision`, is the one that index.json keeps, as `saved` of it."""
+    one, other = np.asarray(saved["self_check"]), np.asarray(found)
+    # Each precision rounds in its own way, so the coarser of the two decides.
+    least = min(_SELF_CHECK.get(kind, 0.999) for kind in (str(saved.get("precision", "fp32")), precision))
+    return one.shape == other.shape and bool(float(one @ other) >= least)
+
+
+def _on_device(spec: EncoderSpec, config: EncoderConfig, device: str | None) -> EncoderSpec:
+    """The spec in the precision that the device is fast in: fp16 takes 7 to 14 times as long as fp32 on a CPU."""
+    if config.precision != "fp16" or spec.name == "gradients" or pick_device(device).type != "cpu":
+        return spec
+    return replace(spec, precision="fp32")
 
 
 def _recorded_spec(config: EncoderConfig, weights: str | Path | None) -> tuple[EncoderSpec, Settings | None]:

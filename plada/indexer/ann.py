@@ -49,9 +49,10 @@ def choose_ann_kind(kind: str, rows: int, dimension: int) -> str | None:
 
 
 def ann_source(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What an approximate index depends on, of index.json: the images, the table's version, and the vectors by their mean."""
+    """What an approximate index depends on, of index.json: the images, the build and its version, and the vectors by their
+    mean."""
     mean = blake3(np.asarray(info["mean"], "<f8").tobytes()).hexdigest(length=8)
-    return {"content_id": info["content_id"], "version": info["version"], "mean": mean}
+    return {"content_id": info["content_id"], "table": info.get("table"), "version": info["version"], "mean": mean}
 
 
 @dataclass(frozen=True, slots=True)

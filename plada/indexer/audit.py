@@ -14,19 +14,13 @@ from plada.common.arrays import F16, F64, I64, U8, Bools
 from plada.common.failures import first_line
 from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
-from plada.indexer.store import SCAN_ROWS, TABLE, Ledger, connect, readable_rows, schema
+from plada.indexer.builds import table_of
+from plada.indexer.store import SCAN_ROWS, Ledger, connect, readable_rows, schema
 from plada.sources.collection import Collection
 from plada.sources.compare import sample_positions
 from plada.sources.manifest import HASH_BYTES, Manifest, binary_rows, content_hash, content_id, key_id
 
 _OFF = 0.01  # how far a length may be from one; float16 takes a tenth of it
-DAMAGE = (
-    PladaError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    pa.ArrowException,
-)  # what Lance and Arrow make of damaged files
 _FACTS = ("size", "width", "height")
 _COLUMNS = ("position", "key", "vector", "hash", "status", *_FACTS)
 
@@ -111,7 +105,7 @@ def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Audited
     Raises:
         Those of DAMAGE: the table cannot be read; `reason_of` says it on one line.
     """
-    table = connect(folder).open_table(TABLE)
+    table = connect(folder).open_table(table_of(info))
     table.checkout(info["version"])
     dataset = table.to_lance()
     for column in schema(int(info["dimension"])):
@@ -194,7 +188,7 @@ def compare_images(
 def some_rows(folder: Path, info: Mapping[str, Any], count: int, seed: int) -> tuple[I64, F16]:
     """(positions int64 [m], vectors float16 [m, d]) of a seeded choice of at most `count` images, rising; m is smaller where
     some of them are unreadable."""
-    table = connect(folder).open_table(TABLE)
+    table = connect(folder).open_table(table_of(info))
     table.checkout(info["version"])
     n = int(info["images"])
     picks = sample_positions(n, count, seed)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from plada.common.progress import Clock, Report, silent
 from plada.encoders.encoder import Encoder
 from plada.errors import Interrupted
-from plada.indexer.growth import FinishedRows, finished_rows, growing_store, publish_growing
+from plada.indexer.builds import next_build, sweep
+from plada.indexer.changes import resume
+from plada.indexer.growth import FinishedRows, finished_rows
 from plada.indexer.job import (
     IndexSummary,
     Job,
     check_same_encoder,
-    check_same_images,
+    is_same,
     publish_index,
     resume_command,
     summarise,
@@ -19,7 +21,6 @@ from plada.indexer.job import (
 from plada.indexer.pipeline import RunStats, Span, embed_shards, shard_spans
 from plada.indexer.store import Store, shard_rows
 from plada.indexer.workers import Plan, WorkerPool, make_plan, this_process
-from plada.sources.manifest import key_id
 
 
 def build_index(
@@ -40,35 +41,35 @@ def build_index(
     `pool` does the work; without one, this process alone.
 
     Raises:
-        ReferenceMismatch: a finished index of that name is of other images or another encoder (`restart` replaces it).
+        ReferenceMismatch: a finished index of that name is of other images or another encoder, or an unfinished one of
+            another plan is here (`restart` replaces it).
         Interrupted: Ctrl-C; finished shards are kept.
         ResourceError: disk full, or another process writes this index. DataError: nothing readable.
     """
     store, images, stats = job.store(), len(job.collection), RunStats()
     plan = plan or make_plan(encoder, images, batch_size=None, workers=0)
     with store.lock():
-        if restart:
-            shutil.rmtree(growing_store(store).folder, ignore_errors=True)
-        else:
-            publish_growing(store)  # what an append has left that was stopped at its very end
-        finished = None if restart else store.info()
+        target = next_build(store, restart=restart)
+        finished = store.info()
         known: FinishedRows | None = None
-        target = store
         if finished is not None:
-            check_same_encoder(finished, encoder.config)
-            if not append or finished["key_id"] == key_id(job.collection.keys).hex():
-                check_same_images(finished, job)
+            check_same_encoder(finished, encoder.config, encoder.self_check)
+            if is_same(finished, job, append=append, stats=stats, report=report):
                 return summarise(store, clock, stats, reused=images, workers=plan.workers)
-            known, target = finished_rows(store, finished), growing_store(store)
-            target.folder.mkdir(exist_ok=True)
-        done = target.begin(job.plan(encoder.config), restart=restart)
-        spans = [span for span in shard_spans(images, shard_rows(images)) if span[0] >= done]
+            known = finished_rows(store, finished)
+        build, shard = job.plan(encoder.config), shard_rows(images)
+        done = target.begin(build)
+        if done:
+            done, note = resume(target, job.collection, first=0, shard=shard, report=report)
+            stats.notes += [note] if note else []
+        spans = [span for span in shard_spans(images, shard) if span[0] >= done]
         words = ["--append"] if append else []
         embed_into(
             target, job, spans, encoder, plan, pool, known=known, clock=clock, stats=stats, report=report, words=words
         )
         examples = publish_index(job, target, encoder.config, encoder.self_check(), clock=clock, stats=stats)
-        publish_growing(store)
+        shutil.rmtree(store.folder / "ann", ignore_errors=True)  # of other rows
+        sweep(store, {target.table})
         return summarise(store, clock, stats, reused=done + stats.kept, workers=plan.workers, examples=examples)
 
 

@@ -1,10 +1,9 @@
 """A reference that grew: the new index takes over the rows of the old one, by key and content hash.
 
-Positions are ranks of keys, so new images change the positions of old ones. The new table is written beside the old one, in
-`growing`, and takes its place when it is whole. Until then the old index is used.
+Positions are ranks of keys, so new images change the positions of old ones. The new table is written beside the old one, which
+is used until the new one is whole.
 """
 
-import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,11 @@ import pyarrow.compute as pc
 
 from plada.common.arrays import I64, U8, Bools
 from plada.errors import RequestError
+from plada.indexer.builds import table_of
 from plada.indexer.embed import EmbeddedRows
-from plada.indexer.store import TABLE, Store, column_vectors, connect
+from plada.indexer.store import Store, column_vectors, connect
 from plada.sources.manifest import HASH_BYTES, binary_rows
 
-GROWING = "growing"
 _COLUMNS = ["key", "vector", "width", "height", "hash", "look"]
 
 
@@ -82,7 +81,7 @@ def finished_rows(store: Store, info: dict[str, Any]) -> FinishedRows:
     Raises:
         RequestError: it was made by a plada that kept no fingerprints, which its rows would lack.
     """
-    table = connect(store.folder).open_table(TABLE)
+    table = connect(store.folder).open_table(table_of(info))
     table.checkout(info["version"])
     dataset = table.to_lance()
     if "look" not in dataset.schema.names:
@@ -91,23 +90,3 @@ def finished_rows(store: Store, info: dict[str, Any]) -> FinishedRows:
             "instead of --append"
         )
     return FinishedRows(dataset, int(info["images"]))
-
-
-def growing_store(store: Store) -> Store:
-    """Where the next version of an index is made."""
-    return Store(store.folder / GROWING)
-
-
-def publish_growing(store: Store) -> None:
-    """Let a finished `growing` take the place of the index; after an interruption call it again."""
-    growing = growing_store(store)
-    if growing.info() is None:
-        return
-    store.info_path.unlink(missing_ok=True)
-    table, grown = store.folder / f"{TABLE}.lance", growing.folder / f"{TABLE}.lance"
-    if grown.exists():
-        shutil.rmtree(table, ignore_errors=True)
-        grown.rename(table)
-    shutil.rmtree(store.folder / "ann", ignore_errors=True)  # of the old rows
-    growing.info_path.replace(store.info_path)
-    shutil.rmtree(growing.folder, ignore_errors=True)

@@ -1,20 +1,22 @@
 """What all ways of building an index share: what is built, the summary, and the checks that nothing is mixed up."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from plada.common.files import home_directory
-from plada.common.progress import Clock
-from plada.encoders.encoder import EncoderConfig, config_from_json, encoder_options
+from plada.common.progress import Clock, Report
+from plada.encoders.encoder import EncoderConfig, config_from_json, encoder_options, self_check_agrees
 from plada.errors import ReferenceMismatch, RequestError
+from plada.indexer.builds import table_of
+from plada.indexer.changes import SAMPLE, changed_images
 from plada.indexer.pipeline import RunStats
 from plada.indexer.store import Store, shard_rows
 from plada.sources.collection import Collection
 from plada.sources.manifest import key_id
-from plada.sources.reference import manifest_path, open_reference, save_reference
+from plada.sources.reference import keep_manifest, manifest_path, save_reference
 
 STAGES = ("list", "load", "embed", "commit")
 
@@ -91,8 +93,9 @@ class Job:
 
     def plan(self, encoder: EncoderConfig) -> dict[str, Any]:
         """What an unfinished build must agree in to be resumed."""
+        images = len(self.collection)
         key = key_id(self.collection.keys).hex()
-        return {"key_id": key, "encoder": encoder.identity(), "shard": shard_rows(len(self.collection))}
+        return {"images": images, "key_id": key, "encoder": encoder.settings(), "shard": shard_rows(images)}
 
 
 def publish_index(
@@ -120,7 +123,9 @@ def publish_index(
             "seconds": {stage: clock.seconds.get(stage, 0.0) for stage in STAGES},
             "where": stats.spent,
         }
-        manifest, unreadable = store.finish(job.collection.keys, info, manifest_path(job.home, job.collection))
+        path = manifest_path(job.home, job.collection)
+        keep_manifest(path)
+        manifest, unreadable = store.finish(job.collection.keys, info, path)
         save_reference(job.home, job.reference_name, job.collection, manifest)
     keys = job.collection.keys
     return tuple(f"{keys[position].as_py()}: {reason}" for position, reason in unreadable[:5])
@@ -151,35 +156,55 @@ def summarise(
     )
 
 
-def check_same_encoder(finished: Mapping[str, Any], encoder: EncoderConfig) -> None:
-    """Refuse to pass an index off as one of another encoder.
+def check_same_encoder(
+    finished: Mapping[str, Any], config: EncoderConfig, self_check: Callable[[], Sequence[float]]
+) -> None:
+    """Refuse to pass an index off as one of another encoder. Its precision may be another one if the self-check agrees.
 
     Raises:
         ReferenceMismatch: both are said.
     """
     own = config_from_json(finished["encoder"])
-    if own.identity() != encoder.identity():
+    alike = own.identity() == config.identity()
+    if alike and own.precision != config.precision:
+        alike = self_check_agrees(finished["encoder"], self_check(), config.precision)
+    if not alike:
         raise ReferenceMismatch(
             f"index '{finished['name']}' is there already, made with encoder {_described(own)}; asked for is "
-            f"{_described(encoder)}. Give another --name, or --restart to replace it"
+            f"{_described(config)}. Give another --name, or --restart to replace it"
         )
 
 
-def check_same_images(finished: Mapping[str, Any], job: Job) -> None:
-    """Refuse to pass an index off as one of other images.
+def is_same(finished: Mapping[str, Any], job: Job, *, append: bool, stats: RunStats, report: Report) -> bool:
+    """Whether a finished index is of these very images. With `append` every one is hashed; without, a difference is refused.
 
     Raises:
-        ReferenceMismatch: both are said.
+        ReferenceMismatch: images were added, removed or changed, and it is not to grow.
     """
-    found = open_reference(job.collection, job.home, name=job.reference_name).manifest.content_id.hex()
-    if found != finished["content_id"]:
+    place, own, name = job.collection.location, key_id(job.collection.keys).hex(), finished["name"]
+    advice = "Give another --name, --append to embed only what is new or changed, or --restart to begin anew"
+    if own != finished["key_id"]:
+        if append:
+            return False
         raise ReferenceMismatch(
-            f"index '{finished['name']}' is there already, of {finished['images']} images with content id "
-            f"{finished['content_id'][:16]}; {job.collection.location} has {len(job.collection)} with {found[:16]}. Give another "
-            "--name, --append to embed only what is new or changed, or --restart to begin anew",
-            wanted=finished["content_id"],
-            found=found,
+            f"index '{name}' is there already, of {finished['images']} images with key id {finished['key_id'][:16]}; {place} "
+            f"has {len(job.collection)} with {own[:16]}. {advice}",
+            wanted=finished["key_id"],
+            found=own,
         )
+    store = Store(job.store().folder, table_of(finished))
+    changed = changed_images(store, job.collection, sample=None if append else SAMPLE, report=report)
+    if not len(changed.positions):
+        stats.notes += [note] if (note := changed.note(name)) else []
+        return True
+    if append:
+        return False
+    first = job.collection.keys[int(changed.positions[0])]
+    raise ReferenceMismatch(
+        f"index '{name}' is there already, of {finished['images']} images; of these, {len(changed.positions)} in {place} have "
+        f"other bytes now, the first is {first}. {advice}",
+        wanted=finished["content_id"],
+    )
 
 
 def resume_command(job: Job, encoder: EncoderConfig, words: Sequence[str] = ()) -> str:

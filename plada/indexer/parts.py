@@ -4,8 +4,8 @@ A part lies in `parts/i-of-n` below the index. Parts end where shards do, and ar
 index is the one that a single machine would have made.
 """
 
-import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,13 +15,15 @@ from plada.common.progress import Clock, Report, Tracker, silent
 from plada.encoders.encoder import Encoder, config_from_json
 from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError
 from plada.indexer.build import embed_into
+from plada.indexer.builds import next_build
+from plada.indexer.changes import SAMPLE, changed_images, resume
 from plada.indexer.job import (
     STAGES,
     IndexSummary,
     Job,
     check_same_encoder,
-    check_same_images,
     command,
+    is_same,
     publish_index,
     summarise,
 )
@@ -84,13 +86,18 @@ def build_part(
     part = _part_store(job.store(), shard)
     wanted = {**job.plan(encoder.config), "batch_size": plan.batch_size}
     spans = part_spans(images, wanted["shard"], shard)
-    done = expected = sum(stop - start for start, stop in spans)
+    expected = sum(stop - start for start, stop in spans)
     with part.lock():
-        finished = None if restart else _read_part(part)
-        if finished is None or finished["plan"] != _plain(wanted):
+        if restart:
             (part.folder / "part.json").unlink(missing_ok=True)
-            done = part.begin(wanted, restart=restart)
-            left = [span for span in spans if span[0] >= spans[0][0] + done]
+        finished = _read_part(part) is not None
+        part.begin(wanted, restart=restart)
+        first = spans[0][0] if spans else 0
+        done, note = resume(part, job.collection, first=first, shard=wanted["shard"], report=report)
+        stats.notes += [note] if note else []
+        if done < expected or not finished:
+            (part.folder / "part.json").unlink(missing_ok=True)
+            left = [span for span in spans if span[0] >= first + done]
             words = ["--batch-size", str(plan.batch_size), "--shard", str(shard)]
             embed_into(
                 part, job, left, encoder, plan, pool, known=None, clock=clock, stats=stats, report=report, words=words
@@ -138,18 +145,20 @@ def merge_parts(job: Job, *, clock: Clock, restart: bool = False, report: Report
                 wanted=plan["key_id"],
                 found=own,
             )
-        finished = None if restart else store.info()
+        target = next_build(store, restart=restart)
+        finished = store.info()
         if finished is not None:
-            check_same_encoder(finished, config)
-            check_same_images(finished, job)
+            check_same_encoder(finished, config, lambda: list(encoder["self_check"]))
+            is_same(finished, job, append=False, stats=stats, report=report)
             return summarise(store, clock, stats, reused=images)
-        done = store.begin(plan, restart=restart)
+        done = target.begin(plan)
+        _refuse_changed(parts, job, report)
         tracker, kept = Tracker("merge", images - done, report), done
         try:
             with clock("commit"):
                 for part, info in parts:
                     for table in _shard_tables(part, info, kept):
-                        store.append_table(table)
+                        target.append_table(table)
                         kept += len(table)
                         tracker.advance(len(table))
         except KeyboardInterrupt:
@@ -157,7 +166,8 @@ def merge_parts(job: Job, *, clock: Clock, restart: bool = False, report: Report
                 f"index '{job.name}': stopped with {kept} of {images} images merged and kept",
                 resume=command(job, ["--merge"]),
             ) from None
-        examples = publish_index(job, store, config, encoder["self_check"], clock=clock, stats=stats)
+        examples = publish_index(job, target, config, encoder["self_check"], clock=clock, stats=stats)
+        shutil.rmtree(store.folder / "ann", ignore_errors=True)  # of other rows
         return summarise(store, clock, stats, reused=done, examples=examples)
 
 
@@ -196,6 +206,24 @@ def find_parts(store: Store) -> list[tuple[Store, dict[str, Any]]]:
     return found
 
 
+def _refuse_changed(parts: list[tuple[Store, dict[str, Any]]], job: Job, report: Report) -> None:
+    """Refuse parts whose images have changed since; their share of a sample is hashed.
+
+    Raises:
+        ReferenceMismatch: an image has other bytes than when its part was made.
+    """
+    for number, (part, info) in enumerate(parts, 1):
+        if not info["spans"]:
+            continue
+        sample, first = max(SAMPLE // len(parts), 1), info["spans"][0][0]
+        changed = changed_images(part, job.collection, first=first, sample=sample, report=report).positions
+        if len(changed):
+            raise ReferenceMismatch(
+                f"{part.folder}: {len(changed)} of its images changed since it was made, the first is "
+                f"{job.collection.keys[int(changed[0])]}. Run `plada index ... --shard {number}/{len(parts)}` again"
+            )
+
+
 def _finish_part(part: Store, plan: dict[str, Any], spans: list[Span], encoder: dict[str, Any]) -> None:
     """Say that a part is whole: its plan, spans and encoder, and the digests of its shards."""
     ledger = Ledger(plan["shard"])
@@ -204,7 +232,6 @@ def _finish_part(part: Store, plan: dict[str, Any], spans: list[Span], encoder: 
             ledger.add(batch)
     info = {"format": FORMAT, "plan": plan, "spans": spans, "encoder": encoder, "digests": ledger.digests()}
     write_json(part.folder / "part.json", info)
-    (part.folder / "building.json").unlink(missing_ok=True)
 
 
 def _shard_tables(part: Store, info: dict[str, Any], done: int) -> Iterator[Any]:
@@ -235,8 +262,3 @@ def _part_store(store: Store, shard: PartNumber) -> Store:
 
 def _read_part(part: Store) -> dict[str, Any] | None:
     return part.read_json(part.folder / "part.json")
-
-
-def _plain(plan: dict[str, Any]) -> dict[str, Any]:
-    """A plan as it comes back from JSON."""
-    return dict(json.loads(json.dumps(plan)))

@@ -1,7 +1,8 @@
-"""The store of an index: a LanceDB table `images` that grows by whole shards, and index.json, which is written last.
+"""The store of an index: a LanceDB table that grows by whole shards, and index.json, which is written last.
 
-Without index.json there is no index. The rows that are there are the record of an unfinished build; `building.json` says of
-which. There is one writer, a position column of our own, an explicit schema, and never an update.
+Each build has a table with a name of its own, `images-ID`. index.json names the table of the finished build, building.json
+that of an unfinished one. A table is never written again once index.json names it, so whoever has opened an index keeps
+reading that index (plada.indexer.builds). There is one writer, a position column of our own, and an explicit schema.
 """
 
 import json
@@ -20,7 +21,7 @@ from blake3 import blake3
 from plada.common.arrays import F16, I64
 from plada.common.files import DISK_FULL, write_json
 from plada.common.packages import require
-from plada.errors import DataError, ResourceError
+from plada.errors import DataError, PladaError, ReferenceMismatch, ResourceError
 from plada.indexer.embed import EmbeddedRows
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.manifest import (
@@ -39,6 +40,13 @@ from plada.sources.manifest import (
 FORMAT = 2  # 1 had no fingerprints; it is still read
 TABLE = "images"
 SCAN_ROWS = 8192
+DAMAGE = (
+    PladaError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    pa.ArrowException,
+)  # what Lance and Arrow make of damaged files
 
 
 def shard_rows(images: int) -> int:
@@ -80,13 +88,22 @@ def schema(dimension: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """One index's folder."""
+    """One index's folder, and the table in it that is meant."""
 
     folder: Path
+    table: str = TABLE
 
     @property
     def info_path(self) -> Path:
         return self.folder / "index.json"
+
+    @property
+    def plan_path(self) -> Path:
+        return self.folder / "building.json"
+
+    @property
+    def table_path(self) -> Path:
+        return self.folder / f"{self.table}.lance"
 
     def info(self) -> dict[str, Any] | None:
         """What index.json says, or None where the index is not complete.
@@ -115,21 +132,42 @@ class Store:
                 f"{self.folder}: another process is writing this index. Wait for it, or stop it"
             ) from err
 
-    def begin(self, plan: dict[str, Any], *, restart: bool) -> int:
-        """Rows already there of a build with the same `plan`; anything else that is there is cleared away first."""
-        plan = {"format": FORMAT, **json.loads(json.dumps(plan))}
-        if not restart and self.read_json(self.folder / "building.json") == plan:
-            return self.rows()
-        self.clear()
-        write_json(self.folder / "building.json", plan)
+    def begin(self, plan: dict[str, Any], *, restart: bool = False) -> int:
+        """Begin to write a table, or go on: the number of rows that are there already of a build with the same `plan`.
+
+        Raises:
+            ReferenceMismatch: rows of another plan are there, which only `restart` throws away.
+        """
+        plan = {"format": FORMAT, **json.loads(json.dumps(plan)), "table": self.table}
+        unfinished = None if restart else self.unfinished()
+        rows = 0 if restart else self.rows()
+        if rows and (unfinished is None or (difference := plan_difference(unfinished, plan))):
+            said = f"of another plan: {difference}" if unfinished is not None else "of a build that nothing describes"
+            raise ReferenceMismatch(
+                f"{self.folder}: an unfinished index is here, {rows} rows {said}. Finish it with the command that began "
+                f"it, give another --name, or throw it away: --restart (of an --append: delete {self.plan_path})"
+            )
+        if rows:
+            return rows
+        shutil.rmtree(self.table_path, ignore_errors=True)
+        write_json(self.plan_path, plan)
         return 0
 
-    def clear(self) -> None:
-        """Remove everything but the lock; index.json first, so that no half of an index passes for a whole."""
-        self.info_path.unlink(missing_ok=True)
-        (self.folder / "building.json").unlink(missing_ok=True)
-        shutil.rmtree(self.folder / f"{TABLE}.lance", ignore_errors=True)
-        shutil.rmtree(self.folder / "ann", ignore_errors=True)
+    def unfinished(self) -> dict[str, Any] | None:
+        """What building.json says of the unfinished build; None where there is none."""
+        return self.read_json(self.plan_path)
+
+    def cut(self, rows: int) -> None:
+        """Drop all rows from number `rows` on; of an unfinished table."""
+        require("lance", extra="cpu", purpose="an index")
+        import lance
+
+        if rows:
+            dataset = lance.dataset(self.table_path)
+            first = dataset.take([rows], columns=["position"])["position"][0].as_py()
+            dataset.delete(f"position >= {first}")
+        else:
+            shutil.rmtree(self.table_path, ignore_errors=True)
 
     def append(self, rows: EmbeddedRows, keys: Any) -> None:
         """Commit one shard; it is in the table whole or not at all. `keys`: pyarrow string array of these rows."""
@@ -155,7 +193,7 @@ class Store:
         import lance
 
         # LanceDB's own add refuses the null vectors of unreadable images; the table it reads is the same.
-        path = self.folder / f"{TABLE}.lance"
+        path = self.table_path
         try:
             lance.write_dataset(table, path, mode="append" if self._committed() else "create")
         except OSError as err:
@@ -205,11 +243,12 @@ class Store:
             "unreadable": len(unreadable),
             # Of the readable ones, because a linear teacher stands on centred embeddings.
             "mean": [float(value) for value in total / readable],
-            "version": connect(self.folder).open_table(TABLE).version,
+            "table": self.table,
+            "version": connect(self.folder).open_table(self.table).version,
             "shards": {"rows": shard, "digests": ledger.digests()},
         }
         write_json(self.info_path, whole)
-        (self.folder / "building.json").unlink(missing_ok=True)
+        self.plan_path.unlink(missing_ok=True)
         return written, unreadable
 
     def _checked_batches(self, keys: Any) -> Iterator[tuple[int, Any]]:
@@ -230,16 +269,16 @@ class Store:
 
     def batches(self, columns: list[str]) -> Iterator[Any]:
         """Record batches of all rows in order of position."""
-        dataset = connect(self.folder).open_table(TABLE).to_lance()
+        dataset = connect(self.folder).open_table(self.table).to_lance()
         yield from dataset.to_batches(columns=columns, batch_size=SCAN_ROWS, scan_in_order=True)
 
     def rows(self) -> int:
         """Images that are committed."""
-        return int(connect(self.folder).open_table(TABLE).count_rows()) if self._committed() else 0
+        return int(connect(self.folder).open_table(self.table).count_rows()) if self._committed() else 0
 
     def _committed(self) -> bool:
         """Whether there is a table at all: a kill in the first commit leaves a folder, but no version of the table."""
-        versions = self.folder / f"{TABLE}.lance" / "_versions"
+        versions = self.table_path / "_versions"
         return versions.is_dir() and any(versions.glob("*.manifest"))
 
     def read_json(self, path: Path) -> dict[str, Any] | None:
@@ -261,6 +300,20 @@ class Store:
                 f"{path}: index of format {value['format']}; this plada reads {FORMAT}. Install a newer plada"
             )
         return value
+
+
+def plan_difference(one: dict[str, Any], other: dict[str, Any], name: str = "") -> str:
+    """The first thing in which two plans differ, in words; empty where they are of the same build."""
+    # "images" is there to be read by people, and only "key_id" decides; "table" is where it is written.
+    keys = sorted((one.keys() | other.keys()) - {"table"}, key=lambda key: (key != "images", key))
+    for key in keys:
+        was, now = one.get(key), other.get(key)
+        if was == now or (key == "images" and was is None):
+            continue
+        if isinstance(was, dict) and isinstance(now, dict):
+            return plan_difference(was, now, f"{name}{key}.")
+        return f"{name}{key} is {was}, now {now}"
+    return ""
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ def split_digest(split: Split, *more: str) -> str:
 
 def identity_of(config: EncoderConfig) -> str:
     """All that decides an encoder's embeddings, as one line."""
-    return json.dumps(config.identity(), sort_keys=True)
+    return json.dumps(config.settings(), sort_keys=True)
 
 
 def load_embeddings(

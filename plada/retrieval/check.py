@@ -13,13 +13,14 @@ from plada.common.progress import Report, silent
 from plada.encoders.encoder import Encoder, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
 from plada.indexer.ann import Ann, ann_source, read_ann
-from plada.indexer.audit import DAMAGE, AuditedRows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
+from plada.indexer.audit import AuditedRows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
+from plada.indexer.store import DAMAGE
 from plada.retrieval.index import Index, open_index
 from plada.sources.collection import Collection
 from plada.sources.compare import SAMPLE
 from plada.sources.decode import decode
 from plada.sources.manifest import key_id, load_manifest
-from plada.sources.reference import manifest_path
+from plada.sources.reference import manifest_path, manifests_in
 from plada.sources.registry import open_source
 
 _EMBEDDED = 16
@@ -149,6 +150,9 @@ def _items(
         yield _item("manifest", None, why)
     else:
         path, there = manifest_path(index.home, collection), collection
+        kept = manifests_in(path.parent)
+        fitting = (manifest.path for manifest in kept if manifest.content_id.hex() == index.info["content_id"])
+        path = next(fitting, path)
         if path.exists():
             yield _checked("manifest", lambda: compare_manifest(rows, load_manifest(path)))
         else:

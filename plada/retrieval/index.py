@@ -5,6 +5,7 @@ Search is exact unless asked otherwise: the table is streamed once in blocks. Sc
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from plada.common.packages import require
 from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer.ann import Ann, ann_source, read_ann
-from plada.indexer.store import TABLE, Store, column_vectors, connect, readable_rows, with_vector
+from plada.indexer.builds import BuildHold, open_build, table_of
+from plada.indexer.store import DAMAGE, Store, column_vectors, connect, readable_rows, with_vector
 from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import embed_queries
 from plada.sources.decode import View
@@ -61,6 +63,7 @@ class Index:
     _encoder: list[Encoder] = field(default_factory=list)
     _opened: list[Any] = field(default_factory=list)
     _ann: list[Ann] = field(default_factory=list)
+    _hold: BuildHold | None = None  # keeps the table from being removed while this index is open
 
     def __len__(self) -> int:
         return int(self.info["images"])
@@ -127,7 +130,7 @@ class Index:
         Returns:
             The table with the columns position, key, vector, width, height, size, hash, status and look.
         """
-        table = connect(self.folder).open_table(TABLE)
+        table = connect(self.folder).open_table(table_of(self.info))
         table.checkout(self.info["version"])
         return table
 
@@ -166,7 +169,7 @@ class Index:
         """
         at = 0
         # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
-        for batch in self._rows().to_batches(columns=["vector"], batch_size=batch_size, scan_in_order=True):
+        for batch in self._batches(["vector"], batch_size):
             column = batch.column("vector")
             yield with_vector(np.arange(at, at + batch.num_rows), column), column_vectors(column)
             at += batch.num_rows
@@ -186,7 +189,7 @@ class Index:
         Yields:
             uint8 [m, 64]; zeros for an unreadable image.
         """
-        for batch in self._rows().to_batches(columns=["look"], batch_size=batch_size, scan_in_order=True):
+        for batch in self._batches(["look"], batch_size):
             yield binary_rows(batch.column("look"))
 
     def vectors(self, positions: npt.ArrayLike) -> F16:
@@ -233,7 +236,7 @@ class Index:
         Yields:
             A pyarrow string array, block by block.
         """
-        for batch in self._rows().to_batches(columns=["key"], batch_size=_SCAN, scan_in_order=True):
+        for batch in self._batches(["key"], _SCAN):
             yield batch.column("key")
 
     def images(self, positions: npt.ArrayLike) -> list[Any]:
@@ -350,23 +353,59 @@ class Index:
             require("lance", extra="cpu", purpose="an index")
             import lance
 
-            path = self.folder / f"{TABLE}.lance"
-            try:
-                # The version that was checked and described by index.json, whatever was appended since.
-                self._opened.append(lance.dataset(path, version=self.info["version"]))
-            except (ValueError, OSError) as err:
-                reason = first_line(err)
-                raise DataError(
-                    f"{path}: version {self.info['version']} cannot be opened ({reason}). Index again"
-                ) from err
+            with self._readable():
+                # The version that was checked and described by index.json.
+                self._opened.append(lance.dataset(self._table_path, version=self.info["version"]))
         return self._opened[0]
+
+    @property
+    def _table_path(self) -> Path:
+        return self.folder / f"{table_of(self.info)}.lance"
+
+    def _batches(self, columns: list[str], batch_size: int) -> Iterator[Any]:
+        """Record batches of all rows in order of position."""
+        rows = self._rows()
+        with self._readable():
+            yield from rows.to_batches(columns=columns, batch_size=batch_size, scan_in_order=True)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Say in one line what is wrong with a table that cannot be read.
+
+        Raises:
+            ReferenceMismatch: the index was made anew since it was opened, and this build is gone. DataError: damage.
+        """
+        try:
+            yield
+        except PladaError:
+            raise
+        except DAMAGE as err:
+            path, reason = self._table_path, first_line(err)
+            if not path.exists() and self._named() not in (None, table_of(self.info)):
+                raise ReferenceMismatch(
+                    f"index '{self.name}': it was made anew while it was read, and {path.name} is gone. Run this again"
+                ) from err
+            raise DataError(
+                f"{path}: version {self.info['version']} cannot be opened or read ({reason}). `plada index {self.name} --check` "
+                "says what is damaged; index again"
+            ) from err
+
+    def _named(self) -> str | None:
+        """The table that index.json names now; None where it names none."""
+        try:
+            info = Store(self.folder).info()
+        except PladaError:
+            return None
+        return table_of(info) if info is not None else None
 
     def _take(self, positions: I64, columns: list[str]) -> Any:
         """Rows of the distinct positions, rising; Lance would leave out what is beyond the end without a word."""
         if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
             bad = positions[(positions < 0) | (positions >= len(self))][0]
             raise RequestError(f"position {bad}: index '{self.name}' holds 0 to {len(self) - 1}")
-        rows = self._rows().take(np.unique(positions), columns=columns).combine_chunks()
+        stored = self._rows()
+        with self._readable():
+            rows = stored.take(np.unique(positions), columns=columns).combine_chunks()
         if not np.array_equal(rows.column("position").to_numpy(), np.unique(positions)):
             raise DataError(f"index '{self.name}': the table gave other rows than were asked for. Index again")
         return rows.to_batches()[0] if rows.num_rows else rows
@@ -396,7 +435,7 @@ def open_index(name: str | Path | None = None, *, home: str | Path | None = None
         home: Where indexes are kept. None: $PLADA_HOME, or the user's data folder.
 
     Returns:
-        The index. Nothing but index.json is read yet.
+        The index, which stays this very build: what `plada index` does meanwhile makes another one beside it.
 
     Raises:
         UnknownName: There is no index of that name.
@@ -413,9 +452,10 @@ def open_index(name: str | Path | None = None, *, home: str | Path | None = None
     folder = (
         Path(name) if Path(name).is_dir() and (Path(name) / "index.json").exists() else root / "indexes" / str(name)
     )
-    info = Store(folder).info()
-    if info is None:
+    build = open_build(folder)
+    if build is None:
         unfinished = (folder / "building.json").exists()
         hint = "It is not finished: run the same `plada index` again" if unfinished else "Make one with `plada index`"
         raise UnknownName("index", str(name), known, hint=hint)
-    return Index(folder.absolute(), root, info)
+    info, hold = build
+    return Index(folder.absolute(), root, info, _hold=hold)

@@ -298,6 +298,18 @@ def load_manifest(path: Path) -> Manifest:
     return Manifest(path, file, bytes.fromhex(meta[b"key_id"].decode()), bytes.fromhex(meta[b"content_id"].decode()))
 
 
+def open_manifest(path: str | Path) -> Manifest:
+    """Open a manifest that the user names.
+
+    Raises:
+        RequestError: there is no such file. DataError: as load_manifest.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise RequestError(f"{file}: no such manifest. Give the file manifest.parquet that the server's plada keeps")
+    return load_manifest(file)
+
+
 def _table_of(block: Block) -> Any:
     columns = [
         chunked(block.keys),

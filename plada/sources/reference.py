@@ -2,16 +2,19 @@
 
 import contextlib
 import json
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from plada.common.files import write_json
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, ReferenceMismatch
 from plada.sources.collection import Collection
+from plada.sources.compare import sample_positions
 from plada.sources.decode import decode
 from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest
 from plada.sources.scan import scan_manifest
@@ -90,6 +93,17 @@ def manifest_path(home: Path, collection: Collection) -> Path:
     return manifest_folder(home, collection) / "manifest.parquet"
 
 
+def keep_manifest(path: Path) -> None:
+    """Keep the manifest at `path` under its content id too, before another takes its place: payloads of its images need it."""
+    with contextlib.suppress(DataError):
+        kept = path.with_name(f"manifest-{load_manifest(path).content_id.hex()}.parquet")
+        if not kept.exists():
+            with contextlib.suppress(OSError):
+                os.link(path, kept)
+                return
+            shutil.copyfile(path, kept)
+
+
 def save_reference(home: Path, name: str, collection: Collection, manifest: Manifest) -> None:
     """Note beside a manifest, which lies at `manifest_path`, where the images are."""
     note = {
@@ -99,13 +113,15 @@ def save_reference(home: Path, name: str, collection: Collection, manifest: Mani
         "key_id": manifest.key_id.hex(),
         "content_id": manifest.content_id.hex(),
     }
-    write_json(manifest_folder(home, collection) / "reference.json", note)
+    folder = manifest_folder(home, collection)
+    write_json(folder / "reference.json", note)
+    (folder / f"manifest-{manifest.content_id.hex()}.parquet").unlink(missing_ok=True)  # it is manifest.parquet now
 
 
 def open_reference(
     collection: Collection, home: Path, *, name: str | None = None, report: Report = silent
 ) -> Reference:
-    """A collection with its manifest: the stored one if it still fits, else one made now by hashing every image.
+    """A collection with its manifest: a stored one that still fits, else one made now by hashing every image.
 
     A stored manifest fits when keys and sizes are the same and a seeded sample of images has the same hashes. The
     images that are used are hashed again when they are read (`Reference.read`). Without `name` the reference is called
@@ -113,22 +129,71 @@ def open_reference(
     """
     name, path = name or plain_name(collection.location), manifest_path(home, collection)
     # A damaged manifest, or one of an older format, is made again like one that does not fit: it only describes the images.
-    with contextlib.suppress(DataError):
-        manifest = load_manifest(path)
-        if _fits(manifest, collection):
-            return Reference(name, collection, manifest, reused=True)
+    for manifest in manifests_in(path.parent):
+        with contextlib.suppress(DataError):
+            if _fits(manifest, collection):
+                return Reference(name, collection, manifest, reused=True)
+    keep_manifest(path)
     manifest = scan_manifest(collection, path, report=report)
     save_reference(home, name, collection, manifest)
     return Reference(name, collection, manifest)
 
 
-def find_reference(key: bytes, home: Path) -> str | None:
-    """Location of a collection whose manifest is kept here and whose key id begins with `key`; None if there is none."""
+def manifests_in(folder: Path, passed_over: list[str] | None = None) -> Iterator[Manifest]:
+    """The manifests that are kept of one place: that of its images when they were last read, then those of earlier ones.
+
+    A damaged file is passed over and named in `passed_over`.
+    """
+    earlier = sorted(folder.glob("manifest-*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (folder / "manifest.parquet", *earlier):
+        if path.exists():
+            try:
+                yield load_manifest(path)
+            except DataError as err:
+                if passed_over is not None:
+                    passed_over.append(str(err))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptManifest:
+    """A manifest that is kept here, and the location of the images that it was made of."""
+
+    location: str
+    manifest: Manifest
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the location still is, as far as that can be told without listing it."""
+        place = self.location
+        return not place.startswith(("/", "~")) or any(sign in place for sign in "*?[") or Path(place).exists()
+
+
+def kept_manifests(home: Path, key: bytes, passed_over: list[str] | None = None) -> Iterator[KeptManifest]:
+    """Every manifest below a home whose key id begins with `key`; records that are damaged are named in `passed_over`."""
     for path in sorted((home / "references").glob("*/reference.json")):
-        note = json.loads(path.read_text())
-        if bytes.fromhex(note["key_id"]).startswith(key):
-            return str(note["location"])
-    return None
+        try:
+            location = str(json.loads(path.read_text())["location"])
+        except (OSError, ValueError, KeyError, TypeError) as err:
+            if passed_over is not None:
+                passed_over.append(f"{path}: cannot be read ({err}). Delete it; `plada verify` makes it again")
+            continue
+        for manifest in manifests_in(path.parent, passed_over):
+            if manifest.key_id.startswith(key):
+                yield KeptManifest(location, manifest)
+
+
+def find_reference(key: bytes, home: Path, *, content: bytes = b"", report: Report = silent) -> str | None:
+    """Location of a collection whose manifest is kept here and whose key id begins with `key`; None if there is none.
+
+    One whose content id begins with `content` goes before one with the same keys alone. Places that are gone and damaged
+    records are passed over; the latter are said.
+    """
+    passed_over: list[str] = []
+    there = [kept for kept in kept_manifests(home, key, passed_over) if kept.is_there]
+    for text in passed_over:
+        Tracker("find", None, report).say(text)
+    best = max(there, key=lambda kept: kept.manifest.content_id.startswith(content), default=None)
+    return best.location if best is not None else None
 
 
 def _fits(manifest: Manifest, collection: Collection) -> bool:
@@ -136,8 +201,8 @@ def _fits(manifest: Manifest, collection: Collection) -> bool:
         return False
     if not same_sizes(manifest, collection):
         return False
-    picks = np.random.default_rng(0).integers(len(manifest), size=min(_SAMPLE, len(manifest)))
-    return all(content_hash(collection.read(int(p))) == manifest.hash_at(int(p)) for p in np.sort(picks))
+    picks = sample_positions(len(manifest), _SAMPLE, 0).tolist()
+    return all(content_hash(collection.read(place)) == manifest.hash_at(place) for place in picks)
 
 
 def same_sizes(manifest: Manifest, collection: Collection) -> bool:
@@ -172,14 +237,16 @@ def check_identity(
     if len(manifest) != images or manifest.key_id[: len(key)] != key:
         raise ReferenceMismatch(
             f"{where}: {who} {means} {images} images with key id {key[:_SHOWN].hex()}; here are {len(manifest)} "
-            f"with key id {manifest.key_id[:_SHOWN].hex()}, first key '{manifest.row(0).key}'. Point --reference at the right collection",
+            f"with key id {manifest.key_id[:_SHOWN].hex()}, first key '{manifest.row(0).key}'. Point --reference at the right "
+            "collection; if this copy has lost images, get the server's manifest and say --manifest FILE --skip-changed",
             wanted=key.hex(),
             found=manifest.key_id.hex(),
         )
     if manifest.content_id[: len(content)] != content and not same_keys:
         raise ReferenceMismatch(
             f"{where}: the keys are those of {who}, but the images have other bytes (content id {content[:_SHOWN].hex()} is "
-            f"meant, {manifest.content_id[:_SHOWN].hex()} is here). If this is a resized or re-encoded copy, say --same-keys",
+            f"meant, {manifest.content_id[:_SHOWN].hex()} is here). If this is a resized or re-encoded copy, say --same-keys; if "
+            "a few images have changed, get the server's manifest and say --manifest FILE --skip-changed",
             wanted=content.hex(),
             found=manifest.content_id.hex(),
         )

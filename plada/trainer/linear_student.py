@@ -104,7 +104,7 @@ def train_linear(
     count = len(embedded.labels)
     identity = {
         **run.identity(images),
-        "encoder": embedded.encoder.config.identity(),
+        "encoder": embedded.encoder.config.settings(),
         "embeddings": embedded.source,
     }
     if run.finished(identity) is not None and run.out is not None:

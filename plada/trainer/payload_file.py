@@ -3,7 +3,6 @@
 Lies beside api.py: payload/ knows bytes alone, this knows where a manifest and a pack are kept.
 """
 
-import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +24,8 @@ from plada.payload.payload import Payload, PayloadFile, parse_payload
 from plada.payload.shared_context import SharedContext
 from plada.payload.signature import check_serial, check_signature
 from plada.sources.folder_runs import folder_bounds
-from plada.sources.manifest import key_id, load_manifest
+from plada.sources.manifest import Manifest, key_id, open_manifest
+from plada.sources.reference import kept_manifests
 from plada.sources.registry import open_source
 from plada.sources.storage import open_files
 
@@ -36,11 +36,13 @@ _TIMEOUT = 60  # seconds without an answer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadContext:
-    """What may be looked at to read a payload: a home, a copy of the reference (a name or place), a pack's file."""
+    """What may be looked at to read a payload: a home, a copy of the reference (a name or place), a pack's file, the server's
+    manifest."""
 
     home: Path
     reference: str | Path | None = None
     pack: str | Path | None = None
+    manifest: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,16 +198,19 @@ def find_features(header: Header, around: PayloadContext) -> Any:
 
 
 def find_blocks(header: Header, around: PayloadContext) -> npt.NDArray[np.int64] | None:
-    """Bounds of the folders of a reference: of a manifest kept in the home, else of `around.reference`; None where
-    neither is there, or the keys have no folders.
+    """Bounds of the folders of a reference: of the manifest given or of one kept in the home, else of `around.reference`; None
+    where none is there, or the keys have no folders.
 
     Raises:
         ReferenceMismatch: `around.reference` has other keys.
     """
-    for note in sorted((around.home / "references").glob("*/reference.json")):
-        if bytes.fromhex(json.loads(note.read_text())["key_id"]).startswith(header.key_id[:8]):
-            with suppress(DataError):  # a damaged manifest says nothing; another may
-                return _kept_blocks(note.parent, header)
+    if around.manifest is not None:
+        given = open_manifest(around.manifest)
+        if given.key_id.startswith(header.key_id[:8]):
+            return _blocks_of(given)
+    for kept in kept_manifests(around.home, header.key_id[:8]):
+        with suppress(DataError):  # a damaged manifest says nothing; another may
+            return _kept_blocks(kept.manifest)
     if around.reference is None:
         return None
     collection = open_source(around.reference, around.home)
@@ -221,23 +226,24 @@ def find_blocks(header: Header, around: PayloadContext) -> npt.NDArray[np.int64]
     return folder_bounds(collection.keys)
 
 
-def _kept_blocks(folder: Path, header: Header) -> npt.NDArray[np.int64] | None:
-    """Bounds of the manifest in a folder, kept beside it with a checksum: millions of keys take seconds to go through."""
-    kept = folder / f"blocks-{header.key_id[:8].hex()}.bin"
+def _kept_blocks(manifest: Manifest) -> npt.NDArray[np.int64] | None:
+    """Bounds of a manifest, kept beside it with a checksum: millions of keys take seconds to go through."""
+    kept = manifest.path.parent / f"blocks-{manifest.key_id[:8].hex()}.bin"
     with suppress(OSError):
         data = kept.read_bytes()
         if len(data) > 4 and zlib.crc32(data[:-4]) == int.from_bytes(data[-4:], "little"):
             return np.frombuffer(data[:-4], "<i8").astype(np.int64)
-    manifest = load_manifest(folder / "manifest.parquet")
-    if manifest.key_id[:8] != header.key_id[:8]:
-        raise DataError(f"{folder}: the manifest is not the one that reference.json speaks of")
-    # Piece by piece: the keys of ImageNet-21K alone are 0.4 GB.
-    found = folder_bounds(chunk for table in manifest.blocks(["key"]) for chunk in table.column(0).chunks)
+    found = _blocks_of(manifest)
     if found is not None:
         data = found.astype("<i8").tobytes()
         with suppress(ResourceError):
             write_bytes(kept, data + zlib.crc32(data).to_bytes(4, "little"))
     return found
+
+
+def _blocks_of(manifest: Manifest) -> npt.NDArray[np.int64] | None:
+    # Piece by piece: the keys of ImageNet-21K alone are 0.4 GB.
+    return folder_bounds(chunk for table in manifest.blocks(["key"]) for chunk in table.column(0).chunks)
 
 
 def fetch(path: str | Path) -> bytes:

@@ -1,6 +1,5 @@
 """A payload's images in the client's copy of the reference: each is hashed; missing and changed ones are named."""
 
-import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from plada.networks.process_group import ProcessGroup
 from plada.payload.payload import Payload
 from plada.payload.signature import check_serial
 from plada.sources.collection import Collection
-from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest
-from plada.sources.reference import check_identity, find_reference, manifest_path, open_reference
+from plada.sources.manifest import Manifest, content_hash, key_id, open_manifest
+from plada.sources.reference import check_identity, find_reference, manifest_folder, manifests_in, open_reference
 from plada.sources.registry import open_source
 from plada.trainer.payload_file import PayloadContext, ReadOptions, open_payload
 
@@ -29,11 +28,14 @@ class ReferenceCopy:
         location: A registered name, a path or a URL; None stands for a collection known here that fits the payload.
         same_keys: Accept a re-encoded or resized copy, whose images have the same keys and other bytes.
         skip_changed: Leave out images that are missing or changed since the manifest was made, instead of refusing them.
+        manifest: The server's manifest of the reference, a file. Positions and hashes come from it, so that a copy which has
+            lost images can be used with `skip_changed`. None stands for a manifest kept here.
     """
 
     location: str | Path | None = None
     same_keys: bool = False
     skip_changed: bool = False
+    manifest: str | Path | None = None
 
 
 def as_copy(reference: str | Path | ReferenceCopy | None) -> ReferenceCopy:
@@ -124,13 +126,28 @@ class PayloadImages:
 def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, report: Report = silent) -> PayloadImages:
     """A payload's images in the client's copy of the reference, whose identity is compared with the payload's.
 
-    With a stored manifest of this reference only the images that the payload names are read, and each is hashed. Without
-    one the manifest is made, which reads every image.
+    With a manifest of this reference, the one given or one stored here, only the images that the payload names are read, and
+    each is hashed. Without one the manifest is made, which reads every image.
 
     Raises:
-        RequestError: no reference is named and none known here fits. ReferenceMismatch: other images.
+        RequestError: no reference is named and none known here fits, or options exclude each other.
+        ReferenceMismatch: other images. DataError: the manifest given is damaged.
     """
-    spec = copy.location if copy.location is not None else find_reference(payload.key_id, home)
+    if copy.manifest is not None and copy.same_keys:
+        raise RequestError(
+            "--manifest names the bytes of each image, which --same-keys accepts to be others. Give one of them"
+        )
+    given = open_manifest(copy.manifest) if copy.manifest is not None else None
+    if given is not None and not _is_of(payload, given):
+        raise ReferenceMismatch(
+            f"{given.path}: a manifest of {len(given)} images with content id {given.content_id[:8].hex()}; the payload labels a "
+            f"reference of {payload.reference} with {payload.content_id[:8].hex()}. Ask the sender for the right manifest",
+            wanted=payload.content_id.hex(),
+            found=given.content_id.hex(),
+        )
+    spec = copy.location
+    if spec is None:
+        spec = find_reference(payload.key_id, home, content=payload.content_id, report=report)
     if spec is None:
         raise RequestError(
             f"no collection known here has the payload's key id {payload.key_id.hex()}. Say where its "
@@ -138,12 +155,12 @@ def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, re
         )
     collection = open_source(spec, home)
     if not copy.same_keys:
-        with contextlib.suppress(DataError):
-            manifest = load_manifest(manifest_path(home, collection))
-            if _is_of(payload, manifest):
-                same = len(collection) == len(manifest) and key_id(collection.keys) == manifest.key_id
-                places = None if same else _places(payload, manifest, collection)
-                return PayloadImages(collection, manifest, places, copy.skip_changed)
+        stored = manifests_in(manifest_folder(home, collection)) if given is None else [given]
+        manifest = next((manifest for manifest in stored if _is_of(payload, manifest)), None)
+        if manifest is not None:
+            same = len(collection) == len(manifest) and key_id(collection.keys) == manifest.key_id
+            places = None if same else _places(payload, manifest, collection)
+            return PayloadImages(collection, manifest, places, copy.skip_changed)
     reference = open_reference(collection, home, report=report)
     check_identity(
         reference, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=copy.same_keys

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import indexing_kills, indexing_run
 from benchmarks.indexing_run import processes_of, run, some_images, some_tars, start, wait
-from tests.conftest import picture
+from tests.conftest import picture, table_folder
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found as on Linux")
 
@@ -64,7 +64,7 @@ def test_kills_are_survived_and_what_is_wrong_is_found(tars: Path, tmp_path: Pat
     wanted = indexing_kills.fingerprint(home)
     import lance
 
-    folder = home / "indexes" / "kill" / "images.lance"
+    folder = table_folder(home / "indexes" / "kill")
     table = lance.dataset(folder).to_table()
     lance.write_dataset(table.take([1, 0, *range(2, 60)]), folder, mode="overwrite")
     other = indexing_kills.fingerprint(home)

@@ -1,5 +1,6 @@
 """timm encoders: preprocessing comes from the weights' tag or is said, never guessed; every tensor is accounted for."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -247,12 +248,24 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
         load_encoder(EncoderSpec(name=TINY, weights=tmp_path / "w.pth"))
 
 
-def test_precision_is_part_of_the_identity(resnet: Path) -> None:
+def test_an_fp16_encoder_is_read_in_fp32_on_a_cpu(resnet: Path) -> None:
+    half = load_encoder(EncoderSpec(name=TINY, weights=resnet, image_size=32, precision="fp16"), device="cpu")
+    saved = {**asdict(half.config), "self_check": half.self_check()}
+    again = reload_encoder(saved, device="cpu")
+    assert again.config.precision == "fp32"
+    pixels = noise(3, 32)
+    assert (half.encode(pixels) * again.encode(pixels)).sum(axis=1).min() > 0.999
+    with pytest.raises(ReferenceMismatch, match="no longer gives the embeddings"):
+        reload_encoder({**saved, "self_check": [-value for value in saved["self_check"]]}, device="cpu")
+
+
+def test_precision_is_a_setting_and_no_identity(resnet: Path) -> None:
     full, half = (
         load_encoder(EncoderSpec(name=TINY, weights=resnet, image_size=32, precision=name)) for name in (None, "bf16")
     )
     assert (full.config.precision, half.config.precision) == ("fp32", "bf16")
-    assert full.config.identity() != half.config.identity()
+    assert full.config.identity() == half.config.identity()
+    assert full.config.settings() != half.config.settings()
     vectors = half.encode(noise(3, 32))
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(

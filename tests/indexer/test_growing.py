@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ import pytest
 import plada
 from plada.common.progress import Progress
 from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError, UnknownName
-from plada.indexer import growth
 from plada.indexer.parts import PartNumber, part_spans
 from plada.retrieval.index import Index
-from tests.conftest import picture
+from tests.conftest import picture, table_folder
 
 GLYPHS = "glyphs:count=4500"  # five shards, the last one short
 
@@ -98,10 +98,12 @@ def test_parts_that_do_not_fit_are_not_merged(tmp_path: Path) -> None:
     plada.index(GLYPHS, name="g", shard="2/2", home=tmp_path, batch_size=16)
     with pytest.raises(ReferenceMismatch, match="2-of-2: batch_size is 16, that of part 1/2 is 32"):
         plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
-    plada.index("glyphs:count=4400", name="g", shard="2/2", home=tmp_path)
-    with pytest.raises(ReferenceMismatch, match="2-of-2: key_id is"):
+    with pytest.raises(ReferenceMismatch, match="images is 4500, now 4400"):
+        plada.index("glyphs:count=4400", name="g", shard="2/2", home=tmp_path)
+    plada.index("glyphs:count=4400", name="g", shard="2/2", home=tmp_path, restart=True)
+    with pytest.raises(ReferenceMismatch, match="2-of-2: images is"):
         plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
-    plada.index("glyphs:count=4400", name="g", shard="1/2", home=tmp_path)
+    plada.index("glyphs:count=4400", name="g", shard="1/2", home=tmp_path, restart=True)
     with pytest.raises(ReferenceMismatch, match="the parts are of images with key id"):
         plada.index(GLYPHS, name="g", merge=True, home=tmp_path)
     plada.index("glyphs:count=4400", name="g", shard="1/3", home=tmp_path)
@@ -180,7 +182,7 @@ def test_a_reference_that_grew_embeds_only_what_is_new(
     monkeypatch.setenv("PLADA_HOME", str(tmp_path / "home"))
     plada.index(pictures, name="p", encoder="gradients", home=tmp_path / "fresh")
     same_rows(plada.open_index("p"), plada.open_index("p", home=tmp_path / "fresh"))
-    assert not (Path(made.path) / growth.GROWING).exists()
+    assert len(tables(Path(made.path))) == 1
     assert plada.index(pictures, name="p", encoder="gradients", append=True).reused == 29
 
 
@@ -196,29 +198,141 @@ def test_growing_by_shards_can_be_stopped(tmp_path: Path, whole: Path) -> None:
     same_rows(plada.open_index("g", home=home), plada.open_index("g", home=tmp_path / "fresh"))
 
 
-@pytest.mark.parametrize("stop_at", ["unlink", "rename", "replace"])
+@pytest.mark.parametrize("done", [False, True])
 def test_a_kill_while_the_new_index_takes_its_place(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: str
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     plada.index(pictures, name="p", encoder="gradients")
     grow(pictures)
-    real = getattr(Path, stop_at)
+    real = Path.replace
 
-    def killed(path: Path, *arguments: Any, **options: Any) -> Any:
-        if path.name in ("index.json", "images.lance") and (path.parent.name in ("p", growth.GROWING)):
-            if stop_at == "replace":  # done, and then killed
-                real(path, *arguments, **options)
-            raise SystemError("killed")
-        return real(path, *arguments, **options)
+    def killed(path: Path, target: Path) -> Path:
+        if target.name != "index.json":
+            return real(path, target)
+        if done:
+            real(path, target)
+        raise SystemError("killed")
 
-    monkeypatch.setattr(Path, stop_at, killed)
+    monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(SystemError):
         plada.index(pictures, name="p", encoder="gradients", append=True)
     monkeypatch.undo()
     monkeypatch.setenv("PLADA_HOME", str(tmp_path / "home"))
+    assert len(plada.open_index("p")) == (29 - 1 if done else 24)
     plada.index(pictures, name="p", encoder="gradients", append=True)
     plada.index(pictures, name="p", encoder="gradients", home=tmp_path / "fresh")
     same_rows(plada.open_index("p"), plada.open_index("p", home=tmp_path / "fresh"))
+    assert len(tables(tmp_path / "home" / "indexes" / "p")) == 1
+
+
+def tables(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.lance"))
+
+
+@pytest.mark.parametrize("how", ["append", "restart"])
+def test_an_opened_index_stays_that_index(pictures: Path, home: Path, how: str) -> None:
+    plada.index(pictures, name="p", encoder="gradients")
+    opened, lazy = plada.open_index("p"), plada.open_index("p")
+    keys, vectors = opened.keys(range(24)), opened.vectors(range(24))
+    grow(pictures)
+    plada.index(pictures, name="p", encoder="gradients", **{how: True})
+    for index in (opened, lazy):
+        assert index.keys(range(24)) == keys
+        assert np.array_equal(index.vectors(range(24)), vectors)
+        assert np.array_equal(np.concatenate([block for _, block in index.scan()]), vectors)
+    assert len(plada.open_index("p")) == 28
+    assert len(tables(home / "indexes" / "p")) == 2
+    with pytest.raises(ReferenceMismatch, match="content id"):
+        opened.reference()
+    del opened, lazy, index
+    plada.index(pictures, name="p", encoder="gradients")
+    assert len(tables(home / "indexes" / "p")) == 1, "old builds go when nobody holds them"
+
+
+def test_a_build_that_is_removed_under_a_reader_is_said(pictures: Path, home: Path) -> None:
+    """Where there are no locks: an error, never other rows."""
+    plada.index(pictures, name="p", encoder="gradients")
+    opened = plada.open_index("p")
+    held = opened.info["table"]
+    grow(pictures)
+    plada.index(pictures, name="p", encoder="gradients", append=True)
+    shutil.rmtree(home / "indexes" / "p" / f"{held}.lance")
+    with pytest.raises(ReferenceMismatch, match="made anew while it was read"):
+        opened.vectors([3])
+
+
+def change(path: Path) -> None:
+    """Other pixels in as many bytes: a BMP has no compression."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 255
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def bitmaps(tmp_path: Path) -> Path:
+    root = tmp_path / "bitmaps"
+    root.mkdir()
+    for number in range(2100):
+        picture(number, (9, 7)).save(root / f"{number:04d}.bmp")
+    return root
+
+
+def test_changed_bytes_under_the_same_keys_are_embedded_again(bitmaps: Path, tmp_path: Path) -> None:
+    plada.index(bitmaps, name="p", encoder="gradients")
+    change(bitmaps / "1234.bmp")
+    with pytest.raises(ReferenceMismatch, match=r"1 in .*bitmaps have other bytes now, the first is 1234.*--append"):
+        plada.index(bitmaps, name="p", encoder="gradients")
+    made = plada.index(bitmaps, name="p", encoder="gradients", append=True)
+    assert made.reused == 2099
+    plada.index(bitmaps, name="p", encoder="gradients", home=tmp_path / "fresh")
+    same_rows(plada.open_index("p"), plada.open_index("p", home=tmp_path / "fresh"))
+    assert plada.index(bitmaps, name="p", encoder="gradients", append=True).reused == 2100
+
+
+def test_resuming_notices_changed_images(bitmaps: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        plada.index(bitmaps, name="p", encoder="gradients", report=stopping(2090))
+    change(bitmaps / "1234.bmp")
+    made = plada.index(bitmaps, name="p", encoder="gradients")
+    assert made.reused == 1024
+    assert "1 images changed since they were embedded, the first is 1234" in made.notes[0]
+    plada.index(bitmaps, name="p", encoder="gradients", home=tmp_path / "fresh")
+    same_rows(plada.open_index("p"), plada.open_index("p", home=tmp_path / "fresh"))
+
+
+def test_parts_notice_changed_images(bitmaps: Path) -> None:
+    for number in (1, 2):
+        plada.index(bitmaps, name="p", encoder="gradients", shard=f"{number}/2")
+    change(bitmaps / "1234.bmp")
+    with pytest.raises(ReferenceMismatch, match=r"2-of-2: 1 of its images changed .* 1234.*--shard 2/2"):
+        plada.index(bitmaps, name="p", merge=True)
+    assert plada.index(bitmaps, name="p", encoder="gradients", shard="2/2").reused == 0
+    assert plada.index(bitmaps, name="p", merge=True).images == 2100
+
+
+def test_an_unfinished_index_of_another_plan_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        plada.index(GLYPHS, name="g", home=tmp_path, report=stopping(2100))
+    with pytest.raises(ReferenceMismatch, match=r"2048 rows of another plan: images is 4500, now 4501.*--restart"):
+        plada.index("glyphs:count=4501", name="g", home=tmp_path)
+    assert plada.index(GLYPHS, name="g", home=tmp_path).reused == 2048
+
+
+def test_an_unfinished_index_in_another_precision_is_kept(tmp_path: Path, pictures: Path) -> None:
+    from plada.encoders.encoder import load_encoder
+    from plada.indexer.job import Job
+    from plada.indexer.store import Store
+    from plada.sources.registry import open_source
+
+    config = load_encoder("gradients").config
+    job = Job(collection=open_source(GLYPHS, tmp_path), name="g", reference_name="g", home=tmp_path)
+    with pytest.raises(Interrupted):
+        plada.index(GLYPHS, name="g", home=tmp_path, report=stopping(2100))
+    store = job.store()
+    unfinished = Store(store.folder, str((store.unfinished() or {})["table"]))
+    with pytest.raises(ReferenceMismatch, match=r"encoder.precision is fp32, now fp16"):
+        unfinished.begin(job.plan(replace(config, precision="fp16")))
+    assert plada.index("glyphs:count=4501", name="g", home=tmp_path, restart=True).reused == 0
 
 
 def test_an_old_format_cannot_grow(pictures: Path, home: Path) -> None:
@@ -226,10 +340,11 @@ def test_an_old_format_cannot_grow(pictures: Path, home: Path) -> None:
 
     plada.index(pictures, name="p", encoder="gradients")
     folder = home / "indexes" / "p"
-    table = lance.dataset(folder / "images.lance").to_table().drop_columns(["look"])
-    shutil.rmtree(folder / "images.lance")
+    table = lance.dataset(table_folder(folder)).to_table().drop_columns(["look"])
+    shutil.rmtree(table_folder(folder))
     lance.write_dataset(table, folder / "images.lance")
     info = json.loads((folder / "index.json").read_text())
+    info.pop("table")  # as an older plada wrote it
     (folder / "index.json").write_text(json.dumps({**info, "format": 1, "version": 1}))
     picture(9).save(pictures / "n0" / "new.png")
     with pytest.raises(RequestError, match="of format 1, whose rows cannot be taken over"):

@@ -227,9 +227,9 @@ def test_workers_go_when_their_parent_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "plada", "index", "glyphs:count=20000", "--name", "g", "--workers", "2"]
     environment = {**os.environ, "PLADA_HOME": str(tmp_path)}
     running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    versions = tmp_path / "indexes" / "g" / "images.lance" / "_versions"
+    folder = tmp_path / "indexes" / "g"
     deadline = time.monotonic() + 60
-    while not any(versions.glob("*.manifest")) and time.monotonic() < deadline:
+    while not any(folder.glob("images*.lance/_versions/*.manifest")) and time.monotonic() < deadline:
         time.sleep(0.02)
     running.kill()
     running.wait()

@@ -16,7 +16,7 @@ from plada.common.progress import Progress
 from plada.errors import DataError, RequestError, UnknownName
 from plada.indexer import store as stores
 from plada.retrieval.check import CheckReport, check_index
-from tests.conftest import picture
+from tests.conftest import picture, table_folder
 
 IMAGES = 600
 
@@ -78,7 +78,7 @@ def rewrite(home: Path, change: Callable[[Any], Any]) -> None:
     """Replace the rows by what `change` makes of them, as a version that index.json then names."""
     import lance
 
-    folder = home / "indexes" / "p" / "images.lance"
+    folder = table_folder(home / "indexes" / "p")
     table = change(lance.dataset(folder).to_table())
     written = lance.write_dataset(table, folder, mode="overwrite")
     say(home, version=written.version)
@@ -206,7 +206,7 @@ def test_vectors_of_other_images_with_digests_to_match(own: Path, monkeypatch: p
     rewrite(own, lambda table: vectors(table, turned))
     info = json.loads((own / "indexes" / "p" / "index.json").read_text())
     ledger = stores.Ledger(128)
-    for batch in stores.Store(own / "indexes" / "p").batches(["position", "hash", "vector"]):
+    for batch in stores.Store(own / "indexes" / "p", info["table"]).batches(["position", "hash", "vector"]):
         ledger.add(batch)
     say(own, shards={"rows": 128, "digests": ledger.digests()}, mean=info["mean"])
     shutil.rmtree(own / "indexes" / "p" / "ann")
@@ -346,7 +346,7 @@ def test_an_approximate_index_that_misses_what_it_promised_to_find(own: Path) ->
 
 
 def test_a_wrong_bit_in_the_table_is_found_and_no_crash(own: Path) -> None:
-    files = sorted((own / "indexes" / "p" / "images.lance" / "data").rglob("*.lance"))
+    files = sorted((table_folder(own / "indexes" / "p") / "data").rglob("*.lance"))
     rng, missed = np.random.default_rng(0), []
     shutil.rmtree(own / "indexes" / "p" / "ann")
     for _ in range(24):
@@ -366,7 +366,7 @@ def test_a_wrong_bit_in_the_table_is_found_and_no_crash(own: Path) -> None:
 
 
 def test_a_table_file_that_is_gone_or_cut(own: Path) -> None:
-    path = sorted((own / "indexes" / "p" / "images.lance" / "data").rglob("*.lance"))[1]
+    path = sorted((table_folder(own / "indexes" / "p") / "data").rglob("*.lance"))[1]
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     report = check(own)

@@ -1,5 +1,6 @@
 """Manifests and references: the same number means the same image, or nothing happens."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import plada
 from plada.errors import DataError, ReferenceMismatch
 from plada.sources.formats.folder import open_folder
 from plada.sources.manifest import load_manifest
-from plada.sources.reference import check_identity, find_reference
+from plada.sources.reference import check_identity, find_reference, kept_manifests
 from plada.sources.scan import scan_manifest
 from plada.sources.storage import plain_name, slug
 from tests.conftest import picture
@@ -109,6 +110,45 @@ def test_a_reference_is_found_by_its_key_id(pictures: Path, home: Path) -> None:
     manifest = plada.open_images(pictures).manifest
     assert find_reference(manifest.key_id[:8], home) == str(pictures)
     assert find_reference(b"\1" * 8, home) is None
+
+
+def test_the_manifest_of_the_whole_copy_outlives_the_loss_of_an_image(pictures: Path, home: Path) -> None:
+    whole = plada.open_images(pictures).manifest
+    lost = pictures / "n0" / "image_00.png"
+    data = lost.read_bytes()
+    lost.unlink()
+    less = plada.open_images(pictures)
+    assert (len(less), less.manifest.content_id != whole.content_id) == (23, True)
+    kept = [found.manifest.content_id for found in kept_manifests(home, b"")]
+    assert sorted(kept) == sorted([whole.content_id, less.manifest.content_id])
+    assert find_reference(whole.key_id[:8], home, content=whole.content_id[:8]) == str(pictures)
+    lost.write_bytes(data)
+    again = plada.open_images(pictures)
+    assert (again.reused, again.manifest.content_id) == (True, whole.content_id)
+    again.manifest.check()
+
+
+def test_the_reference_that_fits_is_found(pictures: Path, home: Path, tmp_path: Path) -> None:
+    """Among copies with the same keys, the one whose bytes fit; never one that is gone, and damaged records are said."""
+    copies = [tmp_path / name for name in ("a", "b", "c")]
+    for number, copy in enumerate(copies):
+        shutil.copytree(pictures, copy)
+        if number != 1:
+            path = copy / "n0" / "image_00.png"
+            path.write_bytes(path.read_bytes() + bytes(number + 1))
+    manifests = [plada.open_images(copy).manifest for copy in copies]
+    wanted = manifests[1]
+    shutil.rmtree(copies[0])
+    (home / "references" / "a0").mkdir()
+    (home / "references" / "a0" / "reference.json").write_text("{")
+    said: list[str] = []
+    found = find_reference(wanted.key_id[:8], home, content=wanted.content_id, report=lambda p: said.append(p.note))
+    assert found == str(copies[1])
+    assert any("a0/reference.json: cannot be read" in note for note in said)
+    shutil.rmtree(copies[1])
+    assert find_reference(wanted.key_id[:8], home, content=wanted.content_id) == str(copies[2])
+    shutil.rmtree(copies[2])
+    assert find_reference(wanted.key_id[:8], home) is None
 
 
 def test_slugs_tell_places_apart() -> None:

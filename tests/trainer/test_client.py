@@ -319,6 +319,35 @@ def test_missing_and_changed_images_are_named_or_left_out(student: str, sent: Pa
     assert (made.images, made.left_out, made.changed, made.emptied) == (10, 0, (gone, changed), ())
 
 
+def test_the_servers_manifest_lets_a_copy_in_that_has_lost_images(
+    sent: Payload, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = plada.open_images(pictures).manifest.path
+    (gone, changed), _ = lose(pictures, sent)
+    theirs = tmp_path / "client"
+    with pytest.raises(ReferenceMismatch, match=r"here are 23 .*--manifest FILE --skip-changed"):
+        plada.train(sent, reference=skipping(pictures), student="small_cnn", recipe=QUICK, home=theirs)
+    copy = replace(skipping(pictures), manifest=manifest)
+    made = plada.train(sent, reference=copy, student="small_cnn", recipe=QUICK, home=theirs)
+    assert (made.images, made.changed) == (10, (gone, changed))
+    said: list[str] = []
+    out = tmp_path / "folder"
+    plada.export(
+        sent, to="folder", out=out, reference=copy, home=theirs, report=lambda progress: said.append(progress.note)
+    )
+    assert sum(path.is_file() for path in out.rglob("*")) >= 10
+    assert f"left out, since missing or changed: 2 images, the first is {gone}" in said
+    with pytest.raises(ReferenceMismatch, match=rf"{gone} \(missing\), {changed} \(changed\)"):
+        plada.export(sent, to="folder", out=tmp_path / "x", reference=replace(copy, skip_changed=False), home=theirs)
+    found = plada.verify(pictures, against=manifest, home=theirs)
+    assert (found.ok, found.missing) == (False, 1)
+    other = plada.open_images(tmp_path / "pictures" / "n1").manifest.path
+    with pytest.raises(ReferenceMismatch, match=r"a manifest of .* images with content id .*Ask the sender"):
+        plada.train(sent, reference=replace(copy, manifest=other), student="small_cnn", home=theirs)
+    with pytest.raises(RequestError, match="no such manifest"):
+        plada.train(sent, reference=replace(copy, manifest=tmp_path / "none"), student="small_cnn", home=theirs)
+
+
 def test_streamed_images_that_are_missing_are_named(
     sent: Payload, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,13 @@ SkipChanged = Annotated[
     bool,
     typer.Option("--skip-changed", help="Leave out images that are missing or changed since the manifest was made."),
 ]
+ManifestOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest",
+        help="The server's manifest of the reference (a file): positions and hashes come from it. [default: one kept here]",
+    ),
+]
 EncoderWeights = Annotated[
     Path | None, typer.Option(help="Where the encoder of a linear student lies now, if it has moved.")
 ]
@@ -264,10 +271,13 @@ class CopyOptions:
     reference: ReferenceOption = None
     same_keys: SameKeys = False
     skip_changed: SkipChanged = False
+    manifest: ManifestOption = None
 
     def copy(self) -> "plada.ReferenceCopy":
         """The copy, for a call."""
-        return plada.ReferenceCopy(location=self.reference, same_keys=self.same_keys, skip_changed=self.skip_changed)
+        return plada.ReferenceCopy(
+            location=self.reference, same_keys=self.same_keys, skip_changed=self.skip_changed, manifest=self.manifest
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
