@@ -172,7 +172,7 @@ unbroken: {found["unbroken_seconds"]:.0f} s.
 {found["kills"]} kills of the main process at random moments (seed {found["seed"]}; before the first image, while embedding, after the
 last: {stages}), each continued with the same command, {found["builds"]} builds: **{found["kills_survived"]}** survived, that is, the build
 ended with the rows, index.json (but times) and manifest of the unbroken run, no committed row was embedded again, and no process
-was left. EmbeddedSplit and lost, as far as progress lines tell, which may be a second of work behind: {found["embedded_twice"]:,} images in
+was left. Embedded and lost, as far as progress lines tell, which may be a second of work behind: {found["embedded_twice"]:,} images in
 all, {found["embedded_twice_most"]:,} at most by one kill. The last process was gone {found["outlived_most"]:.1f} s after the kill at the latest.
 
 Of {found["worker_kills"]} kills of a process that the main one had started, {found["worker_kills_survived"]} ended like the unbroken run,
