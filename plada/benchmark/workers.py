@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
 
 from plada.benchmark.jobs import BenchJob, measure
 from plada.common.packages import require
@@ -38,8 +39,6 @@ def _missing(jobs: Sequence[BenchJob]) -> int:
 
 def _measure_in_processes(jobs: Sequence[BenchJob], workers: int, tracker: Tracker) -> int:
     require("loky", extra="cpu", purpose="worker processes")
-    from concurrent.futures import FIRST_EXCEPTION, wait
-
     from loky import ProcessPoolExecutor
     from loky.process_executor import BrokenProcessPool
 
