@@ -149,14 +149,17 @@ def test_tfrecords(sent: Path, pictures: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("plada.trainer.export_images._SHARD", 5)
     plada.export(sent, to="tfrecord", out=tmp_path / "t")
     paths = sorted(map(str, (tmp_path / "t").iterdir()))
-    assert as_rows(row for path in paths for row in tfrecord.tfrecord_loader(path, None)) == wanted(sent, pictures)
+    read = [row for path in paths for row in tfrecord.tfrecord_loader(path, None)]
+    assert as_rows(read) == wanted(sent, pictures)
     plada.export(sent, to="tfrecord", out=tmp_path / "again")
     for path in map(Path, paths):
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
 
 def as_rows(records: Iterable[dict[str, Any]]) -> list[Row]:
-    return [(int(r["position"]), r["key"].decode(), int(r["label"]), r["class"].decode(), r["image"]) for r in records]
+    return [
+        (r["position"].item(), r["key"].decode(), r["label"].item(), r["class"].decode(), r["image"]) for r in records
+    ]
 
 
 def test_tfrecords_by_tensorflow(sent: Path, pictures: Path, tmp_path: Path) -> None:
