@@ -59,7 +59,7 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 # The one written in Python: the one in C sets aside as much memory as a number in the file says.
-_Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+_Unpickler: Any = pickle._Unpickler
 
 
 class _Reader(_Unpickler):  # type: ignore[misc]
