@@ -99,9 +99,9 @@ def of_index(bomb: Path, tmp_path: Path) -> None:
 
 def of_command_line(bomb: Path, tmp_path: Path) -> None:
     arguments = {"checkpoint_path": str(bomb)}
-    for options in ({}, {"pretrained": True}):
+    for pretrained in (False, True):
         with pytest.raises(RequestError, match="argument 'checkpoint_path' is not one that shapes a network"):
-            build_network(NetworkSpec(name=TIMM, model_args=arguments, **options), classes=2)
+            build_network(NetworkSpec(name=TIMM, model_args=arguments, pretrained=pretrained), classes=2)
     with pytest.raises(RequestError, match="argument 'checkpoint_path' is not one that shapes a network"):
         load_encoder(EncoderSpec(name=f"timm:{TIMM}.random", model_args=arguments))
 
@@ -155,7 +155,7 @@ def of_table(bomb: Path, tmp_path: Path) -> None:
     bomb.rename(tmp_path / "raw.npy")
     for name in ("t.npy", "raw.npy"):
         with pytest.raises(DataError, match="not an array of numbers"):
-            table_teacher(tmp_path / name, ("a",), images=1, keys=["k"], claims={})
+            table_teacher(tmp_path / name, ("a",), images=1, keys=lambda: ["k"], claims={})
 
 
 def of_archive(bomb: Path, tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ def train(
         same_content=images.manifest.content_id[:8] == sent.content_id[:8],
         segments=sent.segments,
         serial=sent.serial,
+        recommended={} if linear else {name: value for name, value in sent.recipe.items() if name not in plan.recipe},
         seconds=clock.seconds,
     )
 

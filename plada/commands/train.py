@@ -146,6 +146,9 @@ def _remarks(summary: "TrainingSummary") -> list[str]:
     remarks = []
     if summary.target_note:
         remarks.append(f"target {summary.target}: {summary.target_note}")
+    if summary.recommended:
+        options = ", ".join(f"{name}={value}" for name, value in summary.recommended.items())
+        remarks.append(f"options from the payload: {options} (--recipe NAME=VALUE sets another)")
     if summary.left_out:
         remarks.append(f"{summary.left_out} images cannot be decoded and were left out")
     if summary.changed:

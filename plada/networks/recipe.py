@@ -1,11 +1,14 @@
 """How a network is trained: a flat set of plain options, so that a payload can recommend some of them in a few bytes."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 from plada.errors import RequestError, UnknownName
 from plada.networks.network import SMALL_CNN
+from plada.sources.decode import MAX_SIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,27 +35,21 @@ class Recipe:
     supersample: int = 1  # images are warped at this many times their size, then averaged down: no blur from warping
 
     def __post_init__(self) -> None:
-        sound = (
-            self.epochs >= 1,
-            self.batch_size >= 1,
-            0 < self.learning_rate < 10,
-            0 <= self.body_rate <= 1,
-            0 <= self.weight_decay < 10,
-            0 <= self.label_smoothing < 1,
-            0 <= self.warmup < 1,
-            0 <= self.ema < 1,
-            0 <= self.mixup <= 10,
-            0 <= self.cutmix <= 10,
-            0 <= self.rotate <= 180,
-            1 <= self.scale <= 4,
-            0 <= self.stretch <= 2,
-            0 <= self.shear <= 2,
-            0 <= self.translate <= 1,
-            1 <= self.supersample <= 8,
-            0 <= self.image_size <= 4096,
-        )
-        if not all(sound):
-            raise RequestError(f"an option of the recipe is out of range: {asdict(self)}")
+        for name, (low, high, words) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise RequestError(f"recipe option {name}={_shown(value)}: expected {words or f'{low:g} to {high:g}'}")
+        side = self.image_size * self.supersample
+        if side > MAX_SIDE:
+            raise RequestError(
+                f"recipe options image_size={self.image_size}, supersample={self.supersample}: expected a product of at most "
+                f"{MAX_SIDE}"
+            )
+        if self.batch_size * side**2 > _MAX_PIXELS:
+            raise RequestError(
+                f"recipe options batch_size={self.batch_size}, image_size={self.image_size}, supersample={self.supersample}: a "
+                f"batch of {self.batch_size * side**2} pixels; expected at most {_MAX_PIXELS}"
+            )
 
     def changed(self, options: Mapping[str, Any]) -> "Recipe":
         """This recipe with some options replaced; None leaves an option as it is.
@@ -71,10 +68,46 @@ class Recipe:
             if isinstance(value, bool) != (known[name] is bool) or not isinstance(
                 value, int if whole else (int, float)
             ):
-                raise RequestError(f"recipe option {name}={value!r}: expected {known[name].__name__}")
-            values[name] = known[name](value)
+                raise RequestError(f"recipe option {name}={_shown(value)}: expected {known[name].__name__}")
+            try:
+                values[name] = known[name](value)
+            except OverflowError as err:  # a whole number of hundreds of digits
+                raise RequestError(f"recipe option {name}={_shown(value)}: expected a smaller number") from err
         return replace(self, **values)
 
+
+def _shown(value: Any) -> str:
+    """A value for a message, however long it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write numbers of thousands of digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+_MAX_PIXELS = 1 << 28  # of a batch before it is averaged down: 3 GiB as floats
+_BELOW_ONE, _BELOW_TEN = math.nextafter(1, 0), math.nextafter(10, 0)
+_RANGES: Mapping[str, tuple[float, float, str]] = MappingProxyType(
+    {  # (least, most, words where these two do not say it): payloads recommend options, so all are bounded
+        "image_size": (0, MAX_SIDE, ""),
+        "epochs": (1, 10_000, ""),
+        "batch_size": (1, 65_536, ""),
+        "learning_rate": (math.ulp(0.0), _BELOW_TEN, "above 0, below 10"),
+        "body_rate": (0, 1, ""),
+        "weight_decay": (0, _BELOW_TEN, "0 or more, below 10"),
+        "label_smoothing": (0, _BELOW_ONE, "0 or more, below 1"),
+        "warmup": (0, _BELOW_ONE, "0 or more, below 1"),
+        "mixup": (0, 10, ""),
+        "cutmix": (0, 10, ""),
+        "ema": (0, _BELOW_ONE, "0 or more, below 1"),
+        "rotate": (0, 180, ""),
+        "scale": (1, 4, ""),
+        "stretch": (0, 2, ""),
+        "shear": (0, 2, ""),
+        "translate": (0, 1, ""),
+        "supersample": (1, 8, ""),
+    }
+)
 
 FROM_NOTHING = Recipe()
 # Chosen on caltech20's validation images (docs/log.md): a body at the head's rate loses what it knew.

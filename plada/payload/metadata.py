@@ -11,6 +11,7 @@ from typing import Any
 from plada.errors import PayloadCorrupt
 
 MAX_TEXT = 1 << 24  # bytes after decompression; 65 535 names of 255 bytes fit
+MAX_NAME = 1024  # letters of a name: exports repeat it for each image
 _DEFLATED, _NAMES, _NOTES = 1, 2, 4
 
 # Part of the format: never to be changed. What is likeliest stands last, where it is cheapest to point at.
@@ -64,6 +65,8 @@ def read_about(body: bytes, classes: int) -> tuple[tuple[str, ...] | None, dict[
     names = tuple(fields[:classes])
     if len(fields) != classes + bool(flags & _NOTES):
         raise PayloadCorrupt(f"{len(fields)} names and notes for {classes} classes")
+    if (longest := max(map(len, names))) > MAX_NAME:
+        raise PayloadCorrupt(f"a class name of {longest} letters; expected at most {MAX_NAME}")
     if len(set(names)) != len(names):
         raise PayloadCorrupt(f"{len(names)} class names, some alike, for {classes} classes")
     return names, read_notes(fields[classes]) if flags & _NOTES else {}

@@ -41,7 +41,7 @@ from plada.payload.container import (
     write_container,
     write_plan,
 )
-from plada.payload.metadata import canonical, numbered, read_about, write_about
+from plada.payload.metadata import MAX_NAME, canonical, numbered, read_about, write_about
 from plada.payload.segments import read_segments, write_segments
 from plada.payload.shared_context import SharedContext
 
@@ -96,6 +96,8 @@ class Payload:
             raise RequestError("payload: key_id and content_id are at least 8 bytes each")
         if len(set(self.classes)) != len(self.classes) or any("\0" in name for name in self.classes):
             raise RequestError("payload: two classes have the same name, or one holds a NUL")
+        if (longest := max(map(len, self.classes))) > MAX_NAME:
+            raise RequestError(f"payload: a class name of {longest} letters; expected at most {MAX_NAME}")
         if not 0 <= self.serial <= MAX_SERIAL:
             raise RequestError(f"payload: serial number {self.serial}; expected 1 to {MAX_SERIAL}, or 0 for none")
         if self.rank is not None:
@@ -110,6 +112,12 @@ class Payload:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The training options that the notes recommend; empty where there are none."""
+        advice = self.notes.get("recipe", {})
+        return dict(advice) if isinstance(advice, dict) else {}
 
     def class_counts(self) -> list[int]:
         """Images of each class, in order of the classes."""

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import PayloadCorrupt
+from plada.errors import PayloadCorrupt, PayloadUnsupported
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 NOTE = "soft_labels"
+MAX_CLASSES = 4096  # a table of their squares is what a reader must have room for
 PARTS = 255  # shares are sent as whole numbers that add up to this
 _TINY = 1e-12
 
@@ -62,6 +63,10 @@ def soft_labels_of(notes: Mapping[str, Any], classes: int) -> SoftLabels | None:
     if NOTE not in notes:
         return None
     note = notes[NOTE]
+    if classes > MAX_CLASSES:
+        raise PayloadUnsupported(
+            f"note {NOTE}: {classes} classes; soft labels are read for at most {MAX_CLASSES}. Ask for one with hard labels"
+        )
     rows = note.get("shares") if isinstance(note, dict) else None
     if not isinstance(rows, list) or len(rows) != classes or not all(_is_row(row, classes) for row in rows):
         raise PayloadCorrupt(

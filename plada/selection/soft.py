@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plada.payload.soft import PARTS, SoftLabels
+from plada.errors import RequestError
+from plada.payload.soft import MAX_CLASSES, PARTS, SoftLabels
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -41,6 +42,8 @@ def soft_labels(probabilities: F32, labels: I64, classes: int, kind: str) -> Sof
     """Soft labels of images with the teacher's probabilities [k, classes] and labels [k]: the mean probabilities of each class
     (eq. 12), with kind DIRICHLET also the precision mu (1 - mu) / sigma^2 - 1 of its own class (eq. 13). A class without
     images means itself alone."""
+    if classes > MAX_CLASSES:
+        raise RequestError(f"--labels {kind}: {classes} classes; readers take at most {MAX_CLASSES}. Send hard labels")
     means, precision = np.eye(classes), np.full(classes, MAX_PRECISION)
     for label in np.unique(labels):
         mine = probabilities[labels == label].astype(np.float64)

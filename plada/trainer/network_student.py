@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.progress import Clock, Report
-from plada.errors import DataError
+from plada.errors import DataError, PayloadUnsupported, RequestError
 from plada.networks.data import LabelledImages, load_images
 from plada.networks.logs import open_log
 from plada.networks.loop import fit, predict
@@ -120,7 +120,7 @@ def train_network(
     """
     student = run.student
     recipe = default_recipe(student.name, trained=student.trained)
-    recipe = recipe.changed(_recommended(run.payload)).changed(run.recipe)
+    recipe = _recommended(recipe, run.payload).changed(run.recipe)
     with clock("load"):
         seed_everything(run.seed)
         network = build_network(student, classes=len(run.payload.classes), image_size=recipe.image_size)
@@ -160,10 +160,18 @@ def train_network(
     return TrainingResult(trained, labelled.readable(), recipe.epochs, finished_before=False, checkpointer=checkpointer)
 
 
-def _recommended(payload: Payload) -> Mapping[str, Any]:
-    """The training options that a payload recommends."""
-    advice = payload.notes.get("recipe", {})
-    return advice if isinstance(advice, dict) else {}
+def _recommended(recipe: Recipe, payload: Payload) -> Recipe:
+    """A recipe changed by what a payload recommends.
+
+    Raises:
+        PayloadUnsupported: an option that there is not, or out of its range.
+    """
+    try:
+        return recipe.changed(payload.recipe)
+    except RequestError as err:
+        raise PayloadUnsupported(
+            f"the payload's recipe: {err}. Ask the sender for one within these bounds; nothing was trained"
+        ) from err
 
 
 def _load(run: TrainingRun, images: PayloadImages, view: View, report: Report) -> LabelledImages:

@@ -3,6 +3,7 @@
 Lies beside api.py: payload/ knows bytes alone, this knows where a manifest and a pack are kept.
 """
 
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,7 +32,9 @@ from plada.sources.storage import open_files
 
 CLIENT_HAS = ("nothing", "manifest", "pack")
 _HEAD = 64  # bytes that hold any header
+_PIECE = 1 << 20  # bytes that are read at a time
 _TIMEOUT = 60  # seconds without an answer
+_DEADLINE = 900  # seconds for all of it: 1 MB at 9 600 bit/s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,18 +276,51 @@ def fetch(path: str | Path) -> bytes:
 
 def _download(url: str) -> bytes:
     """With the standard library: fsspec would want two more packages of a client for one small file."""
-    try:
-        with urlopen(url, timeout=_TIMEOUT) as response:
-            return _whole(lambda offset, size: bytes(response.read(size)))
-    except (OSError, HTTPException, ValueError) as err:
-        raise RequestError(
-            f"{url}: cannot be fetched ({err}). Look at the address, or fetch the file yourself"
-        ) from err
+    results: list[bytes | Exception] = []
+    given_up = threading.Event()
+
+    def piece(response: Any, size: int) -> bytes:
+        if given_up.is_set():
+            raise TimeoutError("given up")
+        return bytes(response.read1(size))  # what is there; `read` waits until all of it is
+
+    def work() -> None:
+        try:
+            with urlopen(url, timeout=_TIMEOUT) as response:
+                results.append(_whole(lambda offset, size: piece(response, size)))
+        except Exception as err:
+            results.append(err)
+
+    # In a thread, since a server can drip the lines of its answer and no timeout of a socket would end that.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(_DEADLINE)
+    given_up.set()
+    if not results:
+        raise RequestError(f"{url}: not here after {_DEADLINE} seconds. Fetch the file yourself, and name it")
+    match results[0]:
+        case OSError() | HTTPException() | ValueError() as err:
+            raise RequestError(
+                f"{url}: cannot be fetched ({err}). Look at the address, or fetch the file yourself"
+            ) from err
+        case Exception() as err:
+            raise err
+        case data:
+            return data
 
 
 def _whole(read: Callable[[int, int], bytes]) -> bytes:
-    head = read(0, _HEAD)
-    return head + read(_HEAD, max(_claimed(head) + 1 - _HEAD, 0)) if len(head) == _HEAD else head
+    """All that the header claims, and a byte more if there is one; memory is taken for what has come."""
+    data = bytearray()
+
+    def read_until(size: int) -> None:
+        while len(data) < size and (piece := read(len(data), min(size - len(data), _PIECE))):
+            data.extend(piece)
+
+    read_until(_HEAD)
+    if len(data) == _HEAD:
+        read_until(_claimed(bytes(data)) + 1)
+    return bytes(data)
 
 
 @contextmanager

@@ -178,6 +178,7 @@ class TrainingSummary:
         seconds: Time by stage.
         segments: (whole, in all) of a progressive payload.
         serial: Serial number of the payload; 0 for none.
+        recommended: The options of the recipe that came from the payload, not from the call or the network's defaults.
     """
 
     student: str
@@ -202,6 +203,7 @@ class TrainingSummary:
     seconds: Mapping[str, float]
     segments: tuple[int, int] | None = None
     serial: int = 0
+    recommended: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

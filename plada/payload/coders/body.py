@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from plada.errors import PayloadCorrupt, PayloadUnsupported, SideMissing, UnknownName
+from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing, UnknownName
 from plada.payload.coders.registry import CODERS, Shape, coders_for, missing_context
 from plada.payload.coders.zstd_coder import encode_bitmap, encode_gaps, encode_zstd
 from plada.payload.shared_context import SharedContext
@@ -18,6 +18,8 @@ from plada.payload.varints import read_varint, varint
 I64 = npt.NDArray[np.int64]
 CONTENT_CHECK = 4
 MAX_KEPT = 1 << 24  # images that a body may name: arrays of these numbers are what a reader must have room for
+# A file of few bytes can name many images, if all are alike, and a reader must go through them.
+FREE_KEPT, KEPT_PER_BYTE = 1 << 16, 256
 _SMALL = 1 << 16  # images kept, and 16 times as many in the reference, up to which every coder is tried in full
 _QUICK = 3  # zstd's level for a first look
 _HINTS = {
@@ -29,7 +31,18 @@ _HINTS = {
 def write_content(positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: SharedContext) -> bytes:
     """A body of positions int64 [k] and labels int64 [k], checked where it needs a pack."""
     body = encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
-    return body + content_check(positions, labels) if needs_pack(body) else body
+    body = body + content_check(positions, labels) if needs_pack(body) else body
+    if len(positions) > max_kept(body):
+        raise RequestError(
+            f"payload: {len(positions)} images in {len(body)} bytes; readers take at most {max_kept(body)}. Keep fewer, or "
+            "split the payload"
+        )
+    return body
+
+
+def max_kept(body: bytes) -> int:
+    """Images that a body of so many bytes may name."""
+    return min(MAX_KEPT, FREE_KEPT + KEPT_PER_BYTE * len(body))
 
 
 def read_content(body: bytes, *, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
@@ -38,8 +51,8 @@ def read_content(body: bytes, *, images: int, classes: int, side: SharedContext)
     Raises:
         PayloadCorrupt, PayloadUnsupported, SideMissing: as decode_body.
     """
-    if body and read_varint(body, 1)[0] > MAX_KEPT:
-        raise PayloadCorrupt(f"a body claims {read_varint(body, 1)[0]} images; expected at most {MAX_KEPT}")
+    if body and (claimed := read_varint(body, 1)[0]) > max_kept(body):
+        raise PayloadCorrupt(f"a body of {len(body)} bytes claims {claimed} images; expected at most {max_kept(body)}")
     if not needs_pack(body):
         return decode_body(body, images=images, classes=classes, side=side)
     positions, labels, coder = decode_body(body[:-CONTENT_CHECK], images=images, classes=classes, side=side)

@@ -107,7 +107,7 @@ def test_a_body_that_needs_a_pack_nobody_named_is_refused(pack_coder: None) -> N
 
 
 def test_more_images_than_a_reader_has_room_for_are_refused() -> None:
-    with pytest.raises(PayloadCorrupt, match="at most 16777216"):
+    with pytest.raises(PayloadCorrupt, match="at most 66816"):
         read_content(b"\1" + varint(MAX_KEPT + 1), images=1 << 28, classes=1, side=SharedContext())
     assert isinstance(made(), Payload)
     assert CONTENT_CHECK == 4

@@ -230,9 +230,9 @@ def test_cifar_in_pickles_is_read_without_running_them(tmp_path: Path, home: Pat
     assert target.classes == ("airplane", "automobile")
     assert sizes(target) == (4 if fine else 20, 4)
     assert np.array_equal(stored(target.test, 3), pixels(3, 32))
-    batch = root / ("test" if fine else "test_batch")
+    file = root / ("test" if fine else "test_batch")
     for content in ({"data": rows}, {"data": rows[:, :9], "labels": [0] * 4, "fine_labels": [0] * 4}, ["data"]):
-        batch.write_bytes(pickle.dumps(content))
+        file.write_bytes(pickle.dumps(content))
         with pytest.raises(DataError, match="Unpack the archive again"):
             open_target(root, home)
 

@@ -1,0 +1,171 @@
+"""What a payload declares is bounded before anything is made of it, and a server cannot hold a client."""
+
+import json
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import plada
+from plada.cli import app
+from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError
+from plada.networks.recipe import Recipe
+from plada.payload.coders.body import max_kept, read_content, write_content
+from plada.payload.metadata import MAX_NAME, _deflate, read_about
+from plada.payload.payload import Payload
+from plada.payload.shared_context import SharedContext
+from plada.payload.soft import MAX_CLASSES, soft_labels_of
+from plada.payload.varints import varint
+from plada.trainer import payload_file
+
+
+def made(pictures: Path, **notes: Any) -> Payload:
+    manifest = plada.open_images(pictures).manifest
+    positions = np.arange(0, 24, 2)
+    labels = positions // 2 % 2
+    return Payload(positions, labels, ("a", "b"), len(manifest), manifest.key_id, manifest.content_id, notes=notes)
+
+
+@pytest.mark.parametrize(
+    ("advice", "words"),
+    [
+        ({"epochs": 10**9}, "recipe option epochs=1000000000: expected 1 to 10000"),
+        ({"batch_size": 10**6}, "recipe option batch_size=1000000: expected 1 to 65536"),
+        ({"learning_rate": 10**400}, r"recipe option learning_rate=10+\.\.\.: expected a smaller number"),
+        ({"learning_rate": 50}, r"learning_rate=50\.0: expected above 0, below 10"),
+        ({"learning_rate": 0}, r"learning_rate=0\.0: expected above 0, below 10"),
+        ({"rotate": 10**400}, "rotate=10+"),
+        ({"epochs": 10**400}, r"epochs=10+\.\.\.: expected 1 to 10000"),
+        ({"ema": 1.0}, r"ema=1\.0: expected 0 or more, below 1"),
+        ({"image_size": 4096, "supersample": 2}, "expected a product of at most 4096"),
+        (
+            {"image_size": 1024, "supersample": 1, "batch_size": 4096},
+            "a batch of 4294967296 pixels; expected at most 268435456",
+        ),
+        ({"epochs": True}, "recipe option epochs=True: expected int"),
+        ({"epochs": "x" * 1000}, r"recipe option epochs='x+\.\.\.: expected int"),
+        ({"checkpoint_path": "evil.pth"}, "unknown recipe option 'checkpoint_path'"),
+    ],
+)
+def test_a_recipe_is_bounded(advice: dict[str, Any], words: str, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=words) as refused:
+        Recipe().changed(advice)
+    assert len(str(refused.value)) < 600
+    with pytest.raises(PayloadUnsupported, match=f"the payload's recipe: .*{words}"):
+        plada.train(made(pictures, recipe=advice), reference=pictures, student="small_cnn", out=tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_train_says_what_came_from_the_payload(pictures: Path, tmp_path: Path) -> None:
+    sent = made(pictures, recipe={"epochs": 2, "batch_size": 8, "mirror": False})
+    sent.save(tmp_path / "s.plada")
+    trained = plada.train(sent, reference=pictures, student="small_cnn", recipe={"epochs": 1})
+    assert trained.recommended == {"batch_size": 8, "mirror": False}
+    assert plada.train(sent, reference=pictures, student="small_cnn", recipe=sent.recipe).recommended == {}
+    words = ["train", tmp_path / "s.plada", "--reference", pictures, "--student", "small_cnn", "-o", tmp_path / "m"]
+    shown = CliRunner().invoke(app, [str(word) for word in words])
+    assert "options from the payload: batch_size=8, epochs=2, mirror=False (--recipe" in shown.stderr
+    again = CliRunner().invoke(app, [str(word) for word in [*words, "--json", "--restart"]])
+    assert json.loads(again.stdout.splitlines()[-1])["recommended"] == {"batch_size": 8, "epochs": 2, "mirror": False}
+
+
+def test_few_bytes_do_not_name_many_images() -> None:
+    images, nothing = 1 << 24, SharedContext()
+    for coder in range(7):
+        body = bytes([coder]) + varint(images) + bytes(30)
+        began = time.monotonic()
+        with pytest.raises(PayloadError):
+            read_content(body, images=images, classes=1, side=nothing)
+        assert time.monotonic() - began < 5
+    with pytest.raises(PayloadCorrupt, match=r"a body of 35 bytes claims 16777216 images; expected at most 74496"):
+        read_content(bytes([1]) + varint(images) + bytes(30), images=images, classes=1, side=nothing)
+    everything = np.arange(1 << 20)
+    with pytest.raises(RequestError, match="readers take at most"):
+        write_content(everything, np.zeros_like(everything), images=1 << 20, classes=1, coder="gaps-zstd", side=nothing)
+    assert max_kept(bytes(1 << 20)) == 1 << 24
+
+
+def test_a_name_is_not_a_book() -> None:
+    body = bytes([3]) + _deflate(b"a" * (MAX_NAME + 1) + b"\0b")
+    assert len(body) < 100
+    with pytest.raises(PayloadCorrupt, match="a class name of 1025 letters; expected at most 1024"):
+        read_about(body, 2)
+    with pytest.raises(RequestError, match="a class name of 1025 letters"):
+        Payload(np.arange(1), np.zeros(1, int), ("a" * 1025,), 1, bytes(8), bytes(8))
+
+
+def test_soft_labels_of_very_many_classes() -> None:
+    tracemalloc.start()
+    rows = [[label, 255] for label in range(65_535)]
+    with pytest.raises(PayloadUnsupported, match=f"65535 classes; soft labels are read for at most {MAX_CLASSES}"):
+        soft_labels_of({"soft_labels": {"shares": rows}}, 65_535)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()
+
+
+@contextmanager
+def server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with suppress(OSError):  # the client has gone
+                answer(self)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads = True
+        listening.block_on_close = False
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}/x.plada"
+        listening.shutdown()
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_a_server_that_drips(part: str, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload_file, "_DEADLINE", 1)
+    data = made(pictures).encode()
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n" + (b"" if part == "headers" else b"\r\n" + data[:30]))
+        for number in range(200):
+            handler.wfile.write(b"X: y\r\n" if part == "headers" else data[30 + number : 31 + number])
+            handler.wfile.flush()
+            time.sleep(0.2)
+
+    with server(drip) as url:
+        began = time.monotonic()
+        with pytest.raises(RequestError, match="not here after 1 seconds"):
+            payload_file.fetch(url)
+        assert time.monotonic() - began < 5
+
+
+def test_a_server_whose_payload_claims_a_gigabyte(pictures: Path) -> None:
+    data = made(pictures).encode()
+    claims = data[:6] + b"\xff\xff\xff\xff\3" + data[7:]
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 1073741824\r\n\r\n" + claims)
+
+    tracemalloc.start()
+    with server(send) as url, pytest.raises((PayloadError, RequestError)):
+        plada.read_payload(url)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()
+
+
+def test_a_payload_from_a_server(pictures: Path) -> None:
+    data = made(pictures).encode()
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + data)
+
+    with server(send) as url:
+        assert plada.read_payload(url).encode() == data
