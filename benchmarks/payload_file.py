@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.document import machine, write_section
 from plada.payload.diff import apply_changes, parse_changes, write_changes
-from plada.payload.metadata import write_about
+from plada.payload.metadata import write_metadata
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.shared_context import SharedContext
 
@@ -83,11 +83,13 @@ def names_table(data: Path, figures: dict[str, Any]) -> list[str]:
     for title, names in lists.items():
         text = "\0".join(names).encode()
         frame = zstandard.ZstdCompressor(level=19, write_content_size=False, write_checksum=False).compress(text)[4:]
-        lines.append(f"| {title} | {len(names)} | {len(text)} | {len(frame)} | {len(write_about(tuple(names), {}))} |")
+        lines.append(
+            f"| {title} | {len(names)} | {len(text)} | {len(frame)} | {len(write_metadata(tuple(names), {}))} |"
+        )
     plain = json.dumps(NOTES, separators=(",", ":")).encode()
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     without = len(packer.compress(plain) + packer.flush())
-    figures["notes_bytes"] = len(write_about(None, NOTES))
+    figures["notes_bytes"] = len(write_metadata(None, NOTES))
     lines += [
         "",
         f"Notes (recipe of two options, target, teacher's accuracy): {len(plain)} bytes as text, {without} deflated ",

@@ -6,17 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from plada.api.payload import sender_for
+from plada.api.payload import sender_for, write_payload
 from plada.common.files import home_directory, write_bytes
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
 from plada.payload.sender import Delivery
-from plada.trainer.payload_file import PayloadContext, ReadOptions, open_payload
+from plada.trainer.payload_context import PayloadContext
+from plada.trainer.payload_file import ReadOptions, open_payload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffSummary:
-    """A file of changes: its bytes beside those of the whole new payload, and how much changes."""
+    """A file of changes, beside the whole new payload.
+
+    Attributes:
+        path: The file.
+        bytes: Its size.
+        new_bytes: Size of the new payload's own file.
+        added: Number of images of the new payload alone.
+        removed: Number of images of the old payload alone.
+        relabelled: Number of images of both whose class has another name.
+        classes: Number of classes of the new payload.
+        serial: Serial number of the new payload, 0 for none.
+    """
 
     path: str
     bytes: int
@@ -34,7 +46,15 @@ class DiffSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplySummary:
-    """The payload that changes made of another."""
+    """The payload that changes made of another.
+
+    Attributes:
+        payload: Its file.
+        bytes: Its size.
+        images: Number of images.
+        classes: Number of classes.
+        serial: Serial number, 0 for none.
+    """
 
     payload: str
     bytes: int
@@ -57,19 +77,32 @@ def diff(
     sign: str | Path | None = None,
     home: str | Path | None = None,
 ) -> DiffSummary:
-    """Write the file that turns the payload `old` into `new`: images removed, added, called otherwise, classes too.
+    """Write the changes that turn one payload into another: images removed, added, relabelled, and their classes.
 
-    It can be applied to `old` alone. `client_has`, `pack` and `sign` are as for `select`.
+    Args:
+        old: The payload that clients have, a path or URL. The changes can be applied to it alone.
+        new: The payload that they shall have.
+        out: The file to write, whole or not at all.
+        client_has: What clients hold beside the images: "nothing", "manifest" or "pack".
+        pack: A pack's file; None stands for the pack that is installed for the reference.
+        sign: File of an Ed25519 private key that signs the changes; None leaves them unsigned.
+        home: Where manifests and packs are kept; None for the usual place.
+
+    Returns:
+        Bytes of the file, and how many images change.
 
     Raises:
-        ReferenceMismatch: the two label different references. PayloadError: one of them is bad.
+        ReferenceMismatch: The payloads label different references.
+        RequestError: A file is not there, or there is no such kind of client.
+        PayloadError: One of the payloads is bad; SideMissing: what it needs is not here.
+        MissingExtra: The changes are to be signed, and cryptography is missing.
     """
     around = PayloadContext(home=home_directory(home), pack=pack)
-    before, after = (open_payload(path, around) for path in (old, new))
-    sender = sender_for(after.payload.header(), Delivery(client_has=client_has, pack=pack, sign=sign), home=home)
-    data = write_changes(before.payload, after.payload, side=sender.side, signer=sender.signer)
+    before, after = open_payload(old, around).payload, open_payload(new, around)
+    sender = sender_for(after.header, Delivery(client_has=client_has, pack=pack, sign=sign), home=home)
+    data = write_changes(before, after.payload, side=sender.side, signer=sender.signer)
     write_bytes(Path(out), data)
-    removed, added, relabelled = count_changes(before.payload, after.payload)
+    removed, added, relabelled = count_changes(before, after.payload)
     return DiffSummary(
         path=str(out),
         bytes=len(data),
@@ -92,22 +125,33 @@ def apply_diff(
     pack: str | Path | None = None,
     home: str | Path | None = None,
 ) -> ApplySummary:
-    """Write the payload that a file of changes makes of `old`, which must be the one it was made for.
+    """Write the payload that a file of changes makes of another.
 
-    `require_signature` is a public key that must have signed both. The result says the same as the sender's new payload
-    and is not signed: only the sender can do that. `client_has` says who is to read it, as for `select`.
+    The result says the same as the sender's new payload. It is not signed: only the sender can do that.
+
+    Args:
+        old: The payload that the changes were made for, a path or URL.
+        changes: What `diff` wrote, a path or URL.
+        out: The file to write, whole or not at all.
+        require_signature: A public key that must have signed `old` and `changes`; None demands none.
+        client_has: What readers of the result hold beside the images: "nothing", "manifest" or "pack".
+        pack: A pack's file; None stands for the pack that is installed for the reference.
+        home: Where manifests and packs are kept; None for the usual place.
+
+    Returns:
+        Size and contents of the new payload.
 
     Raises:
-        ReferenceMismatch: the changes are for another payload. PayloadError: one of the files is bad.
+        ReferenceMismatch: The changes are for another payload.
+        RequestError: A file is not there, or `changes` is a payload.
+        PayloadError: One of the files is bad; SignatureError: it is not signed as demanded; SideMissing: what it needs is
+            not here.
     """
     around = PayloadContext(home=home_directory(home), pack=pack)
-    made = open_payload(old, around, ReadOptions(update=[changes], require_signature=require_signature)).payload
-    sender = sender_for(made.header(), Delivery(client_has=client_has, pack=pack), home=home)
-    data = sender.encode(made)
-    write_bytes(Path(out), data)
-    return ApplySummary(
-        payload=str(out), bytes=len(data), images=len(made), classes=len(made.classes), serial=made.serial
-    )
+    read = ReadOptions(update=[changes], require_signature=require_signature)
+    new = open_payload(old, around, read).payload
+    size = write_payload(new, out, delivery=Delivery(client_has=client_has, pack=pack), home=home)
+    return ApplySummary(payload=str(out), bytes=size, images=len(new), classes=len(new.classes), serial=new.serial)
 
 
 def count_changes(old: Payload, new: Payload) -> tuple[int, int, int]:

@@ -27,7 +27,8 @@ from plada.selection.table import SelectionTable, read_table
 from plada.sources.reference import Reference, check_identity, open_reference
 from plada.sources.registry import open_source
 from plada.sources.storage import plain_name
-from plada.trainer.payload_file import PayloadContext, open_payload
+from plada.trainer.payload_context import PayloadContext
+from plada.trainer.payload_file import open_payload
 
 ADDRESS = "127.0.0.1"  # this machine alone; never another
 PORT = 7523

@@ -7,7 +7,8 @@ from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError, UnknownName
 from plada.payload.payload import Payload
 from plada.trainer.export import EXPORTS
-from plada.trainer.payload_file import PayloadContext, ReadOptions
+from plada.trainer.payload_context import PayloadContext
+from plada.trainer.payload_file import ReadOptions
 from plada.trainer.payload_images import ReferenceCopy, as_copy, open_payload_images, take_payload
 
 

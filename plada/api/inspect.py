@@ -6,7 +6,7 @@ from pathlib import Path
 from plada.common.files import home_directory
 from plada.common.units import parse_rate
 from plada.payload.inspect import RATES, PayloadSummary
-from plada.trainer.payload_file import PayloadContext
+from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_summary import summarise_file
 
 
@@ -19,14 +19,25 @@ def inspect(
     require_signature: str | Path | None = None,
     home: str | Path | None = None,
 ) -> PayloadSummary:
-    """What a payload file, or a file of changes, holds and where its bytes go.
+    """Say what a payload file, or a file of changes, holds and where its bytes go.
 
-    Time on air is given for each `rate` (such as 500bps). Without the reference's manifest (in `home`, or through
-    `reference`) or the pack that the labels need, the rest is still said. `require_signature`: a public key that must
-    have signed it.
+    Without the reference's manifest or the pack that the labels need, the rest is still said.
+
+    Args:
+        payload: The file, a path or URL.
+        rate: Rates to give the time on air for, such as "500bps", or in bits a second; () for three usual ones.
+        reference: Name or place of the images; None where a manifest kept here knows their keys.
+        pack: A pack's file; None stands for the pack that is installed for the reference.
+        require_signature: A public key that must have signed the file; None demands none.
+        home: Where manifests and packs are kept; None for the usual place.
+
+    Returns:
+        Bytes of every part, coders and their sizes, entropies, notes, ids, signature.
 
     Raises:
-        RequestError: no such file. PayloadError: its subclass says what is wrong; SignatureError: not signed so.
+        RequestError: There is no such file, or a rate is none.
+        PayloadError: Its subclass says what is wrong with the file; SignatureError: it is not signed as demanded.
+        ReferenceMismatch: `reference` or the pack is another one.
     """
     rates = tuple(parse_rate(text) for text in rate) or RATES
     around = PayloadContext(home=home_directory(home), reference=reference, pack=pack)

@@ -29,15 +29,24 @@ def make_pack(
     home: str | Path | None = None,
     report: Report = silent,
 ) -> PackSummary:
-    """Write a pack from an index: features that clients may install beside their images, so that payloads shrink.
+    """Write a pack from an index: small features that clients install beside their images, so that payloads shrink.
 
-    `index` is an opened index, its name, or None for the only one there is. The file goes to `out`; without, it is
-    kept where an installed pack would be, ready to be sent on.
+    Args:
+        index: An opened index or its name; None for the only one there is.
+        out: The file to write; None keeps the pack where an installed one would be.
+        dimensions: Features an image, 1 to 4096: the leading principal components of the embeddings.
+        home: Where indexes and packs are kept; None for the usual place.
+        report: Takes the progress.
+
+    Returns:
+        The pack's file, ids and size, and the share of the embeddings' variance that it keeps.
 
     Raises:
-        UnknownName: no such index. RequestError: more dimensions than the embeddings have. DataError: all are alike.
+        UnknownName: There is no such index.
+        RequestError: The embeddings have fewer dimensions.
+        DataError: All embeddings are alike.
+        ResourceError: The disk is full or not writable.
     """
-
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     root = home_directory(home)
     images, key = len(opened), bytes.fromhex(opened.info["key_id"])
@@ -51,12 +60,20 @@ def make_pack(
 
 
 def install_pack(path: str | Path, *, home: str | Path | None = None) -> PackSummary:
-    """Keep a pack in the home, its hash compared, where payloads that need it look; doing it again changes nothing.
+    """Keep a pack where payloads that need it look for it, its hash compared; doing it again changes nothing.
 
-    The summary's `reference` is where this machine has the images that the pack belongs to, None if it has none.
+    Args:
+        path: A pack that `make_pack` or `plada index --pack` wrote.
+        home: Where packs are kept; None for the usual place.
+
+    Returns:
+        The installed file, its ids and size; `reference` is where this machine has the images that it belongs to, None if
+        it has none.
 
     Raises:
-        RequestError: no such file. PayloadError: the pack is truncated, damaged or of a newer format.
+        RequestError: There is no such file.
+        PayloadError: The pack is truncated, damaged or of a newer format.
+        ResourceError: The disk is full or not writable.
     """
     root = home_directory(home)
     pack = read_pack(path)

@@ -8,19 +8,21 @@ from plada.payload.container import Header
 from plada.payload.payload import Payload
 from plada.payload.sender import Delivery, Sender
 from plada.payload.signature import load_signer
-from plada.trainer.payload_file import PayloadContext, ReadOptions, open_payload, shared_context_for
+from plada.trainer.payload_context import PayloadContext, find_side
+from plada.trainer.payload_file import ReadOptions, open_payload
 
 
 def sender_for(header: Header, delivery: Delivery | None = None, *, home: str | Path | None = None) -> Sender:
-    """The sender of payloads with a header like this one, whose reference and key ids are looked at.
+    """The sender of payloads of the reference that a header names.
 
     Raises:
         RequestError: no such kind of client, no such file. SideMissing: there is no pack. MissingExtra: no cryptography.
     """
-    way = delivery or Delivery()
-    signer = load_signer(way.sign) if way.sign is not None else None
-    side = shared_context_for(header, PayloadContext(home=home_directory(home), pack=way.pack), way.client_has)
-    return Sender(side=side, progressive=way.progressive, segments=way.segments, signer=signer)
+    delivery = delivery or Delivery()
+    signer = load_signer(delivery.sign) if delivery.sign is not None else None
+    around = PayloadContext(home=home_directory(home), pack=delivery.pack)
+    side = find_side(header, around, delivery.client_has)
+    return Sender(side=side, progressive=delivery.progressive, segments=delivery.segments, signer=signer)
 
 
 def write_payload(
@@ -32,7 +34,7 @@ def write_payload(
 
     Args:
         payload: What is written.
-        out: The file.
+        out: The file, replaced if it is there.
         delivery: How it goes to clients. Its serial number, where there is one, replaces the payload's.
         home: Where manifests and packs are kept; None for the usual place.
 
@@ -40,9 +42,10 @@ def write_payload(
         The bytes of the file.
 
     Raises:
-        RequestError: no such kind of client, no such file.
-        SideMissing: clients have a pack, and none is here.
-        MissingExtra: it is to be signed, and cryptography is missing.
+        RequestError: There is no such kind of client, or no such file of a pack or key.
+        SideMissing: Clients have a pack, and none is here.
+        MissingExtra: The file is to be signed, and cryptography is missing.
+        ResourceError: The disk is full or not writable.
     """
     numbered = _numbered(payload, delivery)
     data = sender_for(numbered.header(), delivery, home=home).encode(numbered)
@@ -51,7 +54,7 @@ def write_payload(
 
 
 def encoded_size(payload: Payload, *, delivery: Delivery | None = None, home: str | Path | None = None) -> int:
-    """Bytes of the file that `write_payload` would write, exactly.
+    """Count the bytes of the file that `write_payload` would write, exactly.
 
     Args:
         payload: What would be written.
@@ -62,9 +65,9 @@ def encoded_size(payload: Payload, *, delivery: Delivery | None = None, home: st
         The bytes of the whole file.
 
     Raises:
-        RequestError: no such kind of client, no such file.
-        SideMissing: clients have a pack, and none is here.
-        MissingExtra: it is to be signed, and cryptography is missing.
+        RequestError: There is no such kind of client, or no such file of a pack or key.
+        SideMissing: Clients have a pack, and none is here.
+        MissingExtra: The file is to be signed, and cryptography is missing.
     """
     numbered = _numbered(payload, delivery)
     return sender_for(numbered.header(), delivery, home=home).size(numbered)
@@ -79,7 +82,7 @@ def read_payload(
 ) -> Payload:
     """Read a payload from a path or a URL.
 
-    What it needs beside itself is found here: the keys of the reference's images in a manifest of `home` or in
+    What it needs beside its bytes is looked for: the keys of the reference's images in a manifest of `home` or in
     `reference`, and a pack in `home` or in a file.
 
     Args:
@@ -92,10 +95,10 @@ def read_payload(
         The payload: positions, labels, classes, notes.
 
     Raises:
-        RequestError: no such file.
-        PayloadError: its subclass says what is wrong; SideMissing: what it needs is not here.
-        SignatureError: not signed by the key that is demanded, or too old.
-        ReferenceMismatch: `reference` or the pack is another one.
+        RequestError: There is no such file.
+        PayloadError: Its subclass says what is wrong; SideMissing: what it needs is not here; SignatureError: it is not
+            signed by the key that is demanded, or its serial number is too low.
+        ReferenceMismatch: `reference` or the pack is another one, or an update is for another payload.
     """
     options = read or ReadOptions()
     around = PayloadContext(home=home_directory(home), reference=reference, pack=options.pack)

@@ -12,7 +12,7 @@ from plada.errors import RequestError
 from plada.payload.inspect import RATES
 from plada.reports.collect import MODEL, PICTURES, ModelTest, collect
 from plada.reports.page import fit_page
-from plada.trainer.payload_file import PayloadContext
+from plada.trainer.payload_context import PayloadContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

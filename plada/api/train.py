@@ -19,7 +19,8 @@ from plada.trainer.expand import expand
 from plada.trainer.linear_student import encoder_spec, train_linear
 from plada.trainer.model import check_classes
 from plada.trainer.network_student import train_network
-from plada.trainer.payload_file import PayloadContext, ReadOptions
+from plada.trainer.payload_context import PayloadContext
+from plada.trainer.payload_file import ReadOptions
 from plada.trainer.payload_images import ReferenceCopy, as_copy, open_in_turn, take_payload
 from plada.trainer.run import LINEAR, RunOptions, TrainingRun, TrainingSummary, payload_digest
 

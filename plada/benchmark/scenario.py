@@ -30,7 +30,7 @@ from plada.selection.prepare import prepare
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Choose, Context
 from plada.sources.registry import open_target
-from plada.trainer.payload_file import PayloadContext, shared_context_for
+from plada.trainer.payload_context import PayloadContext, find_side
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -115,9 +115,7 @@ class Scenario:
         """Writes files for clients that have the manifest, or the pack too."""
         if has not in self._senders:
             head = self.payload(np.arange(1)).header()
-            self._senders[has] = Sender(
-                side=shared_context_for(head, PayloadContext(home=self.index.home, pack=self.pack), has)
-            )
+            self._senders[has] = Sender(side=find_side(head, PayloadContext(home=self.index.home, pack=self.pack), has))
         return self._senders[has]
 
     def size(self, has: str, rows: I64) -> int:

@@ -8,11 +8,10 @@ import plada
 from plada.commands.console.options import (
     ClientHas,
     Home,
-    Json,
     Out,
+    Output,
     PackFile,
     PayloadFile,
-    Quiet,
     RequireSignature,
     SignWith,
 )
@@ -22,21 +21,21 @@ from plada.commands.console.output import print_json, print_line
 def diff(
     old: PayloadFile,
     new: PayloadFile,
+    *,
     out: Out,
     client_has: ClientHas = "manifest",
     pack: PackFile = None,
     sign: SignWith = None,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Write the file that turns the payload OLD into NEW, at a fraction of NEW's size."""
-    made = plada.diff(old, new, out=out, client_has=client_has, pack=pack, sign=sign, home=home)
-    if as_json:
-        return print_json("summary", made.to_dict())
+    summary = plada.diff(old, new, out=out, client_has=client_has, pack=pack, sign=sign, home=home)
+    if output.as_json:
+        return print_json("summary", summary.to_dict())
     print_line(
-        f"{made.path}: {made.bytes} bytes, {made.bytes / made.new_bytes:.0%} of the new payload's {made.new_bytes}; "
-        f"{made.removed} images removed, {made.added} added, {made.relabelled} called otherwise"
+        f"{summary.path}: {summary.bytes} bytes, {summary.bytes / summary.new_bytes:.0%} of the new payload's {summary.new_bytes}; "
+        f"{summary.removed} images removed, {summary.added} added, {summary.relabelled} called otherwise"
     )
     return None
 
@@ -44,19 +43,19 @@ def diff(
 def apply_diff(
     old: PayloadFile,
     changes: Annotated[str, typer.Argument(help="What `plada diff` wrote for OLD.")],
+    *,
     out: Out,
     require_signature: RequireSignature = None,
     client_has: ClientHas = "manifest",
     pack: PackFile = None,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Write the payload that a file of changes makes of OLD."""
-    made = plada.apply_diff(
+    summary = plada.apply_diff(
         old, changes, out=out, require_signature=require_signature, client_has=client_has, pack=pack, home=home
     )
-    if as_json:
-        return print_json("summary", made.to_dict())
-    print_line(f"{made.payload}: {made.bytes} bytes, {made.images} images, {made.classes} classes")
+    if output.as_json:
+        return print_json("summary", summary.to_dict())
+    print_line(f"{summary.payload}: {summary.bytes} bytes, {summary.images} images, {summary.classes} classes")
     return None

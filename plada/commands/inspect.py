@@ -1,4 +1,4 @@
-"""The commands on payload files (inspect, diff, apply, keygen, sign): parse, call, print."""
+"""The command `plada inspect`."""
 
 import json
 from collections.abc import Mapping
@@ -9,10 +9,9 @@ import typer
 import plada
 from plada.commands.console.options import (
     Home,
-    Json,
+    Output,
     PackFile,
     PayloadFile,
-    Quiet,
     ReferenceOption,
     RequireSignature,
 )
@@ -27,6 +26,7 @@ _NAMED = 12  # classes that a table shows
 
 def inspect(
     payload: PayloadFile,
+    *,
     rate: Annotated[
         list[str] | None, typer.Option(help="Say the time on air at this rate, such as 500bps; repeatable.")
     ] = None,
@@ -34,54 +34,58 @@ def inspect(
     pack: PackFile = None,
     require_signature: RequireSignature = None,
     home: Home = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    output: Output,
 ) -> None:
     """Say what a payload holds and where its bytes go, as far as that can be said without its reference too."""
-    made = plada.inspect(
+    summary = plada.inspect(
         payload, rate=rate or (), reference=reference, pack=pack, require_signature=require_signature, home=home
     )
-    if as_json:
-        return print_json("summary", made.to_dict())
-    print_table(_rows(made), title=f"{payload}, payload version {made.version}")
+    if output.as_json:
+        return print_json("summary", summary.to_dict())
+    print_table(_rows(summary), title=f"{payload}, payload version {summary.version}")
     return None
 
 
-def _rows(made: "PayloadSummary") -> list[list[str]]:
-    each = f", {8 * made.bytes / made.images:.1f} bits an image" if made.images else ""
+def _rows(summary: "PayloadSummary") -> list[list[str]]:
+    each = f", {8 * summary.bytes / summary.images:.1f} bits an image" if summary.images else ""
     rows = [
-        ["images", f"{made.images if made.images is not None else 'unknown'} of a reference of {made.reference}"],
-        ["bytes", f"{made.bytes} ({', '.join(f'{name} {size}' for name, size in made.sections.items())}){each}"],
+        [
+            "images",
+            f"{summary.images if summary.images is not None else 'unknown'} of a reference of {summary.reference}",
+        ],
+        ["bytes", f"{summary.bytes} ({', '.join(f'{name} {size}' for name, size in summary.sections.items())}){each}"],
     ]
-    if made.coder is not None:
-        rows.append(["coder", made.coder + (f" ({_sizes(made.coders)})" if made.coders is not None else "")])
-    if made.positions is not None and made.labels is not None:
+    if summary.coder is not None:
+        rows.append(["coder", summary.coder + (f" ({_sizes(summary.coders)})" if summary.coders is not None else "")])
+    if summary.positions is not None and summary.labels is not None:
         rows += [
             [
                 "positions",
-                f"{made.positions.bits:.2f} bits an image; a free choice would take {made.positions.entropy:.2f}",
+                f"{summary.positions.bits:.2f} bits an image; a free choice would take {summary.positions.entropy:.2f}",
             ],
-            ["labels", f"{made.labels.bits:.2f} bits an image; their entropy is {made.labels.entropy:.2f}"],
+            ["labels", f"{summary.labels.bits:.2f} bits an image; their entropy is {summary.labels.entropy:.2f}"],
         ]
-    if made.paper is not None:
-        rows.append(["paper's coders", _sizes(made.paper)])
-    rows.append(["time on air", ", ".join(f"{format_seconds(s)} at {format_rate(r)}" for r, s in made.air.items())])
-    pack = f", pack {made.pack_id}" if made.pack_id else ""
-    rows.append(["reference", f"key id {made.key_id}, content id {made.content_id}{pack}"])
-    rows.append(["signature", f"by key {made.signed_by}" if made.signed else "none"])
-    if made.serial:
-        rows.append(["serial number", str(made.serial)])
-    if made.segments is not None:
-        rows.append(["segments", str(made.segments[1])])
-    if made.changes is not None:
-        rows.append(["changes", json.dumps(dict(made.changes))])
-    rows.append(["notes", json.dumps(dict(made.notes))])
-    counts = made.class_counts or dict.fromkeys(made.names)
+    if summary.paper is not None:
+        rows.append(["paper's coders", _sizes(summary.paper)])
+    rows.append(["time on air", ", ".join(f"{format_seconds(s)} at {format_rate(r)}" for r, s in summary.air.items())])
+    pack = f", pack {summary.pack_id}" if summary.pack_id else ""
+    rows.append(["reference", f"key id {summary.key_id}, content id {summary.content_id}{pack}"])
+    rows.append(["signature", f"by key {summary.signed_by}" if summary.signed else "none"])
+    if summary.serial:
+        rows.append(["serial number", str(summary.serial)])
+    if summary.segments is not None:
+        rows.append(["segments", str(summary.segments[1])])
+    if summary.changes is not None:
+        rows.append(["changes", json.dumps(dict(summary.changes))])
+    rows.append(["notes", json.dumps(dict(summary.notes))])
+    counts = summary.class_counts or dict.fromkeys(summary.names)
     shown = [name if count is None else f"{name} {count}" for name, count in list(counts.items())[:_NAMED]]
-    more = [f"and {made.classes - len(shown)} more"] if shown and len(shown) < made.classes else []
-    rows.append(["classes", f"{made.classes}" + (f": {', '.join(shown)} {' '.join(more)}".rstrip() if shown else "")])
-    if made.missing:
-        rows.append(["not said", made.missing])
+    more = [f"and {summary.classes - len(shown)} more"] if shown and len(shown) < summary.classes else []
+    rows.append(
+        ["classes", f"{summary.classes}" + (f": {', '.join(shown)} {' '.join(more)}".rstrip() if shown else "")]
+    )
+    if summary.missing:
+        rows.append(["not said", summary.missing])
     return rows
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from plada.errors import PayloadCorrupt, PayloadTruncated, PayloadUnsupported
-from plada.payload.varints import MOST_BYTES, read_varint, varint
+from plada.payload.varints import MAX_BYTES, read_varint, varint
 
 MAGIC = b"\x89PLD"
 VERSION = 2
@@ -50,7 +50,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ByteRange:
     """Some bytes of a file and what they are."""
 
     name: str
@@ -83,7 +83,7 @@ class Container:
     header: Header
     sections: Mapping[int, bytes]
     segments: tuple[bytes | None, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[ByteRange, ...]
     signature: Signature | None
 
 
@@ -114,7 +114,7 @@ def file_size(header: Header, sections: Iterable[int], *, signed: bool = False) 
     return len(_header(header, rest)) + rest
 
 
-def signed_again(data: bytes, signer: Signer) -> bytes:
+def with_signature(data: bytes, signer: Signer) -> bytes:
     """The same file with a signature in place of any that it has; raises as read_container does."""
     found = read_container(data)
     sections = {kind: body for kind, body in found.sections.items() if kind != SIGNATURE}
@@ -145,7 +145,7 @@ def read_container(data: bytes, *, partial: bool = False) -> Container:
     sections: dict[int, bytes] = {}
     segments: tuple[bytes | None, ...] = ()
     signature: Signature | None = None
-    parts = [Part("header", 0, at)]
+    parts = [ByteRange("header", 0, at)]
     while at < header.total:
         start = at
         kind, body, at = _read_section(data, start, head, header.total)
@@ -180,7 +180,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
 
     def number() -> int:
         nonlocal at
-        if all(byte >= 0x80 for byte in data[at : at + MOST_BYTES]) and len(data) < at + MOST_BYTES:
+        if all(byte >= 0x80 for byte in data[at : at + MAX_BYTES]) and len(data) < at + MAX_BYTES:
             raise truncated
         value, at = read_varint(data, at)
         return value
@@ -239,7 +239,7 @@ def read_plan(body: bytes) -> tuple[int, list[int]]:
     return body[0], lengths
 
 
-def by_kind(parts: tuple[Part, ...]) -> dict[str, int]:
+def bytes_by_kind(parts: tuple[ByteRange, ...]) -> dict[str, int]:
     """Bytes of each kind of part."""
     sizes: dict[str, int] = {}
     for part in parts:
@@ -253,7 +253,7 @@ def _read_section(data: bytes, start: int, head: bytes, total: int) -> tuple[int
     truncated = PayloadTruncated(
         f"payload is {len(data)} of {total} bytes: no part of it can be used yet. Fetch it again"
     )
-    if len(data) < start + 1 + MOST_BYTES and len(data) < total:
+    if len(data) < start + 1 + MAX_BYTES and len(data) < total:
         raise truncated
     length, at = read_varint(data, start + 1)
     end = at + length
@@ -301,14 +301,14 @@ def _read_signature(data: bytes, body: bytes) -> Signature:
     return Signature(_SIGNED + data[:-SIGNATURE_BYTES], body[1 : 1 + FINGERPRINT_BYTES], body[-SIGNATURE_BYTES:])
 
 
-def _parts_of(named: Iterable[tuple[str, int]], at: int) -> list[Part]:
+def _parts_of(named: Iterable[tuple[str, int]], at: int) -> list[ByteRange]:
     """Each with the checksum that follows a section's body or a segment."""
     parts = []
     for name, length in named:
-        parts.append(Part(name, at, length))
+        parts.append(ByteRange(name, at, length))
         at += length
         if name != "framing":
-            parts.append(Part("checksum", at, CHECK_BYTES))
+            parts.append(ByteRange("checksum", at, CHECK_BYTES))
             at += CHECK_BYTES
     return parts
 

@@ -26,9 +26,9 @@ from plada.payload.container import (
     read_container,
     write_container,
 )
-from plada.payload.metadata import read_about, write_about
-from plada.payload.payload import NO_SIDE, Payload, check_side
-from plada.payload.shared_context import SharedContext
+from plada.payload.metadata import read_metadata, write_metadata
+from plada.payload.payload import Payload, check_side
+from plada.payload.shared_context import NO_SIDE, SharedContext
 from plada.payload.varints import read_varint, varint
 
 I64 = npt.NDArray[np.int64]
@@ -89,7 +89,7 @@ def write_changes(old: Payload, new: Payload, *, side: SharedContext = NO_SIDE, 
     """
     _check_reference(old, new.header(), "the new payload")
     classes = _match(old, new)
-    order, bounds = by_class(old.labels)
+    order, bounds = sort_by_class(old.labels)
     stays = np.isin(old.positions[order], new.positions)
     gone, kept = np.flatnonzero(~stays), order[stays]
     labels = new.labels[np.searchsorted(new.positions, old.positions[kept])]
@@ -97,14 +97,14 @@ def write_changes(old: Payload, new: Payload, *, side: SharedContext = NO_SIDE, 
     added = np.flatnonzero(~np.isin(new.positions, old.positions))
     count = len(new.classes)
     first = _write(gone, np.zeros_like(gone), len(order), 1, SharedContext(bounds))
-    second = _write(changed, labels[changed], len(kept), count, SharedContext(by_class(old.labels[kept])[1]))
+    second = _write(changed, labels[changed], len(kept), count, SharedContext(sort_by_class(old.labels[kept])[1]))
     third = _write(new.positions[added], new.labels[added], new.reference, count, side)
     if side.features is not None:
         plain = _write(new.positions[added], new.labels[added], new.reference, count, SharedContext(side.blocks))
         third = min(third, plain, key=lambda body: len(body) + ID_BYTES * needs_pack(body))
     same_notes = dict(old.notes) == dict(new.notes)
     names = tuple(name for name, source in zip(new.classes, classes.sources(), strict=True) if source is None)
-    about = write_about(names or None, {} if same_notes else new.notes)
+    about = write_metadata(names or None, {} if same_notes else new.notes)
     numbers = [len(classes.runs), *(n for run in classes.runs for n in run)]
     numbers += [len(classes.renamed), *(n for pair in classes.renamed for n in pair)]
     body = old.digest() + new.digest() + bytes([0 if same_notes else _NOTES]) + b"".join(map(varint, numbers))
@@ -137,7 +137,7 @@ def parse_changes(data: bytes) -> Changes:
     if sum(taken + fresh for taken, _, fresh in classes.runs) != header.classes:
         raise PayloadCorrupt(f"the changes make another number of classes than the {header.classes} of the header")
     fresh = sum(run[2] for run in classes.runs)
-    names, notes = read_about(about, fresh) if about else (None, {})
+    names, notes = read_metadata(about, fresh) if about else (None, {})
     if len(names or ()) != fresh or (notes and not body[2 * ID_BYTES]):
         raise PayloadCorrupt(f"{len(names or ())} names for {fresh} new classes, or notes that nobody announced")
     return Changes(
@@ -164,12 +164,12 @@ def apply_changes(old: Payload, changes: Changes, *, side: SharedContext = NO_SI
             found=old.digest().hex(),
         )
     names, meaning = _new_classes(old, changes)
-    order, bounds = by_class(old.labels)
+    order, bounds = sort_by_class(old.labels)
     gone, _, _ = _read(changes.gone, len(order), 1, SharedContext(bounds))
     kept = np.delete(order, gone)
     labels = meaning[old.labels[kept]]
     changed, relabelled, _ = _read(
-        changes.changed, len(kept), header.classes, SharedContext(by_class(old.labels[kept])[1])
+        changes.changed, len(kept), header.classes, SharedContext(sort_by_class(old.labels[kept])[1])
     )
     labels[changed] = relabelled
     if (labels < 0).any():
@@ -191,7 +191,7 @@ def apply_changes(old: Payload, changes: Changes, *, side: SharedContext = NO_SI
     return new
 
 
-def by_class(labels: I64) -> tuple[I64, I64 | None]:
+def sort_by_class(labels: I64) -> tuple[I64, I64 | None]:
     """(rows sorted by label, in order of position within one; bounds of the labels that occur) of labels int64 [k]."""
     order = np.argsort(labels, kind="stable")
     if not len(order):

@@ -1,8 +1,8 @@
 """What a payload file is made of, for people who decide whether to send it."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,17 @@ import numpy.typing as npt
 from plada.payload.coders.body import encoded_size, read_start
 from plada.payload.coders.paper import paper_sizes
 from plada.payload.coders.registry import missing_context
-from plada.payload.container import VERSION, Header, Part, Signature, by_kind
+from plada.payload.container import (
+    ABOUT,
+    LABELS,
+    VERSION,
+    ByteRange,
+    Container,
+    bytes_by_kind,
+    read_container,
+)
+from plada.payload.diff import parse_changes
+from plada.payload.metadata import default_names, read_metadata
 from plada.payload.payload import Payload, PayloadFile
 from plada.payload.shared_context import SharedContext
 
@@ -29,20 +39,43 @@ class Bits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadSummary:
-    """The fields of `plada inspect --json`. `sections` are all bytes of the file by kind, `parts` one by one in order.
+    """What a payload file, or a file of changes, holds and where its bytes go: the fields of `plada inspect --json`.
 
-    `coders` are bytes of the labels under each coder, `paper` under those of the paper's; `air` are seconds at bits a
-    second. What needs the reference's manifest or a pack that is not here is None, and `missing` says so. `images` and
-    `coder` are None of a file of changes alone.
+    What needs the reference's manifest or a pack that is not here is None.
+
+    Attributes:
+        version: Version of the format.
+        images: Number of images named; None of a file of changes.
+        classes: Number of classes.
+        bytes: Bytes of the file.
+        sections: Bytes by kind of part; together they are the file.
+        coder: Name of the labels' coder, joined by "+" where segments have several; None of a file of changes.
+        coders: Bytes of the labels under each coder.
+        reference: Number of images of the reference.
+        key_id, content_id: The first 8 bytes of the reference's ids, hexadecimal.
+        pack_id: The first 8 bytes of the id of the pack that the labels need, or None.
+        signed: Whether the file carries a signature, which is not checked here.
+        signed_by: The first 4 bytes of the SHA-256 of the signer's public key, or None.
+        serial: Serial number, 0 for none.
+        class_counts: Number of images by name of class.
+        notes: The payload's notes.
+        names: Names of the classes; of a file of changes ().
+        parts: All bytes of the file one by one, in order.
+        positions, labels: Bits an image, and their entropy.
+        paper: Bytes of positions and labels under each coder of the paper.
+        air: Seconds on air by rate in bits a second, nothing lost.
+        segments: Whole segments and all segments of a progressive file.
+        missing: What was needed to read the labels and is not here, or "".
+        changes: What a file of changes changes.
     """
 
     version: int
-    images: int | None
+    images: int | None = None
     classes: int
     bytes: int
     sections: Mapping[str, int]
-    coder: str | None
-    coders: Mapping[str, int] | None
+    coder: str | None = None
+    coders: Mapping[str, int] | None = None
     reference: int
     key_id: str
     content_id: str
@@ -50,16 +83,16 @@ class PayloadSummary:
     signed: bool
     signed_by: str | None
     serial: int
-    class_counts: Mapping[str, int] | None
+    class_counts: Mapping[str, int] | None = None
     notes: Mapping[str, Any]
     names: tuple[str, ...]
-    parts: tuple[Part, ...]
-    positions: Bits | None
-    labels: Bits | None
-    paper: Mapping[str, int] | None
+    parts: tuple[ByteRange, ...]
+    positions: Bits | None = None
+    labels: Bits | None = None
+    paper: Mapping[str, int] | None = None
     air: Mapping[int, float]
-    segments: tuple[int, int] | None
-    missing: str
+    segments: tuple[int, int] | None = None
+    missing: str = ""
     changes: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,71 +101,82 @@ class PayloadSummary:
 
 
 def summarise(file: PayloadFile, side: SharedContext, *, rates: tuple[int, ...] = RATES) -> PayloadSummary:
-    """The summary of a payload that was read with `side`."""
+    """The summary of a payload that was read; `side` is what its readers know."""
     payload = file.payload
     positions, labels = _bits(payload, file.coder, side)
-    return PayloadSummary(
-        version=VERSION,
+    return replace(
+        _summary(file, file.bytes, payload.classes, payload.notes, rates),
         images=len(payload),
-        classes=len(payload.classes),
-        bytes=file.bytes,
-        sections=file.sections,
         coder=file.coder,
         coders=payload.sizes(side=side),
-        **_identity(file.header, file.signature),
         class_counts=dict(zip(payload.classes, payload.class_counts(), strict=True)),
-        notes=payload.notes,
-        names=payload.classes,
-        parts=file.parts,
         positions=positions,
         labels=labels,
         paper=_paper(payload),
-        air=time_on_air(file.bytes, rates),
         segments=payload.segments,
-        missing="",
     )
 
 
-def summarise_closed(
-    header: Header,
-    size: int,
-    parts: tuple[Part, ...],
-    signature: Signature | None,
-    names: tuple[str, ...],
-    notes: Mapping[str, Any],
-    *,
-    missing: str,
-    bodies: Sequence[bytes] = (),
-    segments: tuple[int, int] | None = None,
-    changes: Mapping[str, Any] | None = None,
-    rates: tuple[int, ...] = RATES,
-) -> PayloadSummary:
-    """The summary of a file whose labels cannot be read here; `missing` says what for. `bodies` of its labels say how many.
+def summarise_unread(data: bytes, *, missing: str, rates: tuple[int, ...] = RATES) -> PayloadSummary:
+    """The summary of a payload whose labels cannot be read here; `missing` says what for.
 
     Raises:
-        PayloadCorrupt, PayloadUnsupported: what the bodies begin with is of no payload.
+        PayloadError: its subclass says what is wrong with the bytes.
     """
-    starts = [read_start(body, header.reference) for body in bodies]
+    file = read_container(data)
+    classes = file.header.classes
+    names, notes = read_metadata(file.sections[ABOUT], classes) if ABOUT in file.sections else (None, {})
+    bodies = [body for body in (file.sections.get(LABELS), *file.segments) if body is not None]
+    starts = [read_start(body, file.header.reference) for body in bodies]
+    return replace(
+        _summary(file, len(data), names or default_names(classes), notes, rates),
+        images=sum(kept for _, kept, _ in starts),
+        coder="+".join(sorted({name for name, _, _ in starts})),
+        segments=(len(file.segments),) * 2 if file.segments else None,
+        missing=missing,
+    )
+
+
+def summarise_changes(data: bytes, *, rates: tuple[int, ...] = RATES) -> PayloadSummary:
+    """The summary of a file of changes.
+
+    Raises:
+        RequestError: it is a payload. PayloadError: its subclass says what is wrong with the bytes.
+    """
+    changes = parse_changes(data)
+    said = {
+        "for": changes.old.hex(),
+        "makes": changes.new.hex(),
+        "new_names": list(changes.names),
+        "renamed": len(changes.classes.renamed),
+        "gone_bytes": len(changes.gone),
+        "changed_bytes": len(changes.changed),
+        "added_bytes": len(changes.added),
+    }
+    return replace(_summary(read_container(data), len(data), (), changes.notes or {}, rates), changes=said)
+
+
+def _summary(
+    file: Container | PayloadFile, size: int, names: tuple[str, ...], notes: Mapping[str, Any], rates: tuple[int, ...]
+) -> PayloadSummary:
+    """What can be said of a file without its labels."""
+    header, signature = file.header, file.signature
     return PayloadSummary(
         version=VERSION,
-        images=sum(kept for _, kept, _ in starts) if starts else None,
         classes=header.classes,
         bytes=size,
-        sections=by_kind(parts),
-        coder="+".join(sorted({name for name, _, _ in starts})) or None,
-        coders=None,
-        **_identity(header, signature),
-        class_counts=None,
+        sections=bytes_by_kind(file.parts),
+        reference=header.reference,
+        key_id=header.key_id.hex(),
+        content_id=header.content_id.hex(),
+        pack_id=header.pack_id.hex() or None,
+        signed=signature is not None,
+        signed_by=signature.fingerprint.hex() if signature is not None else None,
+        serial=header.serial,
         notes=notes,
         names=names,
-        parts=parts,
-        positions=None,
-        labels=None,
-        paper=None,
+        parts=file.parts,
         air=time_on_air(size, rates),
-        segments=segments,
-        missing=missing,
-        changes=changes,
     )
 
 
@@ -177,15 +221,3 @@ def _paper(payload: Payload) -> dict[str, int] | None:
     if not len(payload):
         return None
     return paper_sizes(payload.positions, payload.labels, payload.reference, len(payload.classes))
-
-
-def _identity(header: Header, signature: Signature | None) -> dict[str, Any]:
-    return {
-        "reference": header.reference,
-        "key_id": header.key_id.hex(),
-        "content_id": header.content_id.hex(),
-        "pack_id": header.pack_id.hex() or None,
-        "signed": signature is not None,
-        "signed_by": signature.fingerprint.hex() if signature is not None else None,
-        "serial": header.serial,
-    }

@@ -1,4 +1,4 @@
-"""Names of classes and notes: one text, deflated against a small dictionary of what notes usually say.
+"""Names of classes and notes, the section "about": one text, deflated against a dictionary of what notes usually say.
 
 Deflate and not zstd: every language has it, and short texts come out 2 to 6 % smaller (docs/log.md).
 """
@@ -14,7 +14,7 @@ MAX_TEXT = 1 << 24  # bytes after decompression; 65 535 names of 255 bytes fit
 MAX_NAME = 1024  # letters of a name: exports repeat it for each image
 _DEFLATED, _NAMES, _NOTES = 1, 2, 4
 
-# Part of the format: never to be changed. What is likeliest stands last, where it is cheapest to point at.
+# ByteRange of the format: never to be changed. What is likeliest stands last, where it is cheapest to point at.
 DICTIONARY = (
     b'\0{"recipe":{"batch_size":64,"body_rate":0.03,"ema":0.99,"epochs":20,"image_size":224,"label_smoothing":0.1,'
     b'"learning_rate":0.001,"rotate":15.0,"scale":1.5,"shear":0.2,"stretch":0.2,"supersample":2,"translate":0.1,'
@@ -24,20 +24,20 @@ DICTIONARY = (
 )
 
 
-def numbered(count: int) -> tuple[str, ...]:
-    """The names of classes that a payload without names has."""
+def default_names(count: int) -> tuple[str, ...]:
+    """Names of the classes of a payload that has none: the numbers from 0."""
     return tuple(str(number) for number in range(count))
 
 
-def canonical(notes: Mapping[str, Any]) -> str:
+def notes_text(notes: Mapping[str, Any]) -> str:
     """Notes as the one text that stands for them: JSON with sorted members, no spaces, ASCII alone."""
     return json.dumps(dict(notes), separators=(",", ":"), sort_keys=True, allow_nan=False)
 
 
-def write_about(names: tuple[str, ...] | None, notes: Mapping[str, Any]) -> bytes:
-    """Body of the section; b"" where there is nothing to say. `names` None: the numbers 0 .. C-1, or those of before."""
+def write_metadata(names: tuple[str, ...] | None, notes: Mapping[str, Any]) -> bytes:
+    """Body of the section, b"" where there is nothing to say; `names` None: they need not be sent."""
     texts = ["\0".join(names)] if names is not None else []
-    texts += [canonical(notes)] if notes else []
+    texts += [notes_text(notes)] if notes else []
     if not texts:
         return b""
     flags = (_NAMES if names is not None else 0) | (_NOTES if notes else 0)
@@ -46,11 +46,11 @@ def write_about(names: tuple[str, ...] | None, notes: Mapping[str, Any]) -> byte
     return bytes([flags | _DEFLATED]) + packed if len(packed) < len(raw) else bytes([flags]) + raw
 
 
-def read_about(body: bytes, classes: int) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
+def read_metadata(body: bytes, classes: int) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
     """(names, or None where there are none; notes) of a section of `classes` names.
 
     Raises:
-        PayloadCorrupt: not what write_about makes.
+        PayloadCorrupt: not what write_metadata makes.
     """
     flags = body[0] if body else 0
     if not flags & (_NAMES | _NOTES) or flags & ~(_DEFLATED | _NAMES | _NOTES):
@@ -60,7 +60,7 @@ def read_about(body: bytes, classes: int) -> tuple[tuple[str, ...] | None, dict[
     except UnicodeDecodeError as err:
         raise PayloadCorrupt(f"names or notes are not UTF-8 ({err})") from err
     if not flags & _NAMES:
-        return None, read_notes(text)
+        return None, _read_notes(text)
     fields = text.split("\0", classes)
     names = tuple(fields[:classes])
     if len(fields) != classes + bool(flags & _NOTES):
@@ -69,14 +69,14 @@ def read_about(body: bytes, classes: int) -> tuple[tuple[str, ...] | None, dict[
         raise PayloadCorrupt(f"a class name of {longest} letters; expected at most {MAX_NAME}")
     if len(set(names)) != len(names):
         raise PayloadCorrupt(f"{len(names)} class names, some alike, for {classes} classes")
-    return names, read_notes(fields[classes]) if flags & _NOTES else {}
+    return names, _read_notes(fields[classes]) if flags & _NOTES else {}
 
 
-def read_notes(text: str) -> dict[str, Any]:
-    """The notes of their text, which must be the canonical one."""
+def _read_notes(text: str) -> dict[str, Any]:
+    """The notes of their text, which must be that of notes_text."""
     try:
         notes = json.loads(text)
-        same = isinstance(notes, dict) and canonical(notes) == text
+        same = isinstance(notes, dict) and notes_text(notes) == text
     except (ValueError, RecursionError) as err:
         raise PayloadCorrupt(f"the notes are not JSON ({err})") from err
     if not isinstance(notes, dict):

@@ -77,8 +77,18 @@ class Pack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackSummary:
-    """What was written or installed. `reference`: where its images are on this machine, None if none is known;
-    `variance`: share of the embeddings' variance that the features keep, None where that was not computed."""
+    """A pack that was written or installed.
+
+    Attributes:
+        path: Its file.
+        bytes: Its size.
+        images: Number of images, N.
+        dimensions: Features an image.
+        key_id: Key id of the reference, hexadecimal.
+        pack_id: Id of the pack, hexadecimal.
+        reference: Where the reference's images are on this machine; None if none is known.
+        variance: Share of the embeddings' variance that the features keep, 0 to 1; None where it was not computed.
+    """
 
     path: str
     bytes: int

@@ -1,8 +1,8 @@
 """A payload: which images of a reference to use, and what to call them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,36 +30,44 @@ from plada.payload.container import (
     MAX_IMAGES,
     MAX_SERIAL,
     PLAN,
+    ByteRange,
     Header,
-    Part,
     Signature,
     Signer,
-    by_kind,
+    bytes_by_kind,
     file_size,
     read_container,
     read_plan,
     write_container,
     write_plan,
 )
-from plada.payload.metadata import MAX_NAME, canonical, numbered, read_about, write_about
+from plada.payload.metadata import MAX_NAME, default_names, notes_text, read_metadata, write_metadata
 from plada.payload.segments import read_segments, write_segments
-from plada.payload.shared_context import SharedContext
+from plada.payload.shared_context import NO_SIDE, SharedContext
 
-NO_SIDE = SharedContext()
 _DIGEST = b"plada content 1\0"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Payload:
-    """Positions int64 [k] (rising), labels int64 [k], class names, and the reference they belong to.
+    """Images of a reference, named by position, and a label for each.
 
-    `reference` is its number of images; key_id and content_id are the first 8 bytes of its ids. `notes` is a small JSON
-    object: target, teacher_accuracy, recipe. `serial` grows with every payload of a sender, 0 where nobody counts.
-    `rank` int64 [k], 0 the best image, orders best-first layers and is not sent. `segments`: (whole, in all) of a
-    progressive file that was read, else None. The constructor checks all of it.
+    The constructor checks all fields. `len(payload)` is the number of images, k.
+
+    Attributes:
+        positions: Which images, int64 [k], rising strictly, each in 0 .. reference - 1.
+        labels: Their classes, int64 [k], each in 0 .. len(classes) - 1.
+        classes: Names of the classes, all different.
+        reference: Number of images of the reference.
+        key_id: Which keys the reference has; the first 8 bytes count.
+        content_id: Which bytes its images have; the first 8 bytes count.
+        notes: A small JSON object; known members are target, teacher_accuracy, recipe and soft_labels.
+        serial: Serial number, 1 to 2^32 - 1, which grows with every payload of a sender; 0 for none.
+        rank: Order of the images for best-first layers, int64 [k], 0 the best; it is not sent.
+        segments: Segments that were whole, and all there are, of a progressive file that was read; else None.
 
     Raises:
-        RequestError: positions or labels out of range, unsorted or repeated; too many images or classes.
+        RequestError: A field is out of range, or fields do not fit each other.
     """
 
     positions: npt.NDArray[np.int64]
@@ -69,6 +77,7 @@ class Payload:
     key_id: bytes
     content_id: bytes
     notes: Mapping[str, Any] = field(default_factory=dict)
+    _: KW_ONLY
     serial: int = 0
     rank: npt.NDArray[np.int64] | None = None
     segments: tuple[int, int] | None = None
@@ -106,7 +115,7 @@ class Payload:
             if rank.shape != positions.shape:
                 raise RequestError(f"payload: {rank.shape} ranks for {positions.shape} positions; expected one each")
         try:
-            canonical(self.notes)
+            notes_text(self.notes)
         except (TypeError, ValueError) as err:
             raise RequestError(f"payload: the notes are not JSON ({err})") from err
 
@@ -119,8 +128,19 @@ class Payload:
         advice = self.notes.get("recipe", {})
         return dict(advice) if isinstance(advice, dict) else {}
 
+    def __repr__(self) -> str:
+        serial = f", serial {self.serial}" if self.serial else ""
+        return (
+            f"<Payload: {len(self)} of {self.reference} images, {len(self.classes)} classes, "
+            f"key id {self.key_id[:ID_BYTES].hex()}{serial}>"
+        )
+
     def class_counts(self) -> list[int]:
-        """Images of each class, in order of the classes."""
+        """Count the images of each class.
+
+        Returns:
+            One number for each class, in their order.
+        """
         return [int(count) for count in np.bincount(self.labels, minlength=len(self.classes))]
 
     def encode(
@@ -132,16 +152,25 @@ class Payload:
         segments: int | None = None,
         signer: Signer | None = None,
     ) -> bytes:
-        """The whole file. `auto` takes the smallest coder that readers who have `side` understand (the first of equals).
+        """Write the payload as a file in memory.
 
-        `progressive` is "blocks" or "layers": what is cut off or damaged then costs only its own labels; `segments` is how
-        many (docs/payload-format.md section 6). `signer` signs every byte (plada.payload.signature).
+        Args:
+            coder: A name of `plada.payload.coders.registry.CODERS`, or "auto" for the one that gives the smallest file.
+            side: What readers know beside the file.
+            progressive: "blocks" or "layers": damage or a cut then costs only some of the labels. None for a plain file.
+            segments: Parts of a progressive file; None lets the number of images decide.
+            signer: Signs every byte; None leaves the file unsigned.
+
+        Returns:
+            The bytes of the file (docs/payload-format.md).
 
         Raises:
-            UnknownName: no such coder. RequestError: an impossible number of segments; layers without `rank`.
+            UnknownName: There is no such coder.
+            SideMissing: `side` lacks what the coder needs.
+            RequestError: The number of segments is impossible, or layers are asked for and there is no `rank`.
         """
         if coder == "auto" and side.features is not None:
-            # As in `size`.
+            # A pack costs bytes beside the body, so files are compared, as in `size`.
             plain = self.encode(
                 side=SharedContext(side.blocks), progressive=progressive, segments=segments, signer=signer
             )
@@ -149,41 +178,51 @@ class Payload:
             return min(plain, packed, key=len)
         return self._encode(coder, side, progressive, segments, signer)
 
-    def _encode(
-        self, coder: str, side: SharedContext, progressive: str | None, segments: int | None, signer: Signer | None
-    ) -> bytes:
-        about, content = self._about(), {"images": self.reference, "classes": len(self.classes)}
-        if progressive is None:
-            bodies = [write_content(self.positions, self.labels, coder=coder, side=side, **content)]
-            sections, rest = {LABELS: bodies[0]}, []
-        else:
-            kind, bodies = write_segments(
-                self.positions, self.labels, self.rank, coder=coder, side=side, progressive=progressive,
-                segments=segments, **content,
-            )  # fmt: skip
-            sections, rest = {PLAN: write_plan(kind, [len(body) for body in bodies])}, bodies
-        header = self.header(side.pack_id if any(map(needs_pack, bodies)) else b"")
-        return write_container(header, {**({ABOUT: about} if about else {}), **sections}, rest, signer)
-
     def size(self, coder: str = "auto", *, side: SharedContext = NO_SIDE, signed: bool = False) -> int:
-        """Bytes of `encode` with the same arguments, exactly, at less cost."""
+        """Count the bytes of a plain file, exactly, at less cost than writing it.
+
+        Args:
+            coder: As for `encode`.
+            side: What readers know beside the file.
+            signed: Whether the file carries a signature.
+
+        Returns:
+            `len(payload.encode(coder, side=side, ...))`.
+
+        Raises:
+            UnknownName: There is no such coder.
+            SideMissing: `side` lacks what the coder needs.
+        """
         if coder != "auto":
-            return self._total(self._size(coder, side), side, "pack" in CODERS[coder].needs, signed)
-        # A pack costs bytes beside the body, so it is files that are compared.
-        plain = self._size("auto", SharedContext(side.blocks))
-        total = self._total(plain, side, False, signed)
-        if side.features is not None and (packed := self._size("auto", side)) < plain:
-            total = min(total, self._total(packed, side, True, signed))
+            return self._file_size(self._body_size(coder, side), side, "pack" in CODERS[coder].needs, signed)
+        plain = self._body_size("auto", SharedContext(side.blocks))
+        total = self._file_size(plain, side, False, signed)
+        if side.features is not None and (packed := self._body_size("auto", side)) < plain:
+            total = min(total, self._file_size(packed, side, True, signed))
         return total
 
     def sizes(self, *, side: SharedContext = NO_SIDE) -> dict[str, int]:
-        """Bytes of the labels' body under each coder that `side` allows."""
+        """Count the bytes of the labels under each coder.
+
+        Args:
+            side: What readers know beside the file.
+
+        Returns:
+            Bytes by name of coder, for the coders that such readers understand.
+        """
         return body_sizes(self.positions, self.labels, images=self.reference, classes=len(self.classes), side=side)
 
     def coder(self, *, side: SharedContext = NO_SIDE) -> str:
-        """Name of the coder that `encode` takes."""
+        """Name the coder that `encode` takes.
+
+        Args:
+            side: What readers know beside the file.
+
+        Returns:
+            The name of the coder that gives the smallest file.
+        """
         sizes = self.sizes(side=side)
-        return min(sizes, key=lambda name: self._total(sizes[name], side, "pack" in CODERS[name].needs, False))
+        return min(sizes, key=lambda name: self._file_size(sizes[name], side, "pack" in CODERS[name].needs, False))
 
     def save(
         self,
@@ -195,15 +234,36 @@ class Payload:
         segments: int | None = None,
         signer: Signer | None = None,
     ) -> int:
-        """Write the file of `encode`, whole or not at all; returns its bytes."""
+        """Write the file of `encode`, whole or not at all.
+
+        `plada.write_payload` does the same with what this machine knows of the reference.
+
+        Args:
+            path: The file, replaced if it is there.
+            coder: As for `encode`, like all that follow.
+            side: What readers know beside the file.
+            progressive: "blocks", "layers" or None.
+            segments: Parts of a progressive file.
+            signer: Signs every byte.
+
+        Returns:
+            The bytes of the file.
+
+        Raises:
+            ResourceError: The disk is full or not writable.
+            UnknownName, SideMissing, RequestError: As `encode`.
+        """
         data = self.encode(coder, side=side, progressive=progressive, segments=segments, signer=signer)
         write_bytes(Path(path), data)
         return len(data)
 
     def digest(self) -> bytes:
-        """8 bytes that stand for all that a payload says: labels, names, notes, reference, serial number; not for how it
-        was coded. docs/payload-format.md section 7."""
-        text = ["\0".join(self.classes).encode(), canonical(self.notes).encode()]
+        """Hash all that the payload says: labels, names, notes, reference and serial number, but not how it is coded.
+
+        Returns:
+            8 bytes (docs/payload-format.md section 9).
+        """
+        text = ["\0".join(self.classes).encode(), notes_text(self.notes).encode()]
         numbers = [self.reference, len(self.classes), self.serial, len(self), *map(len, text)]
         hasher = hashlib.sha256(_DIGEST)
         for piece in (
@@ -214,19 +274,42 @@ class Payload:
         return hasher.digest()[:ID_BYTES]
 
     def header(self, pack_id: bytes = b"") -> Header:
-        """The header of a file of this payload."""
+        """Make the header of a file of this payload.
+
+        Args:
+            pack_id: Id of the pack that the labels need, b"" for none.
+
+        Returns:
+            The header, without the length of the file.
+        """
         return Header(self.reference, len(self.classes), self.key_id, self.content_id, pack_id[:ID_BYTES], self.serial)
 
-    def _total(self, body: int, side: SharedContext, packed: bool, signed: bool) -> int:
+    def _encode(
+        self, coder: str, side: SharedContext, progressive: str | None, segments: int | None, signer: Signer | None
+    ) -> bytes:
+        metadata, content = self._metadata(), {"images": self.reference, "classes": len(self.classes)}
+        if progressive is None:
+            bodies = [write_content(self.positions, self.labels, coder=coder, side=side, **content)]
+            sections, rest = {LABELS: bodies[0]}, []
+        else:
+            kind, bodies = write_segments(
+                self.positions, self.labels, self.rank, coder=coder, side=side, progressive=progressive,
+                segments=segments, **content,
+            )  # fmt: skip
+            sections, rest = {PLAN: write_plan(kind, [len(body) for body in bodies])}, bodies
+        header = self.header(side.pack_id if any(map(needs_pack, bodies)) else b"")
+        return write_container(header, {**({ABOUT: metadata} if metadata else {}), **sections}, rest, signer)
+
+    def _file_size(self, body: int, side: SharedContext, packed: bool, signed: bool) -> int:
         """Bytes of the whole file around a body of so many bytes."""
-        about = len(self._about())
-        lengths = ([about] if about else []) + [body + CONTENT_CHECK * packed]
+        metadata = len(self._metadata())
+        lengths = ([metadata] if metadata else []) + [body + CONTENT_CHECK * packed]
         return file_size(self.header(side.pack_id if packed else b""), lengths, signed=signed)
 
-    def _about(self) -> bytes:
-        return write_about(None if self.classes == numbered(len(self.classes)) else self.classes, self.notes)
+    def _metadata(self) -> bytes:
+        return write_metadata(None if self.classes == default_names(len(self.classes)) else self.classes, self.notes)
 
-    def _size(self, coder: str, side: SharedContext) -> int:
+    def _body_size(self, coder: str, side: SharedContext) -> int:
         return encoded_size(
             self.positions, self.labels, images=self.reference, classes=len(self.classes), coder=coder, side=side
         )
@@ -239,14 +322,14 @@ class PayloadFile:
     payload: Payload
     header: Header
     bytes: int
-    parts: tuple[Part, ...]
+    parts: tuple[ByteRange, ...]
     coder: str
     signature: Signature | None = None
 
     @property
     def sections(self) -> dict[str, int]:
         """Bytes of each kind of part; together they are the file."""
-        return by_kind(self.parts)
+        return bytes_by_kind(self.parts)
 
 
 def parse_payload(data: bytes, *, side: SharedContext = NO_SIDE, partial: bool = False) -> PayloadFile:
@@ -263,7 +346,7 @@ def parse_payload(data: bytes, *, side: SharedContext = NO_SIDE, partial: bool =
             "this file turns one payload into another (plada diff). Apply it to the one it was made for: plada apply"
         )
     check_side(header, side)
-    names, notes = read_about(sections[ABOUT], header.classes) if ABOUT in sections else (None, {})
+    names, notes = read_metadata(sections[ABOUT], header.classes) if ABOUT in sections else (None, {})
     received = None
     if PLAN in sections:
         kind, _ = read_plan(sections[PLAN])
@@ -279,33 +362,14 @@ def parse_payload(data: bytes, *, side: SharedContext = NO_SIDE, partial: bool =
         )
     if any(map(needs_pack, whole)) and not header.pack_id:
         raise PayloadCorrupt("the labels need a pack, and the header names none")
-    payload = _made(header, positions, labels, names, notes, received)
-    return PayloadFile(payload, header, len(data), file.parts, coder, file.signature)
-
-
-def _made(
-    header: Header,
-    positions: npt.NDArray[np.int64],
-    labels: npt.NDArray[np.int64],
-    names: Sequence[str] | None,
-    notes: Mapping[str, Any],
-    segments: tuple[int, int] | None,
-) -> Payload:
     try:
-        return Payload(
-            positions,
-            labels,
-            tuple(names) if names is not None else numbered(header.classes),
-            header.reference,
-            header.key_id,
-            header.content_id,
-            notes,
-            header.serial,
-            None,
-            segments,
-        )
+        payload = Payload(
+            positions, labels, names or default_names(header.classes), header.reference, header.key_id, header.content_id,
+            notes, serial=header.serial, segments=received,
+        )  # fmt: skip
     except RequestError as err:
         raise PayloadCorrupt(str(err)) from err
+    return PayloadFile(payload, header, len(data), file.parts, coder, file.signature)
 
 
 def check_side(header: Header, side: SharedContext) -> None:

@@ -22,9 +22,9 @@ I64 = npt.NDArray[np.int64]
 RUN = 256  # images of a block where the manifest gives none
 RUNS, FOLDERS, LAYERS = 0, 1, 2  # kinds of a plan
 KINDS = ("blocks", "layers")
-LAYERS_IF_NOT_SAID = 2
+_DEFAULT_LAYERS = 2
 _IMAGES_A_SEGMENT = 200  # a segment costs some ten bytes of its own, and its models begin anew
-MOST = {"blocks": 4096, "layers": 16}  # a layer may cost a pass over the whole reference
+MAX_SEGMENTS = {"blocks": 4096, "layers": 16}  # a layer may cost a pass over the whole reference
 _GOLDEN = 2654435769  # 2^32 times the golden ratio less one; odd, so that no two blocks have one key
 
 
@@ -35,7 +35,7 @@ class Scattered:
     bounds: I64
     segments: list[I64]
 
-    def side_of(self, index: int, side: SharedContext) -> tuple[int, SharedContext]:
+    def virtual_reference(self, index: int, side: SharedContext) -> tuple[int, SharedContext]:
         """(images, SharedContext) of the virtual reference that is one segment's blocks, one behind the other."""
         blocks = self.segments[index]
         starts, ends = self.bounds[blocks], self.bounds[blocks + 1]
@@ -65,7 +65,7 @@ def scatter(bounds: I64, segments: int) -> Scattered:
 
 def default_segments(progressive: str, kept: int) -> int:
     """How many segments `kept` images are sent in unless somebody says so: of blocks one for 200 images, 2 to 64."""
-    return LAYERS_IF_NOT_SAID if progressive == "layers" else min(max(kept // _IMAGES_A_SEGMENT, 2), 64)
+    return _DEFAULT_LAYERS if progressive == "layers" else min(max(kept // _IMAGES_A_SEGMENT, 2), 64)
 
 
 def run_bounds(images: int) -> I64:
@@ -93,8 +93,8 @@ def write_segments(
     if progressive not in KINDS:
         raise RequestError(f"progressive '{progressive}': expected one of {', '.join(KINDS)}")
     count = default_segments(progressive, len(positions)) if segments is None else segments
-    if not 1 <= count <= MOST[progressive]:
-        raise RequestError(f"{count} {progressive} segments: expected 1 to {MOST[progressive]}")
+    if not 1 <= count <= MAX_SEGMENTS[progressive]:
+        raise RequestError(f"{count} {progressive} segments: expected 1 to {MAX_SEGMENTS[progressive]}")
     if progressive == "layers":
         if rank is None:
             raise RequestError("layers are sent best first, and nobody said which images are best. Give a rank")
@@ -103,12 +103,12 @@ def write_segments(
             for rows in _layers(rank, count)
         ]
         return LAYERS, bodies
-    kind, bounds = _dealt(side, images, count)
+    kind, bounds = _blocks_to_deal(side, images, count)
     dealt = scatter(bounds, min(count, len(bounds) - 1))
     block = np.searchsorted(bounds, positions, "right") - 1
     bodies = []
     for index, own in enumerate(dealt.segments):
-        inside, virtual = dealt.side_of(index, side)
+        inside, virtual = dealt.virtual_reference(index, side)
         assert virtual.blocks is not None
         rows = np.flatnonzero(np.isin(block, own))
         starts = virtual.blocks[np.searchsorted(own, block[rows])]
@@ -127,22 +127,22 @@ def read_segments(
         PayloadUnsupported: a kind of plan that is not known. SideMissing: the manifest is needed.
     """
     if kind == LAYERS:
-        if len(bodies) > MOST["layers"]:
-            raise PayloadCorrupt(f"{len(bodies)} layers; expected at most {MOST['layers']}")
+        if len(bodies) > MAX_SEGMENTS["layers"]:
+            raise PayloadCorrupt(f"{len(bodies)} layers; expected at most {MAX_SEGMENTS['layers']}")
         read = [read_content(body, images=images, classes=classes, side=side) for body in bodies if body is not None]
     elif kind in (RUNS, FOLDERS):
         if kind == FOLDERS and side.blocks is None:
             raise SideMissing("the segments follow the folders of the reference", needs="manifest")
         bounds = run_bounds(images) if kind == RUNS or side.blocks is None else cut_bounds(side.blocks)
-        if len(bodies) > min(len(bounds) - 1, MOST["blocks"]):
+        if len(bodies) > min(len(bounds) - 1, MAX_SEGMENTS["blocks"]):
             raise PayloadCorrupt(
-                f"{len(bodies)} segments of {len(bounds) - 1} blocks; expected at most {MOST['blocks']}"
+                f"{len(bodies)} segments of {len(bounds) - 1} blocks; expected at most {MAX_SEGMENTS['blocks']}"
             )
         dealt = scatter(bounds, len(bodies))
         read = []
         for index, body in enumerate(bodies):
             if body is not None:
-                inside, virtual = dealt.side_of(index, side)
+                inside, virtual = dealt.virtual_reference(index, side)
                 positions, labels, coder = read_content(body, images=inside, classes=classes, side=virtual)
                 read.append((dealt.to_real(index, positions), labels, coder))
     else:
@@ -157,7 +157,7 @@ def read_segments(
     return positions, labels, "+".join(sorted({part[2] for part in read}))
 
 
-def _dealt(side: SharedContext, images: int, count: int) -> tuple[int, I64]:
+def _blocks_to_deal(side: SharedContext, images: int, count: int) -> tuple[int, I64]:
     """(kind of the plan, bounds) of the blocks to deal to `count` segments: folders, unless these are too few."""
     runs = run_bounds(images)
     folders = None if side.blocks is None else cut_bounds(side.blocks)

@@ -15,3 +15,6 @@ class SharedContext:
     blocks: npt.NDArray[np.int64] | None = None
     features: npt.NDArray[np.int8] | None = None
     pack_id: bytes = b""
+
+
+NO_SIDE = SharedContext()

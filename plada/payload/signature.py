@@ -1,17 +1,67 @@
-"""Who sent a payload: Ed25519 keys, signing, and what a client may demand. Lies beside api.py.
+"""Who sent a payload: Ed25519 keys, signing, and what a client may demand.
 
 A signature covers every byte of the file but itself (docs/payload-format.md section 8).
 """
 
 import hashlib
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from plada.common.files import write_bytes
 from plada.common.packages import require
 from plada.errors import RequestError, SignatureError
-from plada.payload.container import FINGERPRINT_BYTES, Signature, Signer
+from plada.payload.container import FINGERPRINT_BYTES, Signature, Signer, read_container, with_signature
 
-_PURPOSE = "signing"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPair:
+    """A new pair of keys.
+
+    Attributes:
+        private: File of the private key.
+        public: File of the public key.
+        fingerprint: The first 4 bytes of the SHA-256 of the public key, hexadecimal.
+    """
+
+    private: str
+    public: str
+    fingerprint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def generate_keys(private: Path, public: Path) -> KeyPair:
+    """Write a new private key (PEM, PKCS#8, not encrypted) and its public key (PEM).
+
+    Raises:
+        MissingExtra: no cryptography. RequestError: a file is there already, or cannot be made.
+    """
+    require("cryptography", extra="sign", purpose="signing")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    for path in (private, public):
+        if path.exists():
+            raise RequestError(f"{path}: already there. A key is never overwritten; name another file")
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    try:
+        private.parent.mkdir(parents=True, exist_ok=True)
+        # Never readable by others, not even for a moment.
+        handle = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as err:
+        raise RequestError(f"{private}: cannot be made ({err.strerror})") from err
+    with os.fdopen(handle, "wb") as file:
+        file.write(pem)
+    public_key = key.public_key()
+    write_bytes(
+        public, public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return KeyPair(private=str(private), public=str(public), fingerprint=_fingerprint(public_key).hex())
 
 
 def load_signer(path: str | Path) -> Signer:
@@ -20,17 +70,32 @@ def load_signer(path: str | Path) -> Signer:
     Raises:
         MissingExtra: no cryptography. RequestError: no such file, or not an unencrypted Ed25519 private key.
     """
-    require("cryptography", extra="sign", purpose=_PURPOSE)
+    require("cryptography", extra="sign", purpose="signing")
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(_bytes_of(path), password=None)
+        key = load_pem_private_key(_read(path), password=None)
     except (ValueError, TypeError) as err:
         raise RequestError(f"{path}: not an unencrypted private key ({err}). Make one: plada keygen FILE") from err
     if not isinstance(key, Ed25519PrivateKey):
         raise RequestError(f"{path}: a private key of another kind; expected Ed25519. Make one: plada keygen FILE")
     return Signer(_fingerprint(key.public_key()), key.sign)
+
+
+def sign_file(path: str | Path, signer: Signer) -> bytes:
+    """The bytes of a payload, or of changes, with a signature in place of any that is there.
+
+    Raises:
+        RequestError: no such file. PayloadError: its subclass says what is wrong with it.
+    """
+    return with_signature(_read(path), signer)
+
+
+def check_file_signature(data: bytes, public: str | Path | None, where: str | Path) -> None:
+    """As check_signature, for the bytes of a whole file; `public` None demands nothing."""
+    if public is not None:
+        check_signature(read_container(data).signature, public, str(where))
 
 
 def check_signature(signature: Signature | None, public: str | Path, where: str) -> None:
@@ -46,7 +111,7 @@ def check_signature(signature: Signature | None, public: str | Path, where: str)
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        key = load_pem_public_key(_bytes_of(public))
+        key = load_pem_public_key(_read(public))
     except ValueError as err:
         raise RequestError(f"{public}: not a public key ({err}). Name the .pub file that `plada keygen` made") from err
     if not isinstance(key, Ed25519PublicKey):
@@ -68,16 +133,16 @@ def check_signature(signature: Signature | None, public: str | Path, where: str)
         ) from err
 
 
-def check_serial(serial: int, least: int, where: str) -> None:
+def check_serial(serial: int, minimum: int, where: str) -> None:
     """Refuse what is older than something known already.
 
     Raises:
-        SignatureError: the serial number is below `least`, or there is none (0).
+        SignatureError: the serial number is below `minimum`, or there is none (0).
     """
-    if serial < least:
+    if serial < minimum:
         found = f"serial number {serial}" if serial else "no serial number"
         raise SignatureError(
-            f"{where}: has {found}; expected {least} or more. It is older than what you know: do not go back"
+            f"{where}: has {found}; expected {minimum} or more. It is older than what you know: do not go back"
         )
 
 
@@ -85,7 +150,7 @@ def _fingerprint(public: Any) -> bytes:
     return hashlib.sha256(public.public_bytes_raw()).digest()[:FINGERPRINT_BYTES]
 
 
-def _bytes_of(path: str | Path) -> bytes:
+def _read(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as err:

@@ -2,7 +2,7 @@
 
 from plada.errors import PayloadCorrupt
 
-MOST_BYTES = 5
+MAX_BYTES = 5
 
 
 def varint(value: int) -> bytes:
@@ -22,7 +22,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         PayloadCorrupt: it does not end, or is longer than needed.
     """
     value = 0
-    for place in range(MOST_BYTES):
+    for place in range(MAX_BYTES):
         if at + place >= len(data):
             break
         byte = data[at + place]

@@ -31,7 +31,8 @@ from plada.reports.thumbnails import matrix_picture, thumbnail
 from plada.selection.table import SelectionTable, read_table
 from plada.sources.decode import decode
 from plada.trainer.model import ModelEvaluation, check_classes, evaluate_model
-from plada.trainer.payload_file import PayloadContext, open_payload, shared_context_for
+from plada.trainer.payload_context import PayloadContext, find_side
+from plada.trainer.payload_file import open_payload
 from plada.trainer.payload_images import PayloadImages, ReferenceCopy, open_payload_images
 from plada.trainer.payload_summary import summarise_file
 
@@ -124,7 +125,7 @@ def _read(file: str | Path, context: PayloadContext, rates: tuple[int, ...]) -> 
         opened = open_payload(file, context)
     except SideMissing:
         return None, summarise_file(file, context, rates=rates)
-    side = shared_context_for(opened.header, context, "pack" if opened.header.pack_id else "manifest")
+    side = find_side(opened.header, context, "pack" if opened.header.pack_id else "manifest")
     return opened.payload, summarise(opened, side, rates=rates)
 
 

@@ -1,51 +1,26 @@
-"""A payload on this machine: fetched, its sender checked, read beside the manifest or pack that it needs.
-
-Lies beside api.py: payload/ knows bytes alone, this knows where a manifest and a pack are kept.
-"""
+"""A payload on this machine: fetched, its sender checked, read with what it needs beside it, brought up to date."""
 
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import numpy as np
-import numpy.typing as npt
-
-from plada.common.files import write_bytes
-from plada.errors import DataError, PayloadError, ReferenceMismatch, RequestError, ResourceError, SideMissing
+from plada.errors import DataError, PayloadError, ReferenceMismatch, RequestError
 from plada.payload.container import Header, Signature, read_container, read_header
 from plada.payload.diff import apply_changes, parse_changes
-from plada.payload.pack import find_pack, read_pack
 from plada.payload.payload import Payload, PayloadFile, parse_payload
-from plada.payload.shared_context import SharedContext
-from plada.payload.signature import check_serial, check_signature
-from plada.sources.folder_runs import folder_bounds
-from plada.sources.manifest import Manifest, key_id, open_manifest
-from plada.sources.reference import kept_manifests
-from plada.sources.registry import open_source
+from plada.payload.signature import check_file_signature, check_serial
 from plada.sources.storage import open_files
+from plada.trainer.payload_context import PayloadContext, read_with_context
 
-CLIENT_HAS = ("nothing", "manifest", "pack")
 _HEAD = 64  # bytes that hold any header
 _PIECE = 1 << 20  # bytes that are read at a time
 _TIMEOUT = 60  # seconds without an answer
 _DEADLINE = 900  # seconds for all of it: 1 MB at 9 600 bit/s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PayloadContext:
-    """What may be looked at to read a payload: a home, a copy of the reference (a name or place), a pack's file, the server's
-    manifest."""
-
-    home: Path
-    reference: str | Path | None = None
-    pack: str | Path | None = None
-    manifest: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +46,9 @@ def open_payload(path: str | Path, around: PayloadContext, read: ReadOptions | N
     """As `plada.read_payload`, with the anatomy of the file. The pack is the one of `around`."""
     options = read or ReadOptions()
     data = fetch(path)
-    with named(path):
-        check_sender(data, options.require_signature, path)
-        file = parse_beside(data, around, partial=options.partial)
+    with naming(path):
+        check_file_signature(data, options.require_signature, path)
+        file = parse_with_context(data, around, partial=options.partial)
     for change in options.update:
         file = replace(file, payload=apply_file(file.payload, change, around, options.require_signature))
     check_serial(file.payload.serial, options.min_serial, str(path))
@@ -85,168 +60,27 @@ def apply_file(
 ) -> Payload:
     """The payload that a file of changes makes of `old`; raises as read_payload does."""
     data = fetch(change)
-    with named(change):
-        check_sender(data, require_signature, change)
+    with naming(change):
+        check_file_signature(data, require_signature, change)
         try:
-            parsed = parse_changes(data)
+            changes = parse_changes(data)
         except RequestError as err:
             raise RequestError(f"{change}: {err}") from err
-        side = SharedContext()
-        while True:
-            try:
-                return apply_changes(old, parsed, side=side)
-            except SideMissing as missing:
-                side = extend_context(side, parsed.header, missing.needs, around)
+        return read_with_context(lambda side: apply_changes(old, changes, side=side), changes.header, around)
 
 
-def parse_beside(data: bytes, around: PayloadContext, *, partial: bool = False) -> PayloadFile:
+def parse_with_context(data: bytes, around: PayloadContext, *, partial: bool = False) -> PayloadFile:
     """parse_payload, looking for what the bytes turn out to need."""
-    side = SharedContext()
-    while True:
-        try:
-            return parse_payload(data, side=side, partial=partial)
-        except SideMissing as missing:
-            side = extend_context(side, read_header(data)[0], missing.needs, around)
+    header, _ = read_header(data)
+    return read_with_context(lambda side: parse_payload(data, side=side, partial=partial), header, around)
 
 
 def read_identity(path: str | Path) -> tuple[Header, Signature | None]:
     """(header, signature, not checked) of a payload or of changes, checksums compared; nothing is needed beside it."""
     data = fetch(path)
-    with named(path):
+    with naming(path):
         file = read_container(data)
         return file.header, file.signature
-
-
-def check_sender(data: bytes, public: str | Path | None, where: str | Path) -> None:
-    """Refuse bytes that the owner of `public` has not signed; None asks for nothing. The whole file must be there."""
-    if public is not None:
-        check_signature(read_container(data).signature, public, str(where))
-
-
-def extend_context(side: SharedContext, header: Header, needs: str, around: PayloadContext) -> SharedContext:
-    """`side` with the manifest's blocks, or the pack, that a payload with this header needs.
-
-    Raises:
-        SideMissing: it is not here (or was given already, and did not help). ReferenceMismatch: another one is.
-    """
-    if needs == "manifest" and side.blocks is None:
-        blocks = find_blocks(header, around)
-        if blocks is not None:
-            return replace(side, blocks=blocks)
-    if needs == "pack" and side.features is None:
-        found = find_features(header, around)
-        if found is not None:
-            return replace(side, features=found.features, pack_id=found.pack_id)
-    if needs == "pack":
-        raise SideMissing(
-            f"needs the pack {header.pack_id.hex()} of the reference with key id {header.key_id.hex()}, which is not "
-            "installed here. Get it from the sender once: plada install-pack FILE; or ask for a payload without one (--client-has manifest)",
-            needs=needs,
-        )
-    raise SideMissing(
-        f"needs the names of its reference's images (key id {header.key_id.hex()}, {header.reference} images), and none here "
-        "are known to be those. Say where the images are: --reference NAME or PATH; or ask for a payload that any client can read (--client-has nothing)",
-        needs=needs,
-    )
-
-
-def shared_context_for(header: Header, around: PayloadContext, client_has: str = "manifest") -> SharedContext:
-    """What a client is taken to know beside a payload with this header, as far as this machine knows it too.
-
-    `client_has`: nothing, manifest, or pack (which is never there without a manifest).
-
-    Raises:
-        RequestError: no such kind. SideMissing: a pack is to be used, and none of this reference is here.
-    """
-    if client_has not in CLIENT_HAS:
-        raise RequestError(f"client-has '{client_has}': expected one of {', '.join(CLIENT_HAS)}")
-    side = SharedContext()
-    if client_has == "nothing":
-        return side
-    if (blocks := find_blocks(header, around)) is not None:
-        side = replace(side, blocks=blocks)
-    if client_has == "pack":
-        found = find_features(header, around)
-        if found is None:
-            raise SideMissing(
-                f"no pack of the reference with key id {header.key_id.hex()} is here. Make one: plada index NAME --pack; "
-                "or say --client-has manifest",
-                needs="pack",
-            )
-        side = replace(side, features=found.features, pack_id=found.pack_id)
-    return side
-
-
-def find_features(header: Header, around: PayloadContext) -> Any:
-    """The pack (plada.payload.pack.Pack) of a header, opened, or None; the one in `around.pack` must be it.
-
-    Raises:
-        ReferenceMismatch: the file given is another pack. PayloadError, RequestError: it is bad, or not there.
-    """
-    if around.pack is None:
-        found = find_pack(around.home, header.key_id, header.pack_id or None)
-    else:
-        found = read_pack(around.pack)
-    if found is None:
-        return None
-    found.check(key=header.key_id, images=header.reference)
-    if not found.pack_id.startswith(header.pack_id):
-        raise ReferenceMismatch(
-            f"{found.path}: pack {found.pack_id[:8].hex()}; the payload was made with {header.pack_id.hex()}. "
-            "Ask the sender for that one",
-            wanted=header.pack_id.hex(),
-            found=found.pack_id.hex(),
-        )
-    return found
-
-
-def find_blocks(header: Header, around: PayloadContext) -> npt.NDArray[np.int64] | None:
-    """Bounds of the folders of a reference: of the manifest given or of one kept in the home, else of `around.reference`; None
-    where none is there, or the keys have no folders.
-
-    Raises:
-        ReferenceMismatch: `around.reference` has other keys.
-    """
-    if around.manifest is not None:
-        given = open_manifest(around.manifest)
-        if given.key_id.startswith(header.key_id[:8]):
-            return _blocks_of(given)
-    for kept in kept_manifests(around.home, header.key_id[:8]):
-        with suppress(DataError):  # a damaged manifest says nothing; another may
-            return _kept_blocks(kept.manifest)
-    if around.reference is None:
-        return None
-    collection = open_source(around.reference, around.home)
-    found = key_id(collection.keys)[:8]
-    if len(collection) != header.reference or found != header.key_id[:8]:
-        raise ReferenceMismatch(
-            f"{collection.location}: the payload labels a reference of {header.reference} images with key id "
-            f"{header.key_id[:8].hex()}; here are {len(collection)} with key id {found.hex()}, first key "
-            f"'{collection.keys[0]}'. Point --reference at the right collection",
-            wanted=header.key_id.hex(),
-            found=found.hex(),
-        )
-    return folder_bounds(collection.keys)
-
-
-def _kept_blocks(manifest: Manifest) -> npt.NDArray[np.int64] | None:
-    """Bounds of a manifest, kept beside it with a checksum: millions of keys take seconds to go through."""
-    kept = manifest.path.parent / f"blocks-{manifest.key_id[:8].hex()}.bin"
-    with suppress(OSError):
-        data = kept.read_bytes()
-        if len(data) > 4 and zlib.crc32(data[:-4]) == int.from_bytes(data[-4:], "little"):
-            return np.frombuffer(data[:-4], "<i8").astype(np.int64)
-    found = _blocks_of(manifest)
-    if found is not None:
-        data = found.astype("<i8").tobytes()
-        with suppress(ResourceError):
-            write_bytes(kept, data + zlib.crc32(data).to_bytes(4, "little"))
-    return found
-
-
-def _blocks_of(manifest: Manifest) -> npt.NDArray[np.int64] | None:
-    # Piece by piece: the keys of ImageNet-21K alone are 0.4 GB.
-    return folder_bounds(chunk for table in manifest.blocks(["key"]) for chunk in table.column(0).chunks)
 
 
 def fetch(path: str | Path) -> bytes:
@@ -256,7 +90,7 @@ def fetch(path: str | Path) -> bytes:
         RequestError: nothing there. PayloadError: not a payload.
     """
     text = str(path)
-    with named(path):
+    with naming(path):
         if text.startswith(("http://", "https://")):
             return _download(text)
         if "://" in text:
@@ -264,14 +98,25 @@ def fetch(path: str | Path) -> bytes:
             if not name:
                 raise RequestError(f"{text}: a folder; expected a payload file")
             try:
-                return _whole(lambda offset, size: files.read(name, offset, size))
+                return _read_claimed(lambda offset, size: files.read(name, offset, size))
             except DataError as err:
                 raise RequestError(str(err)) from err
         try:
             with Path(path).open("rb") as file:
-                return _whole(lambda offset, size: file.read(size))
+                return _read_claimed(lambda _, size: file.read(size))
         except OSError as err:
             raise RequestError(f"{path}: cannot be read ({err.strerror})") from err
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Failures of a payload say which file it is."""
+    try:
+        yield
+    except (PayloadError, ReferenceMismatch) as err:
+        if not str(err).startswith(str(path)):
+            err.args = (f"{path}: {err}",)
+        raise
 
 
 def _download(url: str) -> bytes:
@@ -287,7 +132,7 @@ def _download(url: str) -> bytes:
     def work() -> None:
         try:
             with urlopen(url, timeout=_TIMEOUT) as response:
-                results.append(_whole(lambda offset, size: piece(response, size)))
+                results.append(_read_claimed(lambda _, size: piece(response, size)))
         except Exception as err:
             results.append(err)
 
@@ -309,8 +154,9 @@ def _download(url: str) -> bytes:
             return data
 
 
-def _whole(read: Callable[[int, int], bytes]) -> bytes:
-    """All that the header claims, and a byte more if there is one; memory is taken for what has come."""
+def _read_claimed(read: Callable[[int, int], bytes]) -> bytes:
+    """All that the header claims, and a byte more if there is one; memory is taken for what has come. `read(offset, size)`
+    is called in order."""
     data = bytearray()
 
     def read_until(size: int) -> None:
@@ -319,21 +165,5 @@ def _whole(read: Callable[[int, int], bytes]) -> bytes:
 
     read_until(_HEAD)
     if len(data) == _HEAD:
-        read_until(_claimed(bytes(data)) + 1)
+        read_until(read_header(bytes(data))[0].total + 1)
     return bytes(data)
-
-
-@contextmanager
-def named(path: str | Path) -> Iterator[None]:
-    """Failures of a payload say which file it is."""
-    try:
-        yield
-    except (PayloadError, ReferenceMismatch) as err:
-        if not str(err).startswith(str(path)):
-            err.args = (f"{path}: {err}",)
-        raise
-
-
-def _claimed(head: bytes) -> int:
-    """Bytes of the whole file, as its first ones say."""
-    return read_header(head)[0].total

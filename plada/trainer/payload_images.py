@@ -15,7 +15,8 @@ from plada.sources.collection import Collection
 from plada.sources.manifest import Manifest, content_hash, key_id, open_manifest
 from plada.sources.reference import check_identity, find_reference, manifest_folder, manifests_in, open_reference
 from plada.sources.registry import open_source
-from plada.trainer.payload_file import PayloadContext, ReadOptions, open_payload
+from plada.trainer.payload_context import PayloadContext
+from plada.trainer.payload_file import ReadOptions, open_payload
 
 _NAMED = 5  # images that a message names
 

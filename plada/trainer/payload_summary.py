@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from plada.errors import SideMissing
-from plada.payload.container import ABOUT, DIFF, LABELS, read_container
-from plada.payload.diff import parse_changes
-from plada.payload.inspect import RATES, PayloadSummary, summarise, summarise_closed
-from plada.payload.metadata import numbered, read_about
-from plada.trainer.payload_file import PayloadContext, check_sender, fetch, named, parse_beside, shared_context_for
+from plada.payload.container import DIFF, read_container
+from plada.payload.inspect import RATES, PayloadSummary, summarise, summarise_changes, summarise_unread
+from plada.payload.signature import check_file_signature
+from plada.trainer.payload_context import PayloadContext, find_side
+from plada.trainer.payload_file import fetch, naming, parse_with_context
 
 
 def summarise_file(
@@ -24,34 +24,13 @@ def summarise_file(
         RequestError: no such file. PayloadError: its subclass says what is wrong; SignatureError: not signed so.
     """
     data = fetch(payload)
-    with named(payload):
-        check_sender(data, require_signature, payload)
-        file = read_container(data)
-        if DIFF in file.sections:
-            changes = parse_changes(data)
-            said = {
-                "for": changes.old.hex(),
-                "makes": changes.new.hex(),
-                "new_names": list(changes.names),
-                "renamed": len(changes.classes.renamed),
-                "gone_bytes": len(changes.gone),
-                "changed_bytes": len(changes.changed),
-                "added_bytes": len(changes.added),
-            }
-            return summarise_closed(
-                file.header, len(data), file.parts, file.signature, (), changes.notes or {}, missing="", changes=said,
-                rates=rates,
-            )  # fmt: skip
+    with naming(payload):
+        check_file_signature(data, require_signature, payload)
+        if DIFF in read_container(data).sections:
+            return summarise_changes(data, rates=rates)
         try:
-            opened = parse_beside(data, around)
+            file = parse_with_context(data, around)
         except SideMissing as missing:
-            about = file.sections.get(ABOUT)
-            names, notes = read_about(about, file.header.classes) if about is not None else (None, {})
-            bodies = [body for body in (file.sections.get(LABELS), *file.segments) if body is not None]
-            return summarise_closed(
-                file.header, len(data), file.parts, file.signature, names or numbered(file.header.classes), notes,
-                missing=str(missing), bodies=bodies, segments=(len(file.segments),) * 2 if file.segments else None,
-                rates=rates,
-            )  # fmt: skip
-        side = shared_context_for(opened.header, around, "pack" if opened.header.pack_id else "manifest")
-        return summarise(opened, side, rates=rates)
+            return summarise_unread(data, missing=str(missing), rates=rates)
+        side = find_side(file.header, around, "pack" if file.header.pack_id else "manifest")
+        return summarise(file, side, rates=rates)

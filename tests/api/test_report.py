@@ -18,7 +18,7 @@ from plada.payload.shared_context import SharedContext
 from plada.reports.collect import FORECAST, MODEL, TEACHER, ModelTest, collect
 from plada.reports.findings import Findings
 from plada.selection.table import read_table
-from plada.trainer.payload_file import PayloadContext
+from plada.trainer.payload_context import PayloadContext
 from tests.conftest import picture
 
 

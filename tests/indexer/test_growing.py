@@ -235,7 +235,7 @@ def test_an_opened_index_stays_that_index(pictures: Path, home: Path, how: str) 
     opened, lazy = plada.open_index("p"), plada.open_index("p")
     keys, vectors = opened.keys(range(24)), opened.vectors(range(24))
     grow(pictures)
-    plada.index(pictures, name="p", encoder="gradients", **{how: True})
+    plada.index(pictures, name="p", encoder="gradients", append=how == "append", restart=how == "restart")
     for index in (opened, lazy):
         assert index.keys(range(24)) == keys
         assert np.array_equal(index.vectors(range(24)), vectors)

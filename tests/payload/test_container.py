@@ -14,12 +14,12 @@ from plada.payload.container import (
     SIGNATURE,
     Header,
     Signer,
-    by_kind,
+    bytes_by_kind,
     file_size,
     read_container,
     read_header,
     read_plan,
-    signed_again,
+    with_signature,
     write_container,
     write_plan,
 )
@@ -76,8 +76,8 @@ def test_every_byte_belongs_to_one_part() -> None:
     for data in (SMALL, LARGE, sealed(HEAD, (0xF0, b"new"), (LABELS, b""))):
         parts = read_container(data).parts
         assert [part.offset for part in parts] == [sum(p.bytes for p in parts[:n]) for n in range(len(parts))]
-        assert sum(by_kind(parts).values()) == len(data)
-    assert by_kind(read_container(LARGE).parts)["segments"] == 12
+        assert sum(bytes_by_kind(parts).values()) == len(data)
+    assert bytes_by_kind(read_container(LARGE).parts)["segments"] == 12
 
 
 @pytest.mark.parametrize("length", [0, 1, 80, 90, 91, 92, 93, 94, 100, 127, 128, 16_000, 16_250, 16_384, 3_000_000])
@@ -91,12 +91,12 @@ def test_the_length_is_that_of_the_file_and_known_without_it(length: int, header
 
 def test_signing_again_replaces_a_signature_and_keeps_the_rest() -> None:
     other = Signer(b"efgh", lambda message: bytes(64))
-    found = read_container(signed_again(LARGE, other))
+    found = read_container(with_signature(LARGE, other))
     assert (found.sections[ABOUT], found.segments) == (b"about", (b"first", b"", b"seventh"))
     assert found.signature is not None
     assert found.signature.fingerprint == b"efgh"
-    assert signed_again(signed_again(LARGE, other), SIGNER) == LARGE
-    assert signed_again(SMALL, SIGNER) == write_container(HEADER, {LABELS: b"labels"}, signer=SIGNER)
+    assert with_signature(with_signature(LARGE, other), SIGNER) == LARGE
+    assert with_signature(SMALL, SIGNER) == write_container(HEADER, {LABELS: b"labels"}, signer=SIGNER)
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE])

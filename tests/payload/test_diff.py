@@ -18,7 +18,7 @@ from plada.errors import (
     SideMissing,
 )
 from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container, write_container
-from plada.payload.diff import Classes, apply_changes, by_class, parse_changes, write_changes
+from plada.payload.diff import Classes, apply_changes, parse_changes, sort_by_class, write_changes
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import CONTENT, KEY, folders, made, same
@@ -267,9 +267,9 @@ def test_nothing_can_leave_an_empty_payload() -> None:
 
 
 def test_images_are_sorted_by_class() -> None:
-    order, bounds = by_class(np.array([2, 0, 2, 0, 7]))
+    order, bounds = sort_by_class(np.array([2, 0, 2, 0, 7]))
     assert (list(order), list(bounds if bounds is not None else [])) == ([1, 3, 0, 2, 4], [0, 2, 4, 5])
-    assert by_class(np.zeros(0, np.int64))[1] is None
+    assert sort_by_class(np.zeros(0, np.int64))[1] is None
 
 
 def test_classes_mean_what_they_say() -> None:

@@ -10,7 +10,7 @@ from plada.payload.coders.body import MAX_KEPT
 from plada.payload.container import MAX_CLASSES, MAX_IMAGES, MAX_SERIAL, MAX_TOTAL
 from plada.payload.metadata import DICTIONARY, MAX_TEXT
 from plada.payload.payload import parse_payload
-from plada.payload.segments import MOST, scatter
+from plada.payload.segments import MAX_SEGMENTS, scatter
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "payload-format.md").read_text()
 
@@ -45,6 +45,6 @@ def test_the_example_of_segments() -> None:
 
 def test_the_limits() -> None:
     assert (MAX_TOTAL, MAX_IMAGES, MAX_CLASSES, MAX_SERIAL) == (2**30, 2**28, 65535, 2**32 - 1)
-    assert (MAX_KEPT, MAX_TEXT, MOST) == (2**24, 2**24, {"blocks": 4096, "layers": 16})
+    assert (MAX_KEPT, MAX_TEXT, MAX_SEGMENTS) == (2**24, 2**24, {"blocks": 4096, "layers": 16})
     for words in ("2^30 bytes", "N <= 2^28", "C <= 65535", "k <= 2^24", "4096 segments", "16 layers", "1 .. 2^32 - 1"):
         assert words in TEXT

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from plada.payload.container import Signer
-from plada.payload.inspect import choice_bits, label_bits, summarise, summarise_closed, time_on_air
+from plada.payload.inspect import choice_bits, label_bits, summarise, summarise_unread, time_on_air
 from plada.payload.payload import parse_payload
 from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import folders, made
@@ -75,8 +75,10 @@ def test_an_empty_payload_has_no_bits_an_image() -> None:
 
 
 def test_what_cannot_be_read_here_is_said_to_be_missing() -> None:
-    file = parse_payload(made().encode(side=SIDE), side=SIDE)
-    found = summarise_closed(file.header, file.bytes, file.parts, None, ("a", "b", "c"), {}, missing="no manifest")
-    assert (found.images, found.coder, found.class_counts, found.paper) == (None, None, None, None)
-    assert sum(found.sections.values()) == found.bytes == file.bytes
-    assert (found.names, found.missing, found.signed) == (("a", "b", "c"), "no manifest", False)
+    data = made(notes={}).encode("blocks", side=SIDE)
+    found = summarise_unread(data, missing="no manifest")
+    assert (found.images, found.coder, found.class_counts, found.paper) == (60, "blocks", None, None)
+    assert sum(found.sections.values()) == found.bytes == len(data)
+    assert (found.names, found.missing, found.signed) == (("ant", "bee", "cat"), "no manifest", False)
+    numbered = summarise_unread(made(notes={}, classes=("0", "1")).encode(), missing="no manifest")
+    assert (numbered.names, numbered.notes) == (("0", "1"), {})

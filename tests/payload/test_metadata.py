@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt
-from plada.payload.metadata import DICTIONARY, MAX_TEXT, canonical, numbered, read_about, write_about
+from plada.payload.metadata import DICTIONARY, MAX_TEXT, default_names, notes_text, read_metadata, write_metadata
 
 NOTES = {"recipe": {"image_size": 8, "mirror": False}, "target": "menu", "teacher_accuracy": 0.7731}
 NAMES = ("<script>", "new\nline", 'quo"te', "naïve 猫", "")
@@ -22,10 +22,10 @@ def test_the_dictionary_is_part_of_the_format() -> None:
 @pytest.mark.parametrize("names", [None, ("one",), NAMES, tuple(f"class {n}" for n in range(10_450))])
 @pytest.mark.parametrize("notes", [{}, NOTES])
 def test_names_and_notes_come_back(names: tuple[str, ...] | None, notes: dict[str, object]) -> None:
-    body = write_about(names, notes)
+    body = write_metadata(names, notes)
     assert (body == b"") == (names is None and not notes)
     if body:
-        assert read_about(body, len(names) if names else 3) == (names, notes)
+        assert read_metadata(body, len(names) if names else 3) == (names, notes)
 
 
 @given(
@@ -41,22 +41,24 @@ def test_any_names_and_notes_come_back(names: list[str], notes: dict[str, object
     infinite = any(isinstance(value, float) and abs(value) == float("inf") for value in notes.values())
     if infinite:
         with pytest.raises(ValueError, match="JSON"):
-            canonical(notes)
+            notes_text(notes)
     else:
-        assert read_about(write_about(tuple(names), notes), len(names)) == (tuple(names), notes)
+        assert read_metadata(write_metadata(tuple(names), notes), len(names)) == (tuple(names), notes)
 
 
 def test_what_notes_usually_say_costs_few_bytes() -> None:
-    assert len(write_about(None, {"recipe": {"image_size": 8, "mirror": False}})) <= 9
-    assert len(write_about(None, {"recipe": {"mirror": False}, "target": "caltech20", "teacher_accuracy": 0.908})) <= 24
+    assert len(write_metadata(None, {"recipe": {"image_size": 8, "mirror": False}})) <= 9
+    assert (
+        len(write_metadata(None, {"recipe": {"mirror": False}, "target": "caltech20", "teacher_accuracy": 0.908})) <= 24
+    )
 
 
 def test_text_that_does_not_shrink_is_sent_as_it_is() -> None:
-    assert write_about(("q", "z"), {}) == b"\2q\0z"
+    assert write_metadata(("q", "z"), {}) == b"\2q\0z"
 
 
 def test_the_numbers_are_the_names_where_none_are_sent() -> None:
-    assert numbered(3) == ("0", "1", "2")
+    assert default_names(3) == ("0", "1", "2")
 
 
 def deflated(text: bytes) -> bytes:
@@ -92,4 +94,4 @@ def deflated(text: bytes) -> bytes:
 )
 def test_anything_else_is_refused(body: bytes, words: str) -> None:
     with pytest.raises(PayloadCorrupt, match=words):
-        read_about(body, 3)
+        read_metadata(body, 3)

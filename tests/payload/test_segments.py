@@ -45,7 +45,7 @@ def test_every_image_is_in_one_segment(blocks: int, segments: int, seed: int) ->
     features = np.arange(bounds[-1], dtype=np.int64).astype(np.int8)[:, None]
     seen = []
     for index in range(segments):
-        images, side = dealt.side_of(index, SharedContext(bounds, features, b"id"))
+        images, side = dealt.virtual_reference(index, SharedContext(bounds, features, b"id"))
         assert side.blocks is not None and side.features is not None
         real = dealt.to_real(index, np.arange(images))
         assert (np.diff(real) > 0).all()

@@ -19,7 +19,7 @@ from plada.cli import app
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError
 from plada.networks.recipe import Recipe
 from plada.payload.coders.body import max_kept, read_content, write_content
-from plada.payload.metadata import MAX_NAME, _deflate, read_about
+from plada.payload.metadata import MAX_NAME, _deflate, read_metadata
 from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
 from plada.payload.soft import MAX_CLASSES, soft_labels_of
@@ -97,7 +97,7 @@ def test_a_name_is_not_a_book() -> None:
     body = bytes([3]) + _deflate(b"a" * (MAX_NAME + 1) + b"\0b")
     assert len(body) < 100
     with pytest.raises(PayloadCorrupt, match="a class name of 1025 letters; expected at most 1024"):
-        read_about(body, 2)
+        read_metadata(body, 2)
     with pytest.raises(RequestError, match="a class name of 1025 letters"):
         Payload(np.arange(1), np.zeros(1, int), ("a" * 1025,), 1, bytes(8), bytes(8))
 

@@ -22,11 +22,9 @@ from plada.errors import (
     RequestError,
     SideMissing,
 )
-from plada.payload.container import Header
-from plada.payload.pack import copy_pack, read_pack, write_pack
 from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
-from plada.trainer.payload_file import PayloadContext, fetch, find_blocks, read_identity, shared_context_for
+from plada.trainer.payload_file import fetch, read_identity
 from tests.payload.payloads import made, same
 
 
@@ -97,59 +95,6 @@ def test_the_manifest_of_another_collection_under_this_name_is_refused(
     shutil.copy(other, mine)
     with pytest.raises(SideMissing):
         read_payload(path)
-
-
-def test_keys_without_folders_have_no_blocks(tmp_path: Path) -> None:
-    from tests.conftest import picture
-
-    flat = tmp_path / "flat"
-    flat.mkdir()
-    for number in range(3):
-        picture(number).save(flat / f"{number}.png")
-    images = plada.open_images(flat)
-    header = Header(3, 1, images.manifest.key_id, images.manifest.content_id)
-    around = PayloadContext(home=tmp_path / "home")
-    assert find_blocks(header, around) is None
-    assert shared_context_for(header, around).blocks is None
-
-
-def write(path: Path, key: bytes, seed: int = 0, images: int = 24) -> Path:
-    rows = np.random.default_rng(seed).integers(-127, 128, (images, 4), dtype=np.int8)
-    write_pack(path, [rows], key_id=key.ljust(16, b"\0"), images=images, dimensions=4)
-    return path
-
-
-def test_a_pack_is_found_by_its_id(path: Path, sent: Payload, home: Path, tmp_path: Path) -> None:
-    pack = write(tmp_path / "a.pack", sent.key_id)
-    header, around = sent.header(), PayloadContext(home=home)
-    with pytest.raises(SideMissing, match="plada index NAME --pack"):
-        shared_context_for(header, around, "pack")
-    given = shared_context_for(header, PayloadContext(home=home, pack=pack), "pack")
-    installed = copy_pack(read_pack(pack), home)
-    found = shared_context_for(header, around, "pack")
-    assert found.pack_id == given.pack_id == installed.pack_id
-    assert found.features is not None and given.blocks is not None
-    assert shared_context_for(header, around, "manifest").features is None
-    assert shared_context_for(header, around, "nothing").blocks is None
-    with pytest.raises(RequestError, match="nothing, manifest, pack"):
-        shared_context_for(header, around, "everything")
-    other = write(tmp_path / "b.pack", sent.key_id, seed=1)
-    with pytest.raises(ReferenceMismatch, match="the payload was made with"):
-        shared_context_for(sent.header(installed.pack_id), PayloadContext(home=home, pack=other), "pack")
-    stranger = write(tmp_path / "c.pack", bytes(8))
-    with pytest.raises(ReferenceMismatch, match="a pack of 24 images"):
-        shared_context_for(header, PayloadContext(home=home, pack=stranger), "pack")
-
-
-def test_a_pack_that_is_not_here_is_named(sent: Payload, home: Path, tmp_path: Path) -> None:
-    from plada.trainer.payload_file import extend_context
-
-    header = sent.header(bytes(range(16)))
-    with pytest.raises(
-        SideMissing, match=r"needs the pack 0001020304050607.*install-pack FILE.*--client-has manifest"
-    ) as caught:
-        extend_context(SharedContext(), header, "pack", PayloadContext(home=home))
-    assert caught.value.needs == "pack"
 
 
 class _Quiet(SimpleHTTPRequestHandler):
