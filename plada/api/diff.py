@@ -121,6 +121,7 @@ def apply_diff(
     *,
     out: str | Path,
     require_signature: str | Path | None = None,
+    min_serial: int = 0,
     client_has: str = "manifest",
     pack: str | Path | None = None,
     home: str | Path | None = None,
@@ -134,6 +135,7 @@ def apply_diff(
         changes: What `diff` wrote, a path or URL.
         out: The file to write, whole or not at all.
         require_signature: A public key that must have signed `old` and `changes`; None demands none.
+        min_serial: The least serial number that the result may have.
         client_has: What readers of the result hold beside the images: "nothing", "manifest" or "pack".
         pack: A pack's file; None stands for the pack that is installed for the reference.
         home: Where manifests and packs are kept; None for the usual place.
@@ -148,7 +150,7 @@ def apply_diff(
             not here.
     """
     around = PayloadContext(home=home_directory(home), pack=pack)
-    read = ReadOptions(update=[changes], require_signature=require_signature)
+    read = ReadOptions(update=[changes], require_signature=require_signature, min_serial=min_serial)
     new = open_payload(old, around, read).payload
     size = write_payload(new, out, delivery=Delivery(client_has=client_has, pack=pack), home=home)
     return ApplySummary(payload=str(out), bytes=size, images=len(new), classes=len(new.classes), serial=new.serial)

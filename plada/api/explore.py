@@ -28,7 +28,7 @@ from plada.sources.reference import Reference, check_identity, open_reference
 from plada.sources.registry import open_source
 from plada.sources.storage import plain_name
 from plada.trainer.payload_context import PayloadContext
-from plada.trainer.payload_file import open_payload
+from plada.trainer.payload_file import ReadOptions, open_payload
 
 ADDRESS = "127.0.0.1"  # this machine alone; never another
 PORT = 7523
@@ -72,6 +72,7 @@ def explore(
     port: int = PORT,
     open_page: bool = True,
     pack: str | Path | None = None,
+    require_signature: str | Path | None = None,
     weights: str | Path | None = None,
     device: str | None = None,
     home: str | Path | None = None,
@@ -89,6 +90,7 @@ def explore(
         port: Port on this machine; 0 takes a free one.
         open_page: Open a browser, where there is a screen.
         pack: A pack's file, for payloads that need one; by default the one that is installed.
+        require_signature: A public key that must have signed every payload.
         weights: Where the encoder's weights lie now, if they have moved.
         device: torch's name of a device for the encoder; by default a GPU if there is one.
         home: Folder of indexes and manifests; by default $PLADA_HOME or the user's data folder.
@@ -112,7 +114,8 @@ def explore(
     with listen(port) as listener:  # before anything that takes time: a port in use is said at once
         chosen = int(listener.getsockname()[1])
         gallery = open_gallery(
-            name, payload, reference=reference, same_keys=same_keys, selection=selection, pack=pack, weights=weights,
+            name, payload, reference=reference, same_keys=same_keys, selection=selection, pack=pack,
+            require_signature=require_signature, weights=weights,
             device=device, home=home, report=report,
         )  # fmt: skip
         url = f"http://{ADDRESS}:{chosen}/?token={token}"
@@ -170,6 +173,7 @@ def open_gallery(
     same_keys: bool = False,
     selection: Sequence[str | Path] = (),
     pack: str | Path | None = None,
+    require_signature: str | Path | None = None,
     weights: str | Path | None = None,
     device: str | None = None,
     home: str | Path | None = None,
@@ -181,7 +185,7 @@ def open_gallery(
     root = home_directory(home) if home is not None else opened.home
     images = _open_reference(opened, reference, same_keys, root, report)
     context = PayloadContext(home=root, reference=images.collection.location, pack=pack)
-    payloads = _rank_payloads(payload, selection, images, context, same_keys)
+    payloads = _rank_payloads(payload, selection, images, context, same_keys, require_signature)
     encoder, no_encoder = None, ""
     try:
         encoder = opened.encoder(weights=weights, device=device)
@@ -218,11 +222,12 @@ def _rank_payloads(
     images: Reference,
     context: PayloadContext,
     same_keys: bool,
+    key: str | Path | None,
 ) -> tuple[RankedPayload, ...]:
     """The payloads, each with the table that was written with it."""
     opened = []
     for file in files:
-        opened.append(open_payload(file, context))
+        opened.append(open_payload(file, context, ReadOptions(require_signature=key)))
         payload = opened[-1].payload
         check_identity(
             images, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=same_keys,

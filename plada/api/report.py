@@ -62,6 +62,7 @@ def report(
     rate: Sequence[str | int] = (),
     pictures: int = PICTURES,
     pack: str | Path | None = None,
+    require_signature: str | Path | None = None,
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
@@ -83,6 +84,7 @@ def report(
         rate: Rates ("500bps", or bits a second) for which the time on air is given.
         pictures: Images that are shown, at most, spread over the classes.
         pack: A pack's file; by default the one that is installed.
+        require_signature: A public key that must have signed the payload.
         device: torch's name of a device for the model; by default a GPU if there is one.
         home: Folder of indexes and manifests; by default $PLADA_HOME or the user's data folder.
         report: Is called with the progress.
@@ -103,7 +105,7 @@ def report(
     options = {
         "out": out, "reference": reference, "same_keys": same_keys, "selection": selection, "model": model, "target": target,
         "weights": weights, "budget": budget, "rate": list(rate), "pictures": pictures if pictures != PICTURES else None,
-        "pack": pack, "device": device, "home": home,
+        "pack": pack, "require_signature": require_signature, "device": device, "home": home,
     }  # fmt: skip
     collected = collect(
         payload,
@@ -115,6 +117,7 @@ def report(
         rates=tuple(parse_rate(text) for text in rate) or RATES,
         pictures=pictures,
         options=options,
+        require_signature=require_signature,
         report=report,
     )
     shown, page = fit_page(collected)

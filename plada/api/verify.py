@@ -9,6 +9,7 @@ from typing import Any
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
+from plada.payload.container import MAGIC
 from plada.reports.contact_sheet import contact_sheet
 from plada.selection.leaks import LeakReport, find_reference_leaks
 from plada.sources.collection import Collection
@@ -77,6 +78,7 @@ def verify(
     reference: str | Path,
     *,
     against: str | Path | None = None,
+    require_signature: str | Path | None = None,
     full: bool = False,
     sample: int = SAMPLE,
     leaks: str | Path | None = None,
@@ -94,6 +96,7 @@ def verify(
     Args:
         reference: A registered name, a path or an fsspec URL.
         against: A manifest file, a payload file, or an id in hexadecimal. None: the manifest that is kept here.
+        require_signature: A public key that must have signed the payload `against`.
         full: Hash every image.
         sample: Images that a quick check hashes.
         leaks: A target; near copies of its test images are looked for in the reference.
@@ -116,7 +119,7 @@ def verify(
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")
     root = home_directory(home)
     collection = open_source(reference, root)
-    kind, wanted = _described(against)
+    kind, wanted = _described(against, require_signature)
     check = partial(_compare, collection, sample=None if full else sample, seed=seed, report=report)
     path = manifest_path(root, collection)
     known = path.exists()
@@ -147,19 +150,30 @@ def verify(
 Identity = tuple[int | None, str, str]
 
 
-def _described(against: str | Path | None) -> tuple[str, Manifest | Identity | None]:
+def _is_payload(path: Path) -> bool:
+    """Whether a file begins as payloads do; other files have no signature."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _described(against: str | Path | None, key: str | Path | None) -> tuple[str, Manifest | Identity | None]:
     """What the images are compared with, in words and as it is."""
-    if against is None:
-        return "its manifest", None
     text = str(against)
     path = Path(text).expanduser()
+    if key is not None and (against is None or not _is_payload(path)):
+        raise RequestError("--require-signature is for a payload: name one as --against, or leave it out")
+    if against is None:
+        return "its manifest", None
     if path.is_file():
         with path.open("rb") as file:
             magic = file.read(4)
         if magic == b"PAR1":
             return f"manifest {path}", load_manifest(path)
-        header, signature = read_identity(path)
-        signed = f", signed by key {signature.fingerprint.hex()}, not checked" if signature is not None else ""
+        header, signature = read_identity(path, key)
+        checked = "checked" if key is not None else "not checked"
+        signed = f", signed by key {signature.fingerprint.hex()}, {checked}" if signature is not None else ""
         return f"payload {path}{signed}", (header.reference, header.key_id.hex(), header.content_id.hex())
     if len(text) >= _MIN_HEX and not set(text.lower()) - set("0123456789abcdef"):
         return f"id {text}", (None, text.lower(), "")

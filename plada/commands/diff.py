@@ -8,6 +8,7 @@ import plada
 from plada.commands.console.options import (
     ClientHas,
     Home,
+    MinSerial,
     Out,
     Output,
     PackFile,
@@ -46,6 +47,7 @@ def apply_diff(
     *,
     out: Out,
     require_signature: RequireSignature = None,
+    min_serial: MinSerial = 0,
     client_has: ClientHas = "manifest",
     pack: PackFile = None,
     home: Home = None,
@@ -53,7 +55,14 @@ def apply_diff(
 ) -> None:
     """Write the payload that a file of changes makes of OLD."""
     summary = plada.apply_diff(
-        old, changes, out=out, require_signature=require_signature, client_has=client_has, pack=pack, home=home
+        old,
+        changes,
+        out=out,
+        require_signature=require_signature,
+        min_serial=min_serial,
+        client_has=client_has,
+        pack=pack,
+        home=home,
     )
     if output.as_json:
         return print_json("summary", summary.to_dict())

@@ -8,7 +8,7 @@ import typer
 
 import plada
 from plada.commands.console import completion
-from plada.commands.console.options import Machine, Output, PackFile, SameKeys
+from plada.commands.console.options import Machine, Output, PackFile, RequireSignature, SameKeys
 from plada.commands.console.output import print_json, print_line
 from plada.common.units import group_digits
 
@@ -40,6 +40,7 @@ def explore(
         bool, typer.Option("--open/--no-open", help="Open a browser, where there is a screen.")
     ] = True,
     pack: PackFile = None,
+    require_signature: RequireSignature = None,
     weights: Annotated[
         Path | None, typer.Option(help="Where the encoder's weights lie now, if they have moved.")
     ] = None,
@@ -64,6 +65,6 @@ def explore(
     with output.reporter() as progress:
         plada.explore(
             name, payload or (), reference=reference, same_keys=same_keys, selection=selection or (), port=port,
-            open_page=open_page, pack=pack, weights=weights, device=machine.device, home=machine.home, ready=ready,
+            open_page=open_page, pack=pack, require_signature=require_signature, weights=weights, device=machine.device, home=machine.home, ready=ready,
             report=progress,
         )  # fmt: skip

@@ -7,7 +7,15 @@ import typer
 
 import plada
 from plada.commands.console import completion
-from plada.commands.console.options import Machine, Output, PackFile, PayloadFile, ReferenceOption, SameKeys
+from plada.commands.console.options import (
+    Machine,
+    Output,
+    PackFile,
+    PayloadFile,
+    ReferenceOption,
+    RequireSignature,
+    SameKeys,
+)
 from plada.commands.console.output import print_json, print_line
 from plada.common.units import format_size
 
@@ -42,6 +50,7 @@ def report(
         int, typer.Option(min=0, help="Images that are shown, at most, spread over the classes.")
     ] = 1500,
     pack: PackFile = None,
+    require_signature: RequireSignature = None,
     machine: Machine,
     output: Output,
 ) -> None:
@@ -49,7 +58,8 @@ def report(
     with output.reporter() as progress:
         summary = plada.report(
             payload, out=out, reference=reference, same_keys=same_keys, selection=selection, model=model, target=target,
-            weights=weights, budget=budget, rate=rate or (), pictures=pictures, pack=pack, device=machine.device,
+            weights=weights, budget=budget, rate=rate or (), pictures=pictures, pack=pack,
+            require_signature=require_signature, device=machine.device,
             home=machine.home, report=progress,
         )  # fmt: skip
     if output.as_json:

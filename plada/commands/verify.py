@@ -8,7 +8,7 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import Home, ManifestOption, Output, Seed
+from plada.commands.console.options import Home, ManifestOption, Output, RequireSignature, Seed
 from plada.commands.console.output import print_json, print_line, print_table
 from plada.errors import ReferenceMismatch, RequestError
 
@@ -50,6 +50,7 @@ def verify(
         typer.Option(help="A manifest file, a payload, or an id in hexadecimal. [default: the manifest kept here]"),
     ] = None,
     manifest: ManifestOption = None,
+    require_signature: RequireSignature = None,
     full: Annotated[bool, typer.Option("--full", help="Hash every image.")] = False,
     sample: Annotated[int, typer.Option(min=0, help="Images that a quick check hashes.")] = 1000,
     leak: LeakOptions,
@@ -62,7 +63,8 @@ def verify(
         raise RequestError("--manifest FILE is short for --against FILE. Give one of them")
     with output.reporter() as report:
         verification = plada.verify(
-            reference, against=manifest or against, full=full, sample=sample, leaks=leak.leaks, index=leak.index, sheet=leak.sheet,
+            reference, against=manifest or against, require_signature=require_signature, full=full, sample=sample,
+            leaks=leak.leaks, index=leak.index, sheet=leak.sheet,
             seed=seed, home=home, report=report,
         )  # fmt: skip
     if output.as_json:

@@ -154,6 +154,8 @@ class _Endpoints:
         return Response(_ICON, media_type="image/svg+xml", headers={"cache-control": _STAYS})
 
     def refused(self, request: Request, err: Exception) -> Response:
+        if self.gallery.gone:
+            return self._gone()
         status = 400 if isinstance(err, RequestError) else 500
         typed = request.query_params.get("q", "")
         return HTMLResponse(pages.failure(self.gallery, status, str(err), typed), status_code=status)
@@ -163,8 +165,14 @@ class _Endpoints:
         return HTMLResponse(pages.failure(self.gallery, err.status_code, text), status_code=err.status_code)
 
     def failed(self, _: Request, err: Exception) -> Response:
+        if self.gallery.gone:
+            return self._gone()
         text = f"{type(err).__name__}: a mistake of plada's; its terminal says more. Please report it."
         return HTMLResponse(pages.failure(self.gallery, 500, text), status_code=500)
+
+    def _gone(self) -> Response:
+        text = f"The index '{self.gallery.index.name}' is not there any more, or another one stands in its place. Start plada explore again."
+        return HTMLResponse(pages.failure(self.gallery, 410, text), status_code=410)
 
     def _encoded(self, request: Request, side: int) -> Response:
         try:

@@ -5,6 +5,7 @@ of a request is taken for a path.
 """
 
 import bisect
+import json
 import secrets
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from plada.common.arrays import U8
 from plada.encoders.encoder import Encoder
 from plada.errors import PladaError, RequestError
 from plada.explorer.cache import BoundedCache
@@ -31,6 +33,7 @@ _QUALITY = {THUMB: 72, LARGE: 85}
 _PICTURES = 64 * 2**20  # bytes of cached pictures
 _SEARCHES = 64
 _UPLOADS = 32
+_PATIENCE = 30  # seconds that an upload waits for those before it
 _DECODING = 4  # pictures at a time: one may have 89 million pixels
 
 
@@ -71,6 +74,7 @@ class Gallery:
     searches: BoundedCache[tuple[str, object, bool], list[Hit]] = field(default_factory=lambda: BoundedCache(_SEARCHES))
     uploads: BoundedCache[str, Upload] = field(default_factory=lambda: BoundedCache(_UPLOADS))
     _searching: threading.Lock = field(default_factory=threading.Lock)
+    _uploading: threading.Lock = field(default_factory=threading.Lock)
     _decoding: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_DECODING))
 
     def __len__(self) -> int:
@@ -92,6 +96,15 @@ class Gallery:
             f"{self.encoder.text_note or f'{self.encoder.config.name} has no text tower'}. Search by a picture, a position or a "
             "key; or index with an open_clip encoder"
         )
+
+    @property
+    def gone(self) -> bool:
+        """Whether the index that was opened is there no more: removed, or another one stands in its place."""
+        try:
+            info = json.loads((self.index.folder / "index.json").read_text(encoding="utf-8"))
+            return bool(info["content_id"] != self.index.info["content_id"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return True
 
     def row(self, position: int) -> ManifestRow:
         """What the manifest says of an image."""
@@ -136,13 +149,12 @@ class Gallery:
             RequestError: not a picture, too many pixels, or no encoder here.
         """
         encoder = self._encoder("pictures")
-        with self._decoding:
-            try:
-                image = decode(data)
-            except PladaError as err:
-                raise RequestError(f"your picture: {err}. Give a JPEG, PNG, WebP, GIF, BMP or TIFF") from err
-            seen = encoder.view.of(image)[None]
-            shown = _encode(image, LARGE)
+        if not self._uploading.acquire(timeout=_PATIENCE):
+            raise RequestError("too many pictures are uploaded at once. Try again in a minute")
+        try:  # one at a time: a file of a few kilobytes may have 89 million pixels
+            seen, shown = _seen(data, encoder)
+        finally:
+            self._uploading.release()
         with self._searching:
             vector = encoder.encode(seen)
         name = secrets.token_urlsafe(9)
@@ -197,6 +209,16 @@ class Gallery:
     def _encoded(self, data: bytes, side: int) -> EncodedImage:
         with self._decoding:
             return _encode(decode(data), side)
+
+
+def _seen(data: bytes, encoder: Encoder) -> tuple[U8, EncodedImage]:
+    """(pixels uint8 [1, size, size, 3] that the encoder sees, the picture as it is shown); all its own pixels are given
+    back when this returns."""
+    try:
+        image = decode(data)
+    except PladaError as err:
+        raise RequestError(f"your picture: {err}. Give a JPEG, PNG, WebP, GIF, BMP or TIFF") from err
+    return encoder.view.of(image)[None], _encode(image, LARGE)
 
 
 def _encode(image: Image.Image, side: int) -> EncodedImage:

@@ -1,11 +1,13 @@
 """Who may ask: the browser of the person who started it, and nobody else on this machine or beyond.
 
-The address that is printed holds a token. Whoever opens it gets a cookie, and everything else asks for the cookie. The page
+The address that is printed holds a token. Whoever opens it gets a cookie for this host and port, and everything else asks for
+the cookie. The page
 that hands it out goes on by itself instead of redirecting: a browser that came from elsewhere would not send a strict cookie
 along a redirect. The Host header must name this machine, or a foreign name could be pointed here (DNS rebinding); what another
 page asks for, even of another port here, is refused by what the browser says of it (Sec-Fetch-Site).
 """
 
+import hmac
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -46,7 +48,7 @@ class Guard:
     def __init__(self, app: App, *, token: str, cookie: str) -> None:
         self.app, self.cookie = app, cookie
         self._token = token
-        self._session = secrets.token_urlsafe(32)
+        self._key = secrets.token_bytes(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # no web sockets here; of its life the server asks nothing
@@ -72,8 +74,8 @@ class Guard:
             return _page("Only GET, HEAD and POST are answered.", 405)
         token = request.query_params.get("token") if (request.scope["path"], request.method) == ("/", "GET") else None
         if token is not None:
-            return self._open(token)
-        if not _same(request.cookies.get(self.cookie, ""), self._session):
+            return self._open(request, token)
+        if not _same(request.cookies.get(self.cookie, ""), self._session(request)):
             return _page(
                 "The address that plada explore printed holds a token, which opens this page. Go there first.", 403
             )
@@ -81,13 +83,17 @@ class Guard:
             return _page("Another page asked for this. Open it from here.", 403)
         return None
 
-    def _open(self, token: str) -> Any:
+    def _session(self, request: Request) -> str:
+        """The cookie of those who came by this host and port: browsers send a cookie to every port, where it is of no use."""
+        return hmac.new(self._key, request.headers.get("host", "").lower().encode(), "sha256").hexdigest()
+
+    def _open(self, request: Request, token: str) -> Any:
         if not _same(token, self._token):
             return _page(
                 "This token is not that of the plada explore that runs here. Open the address it printed.", 403
             )
         opened = _page('<a href="/">Go on</a>', 200, '<meta http-equiv="refresh" content="0; url=/">')
-        opened.set_cookie(self.cookie, self._session, httponly=True, samesite="strict")
+        opened.set_cookie(self.cookie, self._session(request), httponly=True, samesite="strict")
         return opened
 
 

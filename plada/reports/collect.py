@@ -32,7 +32,7 @@ from plada.selection.table import SelectionTable, read_table
 from plada.sources.decode import decode
 from plada.trainer.model import ModelEvaluation, check_classes, evaluate_model
 from plada.trainer.payload_context import PayloadContext, find_side
-from plada.trainer.payload_file import open_payload
+from plada.trainer.payload_file import ReadOptions, open_payload
 from plada.trainer.payload_images import PayloadImages, ReferenceCopy, open_payload_images
 from plada.trainer.payload_summary import summarise_file
 
@@ -68,13 +68,14 @@ def collect(
     rates: tuple[int, ...] = RATES,
     pictures: int = PICTURES,
     options: Mapping[str, Any] = _NONE,
+    require_signature: str | Path | None = None,
     report: Report = silent,
 ) -> Findings:
     """All that can be said of a payload file. What cannot is named in `unknown`. Raises as plada.report does.
 
     `options` are those of the command `plada report` that makes the same report.
     """
-    payload, summary = _read(file, context, rates)
+    payload, summary = _read(file, context, rates, require_signature)
     table = read_table(selection, payload) if selection is not None else None
     said = table.report if table is not None else _NONE
     asked = table.options if table is not None else _NONE
@@ -119,12 +120,14 @@ def collect(
     )
 
 
-def _read(file: str | Path, context: PayloadContext, rates: tuple[int, ...]) -> tuple[Payload | None, PayloadSummary]:
+def _read(
+    file: str | Path, context: PayloadContext, rates: tuple[int, ...], key: str | Path | None
+) -> tuple[Payload | None, PayloadSummary]:
     """The payload, None where its labels need what is not here, and what can be said of its file."""
     try:
-        opened = open_payload(file, context)
+        opened = open_payload(file, context, ReadOptions(require_signature=key))
     except SideMissing:
-        return None, summarise_file(file, context, rates=rates)
+        return None, summarise_file(file, context, rates=rates, require_signature=key)
     side = find_side(opened.header, context, "pack" if opened.header.pack_id else "manifest")
     return opened.payload, summarise(opened, side, rates=rates)
 

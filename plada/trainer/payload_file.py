@@ -75,10 +75,12 @@ def parse_with_context(data: bytes, around: PayloadContext, *, partial: bool = F
     return read_with_context(lambda side: parse_payload(data, side=side, partial=partial), header, around)
 
 
-def read_identity(path: str | Path) -> tuple[Header, Signature | None]:
-    """(header, signature, not checked) of a payload or of changes, checksums compared; nothing is needed beside it."""
+def read_identity(path: str | Path, public: str | Path | None = None) -> tuple[Header, Signature | None]:
+    """(header, signature) of a payload or of changes, checksums compared; nothing is needed beside it. The signature is
+    checked where the owner of `public` must have made it."""
     data = fetch(path)
     with naming(path):
+        check_file_signature(data, public, path)
         file = read_container(data)
         return file.header, file.signature
 

@@ -10,7 +10,8 @@ if importlib.util.find_spec("starlette") is None:
     pytest.skip("starlette is not installed (extra: explore)", allow_module_level=True)
 
 from plada.explorer import guard, pages
-from tests.explorer.conftest import COOKIE, TOKEN, Client
+from plada.explorer.gallery import Gallery
+from tests.explorer.conftest import COOKIE, TOKEN, Client, serving
 
 PATHS = (
     "/",
@@ -87,9 +88,21 @@ def test_another_name_of_this_machine_is_refused(served: Client, host: str) -> N
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost:8080", "LOCALHOST", "127.0.0.1"])
-def test_this_machine_under_any_port_is_fine(served: Client, host: str) -> None:
-    """A tunnel (ssh -L) has another port at its other end."""
-    assert served.ask("/", Host=host).status == 200
+def test_this_machine_under_any_port_is_fine(stranger: Client, host: str) -> None:
+    """A tunnel (ssh -L) has another port at its other end. The token opens it there, too."""
+    answer = stranger.ask(f"/?token={TOKEN}", Host=host)
+    stranger.cookie = answer.headers["set-cookie"].partition(";")[0]
+    assert stranger.ask("/", Host=host).status == 200
+
+
+def test_a_cookie_is_of_no_use_on_another_port(served: Client, nasty: Gallery) -> None:
+    """A browser sends it to every port of this machine."""
+    assert served.ask("/").status == 200
+    for host in ("127.0.0.1:1", f"localhost:{served.port}", "127.0.0.1"):
+        assert served.ask("/", Host=host).status == 403
+    with serving(nasty) as other:
+        other.cookie = served.cookie
+        assert other.ask("/").status == 403
 
 
 @pytest.mark.parametrize(
