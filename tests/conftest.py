@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import settings
 from PIL import Image
 
 import plada
+from plada.common.checksums import write_sealed_json
 from plada.retrieval.index import Index
 
 settings.register_profile("plada", deadline=None)  # no test asserts a time
@@ -54,6 +56,11 @@ def pictures(tmp_path: Path) -> Path:
 def table_folder(index: Path) -> Path:
     """Folder of the table of the finished index in a folder."""
     return index / f"{json.loads((index / 'index.json').read_text())['table']}.lance"
+
+
+def edit_json(path: Path, **fields: Any) -> None:
+    """Change fields of one of an index's JSON files, and put its checksum right."""
+    write_sealed_json(path, {**json.loads(path.read_text()), **fields})
 
 
 def make_shades(root: Path) -> Path:

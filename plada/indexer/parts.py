@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from plada.common.files import write_json
+from plada.common.checksums import write_sealed_json
 from plada.common.progress import Clock, Report, Tracker, silent
 from plada.encoders.encoder import Encoder, config_from_json
 from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError
@@ -231,7 +231,7 @@ def _finish_part(part: Store, plan: dict[str, Any], spans: list[Span], encoder: 
         for batch in part.batches(["position", "hash", "vector"]):
             ledger.add(batch)
     info = {"format": FORMAT, "plan": plan, "spans": spans, "encoder": encoder, "digests": ledger.digests()}
-    write_json(part.folder / "part.json", info)
+    write_sealed_json(part.folder / "part.json", info)
 
 
 def _shard_tables(part: Store, info: dict[str, Any], done: int) -> Iterator[Any]:

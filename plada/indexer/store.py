@@ -19,7 +19,8 @@ import pyarrow as pa
 from blake3 import blake3
 
 from plada.common.arrays import F16, I64
-from plada.common.files import DISK_FULL, write_json
+from plada.common.checksums import is_sealed, write_sealed_json
+from plada.common.files import DISK_FULL
 from plada.common.packages import require
 from plada.errors import DataError, PladaError, ReferenceMismatch, ResourceError
 from plada.indexer.embed import EmbeddedRows
@@ -37,7 +38,7 @@ from plada.sources.manifest import (
     load_manifest,
 )
 
-FORMAT = 2  # 1 had no fingerprints; it is still read
+FORMAT = 3  # 1 had no fingerprints, 2 no checksum of its own; both are still read
 TABLE = "images"
 SCAN_ROWS = 8192
 DAMAGE = (
@@ -150,7 +151,7 @@ class Store:
         if rows:
             return rows
         shutil.rmtree(self.table_path, ignore_errors=True)
-        write_json(self.plan_path, plan)
+        write_sealed_json(self.plan_path, plan)
         return 0
 
     def unfinished(self) -> dict[str, Any] | None:
@@ -245,16 +246,16 @@ class Store:
             "mean": [float(value) for value in total / readable],
             "table": self.table,
             "version": connect(self.folder).open_table(self.table).version,
-            "shards": {"rows": shard, "digests": ledger.digests()},
+            "shards": {"rows": shard, "digests": ledger.digests(), "columns": ledger.alone},
         }
-        write_json(self.info_path, whole)
+        write_sealed_json(self.info_path, whole)
         self.plan_path.unlink(missing_ok=True)
         return written, unreadable
 
     def _checked_batches(self, keys: Any) -> Iterator[tuple[int, Any]]:
         """(first position, batch) of the whole table, compared with the collection's keys."""
         n, at = len(keys), 0
-        for batch in self.batches(["position", "key", "vector", "size", "hash", "width", "height", "status"]):
+        for batch in self.batches(["position", "key", "vector", "size", "hash", "width", "height", "status", "look"]):
             stop = at + batch.num_rows
             positions = batch.column("position").to_numpy()
             own = pa.chunked_array([batch.column("key")])
@@ -291,7 +292,7 @@ class Store:
             value = json.loads(path.read_text())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as err:
+        except (OSError, ValueError, RecursionError) as err:
             raise DataError(f"{path}: cannot be read ({err}). Run `plada index` again with --restart") from err
         if not isinstance(value, dict) or not isinstance(value.get("format"), int):
             raise DataError(f"{path}: not a plada index. Run `plada index` again with --restart")
@@ -299,13 +300,17 @@ class Store:
             raise DataError(
                 f"{path}: index of format {value['format']}; this plada reads {FORMAT}. Install a newer plada"
             )
+        if (value["format"] >= 3 or "digest" in value) and not is_sealed(value):
+            raise DataError(
+                f"{path}: its checksum is wrong; it is damaged. Restore it, or run `plada index` again with --restart"
+            )
         return value
 
 
 def plan_difference(one: dict[str, Any], other: dict[str, Any], name: str = "") -> str:
     """The first thing in which two plans differ, in words; empty where they are of the same build."""
     # "images" is there to be read by people, and only "key_id" decides; "table" is where it is written.
-    keys = sorted((one.keys() | other.keys()) - {"table"}, key=lambda key: (key != "images", key))
+    keys = sorted((one.keys() | other.keys()) - {"table", "digest"}, key=lambda key: (key != "images", key))
     for key in keys:
         was, now = one.get(key), other.get(key)
         if was == now or (key == "images" and was is None):
@@ -321,12 +326,14 @@ class Ledger:
     """Digests of shards of `rows` rows, from record batches in order of position, however they are cut.
 
     A digest is BLAKE3, 16 bytes, of the positions (uint32), the content hashes and the vectors (float16, readable images
-    only) of a shard, one after the other, little-endian.
+    only) of a shard, one after the other, little-endian. `alone` has digests of the columns that are read without the others.
     """
 
     rows: int
+    alone: dict[str, list[str]] = field(default_factory=lambda: {"vector": [], "look": []})
     _done: list[str] = field(default_factory=list)
     _parts: tuple[list[bytes], list[bytes], list[bytes]] = field(default_factory=lambda: ([], [], []))
+    _looks: list[bytes] = field(default_factory=list)
     _held: int = 0
 
     def add(self, batch: Any) -> None:
@@ -337,7 +344,9 @@ class Ledger:
             positions, hashes, vectors = self._parts
             positions.append(piece.column("position").to_numpy().astype("<u4").tobytes())
             hashes.append(binary_rows(piece.column("hash")).tobytes())
-            vectors.append(readable_rows(piece)[1].astype("<f2", copy=False).tobytes())
+            vectors.append(stored_bytes(piece.column("vector")))
+            if "look" in piece.schema.names:
+                self._looks.append(stored_bytes(piece.column("look")))
             at += piece.num_rows
             self._held += piece.num_rows
             if self._held == self.rows:
@@ -355,7 +364,44 @@ class Ledger:
             for data in parts:
                 whole.update(data)
         self._done.append(whole.hexdigest(length=16))
-        self._parts, self._held = ([], [], []), 0
+        for name, pieces in (("vector", self._parts[2]), ("look", self._looks)):
+            self.alone[name].append(blake3(b"".join(pieces)).hexdigest(length=16))
+        self._parts, self._looks, self._held = ([], [], []), [], 0
+
+
+@dataclass(slots=True)
+class ColumnLedger:
+    """Compares a column, in a pass over all rows, with the digests that index.json has of it for each shard of `rows` rows."""
+
+    rows: int
+    expected: list[str]
+    _digest: Any = field(default_factory=blake3)
+    _row: int = 0
+
+    def add(self, column: Any) -> int | None:
+        """The next rows; the first row of a shard that is not as it was written, None if all are."""
+        at = 0
+        while at < len(column):
+            piece = column.slice(at, min(len(column) - at, self.rows - self._row % self.rows))
+            self._digest.update(stored_bytes(piece))
+            at += len(piece)
+            self._row += len(piece)
+            if self._row % self.rows == 0 and (bad := self.finish()) is not None:
+                return bad
+        return None
+
+    def finish(self) -> int | None:
+        """As `add`, at the end of a shard."""
+        number, digest = (self._row - 1) // self.rows, self._digest.hexdigest(length=16)
+        self._digest = blake3()
+        return None if number < len(self.expected) and self.expected[number] == digest else number * self.rows
+
+
+def stored_bytes(column: Any) -> bytes:
+    """The bytes of a column of vectors (of readable images, float16, little-endian) or of fingerprints, as digests take them."""
+    if pa.types.is_fixed_size_list(column.type):
+        return column_vectors(column).astype("<f2", copy=False).tobytes()
+    return binary_rows(column).tobytes()
 
 
 def readable_rows(batch: Any) -> tuple[I64, F16]:

@@ -71,7 +71,8 @@ def embed_split(
     if cache is not None and len(split):
         digest = split_digest(split, identity_of(encoder.config))
         path = cache / f"{digest[:32]}.npz"
-        kept = load_embeddings(path, digest, images=len(split), dimension=encoder.config.dimension)
+        say = Tracker(stage, len(split), report).say
+        kept = load_embeddings(path, digest, images=len(split), dimension=encoder.config.dimension, say=say)
         if kept is not None:
             return EmbeddedSplit(kept[0], split.labels[kept[1]], int((~kept[1]).sum()), kept[1])
     parts: list[F32] = [np.zeros((0, encoder.config.dimension), np.float32)]

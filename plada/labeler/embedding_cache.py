@@ -1,18 +1,22 @@
 """Embeddings of target images, kept by content: the same images under the same encoder are embedded once.
 
 A file is named by the hash of what decides it: the encoder's identity and the bytes of the images in order. It carries
-that hash inside, too; one that was renamed, or cut, is made again.
+that hash inside, too, and a checksum before its bytes; one that was renamed, cut or damaged is made again.
 """
 
+import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import blake3
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.files import whole_file
+from plada.common.checksums import seal, unseal
+from plada.common.failures import first_line
+from plada.common.files import write_bytes
 from plada.encoders.encoder import EncoderConfig
 from plada.sources.targets.target import Split
 
@@ -37,13 +41,17 @@ def identity_of(config: EncoderConfig) -> str:
 
 
 def load_embeddings(
-    path: Path, digest: str, *, images: int, dimension: int
+    path: Path, digest: str, *, images: int, dimension: int, say: Callable[[str], None] = lambda note: None
 ) -> tuple[F32, npt.NDArray[np.bool_]] | None:
-    """(vectors float32 [readable, d], readable bool [images]) of a file, or None where it is not there or not right."""
+    """(vectors float32 [readable, d], readable bool [images]) of a file, or None where it is not there or not right. `say` is
+    called where it is damaged."""
+    if not path.exists():
+        return None
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+        with np.load(io.BytesIO(unseal(path.read_bytes())), allow_pickle=False) as held:
             kept, vectors, readable = str(held["digest"]), held["vectors"], held["readable"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
+        say(f"{path}: damaged ({first_line(err)}); it is made again")
         return None
     right = (kept == digest, readable.shape == (images,), vectors.shape == (int(readable.sum()), dimension))
     return (vectors.astype(np.float32), readable.astype(np.bool_)) if all(right) else None
@@ -51,5 +59,6 @@ def load_embeddings(
 
 def save_embeddings(path: Path, digest: str, vectors: F32, readable: npt.NDArray[np.bool_]) -> None:
     """Write what load_embeddings reads, whole or not at all."""
-    with whole_file(path) as part, part.open("wb") as file:
-        np.savez(file, digest=np.array(digest), vectors=vectors, readable=readable)
+    data = io.BytesIO()
+    np.savez(data, digest=np.array(digest), vectors=vectors, readable=readable)
+    write_bytes(path, seal(data.getvalue()))

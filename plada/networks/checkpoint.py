@@ -1,9 +1,10 @@
 """Checkpoints: everything that a training step changes, in one file beside the model.
 
-The file is torch's own format (a zip of tensors) and is read with weights_only, so none of its code runs. It is written
-whole or not at all. It names the run that it belongs to; another run does not resume from it.
+The file is torch's own format (a zip of tensors) behind a checksum, and is read with weights_only, so none of its code runs. It
+is written whole or not at all. It names the run that it belongs to; another run does not resume from it.
 """
 
+import io
 import json
 import os
 import signal
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plada.common.checksums import seal, unseal
 from plada.common.failures import first_line
-from plada.common.files import whole_file
+from plada.common.files import write_bytes
 from plada.errors import DataError, RequestError
 from plada.networks.process_group import SINGLE_PROCESS, ProcessGroup
 
@@ -85,8 +87,9 @@ class Checkpointer:
                 "parts": {name: part.state_dict() for name, part in parts.items() if part is not None},
                 "place": {name: getattr(state, name) for name in ("epoch", "batch", "step", "limit")},
             }
-            with whole_file(self.path) as part:
-                torch.save(stored, part)
+            data = io.BytesIO()
+            torch.save(stored, data)
+            write_bytes(self.path, seal(data.getvalue()))
         self.last = state.step
         now = time.monotonic()
         self._due = now + (max(self.seconds, _SHARE * (now - began)) if self.seconds else 0.0)
@@ -133,7 +136,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        data = io.BytesIO(unseal(path.read_bytes()))
+        stored = torch.load(data, map_location="cpu", weights_only=True)
         if not isinstance(stored, dict) or stored.get("plada") != _FORMAT:
             raise ValueError("not a checkpoint of this version")
     except Exception as err:  # torch and zipfile raise almost anything on a damaged file

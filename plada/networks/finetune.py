@@ -10,6 +10,7 @@ import blake3
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.checksums import NO_DIGEST, fill_digest, has_digest
 from plada.common.files import whole_file
 from plada.common.progress import Report, silent
 from plada.networks.data import load_images
@@ -153,19 +154,17 @@ def _save(network: Network, path: Path, digest: str) -> None:
 
     state = {name: tensor.cpu().contiguous() for name, tensor in network.module.state_dict().items()}
     with whole_file(path) as part:
-        safetensors.torch.save_file(state, part, metadata={"plada_teacher": digest})
+        safetensors.torch.save_file(state, part, metadata={"plada_teacher": f"{digest} {NO_DIGEST}"})
+        fill_digest(part, f"{digest} ".encode())
 
 
 def _load(network: Network, path: Path, digest: str) -> bool:
     """Load weights that were saved under this digest; False where there are none, or they are damaged."""
-    import safetensors
-
     if not path.exists():
         return False
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("plada_teacher") != digest:
-                return False
+        if not has_digest(path, f"{digest} ".encode()):
+            return False
         network.module.load_state_dict(read_safetensors(path), strict=True)
     except Exception:  # a cut or foreign file: train again and overwrite it
         return False

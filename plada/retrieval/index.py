@@ -21,7 +21,7 @@ from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer.ann import Ann, ann_source, read_ann
 from plada.indexer.builds import BuildHold, open_build, table_of
-from plada.indexer.store import DAMAGE, Store, column_vectors, connect, readable_rows, with_vector
+from plada.indexer.store import DAMAGE, ColumnLedger, Store, column_vectors, connect, readable_rows, with_vector
 from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import embed_queries
 from plada.sources.decode import View
@@ -161,18 +161,26 @@ class Index:
         Args:
             batch_size: Images of a block at most.
 
-        Yields:
-            (positions int64 [m], embeddings float16 [m, d]).
+        Returns:
+            An iterator of (positions int64 [m], embeddings float16 [m, d]).
 
         Raises:
-            DataError: The table holds another number of rows than index.json says.
+            DataError: The table holds another number of rows than index.json says, or other vectors: each shard is compared
+                with its digest.
         """
+        return self._scan(batch_size, self._ledger("vector"))
+
+    def _scan(self, batch_size: int, ledger: ColumnLedger | None) -> Iterator[tuple[I64, F16]]:
         at = 0
         # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
         for batch in self._batches(["vector"], batch_size):
             column = batch.column("vector")
+            if ledger is not None:
+                self._refuse_damage(ledger.add(column), "vectors")
             yield with_vector(np.arange(at, at + batch.num_rows), column), column_vectors(column)
             at += batch.num_rows
+        if ledger is not None and at % ledger.rows:
+            self._refuse_damage(ledger.finish(), "vectors")
         if at != len(self):
             raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
 
@@ -189,8 +197,15 @@ class Index:
         Yields:
             uint8 [m, 64]; zeros for an unreadable image.
         """
+        ledger, rows = self._ledger("look"), 0
         for batch in self._batches(["look"], batch_size):
-            yield binary_rows(batch.column("look"))
+            column = batch.column("look")
+            if ledger is not None:
+                self._refuse_damage(ledger.add(column), "fingerprints")
+            yield binary_rows(column)
+            rows += batch.num_rows
+        if ledger is not None and rows % ledger.rows:
+            self._refuse_damage(ledger.finish(), "fingerprints")
 
     def vectors(self, positions: npt.ArrayLike) -> F16:
         """Embeddings of some images.
@@ -308,10 +323,10 @@ class Index:
         """
         k = min(k, self.readable)
         if ann is None:
-            return exact_search(self.scan(_SCAN), vectors, k)
+            return exact_search(self._scan(_SCAN, None), vectors, k)
         scores, positions, complete = ann.search(vectors, k)
         if not complete.all():  # fewer than k were found: the rest of these queries' answers is elsewhere
-            scores[~complete], positions[~complete] = exact_search(self.scan(_SCAN), vectors[~complete], k)
+            scores[~complete], positions[~complete] = exact_search(self._scan(_SCAN, None), vectors[~complete], k)
         return scores, positions
 
     def ann(self) -> Ann:
@@ -367,6 +382,18 @@ class Index:
         rows = self._rows()
         with self._readable():
             yield from rows.to_batches(columns=columns, batch_size=batch_size, scan_in_order=True)
+
+    def _ledger(self, column: str) -> ColumnLedger | None:
+        """The digests of a column; None where an older plada made the index."""
+        shards = self.info.get("shards", {})
+        return ColumnLedger(int(shards["rows"]), shards["columns"][column]) if "columns" in shards else None
+
+    def _refuse_damage(self, row: int | None, what: str) -> None:
+        if row is not None:
+            raise DataError(
+                f"{self._table_path}: the {what} of images {row} and following are not those that were written; the disk has "
+                f"damaged them. `plada index {self.name} --check` says more; index again with --restart"
+            )
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.checksums import append_digest, ends_with_digest
 from plada.common.files import home_directory, whole_file
-from plada.common.progress import Clock, Report, silent
+from plada.common.progress import Clock, Report, Tracker, silent
 from plada.errors import PladaError, ReferenceMismatch, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index, indexes_that, open_index
@@ -21,7 +22,7 @@ from plada.selection.choose import Draft
 from plada.selection.corrections import without
 from plada.sources.collection import Collection
 from plada.sources.decode import load_pixels
-from plada.sources.leaks.fingerprints import Fingerprints, collection_fingerprints, scan_fingerprints
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, Fingerprints, collection_fingerprints, scan_fingerprints
 from plada.sources.leaks.leaks import SAME_BYTES, Leak, TestImages, find_leaks, read_tests
 from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, manifest_folder, open_reference
@@ -92,7 +93,10 @@ def find_reference_leaks(
         opened = open_reference(collection, root, report=report)
     with clock("looks"):
         path = manifest_folder(root, collection) / f"looks-{opened.manifest.content_id.hex()[:16]}.bin"
-        if not path.exists():
+        if not ends_with_digest(path, len(collection) * FINGERPRINT_BYTES):
+            if path.exists():
+                Tracker("looks", len(collection), report).say(f"{path}: its checksum is wrong; it is made again")
+                path.unlink()
             _copy_fingerprints(opened, root, path)
         fingerprints = collection_fingerprints(collection, path, report=report)
     with clock("tests"):
@@ -231,9 +235,11 @@ def _copy_fingerprints(reference: Reference, home: Path, path: Path) -> None:
     for index in _indexes_of(reference, home):
         try:
             if index.has_fingerprints():
-                with whole_file(path) as part, part.open("wb") as file:
-                    for fingerprints in index.fingerprints():
-                        file.write(fingerprints.tobytes())
+                with whole_file(path) as part:
+                    with part.open("wb") as file:
+                        for fingerprints in index.fingerprints():
+                            file.write(fingerprints.tobytes())
+                    append_digest(part)
                 return
         except PladaError:
             continue  # they can be made without it

@@ -10,7 +10,7 @@ from plada.errors import DataError, RequestError
 from plada.sources.registry import open_target
 from plada.trainer.evaluation import Evaluation, evaluate_split
 from plada.trainer.linear_student import load_linear_student
-from plada.trainer.model_file import read_card
+from plada.trainer.model_file import check_model, read_card
 from plada.trainer.network_student import load_network_student
 from plada.trainer.run import LINEAR, TrainedStudent
 
@@ -49,6 +49,7 @@ def load_model(path: str | Path, *, weights: str | Path | None = None, device: s
         RequestError: no such file. DataError: not such a model, or damaged. ReferenceMismatch: another encoder.
     """
     linear = read_card(Path(path))["network"] == LINEAR
+    check_model(Path(path))
     require("torch", extra="client", purpose="a model")
     if linear:
         return load_linear_student(Path(path), weights=weights, device=device)

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plada.common.checksums import NO_DIGEST, fill_digest, has_digest
 from plada.common.files import whole_file
 from plada.common.version import __version__
 from plada.errors import DataError, RequestError
@@ -15,18 +16,30 @@ if TYPE_CHECKING:
     import torch
 
 _CARD = "plada"  # name of the card among a safetensors file's metadata
+_DIGEST = b'\\"checksum\\": \\"'  # what stands before the checksum in the file: the card is text within JSON
 _MAX_HEADER = 100 << 20  # bytes; safetensors' own limit
 
 
 def save_model(path: Path, state: "Mapping[str, torch.Tensor]", card: Mapping[str, Any]) -> None:
-    """Write tensors and a card, to which the versions of packages are added; whole or not at all."""
+    """Write tensors and a card, to which the versions of packages and a checksum of the file are added; whole or not at all."""
     import safetensors.torch
 
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    text = json.dumps({**card, "versions": _versions()}, sort_keys=True)
+    text = json.dumps({**card, "versions": _versions(), "checksum": NO_DIGEST}, sort_keys=True)
     with whole_file(path) as part:
         # Only one entry: safetensors writes several in a random order.
         safetensors.torch.save_file(stored, part, metadata={_CARD: text})
+        fill_digest(part, _DIGEST)
+
+
+def check_model(path: Path) -> None:
+    """Compare a model's checksum with its bytes: a network with one wrong weight still answers, and nothing else would tell.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    if not has_digest(path, _DIGEST):
+        raise DataError(f"{path}: its checksum is wrong; the model is damaged. Copy it again, or train again")
 
 
 def read_card(path: Path) -> dict[str, Any]:

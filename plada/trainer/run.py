@@ -18,7 +18,7 @@ from plada.payload.payload import Payload
 from plada.payload.soft import SoftLabels, soft_labels_of
 from plada.sources.decode import View
 from plada.trainer.evaluation import Evaluation
-from plada.trainer.model_file import read_card
+from plada.trainer.model_file import check_model, read_card
 from plada.trainer.payload_images import PayloadImages
 
 LINEAR = "linear"
@@ -105,6 +105,7 @@ class TrainingRun:
             return None
         try:
             there = dict(read_card(self.out).get("run", {}))
+            check_model(self.out)
         except DataError as err:
             raise RequestError(f"{err}. Name another --out, or replace it with --restart") from err
         # How many images can be read is known only after they were read.

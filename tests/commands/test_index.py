@@ -7,7 +7,7 @@ import pytest
 
 import plada
 from plada.errors import ResourceError
-from tests.conftest import picture
+from tests.conftest import edit_json, picture
 from tests.test_cli import call, refused, summary
 
 GRADIENTS = ("--name", "p", "--encoder", "gradients")
@@ -20,7 +20,7 @@ def test_check(pictures: Path, home: Path) -> None:
     assert {"rows", "images", "encoder", "manifest"} <= {item["what"] for item in found["items"]}
     path = home / "indexes" / "p" / "index.json"
     info = json.loads(path.read_text())
-    path.write_text(json.dumps({**info, "shards": {**info["shards"], "digests": ["00" * 16]}}))
+    edit_json(path, shards={**info["shards"], "digests": ["00" * 16]})
     damaged = call("index", "p", "--check")
     assert damaged.exit_code == 5
     assert "FAILED" in damaged.stdout

@@ -229,7 +229,7 @@ def test_a_newer_or_damaged_index_is_said(pictures: Path) -> None:
     path = plada.open_index("p").folder / "index.json"
     info = json.loads(path.read_text())
     path.write_text(json.dumps({**info, "format": 99}))
-    with pytest.raises(DataError, match="index of format 99; this plada reads 2"):
+    with pytest.raises(DataError, match="index of format 99; this plada reads 3"):
         plada.open_index("p")
     path.write_text('{"format": 1')
     with pytest.raises(DataError, match=r"index\.json: cannot be read"):

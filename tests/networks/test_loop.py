@@ -1,6 +1,7 @@
 """The loop: goes on bit for bit after whatever stopped it, says what went wrong, and shares its work."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 import plada
+from plada.common.checksums import seal
 from plada.errors import DataError, RequestError, ResourceError
 from plada.networks.checkpoint import Checkpointer, differences, read_checkpoint
 from plada.networks.data import ImagesInMemory
@@ -121,12 +123,14 @@ def test_a_checkpoint_of_every_part_matters(tmp_path: Path) -> None:
     saved = checkpointer.save
     checkpointer.save = lambda state: saved(state) if state.step == 9 else None  # type: ignore[method-assign]
     fit(network(), images, recipe=RECIPE, seed=3, checkpointer=checkpointer)
-    half = torch.load(tmp_path / "half", weights_only=True)
+    half = read_checkpoint(tmp_path / "half")
 
     def ends(change: Callable[[dict[str, Any]], Any]) -> bool:
-        stored = torch.load(tmp_path / "half", weights_only=True)
+        stored = read_checkpoint(tmp_path / "half")
         change(stored)
-        torch.save(stored, tmp_path / "spoiled")
+        data = io.BytesIO()
+        torch.save(stored, data)
+        (tmp_path / "spoiled").write_bytes(seal(data.getvalue()))
         made = network()
         fit(made, images, recipe=RECIPE, seed=3, checkpointer=Checkpointer(tmp_path / "spoiled", RUN))
         return same(weights_of(whole), weights_of(made))

@@ -17,7 +17,7 @@ from plada.indexer.ann import FILES, ann_source, choose_ann_kind, read_ann
 from plada.indexer.ann_build import build_ann, check_memory, sizes
 from plada.retrieval.index import Index
 from plada.retrieval.knn import exact_search
-from tests.conftest import picture
+from tests.conftest import edit_json, picture
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_made_of_other_vectors_of_the_same_images(own: Index) -> None:
     path = own.folder / "index.json"
     info = json.loads(path.read_text())
     info["mean"][0] += 1e-9
-    path.write_text(json.dumps(info))
+    edit_json(path, mean=info["mean"])
     with pytest.raises(ReferenceMismatch, match=r"was made of version .*; this index is version"):
         plada.open_index(own.folder).search("position:1", exact=False)
 

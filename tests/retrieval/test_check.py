@@ -16,7 +16,7 @@ from plada.common.progress import Progress
 from plada.errors import DataError, RequestError, UnknownName
 from plada.indexer import store as stores
 from plada.retrieval.check import CheckReport, check_index
-from tests.conftest import picture, table_folder
+from tests.conftest import edit_json, picture, table_folder
 
 IMAGES = 600
 
@@ -71,7 +71,7 @@ def unchecked(report: CheckReport) -> list[str]:
 def say(home: Path, **fields: Any) -> None:
     """Edit index.json."""
     path = home / "indexes" / "p" / "index.json"
-    write_json(path, {**json.loads(path.read_text()), **fields})
+    edit_json(path, **fields)
 
 
 def rewrite(home: Path, change: Callable[[Any], Any]) -> None:

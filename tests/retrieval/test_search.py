@@ -14,7 +14,7 @@ import plada
 from plada.errors import DataError, MissingExtra, ReferenceMismatch, RequestError, UnknownName
 from plada.retrieval.index import Index
 from plada.retrieval.knn import exact_search
-from tests.conftest import table_folder
+from tests.conftest import edit_json, table_folder
 
 
 def all_vectors(index: Index) -> np.ndarray:
@@ -167,10 +167,11 @@ def test_lancedb_itself_is_not_needed_to_search(glyph_home: Path) -> None:
 def test_a_table_that_is_gone_or_of_another_length(glyph_home: Path, tmp_path: Path) -> None:
     shutil.copytree(glyph_home / "indexes" / "glyphs", tmp_path / "own")
     info = json.loads((tmp_path / "own" / "index.json").read_text())
-    (tmp_path / "own" / "index.json").write_text(json.dumps({**info, "images": 1501}))
+    path = tmp_path / "own" / "index.json"
+    edit_json(path, images=1501)
     with pytest.raises(DataError, match=r"the table holds 1500 rows; index\.json says 1501"):
         plada.open_index(tmp_path / "own").search("position:1")
-    (tmp_path / "own" / "index.json").write_text(json.dumps({**info, "version": 99}))
+    edit_json(path, images=info["images"], version=99)
     with pytest.raises(DataError, match="version 99 cannot be opened"):
         plada.open_index(tmp_path / "own").search("position:1")
     shutil.rmtree(table_folder(tmp_path / "own"))

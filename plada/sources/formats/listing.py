@@ -22,13 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plada.common.arrays import I32, I64
-from plada.common.files import DISK_FULL, write_json
+from plada.common.checksums import file_digest_b3, is_sealed, write_sealed_json
+from plada.common.files import DISK_FULL
 from plada.errors import DataError, ResourceError
 from plada.sources.collection import IMAGE_SUFFIXES, first_at_least
 
 SPILL = 262_144  # rows that are held in memory while listing; also about what one partition of a sort holds
 _BATCH = 65_536
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = pa.schema(
     [("key", pa.string()), ("size", pa.int64()), ("part", pa.int32()), ("offset", pa.int64())]
 )  # as it is spilled
@@ -206,7 +207,9 @@ class ListingWriter:
                     file.write(np.ascontiguousarray(_numbers(table, name)).tobytes())
                 at += len(keys)
         assert at == self.rows
-        write_json(out / "listing.json", {**note, "format": _FORMAT, "images": self.rows, "parts": list(self.parts)})
+        digests = {name: file_digest_b3(out / name).hex() for name in _FILES}
+        listed = {**note, "format": _FORMAT, "images": self.rows, "parts": list(self.parts), "digests": digests}
+        write_sealed_json(out / "listing.json", listed)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
             out.rename(self.folder)
@@ -262,6 +265,7 @@ class _Run:
 
 
 _NUMBERS = ("size", "part", "offset")
+_FILES = ("keys.arrow", *(f"{name}.npy" for name in _NUMBERS))
 
 
 def settled(stamps: dict[str, str], start: int) -> dict[str, str]:
@@ -274,7 +278,9 @@ def load_listing(folder: Path, still: Callable[[dict[str, Any]], bool]) -> Listi
     """The listing that `ListingWriter` left in `folder` if `still` agrees with the note it was left with."""
     try:
         saved = json.loads((folder / "listing.json").read_text())
-        if saved["format"] != _FORMAT or not still(saved):
+        if saved["format"] != _FORMAT or not is_sealed(saved) or not still(saved):
+            return None
+        if any(file_digest_b3(folder / name).hex() != digest for name, digest in saved["digests"].items()):
             return None
         listing = _mapped(folder)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):

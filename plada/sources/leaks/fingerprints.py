@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from plada.common.arrays import I64, U8, Bools
+from plada.common.checksums import append_digest, ends_with_digest
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, Interrupted, Unreadable
 from plada.sources.collection import Collection
@@ -90,13 +91,15 @@ def collection_fingerprints(
     """The fingerprints of a whole collection, uint8 [N, FINGERPRINT_BYTES], mapped from `path`, which is written first if
     it is not there.
 
-    `path` must name the content of the collection. A run that was stopped resumes behind its last whole chunk.
+    `path` must name the content of the collection; its last 32 bytes are a checksum, which is compared. A run that was stopped resumes behind its last whole chunk.
 
     Raises:
         Interrupted: Ctrl-C; the same call goes on.
     """
     images = len(collection)
-    if not (path.exists() and path.stat().st_size == images * FINGERPRINT_BYTES):
+    if not ends_with_digest(path, images * FINGERPRINT_BYTES):
+        if path.exists():
+            Tracker("looks", images, report).say(f"{path}: its checksum is wrong; the fingerprints are made again")
         _write_fingerprints(collection, path, report, workers or min(os.cpu_count() or 1, 8), chunk)
     return np.memmap(path, np.uint8, "r", shape=(images, FINGERPRINT_BYTES))
 
@@ -127,7 +130,9 @@ def _write_fingerprints(collection: Collection, path: Path, report: Report, work
                 f"{collection.location}: stopped with the fingerprints of {tracker.done} of {images} images",
                 resume="the same command",
             ) from None
-        os.fsync(file.fileno())
+    append_digest(part)
+    with part.open("rb+") as written:
+        os.fsync(written.fileno())
     part.replace(path)
 
 
