@@ -8,6 +8,7 @@ from typing import Any
 
 from plada.api.payload import sender_for
 from plada.common.files import home_directory, write_bytes
+from plada.common.products import one_blas_thread
 from plada.common.progress import Clock, Report, silent
 from plada.common.units import parse_size
 from plada.errors import UnknownName
@@ -20,6 +21,7 @@ from plada.reports.command_line import changed_options
 from plada.reports.plots import class_histogram
 from plada.reports.selection_sheets import write_percentiles, write_sheet
 from plada.retrieval.index import Index, open_index
+from plada.selection.auto import scores_of
 from plada.selection.budget import images_at
 from plada.selection.choose import SelectionSpec, choose_images, row_chooser
 from plada.selection.compose import Composer, header_of, notes_of
@@ -119,6 +121,7 @@ class Selection:
         return Path(path)
 
 
+@one_blas_thread()
 def select(
     index: Index | str | Path | None = None,
     *,
@@ -208,7 +211,7 @@ def select(
         )
         labelled = label(
             opened, ensemble, embedded, exhaustive=teachers.exhaustive, budget=limit, seed=seed,
-            choose_rows=row_chooser(composer, embedded, spec), report=report,
+            choose_rows=row_chooser(composer, embedded, spec), report=report, scores=scores_of(rule),
         )  # fmt: skip
         corrected, remark = correct(labelled.labels, opened, task.classes, corrections)
         candidates = corrected

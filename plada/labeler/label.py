@@ -13,11 +13,12 @@ from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.linear_teacher import train_linear
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.rounds import MAX_LOGITS, ask_in_rounds
-from plada.labeler.scan import KEEP_ALL, add_scores, scan_linear
+from plada.labeler.scan import KEEP_ALL, scan_linear, score_all, surest_rows
+from plada.labeler.scores import SCORES
 from plada.labeler.shortlist import MIN_DEPTH, find_shortlist, with_leads
 from plada.labeler.teacher import VECTORS, Teacher, reference_logits, vote
 from plada.labeler.teachers import Ensemble
-from plada.retrieval.embeddings import Vectors, hold
+from plada.retrieval.embeddings import Vectors, held_or_read, hold
 from plada.retrieval.index import Index
 
 F32 = npt.NDArray[np.float32]
@@ -32,12 +33,14 @@ POOL = 20  # images that a rule looks at for each that it keeps; more labels tha
 @dataclass(frozen=True, slots=True)
 class LabelledReference:
     """Pseudo-labels of what can be chosen, and `vectors`, which gives embeddings of positions. `looked_at` counts the images
-    that the last teacher saw; the main axes of the embeddings are taken from the images at `axes_from` int64 [n]."""
+    that the last teacher saw; the main axes of the embeddings are taken from the images at `axes_from` int64 [n]. `likely` are
+    positions int64 [m] of a large reference whose embeddings are at hand: rules are judged on these; None: on all."""
 
     labels: PseudoLabels
     vectors: Vectors
     looked_at: int
     axes_from: I64
+    likely: I64 | None = None
 
 
 def label(
@@ -50,10 +53,11 @@ def label(
     seed: int,
     choose_rows: ChooseRows | None,
     report: Report,
+    scores: Sequence[str] = tuple(SCORES),
 ) -> LabelledReference:
-    """Let the teachers label the reference, for a file of at most `budget` bytes.
+    """Let the teachers label the reference, for a file of at most `budget` bytes, by a rule that looks at `scores`.
 
-    Teachers that need no pixels see every embedding. Those that look at pictures see everything if it is `exhaustive`; else
+    Teachers that need no pixels see every embedding, and rules choose from every image. Those that look at pictures see everything if it is `exhaustive`; else
     they see the candidates that a linear teacher finds in one pass, and then what the rule chooses (`choose_rows`,
     plada.labeler.rounds), SHARE of the reference in all.
 
@@ -66,11 +70,14 @@ def label(
     def held(positions: I64) -> Vectors:
         return hold(positions, index.dimension, index.scan, index.vectors)
 
-    if len(teachers) == 1 and first.head is not None and index.readable > KEEP_ALL:
-        depth = max(MIN_DEPTH, min(POOL * budget, MAX_IMAGES) // classes)
-        top = scan_linear(index.scan(), first.head, depth=depth)
-        vectors = held(top.positions)
-        return LabelledReference(add_scores(top, first.head, vectors), vectors, index.readable, top.positions)
+    if len(teachers) == 1 and first.head is not None:
+        large = index.readable > KEEP_ALL and not exhaustive
+        labels = score_all(index.scan(), first.head, scores if large else tuple(SCORES), advance=tracker.advance)
+        if not large:
+            return LabelledReference(labels, held(labels.positions), len(labels), labels.positions)
+        likely = labels.positions[_likely_rows(labels, budget)]
+        vectors = held_or_read(likely, held(likely), index.vectors)
+        return LabelledReference(labels, vectors, len(labels), labels.positions, likely)
     if len(teachers) == 1 and first.needs == VECTORS:
         labels = pseudo_label(
             index.scan(), lambda vectors: first.ask(vectors, len(vectors)), classes=classes, advance=tracker.advance
@@ -105,6 +112,17 @@ def label(
         )  # fmt: skip
     labels = pseudo_label([known], lambda logits: logits, classes=classes)
     return LabelledReference(with_leads(shortlist, known[0], labels), vectors, len(known[0]), axes_from)
+
+
+def _likely_rows(labels: PseudoLabels, budget: int) -> I64:
+    """Rows that rules most probably choose from, rising: the largest margins of each class, and the ends of the order by
+    energy where that is known."""
+    parts = [surest_rows(labels, max(MIN_DEPTH, min(POOL * budget, MAX_IMAGES) // labels.classes))]
+    if "energy" in labels.scores:
+        order = np.argsort(-labels.scores["energy"], kind="stable")
+        ends = min(budget, MAX_IMAGES // POOL)
+        parts += [order[:ends], order[-ends:]]
+    return np.unique(np.concatenate(parts))
 
 
 def joint_logits(
