@@ -218,7 +218,7 @@ def select(
         if corrections.distinct is not None:
             candidates = without_near_duplicates(corrected, labelled.vectors, corrections.distinct)
     with clock("choose"):
-        probabilities = partial(joint_probabilities, opened, ensemble.teachers, vectors=labelled.vectors, report=report)
+        probabilities = partial(joint_probabilities, opened, ensemble, vectors=labelled.vectors, report=report)
         composer = replace(composer, soft=SoftNotes(labels, probabilities))
         choose = partial(
             choose_images,
@@ -267,6 +267,7 @@ def _teacher_options(spec: TeacherSpec) -> dict[str, Any]:
     """The fields of a TeacherSpec by the names of the command's options."""
     return {
         "teacher": spec.names,
+        "vote": spec.vote,
         "teacher_weights": spec.weights,
         "model_args": spec.model_args,
         "image_size": spec.image_size,

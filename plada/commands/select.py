@@ -44,6 +44,12 @@ class TeacherOptions:
             autocompletion=completing.teachers,
         ),
     ] = "linear"
+    vote: Annotated[
+        str,
+        typer.Option(
+            help="How several teachers vote: mean (of calibrated probabilities), or majority (of first choices)."
+        ),
+    ] = "mean"
     teacher_weights: Annotated[Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")] = (
         None
     )
@@ -59,6 +65,7 @@ class TeacherOptions:
         """The call's argument."""
         return plada.TeacherSpec(
             names=self.teacher,
+            vote=self.vote,
             weights=self.teacher_weights,
             model_args=pairs(self.model_arg),
             image_size=self.image_size,

@@ -16,7 +16,7 @@ from plada.labeler.rounds import MAX_LOGITS, ask_in_rounds
 from plada.labeler.scan import KEEP_ALL, scan_linear, score_all, surest_rows
 from plada.labeler.scores import SCORES
 from plada.labeler.shortlist import MIN_DEPTH, find_shortlist, with_leads
-from plada.labeler.teacher import VECTORS, Teacher, reference_logits, vote
+from plada.labeler.teacher import VECTORS, reference_logits, vote
 from plada.labeler.teachers import Ensemble
 from plada.retrieval.embeddings import Vectors, held_or_read, hold
 from plada.retrieval.index import Index
@@ -86,7 +86,7 @@ def label(
     if all(teacher.needs_no_pixels for teacher in teachers):
         positions = np.concatenate([where for where, _ in index.scan()])
         vectors = held(positions)
-        readable, logits = joint_logits(index, teachers, positions, vectors, report)
+        readable, logits = joint_logits(index, ensemble, positions, vectors, report)
         labels = pseudo_label([(readable, logits)], lambda logits: logits, classes=classes)
         return LabelledReference(labels, vectors, len(readable), positions)
 
@@ -98,7 +98,7 @@ def label(
         share=1.0 if exhaustive else SHARE / 2 if in_rounds else SHARE, advance=tracker.advance,
     )  # fmt: skip
     axes_from, vectors = shortlist.positions, held(shortlist.positions)
-    known = joint_logits(index, teachers, shortlist.positions, vectors, report)
+    known = joint_logits(index, ensemble, shortlist.positions, vectors, report)
     if in_rounds and choose_rows is not None and proxy_teacher.head is not None:
         images = min(POOL * budget, MAX_IMAGES, MAX_LOGITS // classes, index.readable * classes)
         candidates = scan_linear(index.scan(), proxy_teacher.head, depth=max(MIN_DEPTH, images // classes)).positions
@@ -107,7 +107,7 @@ def label(
         shortlist, known = ask_in_rounds(
             shortlist, known, candidates, vectors=vectors, linear=proxy_teacher.logits,
             choose_rows=lambda labels: choose_rows(labels, vectors),
-            ask=lambda positions: joint_logits(index, teachers, positions, vectors, report),
+            ask=lambda positions: joint_logits(index, ensemble, positions, vectors, report),
             max_images=max(int(SHARE * index.readable), len(shortlist.positions)),
         )  # fmt: skip
     labels = pseudo_label([known], lambda logits: logits, classes=classes)
@@ -125,9 +125,7 @@ def _likely_rows(labels: PseudoLabels, budget: int) -> I64:
     return np.unique(np.concatenate(parts))
 
 
-def joint_logits(
-    index: Index, teachers: Sequence[Teacher], positions: I64, vectors: Vectors, report: Report
-) -> tuple[I64, F32]:
+def joint_logits(index: Index, ensemble: Ensemble, positions: I64, vectors: Vectors, report: Report) -> tuple[I64, F32]:
     """(positions int64 [n], logits float32 [n, c]) of the images, of those at rising `positions`, that every teacher could
     answer for; several teachers are put to the vote.
 
@@ -135,7 +133,7 @@ def joint_logits(
         DataError: there is none; bad logits.
     """
     answers = []
-    for teacher in teachers:
+    for teacher in ensemble.teachers:
         blocks = list(reference_logits(teacher, index, positions, vectors, report))
         where = np.concatenate([np.zeros(0, np.int64), *(block[0] for block in blocks)])
         answers.append((where, [block[1] for block in blocks]))
@@ -145,19 +143,20 @@ def joint_logits(
     if not len(common):
         raise DataError("teacher: none of the candidates could be read")
     logits = [np.concatenate(parts)[np.searchsorted(where, common)] for where, parts in answers]
-    return common, logits[0] if len(logits) == 1 else vote(logits, [teacher.temperature for teacher in teachers])
+    if len(logits) == 1:
+        return common, logits[0]
+    return common, vote(logits, [teacher.temperature for teacher in ensemble.teachers], ensemble.vote)
 
 
-def joint_probabilities(
-    index: Index, teachers: Sequence[Teacher], positions: I64, vectors: Vectors, report: Report
-) -> F32:
+def joint_probabilities(index: Index, ensemble: Ensemble, positions: I64, vectors: Vectors, report: Report) -> F32:
     """Calibrated probabilities float32 [n, classes] of the images at rising `positions` int64 [n].
 
     Raises:
         DataError: an image can no longer be read; bad logits.
     """
-    readable, logits = joint_logits(index, teachers, positions, vectors, report)
+    readable, logits = joint_logits(index, ensemble, positions, vectors, report)
     if len(readable) != len(positions):
         gone = int(np.setdiff1d(positions, readable)[0])
         raise DataError(f"index '{index.name}': image {gone} can no longer be read. Look at the reference")
+    teachers = ensemble.teachers
     return softmax(logits, teachers[0].temperature if len(teachers) == 1 else 1.0)
