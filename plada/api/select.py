@@ -8,6 +8,7 @@ from typing import Any
 
 from plada.api.payload import sender_for
 from plada.common.files import home_directory, write_bytes
+from plada.common.outputs import check_outputs
 from plada.common.products import one_blas_thread
 from plada.common.progress import Clock, Report, silent
 from plada.common.units import parse_size
@@ -183,6 +184,7 @@ def select(
         raise UnknownName("kind of labels", labels, list(LABELS))
     teachers = teacher if isinstance(teacher, TeacherSpec) else TeacherSpec(names=teacher)
     delivery, corrections = delivery or Delivery(), corrections or Corrections()
+    check_outputs(out)
     limit, clock, root = parse_size(budget), Clock(), home_directory(home)
 
     with clock("load"):

@@ -4,6 +4,7 @@ The file is torch's own format (a zip of tensors) and is read with weights_only,
 whole or not at all. It names the run that it belongs to; another run does not resume from it.
 """
 
+import io
 import json
 import os
 import signal
@@ -88,7 +89,10 @@ class Checkpointer:
                 "place": {name: getattr(state, name) for name in ("epoch", "batch", "step", "limit", "losses")},
             }
             with whole_file(self.path) as part:
-                torch.save(stored, part)
+                # In memory first: torch's own error of a full disk says nothing of it.
+                content = io.BytesIO()
+                torch.save(stored, content)
+                part.write_bytes(content.getbuffer())
         self.last = state.step
         now = time.monotonic()
         self._due = now + (max(self.seconds, _SHARE * (now - began)) if self.seconds else 0.0)

@@ -153,7 +153,7 @@ def _save(network: Network, path: Path, digest: str) -> None:
 
     state = {name: tensor.cpu().contiguous() for name, tensor in network.module.state_dict().items()}
     with whole_file(path) as part:
-        safetensors.torch.save_file(state, part, metadata={"plada_teacher": digest})
+        part.write_bytes(safetensors.torch.save(state, metadata={"plada_teacher": digest}))
 
 
 def _load(network: Network, path: Path, digest: str) -> bool:
