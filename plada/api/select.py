@@ -9,7 +9,7 @@ from typing import Any
 from plada.api.payload import sender_for
 from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
-from plada.common.products import one_blas_thread
+from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report, silent
 from plada.common.units import parse_size
 from plada.errors import UnknownName
@@ -122,7 +122,7 @@ class Selection:
         return Path(path)
 
 
-@one_blas_thread()
+@one_thread(BLAS)
 def select(
     index: Index | str | Path | None = None,
     *,

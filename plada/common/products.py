@@ -11,18 +11,20 @@ from importlib.util import find_spec
 import numpy as np
 import numpy.typing as npt
 
+BLAS = "blas"
 ROWS = 512  # that are multiplied at a time, filled up with zeros: every product has the same shape
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Within it (or within a function that it decorates) products are computed on one thread each, in one order."""
+def one_thread(libraries: str | None = None) -> Iterator[None]:
+    """Within it (or within a function that it decorates) libraries compute on one thread, in one order: all of them, or with
+    BLAS products alone."""
     if find_spec("threadpoolctl") is None:  # comes with all that makes embeddings
         yield
         return
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"):
+    with threadpool_limits(1, user_api=libraries):
         yield
 
 

@@ -2,7 +2,7 @@
 
 With a thousand classes the logits of an image are sixty times its embedding, and touching them all costs as much as the
 product. So a block of logits is passed twice while it is in the cache (largest, second largest), and only position, label
-and margin of an image are kept. The other scores are computed again, from the embeddings, for the images that stay.
+and the scores that are asked for are kept of an image.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -127,30 +127,6 @@ def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: He
             label, best, second = _two_largest(out)
             kept.add(some, label, best - second)
     return kept.finish()
-
-
-def add_scores(top: TopMargins, head: Head, vectors: Callable[[I64], npt.NDArray[np.floating]]) -> PseudoLabels:
-    """These images with all scores; `vectors` gives embeddings [m, d] of some of their positions. The margin stays that of
-    the pass, to the last bit; `whole` of the result counts all labels of the reference."""
-    parts = []
-    for start in range(0, len(top.positions), _ROWS):
-        scores = _scores(head.logits(vectors(top.positions[start : start + _ROWS])))
-        parts.append({**scores, "margin": top.margins[start : start + _ROWS]})
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
-    return PseudoLabels(top.positions, top.labels, joined, len(top.counts), top.counts)
-
-
-def _scores(logits: F32) -> dict[str, F32]:
-    """All SCORES but the margin, sharing one exponential; `logits` [n, c] are overwritten."""
-    peak = logits.max(axis=1)
-    logits -= peak[:, None]
-    powers = np.exp(logits)
-    total = powers.sum(axis=1)
-    powers *= logits
-    return {
-        "energy": peak + np.log(total),
-        "entropy": powers.sum(axis=1) / total - np.log(total),
-    }
 
 
 def _two_largest(logits: F32) -> tuple[I64, F32, F32]:
