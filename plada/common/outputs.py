@@ -107,6 +107,8 @@ def _try_folder_of(path: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=above, prefix=".plada-", suffix=".part") as file:
             file.write(b"\0")
             file.flush()
+    except FileNotFoundError as err:  # a file system that makes no files
+        raise RequestError(f"{path}: cannot be made ({err.strerror}). Name another place") from err
     except OSError as err:
         raise_output_error(path, err)
     except ValueError as err:

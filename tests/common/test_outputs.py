@@ -33,6 +33,7 @@ CALLS: dict[str, Callable[[Path], Any]] = {
     "verify": lambda out: plada.verify("nothing", sheet=out),
     "keygen": plada.keygen,
     "bench": lambda out: plada.bench("no-index", targets="none", budgets="1kB", out=out / "below"),
+    "index": lambda out: plada.index("nothing", home=out / "below"),
     "demo": lambda out: plada.demo(out=out / "below", source="nothing"),
 }
 
@@ -59,7 +60,7 @@ def test_what_is_no_file_is_refused_before_any_work(call: str, kind: str, tmp_pa
     out = tmp_path / "out"
     put(kind, out)
     before = out.lstat()
-    if call in ("bench", "demo") and kind == "folder":
+    if call in ("bench", "demo", "index") and kind == "folder":
         pytest.skip("these write into a folder")
     with pytest.raises(RequestError, match=r"is a (folder|pipe|device|link)|already there|is no folder"):
         CALLS[call](out)

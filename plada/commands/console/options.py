@@ -54,7 +54,9 @@ EncoderWeights = Annotated[
 ]
 
 # What a machine lacks, or does not allow, while a command runs.
-_RESOURCES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOMEM, errno.EMFILE)
+_RESOURCES = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+)  # fmt: skip
 
 
 class PladaCommand(TyperCommand):
