@@ -19,6 +19,7 @@ from plada.benchmark.students import StudentPlan
 from plada.benchmark.workers import measure_all
 from plada.common.files import home_directory, write_bytes
 from plada.common.machine import cores
+from plada.common.outputs import check_output_folder
 from plada.common.progress import Report, silent
 from plada.common.units import parse_share, parse_size
 from plada.errors import BudgetTooSmall, RequestError, UnknownName
@@ -154,6 +155,7 @@ def bench(
         paper or PaperTables(),
         StudentPlan(network=as_spec(student), recipe=dict(recipe or {}), device=device),
     )
+    check_output_folder(folder)
     packs = client_has == "pack"
     names = choose_methods(methods, linear=plan.network.name == LINEAR)
     if client_has not in ("manifest", "pack"):

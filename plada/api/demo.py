@@ -15,6 +15,7 @@ from plada.api.report import report as write_report
 from plada.api.select import select
 from plada.api.train import train
 from plada.common.files import home_directory
+from plada.common.outputs import check_output_folder
 from plada.common.progress import Clock, Report, silent
 from plada.payload.payload import Payload
 from plada.retrieval.index import open_index
@@ -88,6 +89,7 @@ def demo(
     Returns:
         Accuracies, sizes, seconds, and the files.
     """
+    check_output_folder(out)
     folder, clock, root = Path(out), Clock(), home_directory(home)
     with clock("index"):
         built = index(source, home=root, report=report)

@@ -8,6 +8,7 @@ import numpy as np
 
 from plada.api.payload import sender_for, write_payload
 from plada.common.files import home_directory, write_bytes
+from plada.common.outputs import check_outputs
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
 from plada.payload.sender import Delivery
@@ -97,6 +98,7 @@ def diff(
         PayloadError: One of the payloads is bad; SideMissing: what it needs is not here.
         MissingExtra: The changes are to be signed, and cryptography is missing.
     """
+    check_outputs(out)
     around = PayloadContext(home=home_directory(home), pack=pack)
     before, after = open_payload(old, around).payload, open_payload(new, around)
     sender = sender_for(after.header, Delivery(client_has=client_has, pack=pack, sign=sign), home=home)
@@ -149,6 +151,7 @@ def apply_diff(
         PayloadError: One of the files is bad; SignatureError: it is not signed as demanded; SideMissing: what it needs is
             not here.
     """
+    check_outputs(out)
     around = PayloadContext(home=home_directory(home), pack=pack)
     read = ReadOptions(update=[changes], require_signature=require_signature, min_serial=min_serial)
     new = open_payload(old, around, read).payload

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from plada.common.files import home_directory
+from plada.common.outputs import check_new_folder, check_outputs
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError, UnknownName
 from plada.payload.payload import Payload
@@ -51,6 +52,7 @@ def export(
         raise RequestError(
             f"--link makes a folder of links; {to} holds the images themselves. Leave it out, or --to folder"
         )
+    check_outputs(out) if to in ("csv", "parquet") else check_new_folder(out)
     root, copy, options = home_directory(home), as_copy(reference), read or ReadOptions()
     context = PayloadContext(home=root, reference=copy.location, pack=options.pack, manifest=copy.manifest)
     labels = take_payload(payload, context, options)

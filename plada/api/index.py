@@ -7,6 +7,7 @@ from pathlib import Path
 from plada.api.pack import make_pack
 from plada.api.search import make_ann
 from plada.common.files import home_directory
+from plada.common.outputs import check_output_folder
 from plada.common.progress import Clock, Report, silent
 from plada.encoders.encoder import DEFAULT_HINT, Encoder, load_encoder
 from plada.encoders.spec import EncoderSpec, encoder_spec
@@ -81,6 +82,7 @@ def index(
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
     part, root, clock = parse_shard(shard) if shard is not None else None, home_directory(home), Clock()
+    check_output_folder(root / "indexes")
     job = _job(source, name, root, clock)
     if merge:
         summary = merge_parts(job, clock=clock, restart=restart, report=report)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from plada.common.files import home_directory
+from plada.common.outputs import check_outputs
 from plada.common.progress import Report, silent
 from plada.indexer.pack import feature_blocks, fit_projection
 from plada.payload.pack import (
@@ -47,6 +48,7 @@ def make_pack(
         DataError: All embeddings are alike.
         ResourceError: The disk is full or not writable.
     """
+    check_outputs(out)
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     root = home_directory(home)
     images, key = len(opened), bytes.fromhex(opened.info["key_id"])

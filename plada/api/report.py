@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from plada.common.files import home_directory, write_bytes
+from plada.common.outputs import check_outputs
 from plada.common.progress import Report, silent
 from plada.common.units import parse_rate, parse_size
 from plada.errors import RequestError
@@ -98,6 +99,7 @@ def report(
         ReferenceMismatch: `reference` is another one.
         DataError: The target has other classes than the payload.
     """
+    check_outputs(out)
     if pictures < 0:
         raise RequestError(f"pictures = {pictures}: expected 0 or more")
     if target is not None and model is None:

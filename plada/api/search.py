@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL import Image
 
+from plada.common.outputs import check_outputs
 from plada.common.packages import require
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
@@ -46,6 +47,7 @@ def search(
         RequestError: As `plada.Index.search` raises; too many queries for a sheet.
         ReferenceMismatch: The images for the sheet are not those that were indexed.
     """
+    check_outputs(sheet)
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     if sheet is None:
         return opened.search(queries, k, exact=exact)

@@ -8,6 +8,8 @@ from typing import Any
 
 from plada.api.payload import sender_for
 from plada.common.files import home_directory, write_bytes
+from plada.common.outputs import check_outputs
+from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report, silent
 from plada.common.units import parse_size
 from plada.errors import UnknownName
@@ -20,6 +22,7 @@ from plada.reports.command_line import changed_options
 from plada.reports.plots import class_histogram
 from plada.reports.selection_sheets import write_percentiles, write_sheet
 from plada.retrieval.index import Index, open_index
+from plada.selection.auto import scores_of
 from plada.selection.budget import images_at
 from plada.selection.choose import SelectionSpec, choose_images, row_chooser
 from plada.selection.compose import Composer, header_of, notes_of
@@ -119,6 +122,7 @@ class Selection:
         return Path(path)
 
 
+@one_thread(BLAS)
 def select(
     index: Index | str | Path | None = None,
     *,
@@ -180,6 +184,7 @@ def select(
         raise UnknownName("kind of labels", labels, list(LABELS))
     teachers = teacher if isinstance(teacher, TeacherSpec) else TeacherSpec(names=teacher)
     delivery, corrections = delivery or Delivery(), corrections or Corrections()
+    check_outputs(out)
     limit, clock, root = parse_size(budget), Clock(), home_directory(home)
 
     with clock("load"):
@@ -208,14 +213,14 @@ def select(
         )
         labelled = label(
             opened, ensemble, embedded, exhaustive=teachers.exhaustive, budget=limit, seed=seed,
-            choose_rows=row_chooser(composer, embedded, spec), report=report,
+            choose_rows=row_chooser(composer, embedded, spec), report=report, scores=scores_of(rule),
         )  # fmt: skip
         corrected, remark = correct(labelled.labels, opened, task.classes, corrections)
         candidates = corrected
         if corrections.distinct is not None:
             candidates = without_near_duplicates(corrected, labelled.vectors, corrections.distinct)
     with clock("choose"):
-        probabilities = partial(joint_probabilities, opened, ensemble.teachers, vectors=labelled.vectors, report=report)
+        probabilities = partial(joint_probabilities, opened, ensemble, vectors=labelled.vectors, report=report)
         composer = replace(composer, soft=SoftNotes(labels, probabilities))
         choose = partial(
             choose_images,
@@ -264,6 +269,7 @@ def _teacher_options(spec: TeacherSpec) -> dict[str, Any]:
     """The fields of a TeacherSpec by the names of the command's options."""
     return {
         "teacher": spec.names,
+        "vote": spec.vote,
         "teacher_weights": spec.weights,
         "model_args": spec.model_args,
         "image_size": spec.image_size,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from plada.common.files import write_bytes
+from plada.common.outputs import check_outputs
 from plada.payload.container import read_header
 from plada.payload.signature import KeyPair, generate_keys, load_signer, sign_file
 
@@ -63,9 +64,10 @@ def sign(payload: str | Path, *, key: str | Path, out: str | Path | None = None)
         PayloadError: Its subclass says what is wrong with the file.
         MissingExtra: The package cryptography is missing.
     """
+    target = payload if out is None else out
+    check_outputs(target)
     signer = load_signer(key)
     signed = sign_file(payload, signer)
-    target = payload if out is None else out
     write_bytes(Path(target), signed)
     return SignSummary(
         payload=str(target),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from plada.common.files import home_directory
+from plada.common.outputs import check_outputs, locked
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, silent
 from plada.errors import DataError, RequestError
@@ -77,6 +78,7 @@ def train(
         RequestError: Options contradict each other; `out` holds another run; the loss is not finite.
         KeyboardInterrupt: Stopped; with `out`, after a checkpoint.
     """
+    check_outputs(out, *([confusion] if target is not None else []))
     clock, root = Clock(), home_directory(home)
     network, copy, options = as_spec(student), as_copy(reference), read or ReadOptions()
     linear = network.name == LINEAR
@@ -100,7 +102,7 @@ def train(
     )  # fmt: skip
     check_log(plan.options.log_path)
 
-    with join_process_group(device) as group:
+    with join_process_group(device) as group, locked(plan.out if group.first else None):
         report = report if group.first else silent
         with clock("load"):
             task = open_target(target, root) if target is not None else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plada.common.files import home_directory
+from plada.common.outputs import check_outputs
 from plada.common.progress import Report, silent
 from plada.errors import RequestError
 from plada.payload.container import MAGIC
@@ -117,6 +118,7 @@ def verify(
     """
     if sample < 0:
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")
+    check_outputs(sheet)
     root = home_directory(home)
     collection = open_source(reference, root)
     kind, wanted = _described(against, require_signature)

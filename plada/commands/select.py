@@ -25,6 +25,7 @@ from plada.commands.console.options import (
     seconds,
 )
 from plada.commands.console.output import print_json, print_line, print_table
+from plada.common.outputs import check_outputs
 
 if TYPE_CHECKING:
     from plada.selection.auto import RuleTrial
@@ -44,6 +45,12 @@ class TeacherOptions:
             autocompletion=completing.teachers,
         ),
     ] = "linear"
+    vote: Annotated[
+        str,
+        typer.Option(
+            help="How several teachers vote: mean (of calibrated probabilities), or majority (of first choices)."
+        ),
+    ] = "mean"
     teacher_weights: Annotated[Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")] = (
         None
     )
@@ -59,6 +66,7 @@ class TeacherOptions:
         """The call's argument."""
         return plada.TeacherSpec(
             names=self.teacher,
+            vote=self.vote,
             weights=self.teacher_weights,
             model_args=pairs(self.model_arg),
             image_size=self.image_size,
@@ -189,11 +197,13 @@ def select(
     output: Output,
 ) -> None:
     """Choose and label reference images for a target, as many as fit into the budget."""
+    out = files.out or Path(f"{_plain_target(target)}.plada")
+    check_outputs(out, files.sheet, files.percentiles, files.histogram, files.table)
     with output.reporter() as report:
         selection = plada.select(
             index, target=target, budget=budget, keep=keep, rule=rule, labels=labels, teacher=teaching.spec(),
             weights=weights, delivery=delivering.delivery(), recipe=pairs(recipe),
-            out=files.out or Path(f"{_plain_target(target)}.plada"), corrections=correcting.corrections(), seed=seed,
+            out=out, corrections=correcting.corrections(), seed=seed,
             device=machine.device, home=machine.home, report=report,
         )  # fmt: skip
         files.write_pictures(selection)

@@ -4,11 +4,11 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from plada.errors import ResourceError
+from plada.common.outputs import raise_output_error, refuse_what_is_no_file
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, a quota, or a limit on the size of files
 
@@ -29,8 +29,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary neighbour of `path` to write; it takes the name only when its bytes are on disk.
 
     Raises:
-        ResourceError: the disk is full or not writable; nothing is left behind.
+        RequestError: a folder, a device or a pipe is there, or no file can be. ResourceError: the disk is full or not
+            writable. Nothing is left behind.
     """
+    refuse_what_is_no_file(path)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,13 +42,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.replace(path)
         _sync_folder(path.parent)
     except OSError as err:
-        if err.errno in (*DISK_FULL, errno.EROFS, errno.EACCES):
-            raise ResourceError(
-                f"{path}: cannot be written ({err.strerror}). Free space or choose another place"
-            ) from err
-        raise
+        raise_output_error(path, err)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written holds nothing to remove
+            part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """How good teachers are: calibrated, put to the vote, and refused where they only guess."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from plada.common.statistics import wilson
 from plada.errors import DataError
 from plada.labeler.calibration import fit_temperature
 from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget
-from plada.labeler.teacher import Teacher, target_logits, vote
+from plada.labeler.teacher import MEAN, Teacher, target_logits, vote
 from plada.sources.targets.target import Split, Target
 
 F32 = npt.NDArray[np.float32]
@@ -36,33 +36,46 @@ class TeacherReport:
 
 
 def judge_teachers(
-    teachers: Sequence[Teacher], target: Target, embedded: EmbeddedTarget, held_out: F32 | None, *, force: bool
+    teachers: Sequence[Teacher],
+    target: Target,
+    embedded: EmbeddedTarget,
+    held_out: Mapping[int, F32],
+    *,
+    force: bool,
+    how: str = MEAN,
 ) -> tuple[tuple[Teacher, ...], TeacherReport]:
-    """(calibrated teachers, what is known of them together): temperatures are found on validation images, accuracies on
-    validation and test images. `held_out` float32 [n, c] are cross-validated logits of train and validation images
-    together, where the teacher is linear and alone.
+    """(calibrated teachers, what is known of them together): temperatures are found on held-out images, accuracies on
+    held-out and test images. These are the validation images, which a linear teacher is trained on: `held_out` has
+    cross-validated logits float32 [n, c] of train and validation images together, by the teacher's place. `how` is how several vote.
 
     Raises:
         DataError: not above chance on the images it has not seen, unless `force`d; bad logits.
     """
-    validation = [_logits(teacher, target.validation, embedded.validation, "validation images") for teacher in teachers]
+    images = len(embedded.validation.labels)
+    seen: list[F32 | None] = []  # of validation images, by what was not trained on them
+    judged: list[tuple[F32 | None, I64]] = []  # all that a teacher can be judged on
+    for place, teacher in enumerate(teachers):
+        if place in held_out:
+            seen.append(held_out[place][-images:] if images else None)
+            judged.append((held_out[place], embedded.known.labels))
+        else:
+            seen.append(_logits(teacher, target.validation, embedded.validation, "validation images"))
+            judged.append((seen[-1], embedded.validation.labels))
     test = [_logits(teacher, target.test, embedded.test, "test images") for teacher in teachers]
-    labels = embedded.validation.labels
-    if held_out is not None:
-        validation, labels = [held_out], embedded.known.labels
-    temperatures = [fit_temperature(seen, labels) if seen is not None else 1.0 for seen in validation]
+    temperatures = [fit_temperature(logits, labels) if logits is not None else 1.0 for logits, labels in judged]
     calibrated = tuple(
         replace(teacher, temperature=temperature) for teacher, temperature in zip(teachers, temperatures, strict=True)
     )
     members = [
-        _report(teacher, seen, labels, tested, embedded.test)
-        for teacher, seen, tested in zip(calibrated, validation, test, strict=True)
+        _report(teacher, logits, labels, tested, embedded.test)
+        for teacher, (logits, labels), tested in zip(calibrated, judged, test, strict=True)
     ]
     report = members[0]
     if len(teachers) > 1:
-        together = replace(teachers[0], kind="+".join(teacher.kind for teacher in teachers))
-        voted, tested = _vote(validation, temperatures), _vote(test, temperatures)
-        report = replace(_report(together, voted, labels, tested, embedded.test), members=tuple(members))
+        together = replace(teachers[0], kind="+".join(teacher.kind for teacher in teachers), temperature=1.0)
+        voted, tested = _vote(seen, temperatures, how), _vote(test, temperatures, how)
+        pooled = _report(together, voted, embedded.validation.labels, tested, embedded.test)
+        report = replace(pooled, members=tuple(members))
     _refuse_chance(report, target, force=force)
     return calibrated, report
 
@@ -74,9 +87,9 @@ def _logits(teacher: Teacher, split: Split | None, seen: EmbeddedSplit | None, s
     return target_logits(teacher, split, seen.vectors, readable, stage)
 
 
-def _vote(logits: Sequence[F32 | None], temperatures: Sequence[float]) -> F32 | None:
+def _vote(logits: Sequence[F32 | None], temperatures: Sequence[float], how: str) -> F32 | None:
     there = [each for each in logits if each is not None]
-    return vote(there, temperatures) if len(there) == len(logits) else None
+    return vote(there, temperatures, how) if len(there) == len(logits) else None
 
 
 def _report(

@@ -13,11 +13,12 @@ from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.linear_teacher import train_linear
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.rounds import MAX_LOGITS, ask_in_rounds
-from plada.labeler.scan import KEEP_ALL, add_scores, scan_linear
+from plada.labeler.scan import KEEP_ALL, scan_linear, score_all, surest_rows
+from plada.labeler.scores import SCORES
 from plada.labeler.shortlist import MIN_DEPTH, find_shortlist, with_leads
-from plada.labeler.teacher import VECTORS, Teacher, reference_logits, vote
+from plada.labeler.teacher import VECTORS, reference_logits, vote
 from plada.labeler.teachers import Ensemble
-from plada.retrieval.embeddings import Vectors, hold
+from plada.retrieval.embeddings import Vectors, held_or_read, hold
 from plada.retrieval.index import Index
 
 F32 = npt.NDArray[np.float32]
@@ -32,12 +33,14 @@ POOL = 20  # images that a rule looks at for each that it keeps; more labels tha
 @dataclass(frozen=True, slots=True)
 class LabelledReference:
     """Pseudo-labels of what can be chosen, and `vectors`, which gives embeddings of positions. `looked_at` counts the images
-    that the last teacher saw; the main axes of the embeddings are taken from the images at `axes_from` int64 [n]."""
+    that the last teacher saw; the main axes of the embeddings are taken from the images at `axes_from` int64 [n]. `likely` are
+    positions int64 [m] of a large reference whose embeddings are at hand: rules are judged on these; None: on all."""
 
     labels: PseudoLabels
     vectors: Vectors
     looked_at: int
     axes_from: I64
+    likely: I64 | None = None
 
 
 def label(
@@ -50,10 +53,11 @@ def label(
     seed: int,
     choose_rows: ChooseRows | None,
     report: Report,
+    scores: Sequence[str] = tuple(SCORES),
 ) -> LabelledReference:
-    """Let the teachers label the reference, for a file of at most `budget` bytes.
+    """Let the teachers label the reference, for a file of at most `budget` bytes, by a rule that looks at `scores`.
 
-    Teachers that need no pixels see every embedding. Those that look at pictures see everything if it is `exhaustive`; else
+    Teachers that need no pixels see every embedding, and rules choose from every image. Those that look at pictures see everything if it is `exhaustive`; else
     they see the candidates that a linear teacher finds in one pass, and then what the rule chooses (`choose_rows`,
     plada.labeler.rounds), SHARE of the reference in all.
 
@@ -66,11 +70,14 @@ def label(
     def held(positions: I64) -> Vectors:
         return hold(positions, index.dimension, index.scan, index.vectors)
 
-    if len(teachers) == 1 and first.head is not None and index.readable > KEEP_ALL:
-        depth = max(MIN_DEPTH, min(POOL * budget, MAX_IMAGES) // classes)
-        top = scan_linear(index.scan(), first.head, depth=depth)
-        vectors = held(top.positions)
-        return LabelledReference(add_scores(top, first.head, vectors), vectors, index.readable, top.positions)
+    if len(teachers) == 1 and first.head is not None:
+        large = index.readable > KEEP_ALL and not exhaustive
+        labels = score_all(index.scan(), first.head, scores if large else tuple(SCORES), advance=tracker.advance)
+        if not large:
+            return LabelledReference(labels, held(labels.positions), len(labels), labels.positions)
+        likely = labels.positions[_likely_rows(labels, budget)]
+        vectors = held_or_read(likely, held(likely), index.vectors)
+        return LabelledReference(labels, vectors, len(labels), labels.positions, likely)
     if len(teachers) == 1 and first.needs == VECTORS:
         labels = pseudo_label(
             index.scan(), lambda vectors: first.ask(vectors, len(vectors)), classes=classes, advance=tracker.advance
@@ -79,7 +86,7 @@ def label(
     if all(teacher.needs_no_pixels for teacher in teachers):
         positions = np.concatenate([where for where, _ in index.scan()])
         vectors = held(positions)
-        readable, logits = joint_logits(index, teachers, positions, vectors, report)
+        readable, logits = joint_logits(index, ensemble, positions, vectors, report)
         labels = pseudo_label([(readable, logits)], lambda logits: logits, classes=classes)
         return LabelledReference(labels, vectors, len(readable), positions)
 
@@ -91,7 +98,7 @@ def label(
         share=1.0 if exhaustive else SHARE / 2 if in_rounds else SHARE, advance=tracker.advance,
     )  # fmt: skip
     axes_from, vectors = shortlist.positions, held(shortlist.positions)
-    known = joint_logits(index, teachers, shortlist.positions, vectors, report)
+    known = joint_logits(index, ensemble, shortlist.positions, vectors, report)
     if in_rounds and choose_rows is not None and proxy_teacher.head is not None:
         images = min(POOL * budget, MAX_IMAGES, MAX_LOGITS // classes, index.readable * classes)
         candidates = scan_linear(index.scan(), proxy_teacher.head, depth=max(MIN_DEPTH, images // classes)).positions
@@ -100,16 +107,25 @@ def label(
         shortlist, known = ask_in_rounds(
             shortlist, known, candidates, vectors=vectors, linear=proxy_teacher.logits,
             choose_rows=lambda labels: choose_rows(labels, vectors),
-            ask=lambda positions: joint_logits(index, teachers, positions, vectors, report),
+            ask=lambda positions: joint_logits(index, ensemble, positions, vectors, report),
             max_images=max(int(SHARE * index.readable), len(shortlist.positions)),
         )  # fmt: skip
     labels = pseudo_label([known], lambda logits: logits, classes=classes)
     return LabelledReference(with_leads(shortlist, known[0], labels), vectors, len(known[0]), axes_from)
 
 
-def joint_logits(
-    index: Index, teachers: Sequence[Teacher], positions: I64, vectors: Vectors, report: Report
-) -> tuple[I64, F32]:
+def _likely_rows(labels: PseudoLabels, budget: int) -> I64:
+    """Rows that rules most probably choose from, rising: the largest margins of each class, and the ends of the order by
+    energy where that is known."""
+    parts = [surest_rows(labels, max(MIN_DEPTH, min(POOL * budget, MAX_IMAGES) // labels.classes))]
+    if "energy" in labels.scores:
+        order = np.argsort(-labels.scores["energy"], kind="stable")
+        ends = min(budget, MAX_IMAGES // POOL)
+        parts += [order[:ends], order[-ends:]]
+    return np.unique(np.concatenate(parts))
+
+
+def joint_logits(index: Index, ensemble: Ensemble, positions: I64, vectors: Vectors, report: Report) -> tuple[I64, F32]:
     """(positions int64 [n], logits float32 [n, c]) of the images, of those at rising `positions`, that every teacher could
     answer for; several teachers are put to the vote.
 
@@ -117,7 +133,7 @@ def joint_logits(
         DataError: there is none; bad logits.
     """
     answers = []
-    for teacher in teachers:
+    for teacher in ensemble.teachers:
         blocks = list(reference_logits(teacher, index, positions, vectors, report))
         where = np.concatenate([np.zeros(0, np.int64), *(block[0] for block in blocks)])
         answers.append((where, [block[1] for block in blocks]))
@@ -127,19 +143,20 @@ def joint_logits(
     if not len(common):
         raise DataError("teacher: none of the candidates could be read")
     logits = [np.concatenate(parts)[np.searchsorted(where, common)] for where, parts in answers]
-    return common, logits[0] if len(logits) == 1 else vote(logits, [teacher.temperature for teacher in teachers])
+    if len(logits) == 1:
+        return common, logits[0]
+    return common, vote(logits, [teacher.temperature for teacher in ensemble.teachers], ensemble.vote)
 
 
-def joint_probabilities(
-    index: Index, teachers: Sequence[Teacher], positions: I64, vectors: Vectors, report: Report
-) -> F32:
+def joint_probabilities(index: Index, ensemble: Ensemble, positions: I64, vectors: Vectors, report: Report) -> F32:
     """Calibrated probabilities float32 [n, classes] of the images at rising `positions` int64 [n].
 
     Raises:
         DataError: an image can no longer be read; bad logits.
     """
-    readable, logits = joint_logits(index, teachers, positions, vectors, report)
+    readable, logits = joint_logits(index, ensemble, positions, vectors, report)
     if len(readable) != len(positions):
         gone = int(np.setdiff1d(positions, readable)[0])
         raise DataError(f"index '{index.name}': image {gone} can no longer be read. Look at the reference")
+    teachers = ensemble.teachers
     return softmax(logits, teachers[0].temperature if len(teachers) == 1 else 1.0)

@@ -2,15 +2,18 @@
 
 With a thousand classes the logits of an image are sixty times its embedding, and touching them all costs as much as the
 product. So a block of logits is passed twice while it is in the cache (largest, second largest), and only position, label
-and margin of an image are kept. The other scores are computed again, from the embeddings, for the images that stay.
+and the scores that are asked for are kept of an image.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.machine import cores
+from plada.common.statistics import class_ranks
 from plada.errors import DataError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.scores import SCORES
@@ -18,7 +21,7 @@ from plada.networks.linear_head import Head
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
-KEEP_ALL = 1 << 18  # images up to which nothing need be left out
+KEEP_ALL = 1 << 18  # images up to which all embeddings are held, and rules are judged on all
 _ROWS = 512  # that are multiplied at a time: their logits stay in the cache while the two largest are found
 _SLACK = 3  # times the shortlist that is gathered before it is cut down again
 
@@ -34,6 +37,74 @@ class TopMargins:
     counts: I64
 
 
+def score_all(
+    blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]],
+    head: Head,
+    scores: Collection[str],
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+) -> PseudoLabels:
+    """Labels and margins of all images, and those of SCORES that are asked for; `blocks` as for scan_linear.
+
+    An image's numbers depend on its embedding alone, so a rule chooses the same whichever scores are kept beside its own.
+    Memory: 16 bytes an image and 4 for each score.
+
+    Raises:
+        DataError: no image; logits that are not finite.
+    """
+    weights = _weights(head)
+    positions: list[I64] = []
+    labels: list[I64] = []
+    kept: dict[str, list[F32]] = {name: [] for name in SCORES if name in scores or name == "margin"}
+
+    def score(vectors: npt.NDArray[np.floating]) -> tuple[I64, dict[str, F32]]:
+        inputs = np.ones((_ROWS, len(weights)), np.float32)
+        inputs[: len(vectors), :-1] = vectors
+        logits = (inputs @ weights)[: len(vectors)]
+        bad = ~np.isfinite(logits).all(axis=1)
+        logits[bad] = 0
+        values = {name: SCORES[name](logits) for name in kept if name != "margin"}
+        label, best, second = _two_largest(logits)
+        values["margin"] = best - second
+        values["margin"][bad] = np.nan
+        return label, values
+
+    # Each product is made whole by one thread, so the results are the same on any number of them.
+    with ThreadPoolExecutor(cores()) as pool:
+        for where, vectors in blocks:
+            if not len(where):
+                continue
+            parts = [vectors[start : start + _ROWS] for start in range(0, len(where), _ROWS)]
+            for start, (label, values) in zip(range(0, len(where), _ROWS), pool.map(score, parts), strict=True):
+                bad = np.flatnonzero(~np.isfinite(values["margin"]))
+                if len(bad):
+                    image = int(where[start + bad[0]])
+                    raise DataError(
+                        f"teacher: the logits of image {image} are not finite. Train it again, or check the index"
+                    )
+                for name, value in values.items():
+                    kept[name].append(value)
+                labels.append(label)
+            positions.append(where)
+            advance(len(where))
+    if not positions:
+        raise DataError("teacher: the reference has no readable image")
+    joined = {name: np.concatenate(parts) for name, parts in kept.items()}
+    return PseudoLabels(np.concatenate(positions), np.concatenate(labels), joined, head.weight.shape[1])
+
+
+def surest_rows(labels: PseudoLabels, depth: int) -> I64:
+    """Rows of the `depth` largest margins of each class, int64 [n], rising; ties to the lower row."""
+    order = np.argsort(-labels.scores["margin"], kind="stable")
+    return np.sort(order[class_ranks(labels.labels[order]) < depth])
+
+
+def _weights(head: Head) -> F32:
+    """Weights with the mean and the bias as one more row, for inputs with a column of ones: no pass over the logits adds
+    them."""
+    return np.vstack([head.weight, head.bias - head.mean @ head.weight]).astype(np.float32)
+
+
 def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: Head, *, depth: int) -> TopMargins:
     """The `depth` images of each class with the largest margins; `blocks` gives (positions [m], embeddings [m, d]), positions
     rising. Ties go to the lower position.
@@ -44,8 +115,7 @@ def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: He
         DataError: no image; logits that are not finite.
     """
     classes = head.weight.shape[1]
-    # The mean and the bias ride along as one more row of weights: no pass over the logits adds them.
-    weights = np.vstack([head.weight, head.bias - head.mean @ head.weight]).astype(np.float32)
+    weights = _weights(head)
     inputs = np.ones((_ROWS, len(weights)), np.float32)
     logits = np.empty((_ROWS, classes), np.float32)
     kept = _Collector(classes, depth)
@@ -53,34 +123,10 @@ def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: He
         for start in range(0, len(positions), _ROWS):
             some = positions[start : start + _ROWS]
             inputs[: len(some), :-1] = vectors[start : start + _ROWS]
-            out = np.matmul(inputs[: len(some)], weights, out=logits[: len(some)])
+            out = np.matmul(inputs, weights, out=logits)[: len(some)]
             label, best, second = _two_largest(out)
             kept.add(some, label, best - second)
     return kept.finish()
-
-
-def add_scores(top: TopMargins, head: Head, vectors: Callable[[I64], npt.NDArray[np.floating]]) -> PseudoLabels:
-    """These images with all scores; `vectors` gives embeddings [m, d] of some of their positions. The margin stays that of
-    the pass, to the last bit; `whole` of the result counts all labels of the reference."""
-    parts = []
-    for start in range(0, len(top.positions), _ROWS):
-        scores = _scores(head.logits(vectors(top.positions[start : start + _ROWS])))
-        parts.append({**scores, "margin": top.margins[start : start + _ROWS]})
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
-    return PseudoLabels(top.positions, top.labels, joined, len(top.counts), top.counts)
-
-
-def _scores(logits: F32) -> dict[str, F32]:
-    """All SCORES but the margin, sharing one exponential; `logits` [n, c] are overwritten."""
-    peak = logits.max(axis=1)
-    logits -= peak[:, None]
-    powers = np.exp(logits)
-    total = powers.sum(axis=1)
-    powers *= logits
-    return {
-        "energy": peak + np.log(total),
-        "entropy": powers.sum(axis=1) / total - np.log(total),
-    }
 
 
 def _two_largest(logits: F32) -> tuple[I64, F32, F32]:

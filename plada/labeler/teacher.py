@@ -147,8 +147,20 @@ def _look(
     return readable, teacher.ask(inputs, int(readable.sum()))
 
 
-def vote(logits: Sequence[F32], temperatures: Sequence[float]) -> F32:
-    """What several teachers say together: log of the mean of their calibrated probabilities, float32 [n, classes]. All weigh
-    the same; an unsure teacher has less to say because its probabilities are flat."""
+MEAN, MAJORITY = "mean", "majority"  # how several teachers vote
+
+
+def vote(logits: Sequence[F32], temperatures: Sequence[float], how: str = MEAN) -> F32:
+    """What several teachers say together, float32 [n, classes]: the logarithm of something that adds up to 1 over classes.
+
+    MEAN: the mean of their calibrated probabilities. All weigh the same; an unsure teacher has less to say because its
+    probabilities are flat. MAJORITY: how many have a class as their first choice, and the mean probability below that, so that
+    it decides between equals; teachers whose probabilities mean different things count the same.
+    """
     mean = np.mean([softmax(each, temperature) for each, temperature in zip(logits, temperatures, strict=True)], axis=0)
+    if how == MAJORITY:
+        rows = np.arange(len(mean))
+        for each in logits:
+            mean[rows, each.argmax(axis=1)] += 1
+        mean /= len(logits) + 1
     return np.asarray(np.log(np.maximum(mean, np.finfo(np.float32).tiny)), np.float32)

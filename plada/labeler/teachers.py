@@ -17,7 +17,7 @@ from plada.labeler.embedded_target import EmbeddedTarget, check_every_class
 from plada.labeler.embedding_cache import identity_of
 from plada.labeler.evaluation import TeacherReport, judge_teachers
 from plada.labeler.linear_teacher import train_linear
-from plada.labeler.teacher import PIXELS, Teacher, checked_logits
+from plada.labeler.teacher import MAJORITY, MEAN, PIXELS, Teacher, checked_logits
 from plada.labeler.zeroshot import zeroshot_teacher
 from plada.networks.finetune import finetune
 from plada.networks.loop import predict
@@ -26,6 +26,7 @@ from plada.retrieval.index import Index, open_index
 from plada.sources.targets.target import Target
 
 F32 = npt.NDArray[np.float32]
+VOTES = (MEAN, MAJORITY)
 LINEAR, ZEROSHOT, FINETUNE, TABLE = "linear", "zeroshot", "finetune:", "table:"
 
 
@@ -37,6 +38,8 @@ class TeacherSpec:
         names: `linear` (a head on the index's embeddings), `finetune:ARCH` (a network trained on the target), `zeroshot` (class
             names through the encoder's text tower), `table:FILE` (logits made elsewhere), `MODULE:FUNCTION` (your own), or
             several of them, which vote: a sequence, or a text with commas between.
+        vote: How several vote: `mean`, the mean of their calibrated probabilities, or `majority`, by first choices (equals: by
+            the mean). The margin of a majority is larger the more teachers agree.
         weights: Safetensors file from which a finetune teacher starts; None starts from random weights.
         model_args: Arguments of timm's for a finetune teacher's network.
         image_size: Side of the square, in pixels, that a finetune teacher sees; None leaves it to the network.
@@ -45,6 +48,7 @@ class TeacherSpec:
     """
 
     names: str | Sequence[str] = "linear"
+    vote: str = MEAN
     weights: str | Path | None = None
     model_args: Mapping[str, Any] | None = None
     image_size: int | None = None
@@ -54,11 +58,13 @@ class TeacherSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Teachers, calibrated and ready to vote; what is known of them; the penalty of the linear one, if there is one."""
+    """Teachers, calibrated and ready to vote; what is known of them; the penalty of the linear one, if there is one; how they
+    vote."""
 
     teachers: tuple[Teacher, ...]
     report: TeacherReport
     penalty: float | None = None
+    vote: str = MEAN
 
     @property
     def linear(self) -> bool:
@@ -85,16 +91,18 @@ def teach(
         ReferenceMismatch: a table of logits says that it was made for other images or another encoder than the index's.
     """
     names = [name.strip() for name in (spec.names.split(",") if isinstance(spec.names, str) else spec.names)]
+    if spec.vote not in VOTES:
+        raise UnknownName("vote", spec.vote, list(VOTES))
     if not names or len(set(names)) != len(names):
         raise RequestError(f"teachers {', '.join(names) or 'none'}: expected one or more different names")
     classes = len(task.classes)
     teachers: list[Teacher] = []
     penalty: float | None = None
-    held_out: F32 | None = None
+    held_out: dict[int, F32] = {}
     for name in names:
         if name == LINEAR:
             check_every_class(task, embedded.train)
-            teacher, penalty, held_out = train_linear(index, classes, embedded, seed)
+            teacher, penalty, held_out[len(teachers)] = train_linear(index, classes, embedded, seed)
         elif name == ZEROSHOT:
             teacher = zeroshot_teacher(index.encoder(device=device), task.classes)
         elif name.startswith(FINETUNE):
@@ -110,10 +118,8 @@ def teach(
             hint = "ARCH is small_cnn or a timm network; several vote, comma-separated"
             raise UnknownName("teacher", name, known, hint=hint)
         teachers.append(teacher)
-    calibrated, judged = judge_teachers(
-        teachers, task, embedded, held_out if names == [LINEAR] else None, force=spec.force
-    )
-    return Ensemble(calibrated, judged, penalty)
+    calibrated, judged = judge_teachers(teachers, task, embedded, held_out, force=spec.force, how=spec.vote)
+    return Ensemble(calibrated, judged, penalty, spec.vote)
 
 
 def write_logits(

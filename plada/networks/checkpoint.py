@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,8 @@ _FORMAT = 1
 @dataclass(slots=True)
 class LoopState:
     """All that a step of the loop changes. `epoch_start` is the generator's state when the order of this epoch was drawn;
-    `epoch` and `batch` say where the next step is; `limit` is how many images fit into the device's memory at a time."""
+    `epoch` and `batch` say where the next step is; `limit` is how many images fit into the device's memory at a time; `losses` are
+    those of the last steps that are not logged yet."""
 
     module: Any
     optimiser: Any
@@ -45,6 +46,7 @@ class LoopState:
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    losses: list[float] = field(default_factory=list)
 
     def is_finite(self) -> bool:
         """Whether every weight is finite."""
@@ -85,7 +87,7 @@ class Checkpointer:
                 "processes": self.group.size,
                 "generators": generators,
                 "parts": {name: part.state_dict() for name, part in parts.items() if part is not None},
-                "place": {name: getattr(state, name) for name in ("epoch", "batch", "step", "limit")},
+                "place": {name: getattr(state, name) for name in ("epoch", "batch", "step", "limit", "losses")},
             }
             data = io.BytesIO()
             torch.save(stored, data)

@@ -154,7 +154,7 @@ def _save(network: Network, path: Path, digest: str) -> None:
 
     state = {name: tensor.cpu().contiguous() for name, tensor in network.module.state_dict().items()}
     with whole_file(path) as part:
-        safetensors.torch.save_file(state, part, metadata={"plada_teacher": f"{digest} {NO_DIGEST}"})
+        part.write_bytes(safetensors.torch.save(state, metadata={"plada_teacher": f"{digest} {NO_DIGEST}"}))
         fill_digest(part, f"{digest} ".encode())
 
 

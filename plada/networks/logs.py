@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from plada.common.files import write_bytes
+from plada.common.outputs import check_output_folder, check_outputs
 from plada.common.packages import require
 
 Log = Callable[[int, Mapping[str, float]], None]  # step, values by name
@@ -19,10 +20,16 @@ def check_log(path: Path | None) -> None:
     """Make sure that a log at `path` can be written.
 
     Raises:
-        MissingExtra: it is a folder for TensorBoard, and tensorboardX is not installed.
+        MissingExtra: it is a folder for TensorBoard, and tensorboardX is not installed. RequestError, ResourceError: it cannot be
+            written.
     """
-    if path is not None and path.suffix != ".csv":
+    if path is None:
+        return
+    if path.suffix == ".csv":
+        check_outputs(path)
+    else:
         require("tensorboardX", extra="logs", purpose="a log for TensorBoard")
+        check_output_folder(path)
 
 
 @contextmanager

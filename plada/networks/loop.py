@@ -77,7 +77,7 @@ def fit(
             state.epoch, state.batch = state.epoch + 1, 0
             if stop_early is not None and _stops(state, stop_early, trained=network.trained):
                 break
-    monitor.check(weights=True)
+    monitor.check(weights=True, log=True)
     if state.averaged is not None:
         state.module.load_state_dict(state.averaged.module.state_dict())
     state.module.eval()

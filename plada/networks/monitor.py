@@ -18,16 +18,18 @@ class LossMonitor:
 
     def __init__(self, state: LoopState, checkpointer: Checkpointer | None, log: Log, *, images_a_step: int) -> None:
         self.state, self.checkpointer, self.log, self.images = state, checkpointer, log, images_a_step
-        self.losses: list[tuple[int, torch.Tensor]] = []
+        # A resumed run goes on with what was waiting: its log is that of a run that was never stopped.
+        first = state.step - len(state.losses) + 1
+        self.losses: list[tuple[int, torch.Tensor | float]] = list(enumerate(state.losses, first))
 
     def add(self, loss: "torch.Tensor") -> None:
         """Take the loss of the step that is not counted yet."""
         self.losses.append((self.state.step + 1, loss))
         if len(self.losses) >= _STEPS:
-            self.check()
+            self.check(log=True)
 
-    def check(self, *, weights: bool = False) -> None:
-        """Check and log the losses that are waiting; with `weights`, check the weights too.
+    def check(self, *, weights: bool = False, log: bool = False) -> None:
+        """Check the losses that are waiting; with `weights`, check the weights too; with `log`, log their mean.
 
         Raises:
             RequestError: a loss or a weight is not finite.
@@ -36,11 +38,12 @@ class LossMonitor:
         for step, loss in values:
             if not math.isfinite(loss):
                 self._fail(f"the loss is {loss} after {step * self.images} images (step {step})")
-        if values:
+        if values and log:
             mean = math.fsum(loss for _, loss in values) / len(values)
             rate = float(self.state.schedule.get_last_lr()[0])
             self.log(values[-1][0], {"epoch": self.state.epoch, "loss": mean, "learning_rate": rate})
-        self.losses.clear()
+            values = []
+        self.losses, self.state.losses = list(values), [loss for _, loss in values]
         if weights and not self.state.is_finite():
             self._fail(f"a weight is no longer finite after {self.state.step} steps")
 

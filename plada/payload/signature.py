@@ -5,11 +5,13 @@ A signature covers every byte of the file but itself (docs/payload-format.md sec
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from plada.common.files import write_bytes
+from plada.common.outputs import check_outputs, raise_output_error
 from plada.common.packages import require
 from plada.errors import RequestError, SignatureError
 from plada.payload.container import FINGERPRINT_BYTES, Signature, Signer, read_container, with_signature
@@ -45,22 +47,32 @@ def generate_keys(private: Path, public: Path) -> KeyPair:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     for path in (private, public):
-        if path.exists():
+        if os.path.lexists(path):
             raise RequestError(f"{path}: already there. A key is never overwritten; name another file")
+    check_outputs(private, public)
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    public_key = key.public_key()
+    made = False
     try:
         private.parent.mkdir(parents=True, exist_ok=True)
         # Never readable by others, not even for a moment.
         handle = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as err:
-        raise RequestError(f"{private}: cannot be made ({err.strerror})") from err
-    with os.fdopen(handle, "wb") as file:
-        file.write(pem)
-    public_key = key.public_key()
-    write_bytes(
-        public, public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+        made = True
+        with os.fdopen(handle, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        write_bytes(
+            public, public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        )
+    except BaseException as err:
+        if made:  # neither an empty key nor half a pair
+            with suppress(OSError):
+                private.unlink()
+        if isinstance(err, OSError):
+            raise_output_error(private, err)
+        raise
     return KeyPair(private=str(private), public=str(public), fingerprint=_fingerprint(public_key).hex())
 
 

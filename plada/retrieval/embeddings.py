@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from plada.common.arrays import F16, I64
+from plada.common.arrays import F16, I64, Bools
 
 Vectors = Callable[[I64], npt.NDArray[np.floating]]  # positions int64 [m] -> embeddings [m, d]
 MAX_BYTES = 1 << 30  # of embeddings that are kept in memory; more are read when they are asked for
@@ -28,3 +28,28 @@ def hold(
         low, high = np.searchsorted(positions, [where[0], where[-1] + 1]) if len(where) else (0, 0)
         held[low:high] = vectors[np.searchsorted(where, positions[low:high])]
     return lambda wanted: held[np.searchsorted(positions, wanted)]
+
+
+def held_or_read(positions: I64, held: Callable[[I64], F16], read: Callable[[I64], F16]) -> Callable[[I64], F16]:
+    """A function that gives embeddings [m, d] of any positions: those of `positions` int64 [n] (rising) by `held`, others by
+    `read`."""
+
+    def vectors(wanted: I64) -> F16:
+        inside = is_among(wanted, positions)
+        if inside.all():
+            return held(wanted)
+        if not inside.any():
+            return read(wanted)
+        first, second = held(wanted[inside]), read(wanted[~inside])
+        found = np.empty((len(wanted), first.shape[1]), np.float16)
+        found[inside], found[~inside] = first, second
+        return found
+
+    return vectors
+
+
+def is_among(wanted: I64, positions: I64) -> Bools:
+    """Whether each of `wanted` int64 [m] is one of `positions` int64 [n] (rising), bool [m]."""
+    if not len(positions):
+        return np.zeros(len(wanted), np.bool_)
+    return np.asarray(positions[np.minimum(np.searchsorted(positions, wanted), len(positions) - 1)] == wanted)

@@ -20,7 +20,7 @@ from plada.errors import BudgetTooSmall, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.budget import Trial, fill_budget
 from plada.selection.folds import Fold
-from plada.selection.rules.registry import DEFAULT, RULES
+from plada.selection.rules.registry import AUTO, BLIND, DEFAULT, RULES
 from plada.selection.rules.rule import Choose, Chosen, Context
 from plada.selection.student import small_student
 
@@ -33,6 +33,14 @@ FEWER = (0.5, 0.75)  # of the images that fit: fewer, surer ones may teach bette
 # than a network that is trained whole, and budget that is left over is of no use to anyone.
 MIN_LEAD_OF_FEWER = 2.33
 _PLATEAU = 0.005  # accuracy that a doubled budget must bring to be worth it
+
+
+def scores_of(rule: str) -> tuple[str, ...]:
+    """Names of the scores that a rule looks at; of AUTO those of all that it tries."""
+    return tuple(
+        sorted({name for tried in ((*CANDIDATES, BLIND) if rule == AUTO else (rule,)) for name in RULES[tried].scores})
+    )
+
 
 FileSize = Callable[[Chosen], int]
 

@@ -62,7 +62,7 @@ def choose_images(
     """
     prepared = prepare(
         labels, labelled.vectors, composer.index.mean, embedded, own_teachers=ensemble.linear, penalty=ensemble.penalty,
-        seed=spec.seed, axes_from=labelled.axes_from,
+        seed=spec.seed, axes_from=labelled.axes_from, likely=labelled.likely,
     )  # fmt: skip
     tracker = Tracker("choose", None, report)
     rule = None if spec.rule == AUTO else spec.rule

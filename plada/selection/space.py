@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.products import steady_product
+from plada.retrieval.embeddings import is_among
+
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 # Axes of the reference, and as many of the target: on the reference's alone, what tells far-off targets apart (X-rays) is
@@ -19,20 +22,29 @@ _PARALLEL = 1e-6  # length of what is left of an axis that the others contain al
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Space:
-    """`points` float32 [n, axes]: the embeddings of `positions` int64 [n] (rising), less `mean`, on `axes` [d, axes]."""
+    """`points` float32 [n, axes]: the embeddings of `positions` int64 [n] (rising), less `mean`, on `axes` [d, axes]. Those
+    of other positions are made when they are asked for, from what `vectors` gives."""
 
     positions: I64
     points: F32
     mean: F32
     axes: F32
+    vectors: Callable[[I64], F32]
 
     def at(self, positions: I64) -> F32:
-        """Points of some of the positions, [m, axes], in the order asked for."""
-        return self.points[np.searchsorted(self.positions, positions)]
+        """Points of any positions, [m, axes], in the order asked for."""
+        inside = is_among(positions, self.positions)
+        found = np.empty((len(positions), self.axes.shape[1]), np.float32)
+        found[inside] = self.points[np.searchsorted(self.positions, positions[inside])]
+        outside = np.flatnonzero(~inside)
+        for start in range(0, len(outside), _BLOCK):
+            rows = outside[start : start + _BLOCK]
+            found[rows] = self.of(self.vectors(positions[rows]))
+        return found
 
     def of(self, vectors: F32) -> F32:
         """Any embeddings [n, d] on the same axes."""
-        return np.asarray((vectors - self.mean) @ self.axes, np.float32)
+        return steady_product(vectors - self.mean, self.axes)
 
 
 def main_axes(vectors: F32, count: int) -> F32:
@@ -67,5 +79,5 @@ def make_space(
     points = np.empty((len(positions), directions.shape[1]), np.float32)
     for start in range(0, len(positions), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        points[rows] = (vectors(positions[rows]) - mean) @ directions
-    return Space(positions, points, mean, directions)
+        points[rows] = steady_product(vectors(positions[rows]) - mean, directions)
+    return Space(positions, points, mean, directions, vectors)

@@ -6,10 +6,8 @@ Every image is hashed again when it is read. The output is written under another
 import csv
 import io
 import json
-import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plada.common.outputs import whole_folder
 from plada.common.packages import require
 from plada.common.progress import Report, Tracker
 from plada.common.text import csv_cell
@@ -56,7 +55,7 @@ def export_folder(payload: Payload, images: PayloadImages, out: Path, report: Re
             raise RequestError(f"class '{name}' cannot be a folder's name. Export to csv, parquet, hf or webdataset")
     if link:
         _check_linkable(images)
-    with _whole_folder(out) as part, (part / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+    with whole_folder(out) as part, (part / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file_name", "position", "key", "label", "class"])
         for item in _items(payload, images, report):
@@ -79,7 +78,7 @@ def export_webdataset(payload: Payload, images: PayloadImages, out: Path, report
     The position is the sample's key, since WebDataset cuts names at their first dot. Times and owners are zero: the same
     payload gives the same bytes.
     """
-    with _whole_folder(out) as part:
+    with whole_folder(out) as part:
         for number, items in enumerate(_shards(payload, images, report)):
             with tarfile.open(part / f"{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
                 for item in items:
@@ -102,7 +101,7 @@ def export_tfrecord(payload: Payload, images: PayloadImages, out: Path, report: 
         MissingExtra: google-crc32c is not installed.
     """
     require("google_crc32c", extra="tfrecord", purpose="an export to tfrecord")
-    with _whole_folder(out) as part:
+    with whole_folder(out) as part:
         for number, items in enumerate(_shards(payload, images, report)):
             with (part / f"{number:06d}.tfrecord").open("wb") as file:
                 for item in items:
@@ -122,7 +121,7 @@ def export_hf(payload: Payload, images: PayloadImages, out: Path, report: Report
     The name of a class is in the features that the files carry.
     """
     schema = _hf_schema(payload.classes)
-    with _whole_folder(out) as part:
+    with whole_folder(out) as part:
         (part / "data").mkdir()
         written: list[Path] = []
         for number, items in enumerate(_shards(payload, images, report)):
@@ -188,21 +187,6 @@ def _shards(payload: Payload, images: PayloadImages, report: Report) -> Iterator
 def _batched(items: Iterator[ExportedImage], size: int) -> Iterator[list[ExportedImage]]:
     for first in items:
         yield [first, *(item for _, item in zip(range(size - 1), items, strict=False))]
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill; it is renamed to `out` at the end, and removed where something fails."""
-    if out.exists():
-        raise RequestError(f"{out}: already there. Name a folder that does not exist yet")
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _check_linkable(images: PayloadImages) -> None:

@@ -28,7 +28,8 @@ def save_model(path: Path, state: "Mapping[str, torch.Tensor]", card: Mapping[st
     text = json.dumps({**card, "versions": _versions(), "checksum": NO_DIGEST}, sort_keys=True)
     with whole_file(path) as part:
         # Only one entry: safetensors writes several in a random order.
-        safetensors.torch.save_file(stored, part, metadata={_CARD: text})
+        # In memory first: safetensors' own errors do not say that a disk is full, and its files are for their owner alone.
+        part.write_bytes(safetensors.torch.save(stored, metadata={_CARD: text}))
         fill_digest(part, _DIGEST)
 
 

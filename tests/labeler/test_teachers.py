@@ -1,7 +1,8 @@
 """Teachers of every kind: what they give, how they vote, and what is refused."""
 
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import plada
+from plada.common.progress import silent
 from plada.errors import DataError, RequestError, UnknownName
 from plada.labeler.custom_teachers import function_teacher, table_teacher
+from plada.labeler.embedded_target import embed_target
 from plada.labeler.scores import consensus, energy, entropy, normalised_rank
-from plada.labeler.teacher import checked_logits, vote
+from plada.labeler.teacher import MAJORITY, checked_logits, vote
+from plada.labeler.teachers import TeacherSpec, teach
 from plada.labeler.zeroshot import TEMPLATES, spoken, zeroshot_teacher
 from plada.retrieval.index import Index
+from plada.sources.registry import open_target
 
 CLASSES = ("zero", "one", "two")
 
@@ -40,6 +45,42 @@ def test_a_vote_is_the_mean_of_calibrated_probabilities() -> None:
     np.testing.assert_allclose(found[0], by_hand, rtol=1e-5)
     # An overconfident teacher has less to say once it is calibrated.
     assert vote([sure, unsure * 3], [8.0, 1.0]).argmax() == 1
+
+
+def test_a_majority_goes_by_first_choices_and_the_mean_decides_between_equals() -> None:
+    one = np.array([[9.0, 0, 0], [9, 0, 0]], np.float32)
+    two, three = np.array([[0, 1.0, 0], [0, 1, 0]], np.float32), np.array([[0, 1.0, 0], [0, 0, 1]], np.float32)
+    assert vote([one, two, three], [1.0] * 3).argmax(axis=1).tolist() == [0, 0]
+    voted = vote([one, two, three], [1.0] * 3, MAJORITY)
+    assert voted.argmax(axis=1).tolist() == [1, 0]
+    np.testing.assert_allclose(np.exp(voted).sum(axis=1), 1, rtol=1e-5)
+    agreed = vote([two, two, two], [1.0] * 3, MAJORITY)
+    assert np.sort(agreed[0])[-1] > np.sort(voted[0])[-1]
+
+
+def test_each_member_of_a_vote_is_judged_on_what_it_has_not_seen(
+    glyphs: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own training images would give a linear teacher 100 % and the coldest temperature there is."""
+    module = ModuleType("random_teacher")
+    rng = np.random.default_rng(0)
+    module.say = lambda images: rng.normal(size=(len(images), 10))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "random_teacher", module)
+    reports = {}
+    for names in ("linear", "linear,random_teacher:say", "random_teacher:say,linear"):
+        target = open_target("digits", glyphs.home)
+        embedded = embed_target(glyphs.encoder(), target, report=silent)
+        reports[names] = teach(glyphs, target, embedded, TeacherSpec(names=names, force=True)).report
+    alone = reports["linear"]
+    for names, place in (("linear,random_teacher:say", 0), ("random_teacher:say,linear", 1)):
+        together = reports[names]
+        assert together.members[place] == alone
+        assert together.members[place].temperature > 0.06
+        assert together.validation_images == len(target.validation)
+        assert together.validation_accuracy is not None
+        assert together.validation_accuracy < 1
+    with pytest.raises(UnknownName, match="did you mean 'majority'"):
+        teach(glyphs, target, embedded, TeacherSpec(vote="majorty"))
 
 
 @pytest.mark.parametrize(

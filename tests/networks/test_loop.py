@@ -332,14 +332,15 @@ def test_mixing_still_learns_and_changes_the_weights() -> None:
     assert (predict(mixed, pixels).argmax(1) == labels).mean() > 0.8
 
 
-def test_a_table_of_the_loss_goes_on_where_the_run_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [3, 35, 40])
+def test_a_table_of_the_loss_goes_on_where_the_run_does(stop: int, tmp_path: Path) -> None:
     images, log = ImagesInMemory(*shades(IMAGES, 8)), tmp_path / "log.csv"
     recipe = RECIPE.changed({"epochs": 10})
     with open_log(tmp_path / "whole.csv") as rows_of:
         fit(network(), images, recipe=recipe, seed=3, log=rows_of)
     with pytest.raises(KeyboardInterrupt), open_log(log) as rows_of:
         checkpointer = Checkpointer(tmp_path / "c", RUN)
-        fit(network(), stopping(40), recipe=recipe, seed=3, checkpointer=checkpointer, log=rows_of)
+        fit(network(), stopping(stop), recipe=recipe, seed=3, checkpointer=checkpointer, log=rows_of)
     with log.open("a") as file:
         file.write("60,9,9,9\n")  # written by a run that was killed after its checkpoint
     with open_log(log) as rows_of:

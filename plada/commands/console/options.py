@@ -53,6 +53,11 @@ EncoderWeights = Annotated[
     Path | None, typer.Option(help="Where the encoder of a linear student lies now, if it has moved.")
 ]
 
+# What a machine lacks, or does not allow, while a command runs.
+_RESOURCES = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.EACCES, errno.EPERM, errno.ENOTDIR,
+)  # fmt: skip
+
 
 class PladaCommand(TyperCommand):
     """Turns what a user can cause into one line and the exit status of its class."""
@@ -78,10 +83,11 @@ class PladaCommand(TyperCommand):
                 if reader_left():
                     raise typer.Exit(READER_LEFT) from None
                 raise RuntimeError(f"{self.name}: a pipe between plada's own processes broke") from err
-            if err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM):
+            if err.errno not in _RESOURCES:
                 raise
             failure = ResourceError(
-                f"{self.name}: {err.strerror} ({err.filename or 'no file named'}). Free space and run again"
+                f"{self.name}: {err.strerror} ({err.filename or 'no file named'}). Free space, or choose a place that can be "
+                "written, and run again"
             )
         _fail(failure, as_json=bool(ctx.params.get("as_json")))
         raise typer.Exit(failure.exit_code)

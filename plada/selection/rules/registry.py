@@ -13,6 +13,7 @@ from plada.selection.rules.spread import spread
 AUTO = "auto"  # not a rule: tries some and takes the best (plada.selection.auto)
 DEFAULT = "herd-even"  # where nothing can be tried
 BLIND = "spread"  # the rule of `auto` for a target without images
+_ENERGY = ("margin", "energy")
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -23,12 +24,12 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "spread": Rule(spread, "class-balanced, largest margins, different from each other"),
         "balanced": Rule(balanced, "class-balanced, largest margins"),
         "balanced-random": Rule(balanced_random, "class-balanced, otherwise any"),
-        "paper": Rule(safety_net(0.5), "the paper's safety net with alpha 0.5"),
-        "paper-0.2": Rule(safety_net(-0.2), "the paper's safety net with alpha -0.2"),
-        "energy": Rule(highest("energy"), "the paper's plain rule: lowest energy"),
-        "high-energy": Rule(lowest("energy"), "the paper's rule for far-off targets: highest energy"),
-        "entropy": Rule(highest("entropy"), "lowest entropy"),
-        "consensus": Rule(agreed(("energy", "entropy", "margin")), "what energy, entropy and margin agree on"),
+        "paper": Rule(safety_net(0.5), "the paper's safety net with alpha 0.5", scores=_ENERGY),
+        "paper-0.2": Rule(safety_net(-0.2), "the paper's safety net with alpha -0.2", scores=_ENERGY),
+        "energy": Rule(highest("energy"), "the paper's plain rule: lowest energy", scores=_ENERGY),
+        "high-energy": Rule(lowest("energy"), "the paper's rule for far-off targets: highest energy", scores=_ENERGY),
+        "entropy": Rule(highest("entropy"), "lowest entropy", scores=("margin", "entropy")),
+        "consensus": Rule(agreed(("energy", "entropy", "margin")), "what energy, entropy and margin agree on", scores=("margin", "energy", "entropy")),
         "random": Rule(random, "any images: what others have to beat"),
     }
 )  # fmt: skip

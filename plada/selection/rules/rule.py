@@ -65,11 +65,13 @@ Within = Callable[[int, int], Chosen]  # (class, quota) -> rows of that class, b
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`about` is one line for people; `sees_target`: the rule looks at the target's training images."""
+    """`about` is one line for people; `sees_target`: the rule looks at the target's training images; `scores`: names of the
+    scores that it looks at."""
 
     prepare: Prepare
     about: str
     sees_target: bool = False
+    scores: tuple[str, ...] = ("margin",)
 
 
 def best_first(score: F32) -> I64:
@@ -85,16 +87,22 @@ def in_order_of(score: F32, rows: I64) -> Chosen:
 
 def first_of_each_class(labels: PseudoLabels, order: I64, quotas: I64) -> I64:
     """The first quotas[c] rows of each class c in `order`, class by class."""
-    by_class = order[np.argsort(labels.labels[order], kind="stable")]
-    starts = np.concatenate([[0], np.cumsum(labels.counts())])
-    kept = [by_class[starts[label] : starts[label] + quota] for label, quota in enumerate(quotas.tolist())]
+    kept = [mine[:quota] for mine, quota in zip(_by_class(labels, order), quotas.tolist(), strict=True)]
     return np.concatenate(kept).astype(np.int64)
 
 
 def class_pools(labels: PseudoLabels) -> list[I64]:
     """Rows of each class by falling margin."""
-    order = best_first(labels.scores["margin"])
-    return [order[labels.labels[order] == label] for label in range(labels.classes)]
+    return _by_class(labels, best_first(labels.scores["margin"]))
+
+
+def _by_class(labels: PseudoLabels, order: I64) -> list[I64]:
+    """The rows of each class in `order`."""
+    given = labels.labels[order]
+    # Sixteen bits are sorted by counting.
+    narrow = given.astype(np.uint16) if labels.classes <= 1 << 16 else given
+    edges = np.cumsum(np.bincount(given, minlength=labels.classes))[:-1]
+    return np.split(order[np.argsort(narrow, kind="stable")], edges)
 
 
 def class_by_class(labels: PseudoLabels, within: Within) -> Choose:

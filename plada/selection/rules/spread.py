@@ -3,6 +3,7 @@
 import numpy as np
 
 from plada.common.packages import require
+from plada.common.products import one_thread
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.rules.rule import F32, I64, Choose, Chosen, Context, class_by_class, class_pools, in_order_of
 from plada.selection.space import SAMPLE, main_axes
@@ -44,5 +45,6 @@ def k_means_cells(vectors: F32, cells: int, *, seed: int) -> I64:
 
     vectors = np.ascontiguousarray(vectors, np.float32)
     means = faiss.Kmeans(vectors.shape[1], cells, niter=10, seed=seed + 1, min_points_per_centroid=1, verbose=False)
-    means.train(vectors)
-    return np.asarray(means.assign(vectors)[1], np.int64)
+    with one_thread():
+        means.train(vectors)
+        return np.asarray(means.assign(vectors)[1], np.int64)

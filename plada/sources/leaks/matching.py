@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image
 
 from plada.common.arrays import F32, I64, U8
+from plada.common.products import steady_product
 from plada.sources.leaks.fingerprints import FINGERPRINT_SIDE, fingerprint
 
 FLOOR = 3.0  # length of a fingerprint less its mean, below which contrast counts as noise: rounding alone gives two
+_DIGITS = 5  # of a correlation that count: what is beyond is rounding
 _HALVES = (0.0, 0.5, 1.0)
 _NINE = tuple((x, y) for y in _HALVES for x in _HALVES)
 _FIVE = ((0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
@@ -180,13 +182,14 @@ class Nearest:
         """Compare a block: positions int64 [m], fingerprints uint8 [m, FINGERPRINT_BYTES]."""
         values = fingerprints.astype(np.float32)
         scaled = [values / _lengths(values, mask)[:, None] for mask in _MASKS]
+        # Products of one shape alone, and rounded: how blocks are cut must not decide which of two near equals is better.
         for start in self._groups:
             part = self._versions[start : start + self._group]
             best = np.full((len(part), len(values)), -np.inf, np.float32)
             for number, looked in enumerate(scaled):
                 for version in np.flatnonzero(number == _MASK_OF):
-                    np.maximum(best, part[:, version] @ looked.T, out=best)
-            self._keep(start, best, positions)
+                    np.maximum(best, steady_product(looked, np.ascontiguousarray(part[:, version].T)).T, out=best)
+            self._keep(start, np.round(best, _DIGITS), positions)
 
     def _keep(self, start: int, scores: F32, positions: I64) -> None:
         k = self.scores.shape[1]
