@@ -37,7 +37,7 @@ _NOTES = 1  # flag: these are the new payload's notes; without it they are the o
 
 
 @dataclass(frozen=True, slots=True)
-class Classes:
+class ClassMapping:
     """The new classes. `runs` of (taken over from the old ones, old ones left out, new ones named here), in order;
     `renamed` pairs (new, old): class `new`, named here, goes on with the images of `old`, left out."""
 
@@ -63,7 +63,7 @@ class Classes:
         return meaning
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """A file of changes taken apart, its bodies not decoded yet. `old` and `new`: digests of the payload that it is for
     and of the one that it makes; `names` of the classes that are named here; `notes` None: as they were."""
@@ -71,13 +71,12 @@ class Changes:
     header: Header
     old: bytes
     new: bytes
-    classes: Classes
+    classes: ClassMapping
     names: tuple[str, ...]
     notes: Mapping[str, Any] | None
     gone: bytes
     changed: bytes
     added: bytes
-    bytes: int
     signature: Signature | None
 
 
@@ -133,7 +132,7 @@ def parse_changes(data: bytes) -> Changes:
     about, at = _read_piece(body, at)
     gone, at = _read_piece(body, at)
     changed, at = _read_piece(body, at)
-    classes = Classes(tuple((a, b, c) for a, b, c in runs), tuple((a, b) for a, b in renamed))
+    classes = ClassMapping(tuple((a, b, c) for a, b, c in runs), tuple((a, b) for a, b in renamed))
     if sum(taken + fresh for taken, _, fresh in classes.runs) != header.classes:
         raise PayloadCorrupt(f"the changes make another number of classes than the {header.classes} of the header")
     fresh = sum(run[2] for run in classes.runs)
@@ -141,9 +140,17 @@ def parse_changes(data: bytes) -> Changes:
     if len(names or ()) != fresh or (notes and not body[2 * ID_BYTES]):
         raise PayloadCorrupt(f"{len(names or ())} names for {fresh} new classes, or notes that nobody announced")
     return Changes(
-        header, body[:ID_BYTES], body[ID_BYTES : 2 * ID_BYTES], classes, names or (),
-        notes if body[2 * ID_BYTES] else None, gone, changed, body[at:], len(data), file.signature,
-    )  # fmt: skip
+        header=header,
+        old=body[:ID_BYTES],
+        new=body[ID_BYTES : 2 * ID_BYTES],
+        classes=classes,
+        names=names or (),
+        notes=notes if body[2 * ID_BYTES] else None,
+        gone=gone,
+        changed=changed,
+        added=body[at:],
+        signature=file.signature,
+    )
 
 
 def apply_changes(old: Payload, changes: Changes, *, side: SharedContext = NO_SIDE) -> Payload:
@@ -200,7 +207,7 @@ def sort_by_class(labels: I64) -> tuple[I64, I64 | None]:
     return order, np.append(starts, len(order))
 
 
-def _match(old: Payload, new: Payload) -> Classes:
+def _match(old: Payload, new: Payload) -> ClassMapping:
     """How the new classes come from the old ones: by name, in order; else by the images that they share."""
     runs = []
     for kind, a, b, c, d in SequenceMatcher(None, old.classes, new.classes, autojunk=False).get_opcodes():
@@ -211,7 +218,7 @@ def _match(old: Payload, new: Payload) -> Classes:
             joined[-1] = (joined[-1][0], *run[1:])
         else:
             joined.append(run)
-    classes = Classes(tuple(joined), ())
+    classes = ClassMapping(tuple(joined), ())
     sources = list(classes.sources())
     fresh = {new.classes[index]: index for index, source in enumerate(sources) if source is None}
     left = set(range(len(old.classes))) - set(sources)
@@ -229,7 +236,7 @@ def _match(old: Payload, new: Payload) -> Classes:
         if source not in renamed and target in free:
             renamed[source] = target
             free.remove(target)
-    return Classes(classes.runs, tuple(sorted((target, source) for source, target in renamed.items())))
+    return ClassMapping(classes.runs, tuple(sorted((target, source) for source, target in renamed.items())))
 
 
 def _new_classes(old: Payload, changes: Changes) -> tuple[tuple[str, ...], I64]:

@@ -18,7 +18,7 @@ from plada.errors import (
     SideMissing,
 )
 from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container, write_container
-from plada.payload.diff import Classes, apply_changes, parse_changes, sort_by_class, write_changes
+from plada.payload.diff import ClassMapping, apply_changes, parse_changes, sort_by_class, write_changes
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import CONTENT, KEY, folders, made, same
@@ -273,7 +273,7 @@ def test_images_are_sorted_by_class() -> None:
 
 
 def test_classes_mean_what_they_say() -> None:
-    classes = Classes(((2, 1, 1), (0, 1, 0), (1, 0, 2)), ((2, 3),))
+    classes = ClassMapping(((2, 1, 1), (0, 1, 0), (1, 0, 2)), ((2, 3),))
     assert list(classes.sources()) == [0, 1, None, 4, None, None]
     assert list(classes.meaning(6)) == [0, 1, -1, 2, 3, -1]
 

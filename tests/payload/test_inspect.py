@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from plada.payload.container import Signer
-from plada.payload.inspect import choice_bits, label_bits, summarise, summarise_unread, time_on_air
+from plada.payload.diff import write_changes
+from plada.payload.inspect import choice_bits, label_bits, summarise, summarise_changes, summarise_unread, time_on_air
 from plada.payload.payload import parse_payload
 from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import folders, made
@@ -72,6 +73,17 @@ def test_the_papers_coders_stand_beside_ours() -> None:
 def test_an_empty_payload_has_no_bits_an_image() -> None:
     found = summarise(parse_payload(made(0).encode()), SharedContext())
     assert (found.images, found.positions, found.labels, found.paper) == (0, None, None, None)
+
+
+def test_changes_say_what_they_are_for() -> None:
+    old, new = made(), made(59, classes=("ant", "bee", "cat", "dog"))
+    data = write_changes(old, new)
+    found = summarise_changes(data)
+    assert (found.images, found.coder, found.classes, found.names) == (None, None, 4, ())
+    assert found.changes is not None
+    assert (found.changes["for"], found.changes["makes"]) == (old.digest().hex(), new.digest().hex())
+    assert found.changes["new_names"] == ["dog"]
+    assert sum(found.sections.values()) == found.bytes == len(data)
 
 
 def test_what_cannot_be_read_here_is_said_to_be_missing() -> None:

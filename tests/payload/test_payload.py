@@ -308,6 +308,18 @@ def test_an_impossible_payload_cannot_be_made(change: dict[str, object]) -> None
         Payload(**{**fields, **change})  # type: ignore[arg-type]
 
 
+def test_segments_may_name_too_many_images_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made(rank=np.arange(60)).encode(progressive="layers", segments=3)
+    monkeypatch.setattr("plada.payload.payload.MAX_KEPT", 59)
+    with pytest.raises(PayloadCorrupt, match="60 positions; expected at most 59"):
+        parse_payload(data)
+
+
+def test_a_payload_is_shown_on_one_line() -> None:
+    assert repr(made(serial=7)) == "<Payload: 60 of 1000 images, 3 classes, key id 0001020304050607, serial 7>"
+    assert len(repr(made(5000, 10_000, tuple(f"class {n}" for n in range(5000))))) < 100
+
+
 def test_what_is_saved_is_what_is_encoded(tmp_path: Path) -> None:
     path = tmp_path / "x.plada"
     assert made().save(path) == path.stat().st_size
