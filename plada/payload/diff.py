@@ -27,8 +27,8 @@ from plada.payload.container import (
     write_container,
 )
 from plada.payload.metadata import read_metadata, write_metadata
-from plada.payload.payload import Payload, check_side
-from plada.payload.shared_context import NO_SIDE, SharedContext
+from plada.payload.payload import Payload, check_shared_context
+from plada.payload.shared_context import NOTHING_SHARED, SharedContext
 from plada.payload.varints import read_varint, varint
 
 I64 = npt.NDArray[np.int64]
@@ -80,8 +80,10 @@ class Changes:
     signature: Signature | None
 
 
-def write_changes(old: Payload, new: Payload, *, side: SharedContext = NO_SIDE, signer: Signer | None = None) -> bytes:
-    """The file that turns `old` into `new`. `side`: what the receiver knows of the reference.
+def write_changes(
+    old: Payload, new: Payload, *, shared: SharedContext = NOTHING_SHARED, signer: Signer | None = None
+) -> bytes:
+    """The file that turns `old` into `new`. `shared`: what the receiver knows of the reference.
 
     Raises:
         ReferenceMismatch: they label different references.
@@ -97,9 +99,9 @@ def write_changes(old: Payload, new: Payload, *, side: SharedContext = NO_SIDE, 
     count = len(new.classes)
     first = _write(gone, np.zeros_like(gone), len(order), 1, SharedContext(bounds))
     second = _write(changed, labels[changed], len(kept), count, SharedContext(sort_by_class(old.labels[kept])[1]))
-    third = _write(new.positions[added], new.labels[added], new.reference, count, side)
-    if side.features is not None:
-        plain = _write(new.positions[added], new.labels[added], new.reference, count, SharedContext(side.blocks))
+    third = _write(new.positions[added], new.labels[added], new.reference, count, shared)
+    if shared.features is not None:
+        plain = _write(new.positions[added], new.labels[added], new.reference, count, SharedContext(shared.blocks))
         third = min(third, plain, key=lambda body: len(body) + ID_BYTES * needs_pack(body))
     same_notes = dict(old.notes) == dict(new.notes)
     names = tuple(name for name, source in zip(new.classes, classes.sources(), strict=True) if source is None)
@@ -108,7 +110,7 @@ def write_changes(old: Payload, new: Payload, *, side: SharedContext = NO_SIDE, 
     numbers += [len(classes.renamed), *(n for pair in classes.renamed for n in pair)]
     body = old.digest() + new.digest() + bytes([0 if same_notes else _NOTES]) + b"".join(map(varint, numbers))
     body += b"".join(varint(len(piece)) + piece for piece in (about, first, second)) + third
-    header = new.header(side.pack_id if needs_pack(third) else b"")
+    header = new.header(shared.pack_id if needs_pack(third) else b"")
     return write_container(header, {DIFF: body}, signer=signer)
 
 
@@ -153,16 +155,16 @@ def parse_changes(data: bytes) -> Changes:
     )
 
 
-def apply_changes(old: Payload, changes: Changes, *, side: SharedContext = NO_SIDE) -> Payload:
-    """The payload that the changes make of `old`; `side`: what is known of the reference.
+def apply_changes(old: Payload, changes: Changes, *, shared: SharedContext = NOTHING_SHARED) -> Payload:
+    """The payload that the changes make of `old`; `shared`: what is known of the reference.
 
     Raises:
         ReferenceMismatch: they are for another payload. PayloadCorrupt: what comes out is not what they promise.
-        SideMissing: `side` lacks what the added images need.
+        SideMissing: `shared` lacks what the added images need.
     """
     header = changes.header
     _check_reference(old, header, "the file of changes")
-    check_side(header, side)
+    check_shared_context(header, shared)
     if old.digest() != changes.old:
         raise ReferenceMismatch(
             f"the changes are for a payload with digest {changes.old.hex()}; this one has {old.digest().hex()}. "
@@ -181,7 +183,7 @@ def apply_changes(old: Payload, changes: Changes, *, side: SharedContext = NO_SI
     labels[changed] = relabelled
     if (labels < 0).any():
         raise PayloadCorrupt("images of a class that is left out stay without a label")
-    added, fresh, _ = _read(changes.added, header.reference, header.classes, side)
+    added, fresh, _ = _read(changes.added, header.reference, header.classes, shared)
     positions = np.concatenate([old.positions[kept], added])
     rows = np.argsort(positions, kind="stable")
     try:
@@ -270,12 +272,12 @@ def _check_reference(old: Payload, header: Header, what: str) -> None:
         )
 
 
-def _write(positions: I64, labels: I64, images: int, classes: int, side: SharedContext) -> bytes:
-    return write_content(positions, labels, images=max(images, 1), classes=classes, coder="auto", side=side)
+def _write(positions: I64, labels: I64, images: int, classes: int, shared: SharedContext) -> bytes:
+    return write_content(positions, labels, images=max(images, 1), classes=classes, coder="auto", shared=shared)
 
 
-def _read(body: bytes, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
-    found = read_content(body, images=max(images, 1), classes=classes, side=side)
+def _read(body: bytes, images: int, classes: int, shared: SharedContext) -> tuple[I64, I64, str]:
+    found = read_content(body, images=max(images, 1), classes=classes, shared=shared)
     if len(found[0]) and found[0][-1] >= images:
         raise PayloadCorrupt("the changes speak of an image of a payload without images")
     return found

@@ -12,15 +12,15 @@ from plada.payload.payload import parse_payload
 from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import folders, made
 
-SIDE = folders()
+SHARED = folders()
 
 
 @pytest.mark.parametrize("progressive", [None, "blocks"])
 def test_every_byte_is_accounted_for(progressive: str | None) -> None:
     payload = made(serial=5)
     signer = Signer(b"abcd", lambda _: bytes(64))
-    data = payload.encode(side=SIDE, progressive=progressive, signer=signer)
-    found = summarise(parse_payload(data, side=SIDE), SIDE)
+    data = payload.encode(shared=SHARED, progressive=progressive, signer=signer)
+    found = summarise(parse_payload(data, shared=SHARED), SHARED)
     assert sum(found.sections.values()) == found.bytes == len(data) == sum(part.bytes for part in found.parts)
     assert (found.images, found.classes, found.signed, found.signed_by, found.serial) == (60, 3, True, b"abcd".hex(), 5)
     assert found.class_counts == dict(zip(payload.classes, payload.class_counts(), strict=True))
@@ -32,9 +32,9 @@ def test_every_byte_is_accounted_for(progressive: str | None) -> None:
 
 @pytest.mark.parametrize("features", [None, np.zeros((1000, 2), np.int8)])
 def test_segments_that_need_no_manifest_are_summarised_without(features: np.ndarray | None) -> None:
-    side = SharedContext(None, features, bytes(16))
+    shared = SharedContext(None, features, bytes(16))
     coder = "blocks" if features is None else "pack"
-    found = summarise(parse_payload(made().encode(coder, side=side, progressive="blocks"), side=side), side)
+    found = summarise(parse_payload(made().encode(coder, shared=shared, progressive="blocks"), shared=shared), shared)
     assert (found.images, found.coder, found.segments) == (60, coder, (2, 2))
     assert found.positions is not None and found.positions.bits > 0
 
@@ -87,7 +87,7 @@ def test_changes_say_what_they_are_for() -> None:
 
 
 def test_what_cannot_be_read_here_is_said_to_be_missing() -> None:
-    data = made(notes={}).encode("blocks", side=SIDE)
+    data = made(notes={}).encode("blocks", shared=SHARED)
     found = summarise_unread(data, missing="no manifest")
     assert (found.images, found.coder, found.class_counts, found.paper) == (60, "blocks", None, None)
     assert sum(found.sections.values()) == found.bytes == len(data)
