@@ -25,7 +25,7 @@ from benchmarks.document import machine, write_section
 from plada.payload.coders import arithmetic, block_model, pack_model
 from plada.payload.coders import compiled as fast
 from plada.payload.coders.body import decode_body, encode_body
-from plada.payload.coders.paper import paper_bytes
+from plada.payload.coders.paper_coders import paper_bytes
 from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 
@@ -46,10 +46,10 @@ class Content:
     classes: int
     paper: int
 
-    def coded(self, coder: str, side: SharedContext) -> int:
+    def coded(self, coder: str, shared: SharedContext) -> int:
         """Bytes behind the coder's number and k."""
         body = encode_body(
-            self.positions, self.labels, images=self.images, classes=self.classes, coder=coder, side=side
+            self.positions, self.labels, images=self.images, classes=self.classes, coder=coder, shared=shared
         )
         return len(body) - 1 - len(varint(len(self.positions)))
 
@@ -88,11 +88,11 @@ def ideal_bits(bits: list[float]) -> Iterator[None]:
             module.code = real  # type: ignore[attr-defined]
 
 
-def excess(content: Content, coder: str, side: SharedContext) -> float:
+def excess(content: Content, coder: str, shared: SharedContext) -> float:
     """Bytes over the model's own code length, in parts of it, after the two bytes that are allowed."""
     bits = [0.0]
     with ideal_bits(bits):
-        size = content.coded(coder, side)
+        size = content.coded(coder, shared)
     ideal = bits[0] / 8
     return max(size - 2 - ideal, 0) / ideal
 
@@ -137,13 +137,13 @@ def features(images: int, positions: I64, labels: I64, classes: int, seed: int) 
 
 
 def timed(
-    positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: SharedContext
+    positions: I64, labels: I64, *, images: int, classes: int, coder: str, shared: SharedContext
 ) -> dict[str, float]:
     """Bytes, seconds to encode and to decode, after a first call on something small."""
     start = time.perf_counter()
-    body = encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
+    body = encode_body(positions, labels, images=images, classes=classes, coder=coder, shared=shared)
     middle = time.perf_counter()
-    found = decode_body(body, images=images, classes=classes, side=side)
+    found = decode_body(body, images=images, classes=classes, shared=shared)
     end = time.perf_counter()
     assert np.array_equal(found[0], positions) and np.array_equal(found[1], labels)
     return {"bytes": len(body), "encode_s": middle - start, "decode_s": end - middle}
@@ -159,12 +159,12 @@ def large(pack: bool) -> tuple[list[str], dict[str, float]]:
     ]
     figures: dict[str, float] = {}
     bounds, positions, labels = simulate(20_000, 3, 0.01, 0)
-    timed(positions, labels, images=20_000, classes=3, coder="blocks", side=SharedContext(bounds))
+    timed(positions, labels, images=20_000, classes=3, coder="blocks", shared=SharedContext(bounds))
     for classes, share in ((101, 0.01), (10, 0.01), (10_450, 0.01), (101, 0.1)):
         bounds, positions, labels = simulate(images, classes, share, 0)
         paper = paper_bytes(positions, labels, images, classes)
         for coder in ("blocks", "auto"):
-            done = timed(positions, labels, images=images, classes=classes, coder=coder, side=SharedContext(bounds))
+            done = timed(positions, labels, images=images, classes=classes, coder=coder, shared=SharedContext(bounds))
             lines.append(
                 f"| {classes} | {100 * share:.0f} % | {len(positions)} | {paper / 1024:.1f} | {coder} | {done['bytes'] / 1024:.1f} | "
                 f"{done['bytes'] / paper:.3f} | {done['encode_s']:.2f}, {done['decode_s']:.2f} |"
@@ -178,9 +178,9 @@ def large(pack: bool) -> tuple[list[str], dict[str, float]]:
     figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if pack:
         bounds, positions, labels = simulate(images, 101, 0.01, 0)
-        side = SharedContext(bounds, features(images, positions, labels, 101, 1))
+        shared = SharedContext(bounds, features(images, positions, labels, 101, 1))
         paper = paper_bytes(positions, labels, images, 101)
-        done = timed(positions, labels, images=images, classes=101, coder="pack", side=side)
+        done = timed(positions, labels, images=images, classes=101, coder="pack", shared=shared)
         lines.append(
             f"| 101 | 1 % | {len(positions)} | {paper / 1024:.1f} | pack (made-up features) | {done['bytes'] / 1024:.1f} | "
             f"{done['bytes'] / paper:.3f} | {done['encode_s']:.1f}, {done['decode_s']:.1f} |"
@@ -202,17 +202,17 @@ def main() -> None:
     args = parser.parse_args()
     all_contents = contents(args.codec)[:: args.every]
     bounds = np.arange(0, all_contents[0].images + 1, 200)
-    sides = {"blocks": ("blocks", SharedContext(bounds)), "even-blocks": ("even-blocks", SharedContext())}
+    contexts = {"blocks": ("blocks", SharedContext(bounds)), "even-blocks": ("even-blocks", SharedContext())}
     packs = {
         "pack64": args.codec / "pack64.npy",
         "pack64_other": args.codec / "pack64_other.npy",
         "pack128": args.pack128,
     }
-    sides |= {name: ("pack", SharedContext(bounds, np.load(path))) for name, path in packs.items() if path}
-    ratios: dict[str, list[float]] = {name: [] for name in sides}
+    contexts |= {name: ("pack", SharedContext(bounds, np.load(path))) for name, path in packs.items() if path}
+    ratios: dict[str, list[float]] = {name: [] for name in contexts}
     for content in all_contents:
-        for name, (coder, side) in sides.items():
-            ratios[name].append(content.coded(coder, side) / content.paper)
+        for name, (coder, shared) in contexts.items():
+            ratios[name].append(content.coded(coder, shared) / content.paper)
     lines = [
         f"Payload, `python benchmarks/payload.py`, {len(all_contents)} contents of 40 000 images, {machine()}. Mean ratio to the "
         "paper's coder (the smaller of index list and bitmap with labels, zstd-19), headers excluded:",
@@ -225,7 +225,7 @@ def main() -> None:
         cells = " | ".join(f"{v:.3f}" for v in [*row, np.mean(values), max(values)])
         lines.append(f"| {name} | {cells} |")
     over = {
-        name: max(excess(content, *sides[name]) for content in all_contents[:: 1 if name == "blocks" else 8])
+        name: max(excess(content, *contexts[name]) for content in all_contents[:: 1 if name == "blocks" else 8])
         for name in ("blocks", "pack64")
     }
     lines += ["", "Real bytes over the model's own code length, beyond 2 bytes, at most: "

@@ -65,7 +65,7 @@ def load(path: Path) -> Payload:
 
 def container_bytes(contents: dict[str, Payload]) -> int:
     """Most bytes around a body."""
-    files = [parse_payload(payload.encode(side=FOLDERS), side=FOLDERS) for payload in contents.values()]
+    files = [parse_payload(payload.encode(shared=FOLDERS), shared=FOLDERS) for payload in contents.values()]
     return max(file.bytes - file.sections["labels"] for file in files)
 
 
@@ -104,14 +104,14 @@ def progressive_table(contents: dict[str, Payload], figures: dict[str, Any]) -> 
         "",
     ]
     lines += [f"| form | {' | '.join(f'keep {keep} %' for keep in KEEPS)} |", "| --- | --- | --- | --- | --- |"]
-    plain = {name: len(payload.encode(side=FOLDERS)) for name, payload in contents.items()}
+    plain = {name: len(payload.encode(shared=FOLDERS)) for name, payload in contents.items()}
     for form, count in FORMS:
         cells, all_costs = [], []
         for keep in KEEPS:
             costs = []
             for name, payload in contents.items():
                 if name.endswith(f"_{keep}"):
-                    size = len(payload.encode(side=FOLDERS, progressive=form, segments=count))
+                    size = len(payload.encode(shared=FOLDERS, progressive=form, segments=count))
                     costs.append(100 * (size / plain[name] - 1))
             cells.append(f"+{np.mean(costs):.1f} [{min(costs):.1f} to {max(costs):.1f}]")
             all_costs += costs
@@ -136,9 +136,9 @@ def changes_table(contents: dict[str, Payload], figures: dict[str, Any]) -> list
     for name, new in contents.items():
         if name.endswith("_1"):
             for kind, old, made in updates(new, contents.get(f"{name}0", new)):
-                data = write_changes(old, made, side=FOLDERS)
-                assert apply_changes(old, parse_changes(data), side=FOLDERS).digest() == made.digest()
-                shares[kind].append((len(data), len(made.encode(side=FOLDERS))))
+                data = write_changes(old, made, shared=FOLDERS)
+                assert apply_changes(old, parse_changes(data), shared=FOLDERS).digest() == made.digest()
+                shares[kind].append((len(data), len(made.encode(shared=FOLDERS))))
     lines = ["Changes between two payloads of 400 images, mean of 16 contents at keep 1 %:", ""]
     lines += ["| what changes | bytes of the changes | of the new payload | share |", "| --- | --- | --- | --- |"]
     for kind, pairs in shares.items():

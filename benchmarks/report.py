@@ -113,7 +113,7 @@ def prepare(scratch: Path, photos: Path, images: int, classes: int) -> None:
     manifest = load_manifest(path)
     names = tuple(f"class {number}" for number in range(classes))
     payload = Payload(positions, labels, names, images, manifest.key_id, manifest.content_id)
-    payload.save(scratch / f"{classes}.plada", "blocks", side=SharedContext(bounds))
+    payload.save(scratch / f"{classes}.plada", "blocks", shared=SharedContext(bounds))
     write_table(payload, manifest.keys_at(positions), scratch / f"{classes}.parquet")
 
 

@@ -770,7 +770,7 @@ def read_segments(plan: bytes, cursor: Cursor, header: Header, partial: bool) ->
 
 
 @dataclass(frozen=True)
-class Side:
+class Shared:
     """What some payloads need beside their bytes. `bounds` of blocks; features of a pack by position."""
 
     bounds: Sequence[int] | None = None
@@ -796,12 +796,12 @@ class Payload:
         return hashlib.sha256(hashed).digest()[:8]
 
 
-def decode(data: bytes, side: Side | None = None, *, old: Payload | None = None, partial: bool = False) -> Payload:
+def decode(data: bytes, shared: Shared | None = None, *, old: Payload | None = None, partial: bool = False) -> Payload:
     """What a file says. `old` is what a file of changes applies to; `partial` takes what is whole of a file in segments."""
-    side = side or Side()
+    shared = shared or Shared()
     header = read_header(data)
     found, segments = read_sections(data, header, partial)
-    ref = reference_of(header, side)
+    ref = reference_of(header, shared)
     signature = found.get(0xFF)
     if signature is not None:
         need(len(signature) == 69 and signature[0] == 1, "a signature of an unknown kind", "unsupported")
@@ -819,19 +819,19 @@ def decode(data: bytes, side: Side | None = None, *, old: Payload | None = None,
     return Payload(header, pairs, names, notes, signature, (there, len(segments[1])))
 
 
-def reference_of(header: Header, side: Side) -> Reference:
-    bounds, ref = side.bounds, Reference(header.images, header.classes, pack_named=header.pack_id is not None)
+def reference_of(header: Header, shared: Shared) -> Reference:
+    bounds, ref = shared.bounds, Reference(header.images, header.classes, pack_named=header.pack_id is not None)
     if bounds is not None:
         rising = bounds[0] == 0 and all(a < b for a, b in itertools.pairwise(bounds))
         need(rising and bounds[-1] == header.images, f"blocks of {bounds[-1]} images, not {header.images}", "reference")
         ref = replace(ref, bounds=cut(bounds))
-    if header.pack_id is not None and side.dimensions:
+    if header.pack_id is not None and shared.dimensions:
         need(
-            side.pack_id[:8] == header.pack_id,
-            f"pack {side.pack_id[:8].hex()}, not {header.pack_id.hex()}",
+            shared.pack_id[:8] == header.pack_id,
+            f"pack {shared.pack_id[:8].hex()}, not {header.pack_id.hex()}",
             "reference",
         )
-        ref = replace(ref, dimensions=side.dimensions, row=side.row)
+        ref = replace(ref, dimensions=shared.dimensions, row=shared.row)
     return ref
 
 
@@ -957,8 +957,8 @@ def key_id(keys: list[bytes]) -> bytes | None:
     return bytes(blake3(b"plada key id 1\0" + struct.pack("<Q", len(keys)) + lengths + b"".join(keys)).digest()[:8])
 
 
-def read_pack(data: bytes) -> tuple[Side, int, bytes]:
-    """pack-format.md: the features as a side, N, and the key id."""
+def read_pack(data: bytes) -> tuple[Shared, int, bytes]:
+    """pack-format.md: the features, N, and the key id."""
     need(data[:4] == b"\x89PLP"[: len(data)], "not a pack")
     need(len(data) >= 64, "the pack's header", "truncated")
     need(data[4] <= 1, f"a pack of version {data[4]}", "unsupported")
@@ -970,7 +970,7 @@ def read_pack(data: bytes) -> tuple[Side, int, bytes]:
     need(len(data) == 64 + images * d, "bytes behind the pack's features")
     need(hashlib.sha256(data[:32] + data[64:]).digest()[:16] == data[32:48], "the pack's id is not that of its bytes")
     features = memoryview(data)[64:].cast("b")
-    return Side(None, d, lambda i: features[i * d : i * d + d], data[32:48]), images, data[16:32]
+    return Shared(None, d, lambda i: features[i * d : i * d + d], data[32:48]), images, data[16:32]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -1002,23 +1002,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> Payload:
     data = options.file.read_bytes()
     header = read_header(data)
-    side = Side()
+    shared = Shared()
     if options.pack:
-        side, images, whole_key_id = read_pack(options.pack.read_bytes())
+        shared, images, whole_key_id = read_pack(options.pack.read_bytes())
         need(
             images == header.images and whole_key_id[:8] == header.key_id,
             "the pack is of another reference",
             "reference",
         )
     if options.keys and options.keys.suffix == ".json":
-        side = replace(side, bounds=json.loads(options.keys.read_text()))
+        shared = replace(shared, bounds=json.loads(options.keys.read_text()))
     elif options.keys:
         keys = sorted(options.keys.read_bytes().removesuffix(b"\n").split(b"\n"))
         need(len(keys) == header.images, f"{len(keys)} keys, not {header.images}", "reference")
         need(key_id(keys) in (None, header.key_id), "the keys are of another reference", "reference")
-        side = replace(side, bounds=bounds_of_keys(keys))
-    old = decode(options.old.read_bytes(), side) if options.old else None
-    payload = decode(data, side, old=old, partial=options.partial)
+        shared = replace(shared, bounds=bounds_of_keys(keys))
+    old = decode(options.old.read_bytes(), shared) if options.old else None
+    payload = decode(data, shared, old=old, partial=options.partial)
     if options.public_key:
         check_signature(data, payload, bytes.fromhex(options.public_key))
     need(header.serial >= options.min_serial, f"serial number {header.serial} is too low", "signature")

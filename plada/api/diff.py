@@ -99,10 +99,10 @@ def diff(
         MissingExtra: The changes are to be signed, and cryptography is missing.
     """
     check_outputs(out)
-    around = PayloadContext(home=home_directory(home), pack=pack)
-    before, after = open_payload(old, around).payload, open_payload(new, around)
+    context = PayloadContext(home=home_directory(home), pack=pack)
+    before, after = open_payload(old, context).payload, open_payload(new, context)
     sender = sender_for(after.header, Delivery(client_has=client_has, pack=pack, sign=sign), home=home)
-    data = write_changes(before, after.payload, side=sender.side, signer=sender.signer)
+    data = write_changes(before, after.payload, shared=sender.shared, signer=sender.signer)
     write_bytes(Path(out), data)
     removed, added, relabelled = count_changes(before, after.payload)
     return DiffSummary(
@@ -152,9 +152,9 @@ def apply_diff(
             not here.
     """
     check_outputs(out)
-    around = PayloadContext(home=home_directory(home), pack=pack)
+    context = PayloadContext(home=home_directory(home), pack=pack)
     read = ReadOptions(update=[changes], require_signature=require_signature, min_serial=min_serial)
-    new = open_payload(old, around, read).payload
+    new = open_payload(old, context, read).payload
     size = write_payload(new, out, delivery=Delivery(client_has=client_has, pack=pack), home=home)
     return ApplySummary(payload=str(out), bytes=size, images=len(new), classes=len(new.classes), serial=new.serial)
 

@@ -40,5 +40,5 @@ def inspect(
         ReferenceMismatch: `reference` or the pack is another one.
     """
     rates = tuple(parse_rate(text) for text in rate) or RATES
-    around = PayloadContext(home=home_directory(home), reference=reference, pack=pack)
-    return summarise_file(payload, around, rates=rates, require_signature=require_signature)
+    context = PayloadContext(home=home_directory(home), reference=reference, pack=pack)
+    return summarise_file(payload, context, rates=rates, require_signature=require_signature)

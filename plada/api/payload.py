@@ -8,7 +8,7 @@ from plada.payload.container import Header
 from plada.payload.payload import Payload
 from plada.payload.sender import Delivery, Sender
 from plada.payload.signature import load_signer
-from plada.trainer.payload_context import PayloadContext, find_side
+from plada.trainer.payload_context import PayloadContext, find_shared_context
 from plada.trainer.payload_file import ReadOptions, open_payload
 
 
@@ -20,9 +20,9 @@ def sender_for(header: Header, delivery: Delivery | None = None, *, home: str | 
     """
     delivery = delivery or Delivery()
     signer = load_signer(delivery.sign) if delivery.sign is not None else None
-    around = PayloadContext(home=home_directory(home), pack=delivery.pack)
-    side = find_side(header, around, delivery.client_has)
-    return Sender(side=side, progressive=delivery.progressive, segments=delivery.segments, signer=signer)
+    context = PayloadContext(home=home_directory(home), pack=delivery.pack)
+    shared = find_shared_context(header, context, delivery.client_has)
+    return Sender(shared=shared, progressive=delivery.progressive, segments=delivery.segments, signer=signer)
 
 
 def write_payload(
@@ -101,8 +101,8 @@ def read_payload(
         ReferenceMismatch: `reference` or the pack is another one, or an update is for another payload.
     """
     options = read or ReadOptions()
-    around = PayloadContext(home=home_directory(home), reference=reference, pack=options.pack)
-    return open_payload(path, around, options).payload
+    context = PayloadContext(home=home_directory(home), reference=reference, pack=options.pack)
+    return open_payload(path, context, options).payload
 
 
 def _numbered(payload: Payload, delivery: Delivery | None) -> Payload:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from plada.benchmark.messages import DoesNotFit, Message, Outcome, ReferenceLabels, SendMethod
 from plada.benchmark.scenario import Scenario
 from plada.errors import BudgetTooSmall
-from plada.payload.coders.paper import paper_sizes
+from plada.payload.coders.paper_coders import paper_sizes
 
 I64 = npt.NDArray[np.int64]
 CURVE = ("energy", "random", "herd-even")  # rules that are followed over all keep rates

@@ -19,7 +19,7 @@ from plada.labeler.embedded_target import EmbeddedSplit, embed_target
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.teachers import TeacherSpec, teach
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
-from plada.payload.coders.paper import paper_bytes
+from plada.payload.coders.paper_coders import paper_bytes
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.sender import Sender
 from plada.retrieval.embeddings import hold
@@ -30,7 +30,7 @@ from plada.selection.prepare import prepare
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Choose, Context
 from plada.sources.registry import open_target
-from plada.trainer.payload_context import PayloadContext, find_side
+from plada.trainer.payload_context import PayloadContext, find_shared_context
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -115,7 +115,9 @@ class Scenario:
         """Writes files for clients that have the manifest, or the pack too."""
         if has not in self._senders:
             head = self.payload(np.arange(1)).header()
-            self._senders[has] = Sender(side=find_side(head, PayloadContext(home=self.index.home, pack=self.pack), has))
+            self._senders[has] = Sender(
+                shared=find_shared_context(head, PayloadContext(home=self.index.home, pack=self.pack), has)
+            )
         return self._senders[has]
 
     def size(self, has: str, rows: I64) -> int:
@@ -133,7 +135,7 @@ class Scenario:
         if key not in self._files:
             sender = self.sender(has)
             data = sender.encode(self.payload(ordered))
-            read = parse_payload(data, side=sender.side).payload
+            read = parse_payload(data, shared=sender.shared).payload
             arrived = np.searchsorted(self.labels.positions, read.positions)
             if not np.array_equal(self.labels.labels[arrived], read.labels):
                 raise DataError(f"target {self.target.name}: a file of {len(data)} bytes came back with other labels")

@@ -15,7 +15,7 @@ from plada.networks.network import Network, normalise, pick_device, to_device, t
 from plada.networks.process_group import SINGLE_PROCESS, ProcessGroup
 from plada.networks.recipe import Recipe
 from plada.networks.step import TrainingStep, freeze_batch_norm, initial_state
-from plada.payload.soft import SoftLabels
+from plada.payload.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from plada.networks.mixup import mix
 from plada.networks.network import Network, normalise, to_device, to_floats
 from plada.networks.process_group import ProcessGroup
 from plada.networks.recipe import Recipe
-from plada.payload.soft import SoftLabels
+from plada.payload.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
     import torch

@@ -27,8 +27,8 @@ from plada.payload.container import (
     write_container,
 )
 from plada.payload.metadata import read_metadata, write_metadata
-from plada.payload.payload import Payload, check_side
-from plada.payload.shared_context import NO_SIDE, SharedContext
+from plada.payload.payload import Payload, check_shared_context
+from plada.payload.shared_context import NOTHING_SHARED, SharedContext
 from plada.payload.varints import read_varint, varint
 
 I64 = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ _NOTES = 1  # flag: these are the new payload's notes; without it they are the o
 
 
 @dataclass(frozen=True, slots=True)
-class Classes:
+class ClassMapping:
     """The new classes. `runs` of (taken over from the old ones, old ones left out, new ones named here), in order;
     `renamed` pairs (new, old): class `new`, named here, goes on with the images of `old`, left out."""
 
@@ -63,7 +63,7 @@ class Classes:
         return meaning
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """A file of changes taken apart, its bodies not decoded yet. `old` and `new`: digests of the payload that it is for
     and of the one that it makes; `names` of the classes that are named here; `notes` None: as they were."""
@@ -71,18 +71,19 @@ class Changes:
     header: Header
     old: bytes
     new: bytes
-    classes: Classes
+    classes: ClassMapping
     names: tuple[str, ...]
     notes: Mapping[str, Any] | None
     gone: bytes
     changed: bytes
     added: bytes
-    bytes: int
     signature: Signature | None
 
 
-def write_changes(old: Payload, new: Payload, *, side: SharedContext = NO_SIDE, signer: Signer | None = None) -> bytes:
-    """The file that turns `old` into `new`. `side`: what the receiver knows of the reference.
+def write_changes(
+    old: Payload, new: Payload, *, shared: SharedContext = NOTHING_SHARED, signer: Signer | None = None
+) -> bytes:
+    """The file that turns `old` into `new`. `shared`: what the receiver knows of the reference.
 
     Raises:
         ReferenceMismatch: they label different references.
@@ -98,9 +99,9 @@ def write_changes(old: Payload, new: Payload, *, side: SharedContext = NO_SIDE, 
     count = len(new.classes)
     first = _write(gone, np.zeros_like(gone), len(order), 1, SharedContext(bounds))
     second = _write(changed, labels[changed], len(kept), count, SharedContext(sort_by_class(old.labels[kept])[1]))
-    third = _write(new.positions[added], new.labels[added], new.reference, count, side)
-    if side.features is not None:
-        plain = _write(new.positions[added], new.labels[added], new.reference, count, SharedContext(side.blocks))
+    third = _write(new.positions[added], new.labels[added], new.reference, count, shared)
+    if shared.features is not None:
+        plain = _write(new.positions[added], new.labels[added], new.reference, count, SharedContext(shared.blocks))
         third = min(third, plain, key=lambda body: len(body) + ID_BYTES * needs_pack(body))
     same_notes = dict(old.notes) == dict(new.notes)
     names = tuple(name for name, source in zip(new.classes, classes.sources(), strict=True) if source is None)
@@ -109,7 +110,7 @@ def write_changes(old: Payload, new: Payload, *, side: SharedContext = NO_SIDE, 
     numbers += [len(classes.renamed), *(n for pair in classes.renamed for n in pair)]
     body = old.digest() + new.digest() + bytes([0 if same_notes else _NOTES]) + b"".join(map(varint, numbers))
     body += b"".join(varint(len(piece)) + piece for piece in (about, first, second)) + third
-    header = new.header(side.pack_id if needs_pack(third) else b"")
+    header = new.header(shared.pack_id if needs_pack(third) else b"")
     return write_container(header, {DIFF: body}, signer=signer)
 
 
@@ -133,7 +134,7 @@ def parse_changes(data: bytes) -> Changes:
     about, at = _read_piece(body, at)
     gone, at = _read_piece(body, at)
     changed, at = _read_piece(body, at)
-    classes = Classes(tuple((a, b, c) for a, b, c in runs), tuple((a, b) for a, b in renamed))
+    classes = ClassMapping(tuple((a, b, c) for a, b, c in runs), tuple((a, b) for a, b in renamed))
     if sum(taken + fresh for taken, _, fresh in classes.runs) != header.classes:
         raise PayloadCorrupt(f"the changes make another number of classes than the {header.classes} of the header")
     fresh = sum(run[2] for run in classes.runs)
@@ -141,21 +142,29 @@ def parse_changes(data: bytes) -> Changes:
     if len(names or ()) != fresh or (notes and not body[2 * ID_BYTES]):
         raise PayloadCorrupt(f"{len(names or ())} names for {fresh} new classes, or notes that nobody announced")
     return Changes(
-        header, body[:ID_BYTES], body[ID_BYTES : 2 * ID_BYTES], classes, names or (),
-        notes if body[2 * ID_BYTES] else None, gone, changed, body[at:], len(data), file.signature,
-    )  # fmt: skip
+        header=header,
+        old=body[:ID_BYTES],
+        new=body[ID_BYTES : 2 * ID_BYTES],
+        classes=classes,
+        names=names or (),
+        notes=notes if body[2 * ID_BYTES] else None,
+        gone=gone,
+        changed=changed,
+        added=body[at:],
+        signature=file.signature,
+    )
 
 
-def apply_changes(old: Payload, changes: Changes, *, side: SharedContext = NO_SIDE) -> Payload:
-    """The payload that the changes make of `old`; `side`: what is known of the reference.
+def apply_changes(old: Payload, changes: Changes, *, shared: SharedContext = NOTHING_SHARED) -> Payload:
+    """The payload that the changes make of `old`; `shared`: what is known of the reference.
 
     Raises:
         ReferenceMismatch: they are for another payload. PayloadCorrupt: what comes out is not what they promise.
-        SideMissing: `side` lacks what the added images need.
+        SideMissing: `shared` lacks what the added images need.
     """
     header = changes.header
     _check_reference(old, header, "the file of changes")
-    check_side(header, side)
+    check_shared_context(header, shared)
     if old.digest() != changes.old:
         raise ReferenceMismatch(
             f"the changes are for a payload with digest {changes.old.hex()}; this one has {old.digest().hex()}. "
@@ -174,7 +183,7 @@ def apply_changes(old: Payload, changes: Changes, *, side: SharedContext = NO_SI
     labels[changed] = relabelled
     if (labels < 0).any():
         raise PayloadCorrupt("images of a class that is left out stay without a label")
-    added, fresh, _ = _read(changes.added, header.reference, header.classes, side)
+    added, fresh, _ = _read(changes.added, header.reference, header.classes, shared)
     positions = np.concatenate([old.positions[kept], added])
     rows = np.argsort(positions, kind="stable")
     try:
@@ -200,7 +209,7 @@ def sort_by_class(labels: I64) -> tuple[I64, I64 | None]:
     return order, np.append(starts, len(order))
 
 
-def _match(old: Payload, new: Payload) -> Classes:
+def _match(old: Payload, new: Payload) -> ClassMapping:
     """How the new classes come from the old ones: by name, in order; else by the images that they share."""
     runs = []
     for kind, a, b, c, d in SequenceMatcher(None, old.classes, new.classes, autojunk=False).get_opcodes():
@@ -211,7 +220,7 @@ def _match(old: Payload, new: Payload) -> Classes:
             joined[-1] = (joined[-1][0], *run[1:])
         else:
             joined.append(run)
-    classes = Classes(tuple(joined), ())
+    classes = ClassMapping(tuple(joined), ())
     sources = list(classes.sources())
     fresh = {new.classes[index]: index for index, source in enumerate(sources) if source is None}
     left = set(range(len(old.classes))) - set(sources)
@@ -229,7 +238,7 @@ def _match(old: Payload, new: Payload) -> Classes:
         if source not in renamed and target in free:
             renamed[source] = target
             free.remove(target)
-    return Classes(classes.runs, tuple(sorted((target, source) for source, target in renamed.items())))
+    return ClassMapping(classes.runs, tuple(sorted((target, source) for source, target in renamed.items())))
 
 
 def _new_classes(old: Payload, changes: Changes) -> tuple[tuple[str, ...], I64]:
@@ -263,12 +272,12 @@ def _check_reference(old: Payload, header: Header, what: str) -> None:
         )
 
 
-def _write(positions: I64, labels: I64, images: int, classes: int, side: SharedContext) -> bytes:
-    return write_content(positions, labels, images=max(images, 1), classes=classes, coder="auto", side=side)
+def _write(positions: I64, labels: I64, images: int, classes: int, shared: SharedContext) -> bytes:
+    return write_content(positions, labels, images=max(images, 1), classes=classes, coder="auto", shared=shared)
 
 
-def _read(body: bytes, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
-    found = read_content(body, images=max(images, 1), classes=classes, side=side)
+def _read(body: bytes, images: int, classes: int, shared: SharedContext) -> tuple[I64, I64, str]:
+    found = read_content(body, images=max(images, 1), classes=classes, shared=shared)
     if len(found[0]) and found[0][-1] >= images:
         raise PayloadCorrupt("the changes speak of an image of a payload without images")
     return found

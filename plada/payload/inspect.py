@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.payload.coders.body import encoded_size, read_start
-from plada.payload.coders.paper import paper_sizes
+from plada.payload.coders.paper_coders import paper_sizes
 from plada.payload.coders.registry import missing_context
 from plada.payload.container import (
     ABOUT,
@@ -100,15 +100,15 @@ class PayloadSummary:
         return asdict(self)
 
 
-def summarise(file: PayloadFile, side: SharedContext, *, rates: tuple[int, ...] = RATES) -> PayloadSummary:
-    """The summary of a payload that was read; `side` is what its readers know."""
+def summarise(file: PayloadFile, shared: SharedContext, *, rates: tuple[int, ...] = RATES) -> PayloadSummary:
+    """The summary of a payload that was read; `shared` is what its readers know."""
     payload = file.payload
-    positions, labels = _bits(payload, file.coder, side)
+    positions, labels = _bits(payload, file.coder, shared)
     return replace(
         _summary(file, file.bytes, payload.classes, payload.notes, rates),
         images=len(payload),
         coder=file.coder,
-        coders=payload.sizes(side=side),
+        coders=payload.sizes(shared=shared),
         class_counts=dict(zip(payload.classes, payload.class_counts(), strict=True)),
         positions=positions,
         labels=labels,
@@ -198,18 +198,18 @@ def label_bits(labels: npt.NDArray[np.int64]) -> float:
     return float((counts * np.log2(len(labels) / counts)).sum()) if len(labels) else 0.0
 
 
-def _bits(payload: Payload, coder: str, side: SharedContext) -> tuple[Bits | None, Bits | None]:
+def _bits(payload: Payload, coder: str, shared: SharedContext) -> tuple[Bits | None, Bits | None]:
     """Positions as they come out without labels, labels as what is left; None for an empty payload."""
     kept = len(payload)
     if not kept:
         return None, None
     name = coder.partition("+")[0]  # segments may have several; the first stands for all
-    if missing_context(name, side):  # segments bring blocks of their own, the whole has none
-        name = "even-blocks" if side.features is None else "pack-even"
+    if missing_context(name, shared):  # segments bring blocks of their own, the whole has none
+        name = "even-blocks" if shared.features is None else "pack-even"
     images, classes = payload.reference, len(payload.classes)
     zeros = np.zeros(kept, np.int64)
-    alone = encoded_size(payload.positions, zeros, images=images, classes=1, coder=name, side=side)
-    whole = encoded_size(payload.positions, payload.labels, images=images, classes=classes, coder=name, side=side)
+    alone = encoded_size(payload.positions, zeros, images=images, classes=1, coder=name, shared=shared)
+    whole = encoded_size(payload.positions, payload.labels, images=images, classes=classes, coder=name, shared=shared)
     return (
         Bits(bits=8 * alone / kept, entropy=choice_bits(images, kept) / kept),
         Bits(bits=8 * (whole - alone) / kept, entropy=label_bits(payload.labels) / kept),

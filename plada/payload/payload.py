@@ -43,7 +43,7 @@ from plada.payload.container import (
 )
 from plada.payload.metadata import MAX_NAME, default_names, notes_text, read_metadata, write_metadata
 from plada.payload.segments import read_segments, write_segments
-from plada.payload.shared_context import NO_SIDE, SharedContext
+from plada.payload.shared_context import NOTHING_SHARED, SharedContext
 
 _DIGEST = b"plada content 1\0"
 
@@ -147,7 +147,7 @@ class Payload:
         self,
         coder: str = "auto",
         *,
-        side: SharedContext = NO_SIDE,
+        shared: SharedContext = NOTHING_SHARED,
         progressive: str | None = None,
         segments: int | None = None,
         signer: Signer | None = None,
@@ -156,7 +156,7 @@ class Payload:
 
         Args:
             coder: A name of `plada.payload.coders.registry.CODERS`, or "auto" for the one that gives the smallest file.
-            side: What readers know beside the file.
+            shared: What readers know beside the file.
             progressive: "blocks" or "layers": damage or a cut then costs only some of the labels. None for a plain file.
             segments: Parts of a progressive file; None lets the number of images decide.
             signer: Signs every byte; None leaves the file unsigned.
@@ -166,70 +166,70 @@ class Payload:
 
         Raises:
             UnknownName: There is no such coder.
-            SideMissing: `side` lacks what the coder needs.
+            SideMissing: `shared` lacks what the coder needs.
             RequestError: The number of segments is impossible, or layers are asked for and there is no `rank`.
         """
-        if coder == "auto" and side.features is not None:
+        if coder == "auto" and shared.features is not None:
             # A pack costs bytes beside the body, so files are compared, as in `size`.
             plain = self.encode(
-                side=SharedContext(side.blocks), progressive=progressive, segments=segments, signer=signer
+                shared=SharedContext(shared.blocks), progressive=progressive, segments=segments, signer=signer
             )
-            packed = self._encode(coder, side, progressive, segments, signer)
+            packed = self._encode(coder, shared, progressive, segments, signer)
             return min(plain, packed, key=len)
-        return self._encode(coder, side, progressive, segments, signer)
+        return self._encode(coder, shared, progressive, segments, signer)
 
-    def size(self, coder: str = "auto", *, side: SharedContext = NO_SIDE, signed: bool = False) -> int:
+    def size(self, coder: str = "auto", *, shared: SharedContext = NOTHING_SHARED, signed: bool = False) -> int:
         """Count the bytes of a plain file, exactly, at less cost than writing it.
 
         Args:
             coder: As for `encode`.
-            side: What readers know beside the file.
+            shared: What readers know beside the file.
             signed: Whether the file carries a signature.
 
         Returns:
-            `len(payload.encode(coder, side=side, ...))`.
+            `len(payload.encode(coder, shared=shared, ...))`.
 
         Raises:
             UnknownName: There is no such coder.
-            SideMissing: `side` lacks what the coder needs.
+            SideMissing: `shared` lacks what the coder needs.
         """
         if coder != "auto":
-            return self._file_size(self._body_size(coder, side), side, "pack" in CODERS[coder].needs, signed)
-        plain = self._body_size("auto", SharedContext(side.blocks))
-        total = self._file_size(plain, side, False, signed)
-        if side.features is not None and (packed := self._body_size("auto", side)) < plain:
-            total = min(total, self._file_size(packed, side, True, signed))
+            return self._file_size(self._body_size(coder, shared), shared, "pack" in CODERS[coder].needs, signed)
+        plain = self._body_size("auto", SharedContext(shared.blocks))
+        total = self._file_size(plain, shared, False, signed)
+        if shared.features is not None and (packed := self._body_size("auto", shared)) < plain:
+            total = min(total, self._file_size(packed, shared, True, signed))
         return total
 
-    def sizes(self, *, side: SharedContext = NO_SIDE) -> dict[str, int]:
+    def sizes(self, *, shared: SharedContext = NOTHING_SHARED) -> dict[str, int]:
         """Count the bytes of the labels under each coder.
 
         Args:
-            side: What readers know beside the file.
+            shared: What readers know beside the file.
 
         Returns:
             Bytes by name of coder, for the coders that such readers understand.
         """
-        return body_sizes(self.positions, self.labels, images=self.reference, classes=len(self.classes), side=side)
+        return body_sizes(self.positions, self.labels, images=self.reference, classes=len(self.classes), shared=shared)
 
-    def coder(self, *, side: SharedContext = NO_SIDE) -> str:
+    def coder(self, *, shared: SharedContext = NOTHING_SHARED) -> str:
         """Name the coder that `encode` takes.
 
         Args:
-            side: What readers know beside the file.
+            shared: What readers know beside the file.
 
         Returns:
             The name of the coder that gives the smallest file.
         """
-        sizes = self.sizes(side=side)
-        return min(sizes, key=lambda name: self._file_size(sizes[name], side, "pack" in CODERS[name].needs, False))
+        sizes = self.sizes(shared=shared)
+        return min(sizes, key=lambda name: self._file_size(sizes[name], shared, "pack" in CODERS[name].needs, False))
 
     def save(
         self,
         path: str | Path,
         coder: str = "auto",
         *,
-        side: SharedContext = NO_SIDE,
+        shared: SharedContext = NOTHING_SHARED,
         progressive: str | None = None,
         segments: int | None = None,
         signer: Signer | None = None,
@@ -241,7 +241,7 @@ class Payload:
         Args:
             path: The file, replaced if it is there.
             coder: As for `encode`, like all that follow.
-            side: What readers know beside the file.
+            shared: What readers know beside the file.
             progressive: "blocks", "layers" or None.
             segments: Parts of a progressive file.
             signer: Signs every byte.
@@ -253,7 +253,7 @@ class Payload:
             ResourceError: The disk is full or not writable.
             UnknownName, SideMissing, RequestError: As `encode`.
         """
-        data = self.encode(coder, side=side, progressive=progressive, segments=segments, signer=signer)
+        data = self.encode(coder, shared=shared, progressive=progressive, segments=segments, signer=signer)
         write_bytes(Path(path), data)
         return len(data)
 
@@ -285,33 +285,33 @@ class Payload:
         return Header(self.reference, len(self.classes), self.key_id, self.content_id, pack_id[:ID_BYTES], self.serial)
 
     def _encode(
-        self, coder: str, side: SharedContext, progressive: str | None, segments: int | None, signer: Signer | None
+        self, coder: str, shared: SharedContext, progressive: str | None, segments: int | None, signer: Signer | None
     ) -> bytes:
         metadata, content = self._metadata(), {"images": self.reference, "classes": len(self.classes)}
         if progressive is None:
-            bodies = [write_content(self.positions, self.labels, coder=coder, side=side, **content)]
+            bodies = [write_content(self.positions, self.labels, coder=coder, shared=shared, **content)]
             sections, rest = {LABELS: bodies[0]}, []
         else:
             kind, bodies = write_segments(
-                self.positions, self.labels, self.rank, coder=coder, side=side, progressive=progressive,
+                self.positions, self.labels, self.rank, coder=coder, shared=shared, progressive=progressive,
                 segments=segments, **content,
             )  # fmt: skip
             sections, rest = {PLAN: write_plan(kind, [len(body) for body in bodies])}, bodies
-        header = self.header(side.pack_id if any(map(needs_pack, bodies)) else b"")
+        header = self.header(shared.pack_id if any(map(needs_pack, bodies)) else b"")
         return write_container(header, {**({ABOUT: metadata} if metadata else {}), **sections}, rest, signer)
 
-    def _file_size(self, body: int, side: SharedContext, packed: bool, signed: bool) -> int:
+    def _file_size(self, body: int, shared: SharedContext, packed: bool, signed: bool) -> int:
         """Bytes of the whole file around a body of so many bytes."""
         metadata = len(self._metadata())
         lengths = ([metadata] if metadata else []) + [body + CONTENT_CHECK * packed]
-        return file_size(self.header(side.pack_id if packed else b""), lengths, signed=signed)
+        return file_size(self.header(shared.pack_id if packed else b""), lengths, signed=signed)
 
     def _metadata(self) -> bytes:
         return write_metadata(None if self.classes == default_names(len(self.classes)) else self.classes, self.notes)
 
-    def _body_size(self, coder: str, side: SharedContext) -> int:
+    def _body_size(self, coder: str, shared: SharedContext) -> int:
         return encoded_size(
-            self.positions, self.labels, images=self.reference, classes=len(self.classes), coder=coder, side=side
+            self.positions, self.labels, images=self.reference, classes=len(self.classes), coder=coder, shared=shared
         )
 
 
@@ -332,12 +332,12 @@ class PayloadFile:
         return bytes_by_kind(self.parts)
 
 
-def parse_payload(data: bytes, *, side: SharedContext = NO_SIDE, partial: bool = False) -> PayloadFile:
+def parse_payload(data: bytes, *, shared: SharedContext = NOTHING_SHARED, partial: bool = False) -> PayloadFile:
     """Read a payload from bytes. `partial`: take what is whole of a progressive file that is cut off or damaged.
 
     Raises:
-        PayloadError: its subclass says what is wrong; SideMissing: `side` lacks what these bytes need.
-        ReferenceMismatch: `side` is of another reference or pack.
+        PayloadError: its subclass says what is wrong; SideMissing: `shared` lacks what these bytes need.
+        ReferenceMismatch: `shared` is of another reference or pack.
     """
     file = read_container(data, partial=partial)
     header, sections = file.header, file.sections
@@ -345,20 +345,20 @@ def parse_payload(data: bytes, *, side: SharedContext = NO_SIDE, partial: bool =
         raise PayloadUnsupported(
             "this file turns one payload into another (plada diff). Apply it to the one it was made for: plada apply"
         )
-    check_side(header, side)
+    check_shared_context(header, shared)
     names, notes = read_metadata(sections[ABOUT], header.classes) if ABOUT in sections else (None, {})
     received = None
     if PLAN in sections:
         kind, _ = read_plan(sections[PLAN])
         whole = [segment for segment in file.segments if segment is not None]
         positions, labels, coder = read_segments(
-            kind, file.segments, images=header.reference, classes=header.classes, side=side
+            kind, file.segments, images=header.reference, classes=header.classes, shared=shared
         )
         received = (len(whole), len(file.segments))
     else:
         whole = [sections[LABELS]]
         positions, labels, coder = read_content(
-            sections[LABELS], images=header.reference, classes=header.classes, side=side
+            sections[LABELS], images=header.reference, classes=header.classes, shared=shared
         )
     if any(map(needs_pack, whole)) and not header.pack_id:
         raise PayloadCorrupt("the labels need a pack, and the header names none")
@@ -372,18 +372,18 @@ def parse_payload(data: bytes, *, side: SharedContext = NO_SIDE, partial: bool =
     return PayloadFile(payload, header, len(data), file.parts, coder, file.signature)
 
 
-def check_side(header: Header, side: SharedContext) -> None:
+def check_shared_context(header: Header, shared: SharedContext) -> None:
     """Refuse bounds or features of something else: they would decode to other labels."""
-    found = [] if side.blocks is None else [int(side.blocks[-1])]
-    found += [] if side.features is None else [len(side.features)]
+    found = [] if shared.blocks is None else [int(shared.blocks[-1])]
+    found += [] if shared.features is None else [len(shared.features)]
     if any(images != header.reference for images in found):
         raise ReferenceMismatch(
             f"the payload labels a reference of {header.reference} images; the manifest or pack given is of {found[0]}",
             wanted=str(header.reference),
             found=str(found[0]),
         )
-    own = side.pack_id[:ID_BYTES]
-    if side.features is not None and header.pack_id and own != header.pack_id:
+    own = shared.pack_id[:ID_BYTES]
+    if shared.features is not None and header.pack_id and own != header.pack_id:
         raise ReferenceMismatch(
             f"the payload was made with pack {header.pack_id.hex()}; the one given is {own.hex()}. Ask the server for the right one",
             wanted=header.pack_id.hex(),

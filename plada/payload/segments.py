@@ -35,15 +35,17 @@ class Scattered:
     bounds: I64
     segments: list[I64]
 
-    def virtual_reference(self, index: int, side: SharedContext) -> tuple[int, SharedContext]:
+    def virtual_reference(self, index: int, shared: SharedContext) -> tuple[int, SharedContext]:
         """(images, SharedContext) of the virtual reference that is one segment's blocks, one behind the other."""
         blocks = self.segments[index]
         starts, ends = self.bounds[blocks], self.bounds[blocks + 1]
         inner = np.concatenate([[0], np.cumsum(ends - starts)])
         features = None
-        if side.features is not None:
-            features = np.concatenate([side.features[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)])
-        return int(inner[-1]), SharedContext(inner, features, side.pack_id)
+        if shared.features is not None:
+            features = np.concatenate(
+                [shared.features[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+            )
+        return int(inner[-1]), SharedContext(inner, features, shared.pack_id)
 
     def to_real(self, index: int, positions: I64) -> I64:
         """Positions in the reference of positions within a segment."""
@@ -81,7 +83,7 @@ def write_segments(
     images: int,
     classes: int,
     coder: str,
-    side: SharedContext,
+    shared: SharedContext,
     progressive: str,
     segments: int | None = None,
 ) -> tuple[int, list[bytes]]:
@@ -99,26 +101,26 @@ def write_segments(
         if rank is None:
             raise RequestError("layers are sent best first, and nobody said which images are best. Give a rank")
         bodies = [
-            write_content(positions[rows], labels[rows], images=images, classes=classes, coder=coder, side=side)
+            write_content(positions[rows], labels[rows], images=images, classes=classes, coder=coder, shared=shared)
             for rows in _layers(rank, count)
         ]
         return LAYERS, bodies
-    kind, bounds = _blocks_to_deal(side, images, count)
+    kind, bounds = _blocks_to_deal(shared, images, count)
     dealt = scatter(bounds, min(count, len(bounds) - 1))
     block = np.searchsorted(bounds, positions, "right") - 1
     bodies = []
     for index, own in enumerate(dealt.segments):
-        inside, virtual = dealt.virtual_reference(index, side)
+        inside, virtual = dealt.virtual_reference(index, shared)
         assert virtual.blocks is not None
         rows = np.flatnonzero(np.isin(block, own))
         starts = virtual.blocks[np.searchsorted(own, block[rows])]
         moved = positions[rows] - bounds[block[rows]] + starts
-        bodies.append(write_content(moved, labels[rows], images=inside, classes=classes, coder=coder, side=virtual))
+        bodies.append(write_content(moved, labels[rows], images=inside, classes=classes, coder=coder, shared=virtual))
     return kind, bodies
 
 
 def read_segments(
-    kind: int, bodies: Sequence[bytes | None], *, images: int, classes: int, side: SharedContext
+    kind: int, bodies: Sequence[bytes | None], *, images: int, classes: int, shared: SharedContext
 ) -> tuple[I64, I64, str]:
     """(positions, labels, names of the coders) of the segments that are there.
 
@@ -129,11 +131,13 @@ def read_segments(
     if kind == LAYERS:
         if len(bodies) > MAX_SEGMENTS["layers"]:
             raise PayloadCorrupt(f"{len(bodies)} layers; expected at most {MAX_SEGMENTS['layers']}")
-        read = [read_content(body, images=images, classes=classes, side=side) for body in bodies if body is not None]
+        read = [
+            read_content(body, images=images, classes=classes, shared=shared) for body in bodies if body is not None
+        ]
     elif kind in (RUNS, FOLDERS):
-        if kind == FOLDERS and side.blocks is None:
+        if kind == FOLDERS and shared.blocks is None:
             raise SideMissing("the segments follow the folders of the reference", needs="manifest")
-        bounds = run_bounds(images) if kind == RUNS or side.blocks is None else cut_bounds(side.blocks)
+        bounds = run_bounds(images) if kind == RUNS or shared.blocks is None else cut_bounds(shared.blocks)
         if len(bodies) > min(len(bounds) - 1, MAX_SEGMENTS["blocks"]):
             raise PayloadCorrupt(
                 f"{len(bodies)} segments of {len(bounds) - 1} blocks; expected at most {MAX_SEGMENTS['blocks']}"
@@ -142,8 +146,8 @@ def read_segments(
         read = []
         for index, body in enumerate(bodies):
             if body is not None:
-                inside, virtual = dealt.virtual_reference(index, side)
-                positions, labels, coder = read_content(body, images=inside, classes=classes, side=virtual)
+                inside, virtual = dealt.virtual_reference(index, shared)
+                positions, labels, coder = read_content(body, images=inside, classes=classes, shared=virtual)
                 read.append((dealt.to_real(index, positions), labels, coder))
     else:
         raise PayloadUnsupported(f"segments of kind {kind} are not known to this plada. Install a newer plada")
@@ -157,10 +161,10 @@ def read_segments(
     return positions, labels, "+".join(sorted({part[2] for part in read}))
 
 
-def _blocks_to_deal(side: SharedContext, images: int, count: int) -> tuple[int, I64]:
+def _blocks_to_deal(shared: SharedContext, images: int, count: int) -> tuple[int, I64]:
     """(kind of the plan, bounds) of the blocks to deal to `count` segments: folders, unless these are too few."""
     runs = run_bounds(images)
-    folders = None if side.blocks is None else cut_bounds(side.blocks)
+    folders = None if shared.blocks is None else cut_bounds(shared.blocks)
     if folders is None or len(folders) < min(count + 1, len(runs)):
         return RUNS, runs
     return FOLDERS, folders

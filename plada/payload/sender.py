@@ -32,9 +32,9 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """How payloads of one reference are written: what clients know (`side`), progressive or not, and who signs."""
+    """How payloads of one reference are written: what clients know (`shared`), progressive or not, and who signs."""
 
-    side: SharedContext
+    shared: SharedContext
     progressive: str | None = None
     segments: int | None = None
     signer: Signer | None = None
@@ -42,13 +42,15 @@ class Sender:
     def size(self, payload: Payload) -> int:
         """Bytes of the whole file, exactly."""
         if self.progressive is None:
-            return payload.size(side=self.side, signed=self.signer is not None)
+            return payload.size(shared=self.shared, signed=self.signer is not None)
         return len(self.encode(payload))
 
     def encode(self, payload: Payload) -> bytes:
         """The whole file."""
-        return payload.encode(side=self.side, progressive=self.progressive, segments=self.segments, signer=self.signer)
+        return payload.encode(
+            shared=self.shared, progressive=self.progressive, segments=self.segments, signer=self.signer
+        )
 
     def coder(self, payload: Payload) -> str:
         """Name of the coder that the labels are written with."""
-        return payload.coder(side=self.side)
+        return payload.coder(shared=self.shared)

@@ -17,4 +17,4 @@ class SharedContext:
     pack_id: bytes = b""
 
 
-NO_SIDE = SharedContext()
+NOTHING_SHARED = SharedContext()

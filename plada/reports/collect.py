@@ -31,7 +31,7 @@ from plada.reports.thumbnails import matrix_picture, thumbnail
 from plada.selection.table import SelectionTable, read_table
 from plada.sources.decode import decode
 from plada.trainer.model import ModelEvaluation, check_classes, evaluate_model
-from plada.trainer.payload_context import PayloadContext, find_side
+from plada.trainer.payload_context import PayloadContext, find_shared_context
 from plada.trainer.payload_file import ReadOptions, open_payload
 from plada.trainer.payload_images import PayloadImages, ReferenceCopy, open_payload_images
 from plada.trainer.payload_summary import summarise_file
@@ -128,8 +128,8 @@ def _read(
         opened = open_payload(file, context, ReadOptions(require_signature=key))
     except SideMissing:
         return None, summarise_file(file, context, rates=rates, require_signature=key)
-    side = find_side(opened.header, context, "pack" if opened.header.pack_id else "manifest")
-    return opened.payload, summarise(opened, side, rates=rates)
+    shared = find_shared_context(opened.header, context, "pack" if opened.header.pack_id else "manifest")
+    return opened.payload, summarise(opened, shared, rates=rates)
 
 
 def _evaluate(

@@ -14,7 +14,7 @@ from plada.networks.recipe import Recipe
 from plada.payload.container import Header
 from plada.payload.payload import Payload
 from plada.payload.sender import Sender
-from plada.payload.soft import NOTE
+from plada.payload.soft_labels import NOTE
 from plada.retrieval.index import Index
 from plada.selection.soft import SoftNotes
 from plada.sources.targets.target import Target

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.errors import RequestError
-from plada.payload.soft import MAX_CLASSES, PARTS, SoftLabels
+from plada.payload.soft_labels import MAX_CLASSES, PARTS, SoftLabels
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

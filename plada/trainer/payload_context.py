@@ -35,34 +35,34 @@ class PayloadContext:
     manifest: str | Path | None = None
 
 
-def read_with_context(read: Callable[[SharedContext], T], header: Header, around: PayloadContext) -> T:
+def read_with_context(read: Callable[[SharedContext], T], header: Header, context: PayloadContext) -> T:
     """What `read` gives, as soon as it has what it needs: it is called again with each thing that it says is missing.
 
     Raises:
         SideMissing: something is not here. ReferenceMismatch: another reference or pack is. What `read` raises.
     """
-    side = SharedContext()
+    shared = SharedContext()
     while True:
         try:
-            return read(side)
+            return read(shared)
         except SideMissing as missing:
-            side = extend_side(side, header, missing.needs, around)
+            shared = extend_shared_context(shared, header, missing.needs, context)
 
 
-def extend_side(side: SharedContext, header: Header, needs: str, around: PayloadContext) -> SharedContext:
-    """`side` with the manifest's blocks, or the pack, that a payload with this header needs.
+def extend_shared_context(shared: SharedContext, header: Header, needs: str, context: PayloadContext) -> SharedContext:
+    """`shared` with the manifest's blocks, or the pack, that a payload with this header needs.
 
     Raises:
         SideMissing: it is not here (or was given already, and did not help). ReferenceMismatch: another one is.
     """
-    if needs == "manifest" and side.blocks is None:
-        blocks = find_folder_bounds(header, around)
+    if needs == "manifest" and shared.blocks is None:
+        blocks = find_folder_bounds(header, context)
         if blocks is not None:
-            return replace(side, blocks=blocks)
-    if needs == "pack" and side.features is None:
-        pack = find_pack_of(header, around)
+            return replace(shared, blocks=blocks)
+    if needs == "pack" and shared.features is None:
+        pack = find_pack_of(header, context)
         if pack is not None:
-            return replace(side, features=pack.features, pack_id=pack.pack_id)
+            return replace(shared, features=pack.features, pack_id=pack.pack_id)
     if needs == "pack":
         raise SideMissing(
             f"needs the pack {header.pack_id.hex()} of the reference with key id {header.key_id.hex()}, which is not "
@@ -76,7 +76,7 @@ def extend_side(side: SharedContext, header: Header, needs: str, around: Payload
     )
 
 
-def find_side(header: Header, around: PayloadContext, client_has: str = "manifest") -> SharedContext:
+def find_shared_context(header: Header, context: PayloadContext, client_has: str = "manifest") -> SharedContext:
     """What a client is taken to know beside a payload with this header, as far as this machine knows it too.
 
     `client_has`: nothing, manifest, or pack (which is never there without a manifest).
@@ -88,29 +88,29 @@ def find_side(header: Header, around: PayloadContext, client_has: str = "manifes
         raise RequestError(f"client-has '{client_has}': expected one of {', '.join(CLIENT_HAS)}")
     if client_has == "nothing":
         return SharedContext()
-    side = SharedContext(find_folder_bounds(header, around))
+    shared = SharedContext(find_folder_bounds(header, context))
     if client_has == "pack":
-        pack = find_pack_of(header, around)
+        pack = find_pack_of(header, context)
         if pack is None:
             raise SideMissing(
                 f"no pack of the reference with key id {header.key_id.hex()} is here. Make one: plada index NAME --pack; "
                 "or say --client-has manifest",
                 needs="pack",
             )
-        side = replace(side, features=pack.features, pack_id=pack.pack_id)
-    return side
+        shared = replace(shared, features=pack.features, pack_id=pack.pack_id)
+    return shared
 
 
-def find_pack_of(header: Header, around: PayloadContext) -> Pack | None:
-    """The pack of a header, opened, or None where none is here; the one in `around.pack` must be it.
+def find_pack_of(header: Header, context: PayloadContext) -> Pack | None:
+    """The pack of a header, opened, or None where none is here; the one in `context.pack` must be it.
 
     Raises:
         ReferenceMismatch: the file given is another pack. PayloadError, RequestError: it is bad, or not there.
     """
-    if around.pack is None:
-        pack = find_pack(around.home, header.key_id, header.pack_id or None)
+    if context.pack is None:
+        pack = find_pack(context.home, header.key_id, header.pack_id or None)
     else:
-        pack = read_pack(around.pack)
+        pack = read_pack(context.pack)
     if pack is None:
         return None
     pack.check(key=header.key_id, images=header.reference)
@@ -124,23 +124,23 @@ def find_pack_of(header: Header, around: PayloadContext) -> Pack | None:
     return pack
 
 
-def find_folder_bounds(header: Header, around: PayloadContext) -> npt.NDArray[np.int64] | None:
+def find_folder_bounds(header: Header, context: PayloadContext) -> npt.NDArray[np.int64] | None:
     """Bounds of the folders of a reference, int64 [B+1]: of the manifest given, of one kept in the home, or of
-    `around.reference`; None where none is there, or the keys have no folders.
+    `context.reference`; None where none is there, or the keys have no folders.
 
     Raises:
-        ReferenceMismatch: `around.reference` has other keys.
+        ReferenceMismatch: `context.reference` has other keys.
     """
-    if around.manifest is not None:
-        given = open_manifest(around.manifest)
+    if context.manifest is not None:
+        given = open_manifest(context.manifest)
         if given.key_id.startswith(header.key_id[:8]):
             return _manifest_bounds(given)
-    for kept in kept_manifests(around.home, header.key_id[:8]):
+    for kept in kept_manifests(context.home, header.key_id[:8]):
         with suppress(DataError):  # a damaged manifest says nothing; another may
             return _stored_bounds(kept.manifest)
-    if around.reference is None:
+    if context.reference is None:
         return None
-    collection = open_source(around.reference, around.home)
+    collection = open_source(context.reference, context.home)
     found = key_id(collection.keys)[:8]
     if len(collection) != header.reference or found != header.key_id[:8]:
         raise ReferenceMismatch(

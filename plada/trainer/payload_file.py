@@ -42,21 +42,21 @@ class ReadOptions:
     min_serial: int = 0
 
 
-def open_payload(path: str | Path, around: PayloadContext, read: ReadOptions | None = None) -> PayloadFile:
-    """As `plada.read_payload`, with the anatomy of the file. The pack is the one of `around`."""
+def open_payload(path: str | Path, context: PayloadContext, read: ReadOptions | None = None) -> PayloadFile:
+    """As `plada.read_payload`, with the anatomy of the file. The pack is the one of `context`."""
     options = read or ReadOptions()
     data = fetch(path)
     with naming(path):
         check_file_signature(data, options.require_signature, path)
-        file = parse_with_context(data, around, partial=options.partial)
+        file = parse_with_context(data, context, partial=options.partial)
     for change in options.update:
-        file = replace(file, payload=apply_file(file.payload, change, around, options.require_signature))
+        file = replace(file, payload=apply_file(file.payload, change, context, options.require_signature))
     check_serial(file.payload.serial, options.min_serial, str(path))
     return file
 
 
 def apply_file(
-    old: Payload, change: str | Path, around: PayloadContext, require_signature: str | Path | None = None
+    old: Payload, change: str | Path, context: PayloadContext, require_signature: str | Path | None = None
 ) -> Payload:
     """The payload that a file of changes makes of `old`; raises as read_payload does."""
     data = fetch(change)
@@ -66,13 +66,13 @@ def apply_file(
             changes = parse_changes(data)
         except RequestError as err:
             raise RequestError(f"{change}: {err}") from err
-        return read_with_context(lambda side: apply_changes(old, changes, side=side), changes.header, around)
+        return read_with_context(lambda shared: apply_changes(old, changes, shared=shared), changes.header, context)
 
 
-def parse_with_context(data: bytes, around: PayloadContext, *, partial: bool = False) -> PayloadFile:
+def parse_with_context(data: bytes, context: PayloadContext, *, partial: bool = False) -> PayloadFile:
     """parse_payload, looking for what the bytes turn out to need."""
     header, _ = read_header(data)
-    return read_with_context(lambda side: parse_payload(data, side=side, partial=partial), header, around)
+    return read_with_context(lambda shared: parse_payload(data, shared=shared, partial=partial), header, context)
 
 
 def read_identity(path: str | Path, public: str | Path | None = None) -> tuple[Header, Signature | None]:

@@ -6,13 +6,13 @@ from plada.errors import SideMissing
 from plada.payload.container import DIFF, read_container
 from plada.payload.inspect import RATES, PayloadSummary, summarise, summarise_changes, summarise_unread
 from plada.payload.signature import check_file_signature
-from plada.trainer.payload_context import PayloadContext, find_side
+from plada.trainer.payload_context import PayloadContext, find_shared_context
 from plada.trainer.payload_file import fetch, naming, parse_with_context
 
 
 def summarise_file(
     payload: str | Path,
-    around: PayloadContext,
+    context: PayloadContext,
     *,
     rates: tuple[int, ...] = RATES,
     require_signature: str | Path | None = None,
@@ -29,8 +29,8 @@ def summarise_file(
         if DIFF in read_container(data).sections:
             return summarise_changes(data, rates=rates)
         try:
-            file = parse_with_context(data, around)
+            file = parse_with_context(data, context)
         except SideMissing as missing:
             return summarise_unread(data, missing=str(missing), rates=rates)
-        side = find_side(file.header, around, "pack" if file.header.pack_id else "manifest")
-        return summarise(file, side, rates=rates)
+        shared = find_shared_context(file.header, context, "pack" if file.header.pack_id else "manifest")
+        return summarise(file, shared, rates=rates)

@@ -15,7 +15,7 @@ from plada.networks.checkpoint import Checkpointer, check_same_run
 from plada.networks.network import NetworkSpec
 from plada.networks.process_group import ProcessGroup
 from plada.payload.payload import Payload
-from plada.payload.soft import SoftLabels, soft_labels_of
+from plada.payload.soft_labels import SoftLabels, soft_labels_of
 from plada.sources.decode import View
 from plada.trainer.evaluation import Evaluation
 from plada.trainer.model_file import check_model, read_card

@@ -29,7 +29,7 @@ def test_without_the_reference_less_is_said(pictures: Path, tmp_path: Path) -> N
     images = plada.open_images(pictures)
     ids = images.manifest.key_id, images.manifest.content_id
     payload = Payload(np.arange(8, 16), np.zeros(8, np.int64), ("a", "b"), 24, *ids, notes={"target": "x"})
-    payload.save(tmp_path / "x.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24])))
+    payload.save(tmp_path / "x.plada", "blocks", shared=SharedContext(np.array([0, 8, 16, 24])))
     whole = plada.inspect(tmp_path / "x.plada")
     assert (whole.images, whole.coder, whole.missing) == (8, "blocks", "")
     assert plada.inspect(tmp_path / "x.plada", home=tmp_path / "away", reference=pictures).images == 8
@@ -46,7 +46,7 @@ def test_without_the_reference_less_is_said(pictures: Path, tmp_path: Path) -> N
     )  # fmt: skip
     assert "needs the names of its reference's images" in less.missing
     Payload(np.arange(8, 16), np.zeros(8, np.int64), ("0",), 24, *ids).save(
-        tmp_path / "y.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24]))
+        tmp_path / "y.plada", "blocks", shared=SharedContext(np.array([0, 8, 16, 24]))
     )
     assert plada.inspect(tmp_path / "y.plada", home=tmp_path / "away").names == ("0",)
 
@@ -55,7 +55,7 @@ def test_without_the_reference_segments_are_counted_too(pictures: Path, tmp_path
     ids = plada.open_images(pictures).manifest.key_id, bytes(16)
     payload = Payload(np.arange(8, 16), np.zeros(8, np.int64), ("a", "b"), 24, *ids)
     payload.save(
-        tmp_path / "x.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24])), progressive="blocks", segments=3
+        tmp_path / "x.plada", "blocks", shared=SharedContext(np.array([0, 8, 16, 24])), progressive="blocks", segments=3
     )
     less = plada.inspect(tmp_path / "x.plada", home=tmp_path / "away")
     assert (less.images, less.coder, less.segments) == (8, "blocks", (3, 3))

@@ -44,7 +44,7 @@ def test_a_signature_is_counted(payload: Payload, tmp_path: Path) -> None:
 
 def test_a_reference_that_is_not_known_here_gives_files_that_all_can_read(tmp_path: Path) -> None:
     sender = sender_for(made().header(), home=tmp_path)
-    assert sender.side.blocks is None
+    assert sender.shared.blocks is None
     assert same(parse_payload(sender.encode(made())).payload, made())
     assert sender.coder(made()) == made().coder()
     with pytest.raises(SideMissing):

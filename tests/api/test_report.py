@@ -130,7 +130,7 @@ def test_where_labels_cannot_be_read_the_rest_is_said(pictures: Path, tmp_path: 
     payload = Payload(
         np.arange(8, 16), np.arange(8) % 2, ("a", "b"), 24, *ids, notes={"target": "x", "teacher_accuracy": 0.5}
     )
-    payload.save(tmp_path / "x.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24])))
+    payload.save(tmp_path / "x.plada", "blocks", shared=SharedContext(np.array([0, 8, 16, 24])))
     closed = found_in(tmp_path / "x.plada", tmp_path / "away")
     assert (closed.images, closed.target, closed.pictures) == (8, "x", 0)
     assert [each.after for each in closed.classes] == [None, None]

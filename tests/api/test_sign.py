@@ -95,7 +95,7 @@ def test_what_cannot_be_signed(key: Path, tmp_path: Path) -> None:
 
 def test_progressive_files_are_signed_whole(key: Path, tmp_path: Path) -> None:
     path, public = tmp_path / "x.plada", f"{key}.pub"
-    made().save(path, side=folders(), progressive="blocks", segments=3, signer=load_signer(key))
+    made().save(path, shared=folders(), progressive="blocks", segments=3, signer=load_signer(key))
     data = path.read_bytes()
     path.write_bytes(data[:-1])
     with pytest.raises(PayloadError):

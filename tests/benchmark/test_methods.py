@@ -31,7 +31,7 @@ from plada.benchmark.scenario import Scenario, largest_fitting
 from plada.benchmark.students import StudentPlan, student_accuracy
 from plada.errors import DataError, UnknownName
 from plada.networks.network import NetworkSpec
-from plada.payload.coders.paper import paper_bytes
+from plada.payload.coders.paper_coders import paper_bytes
 from plada.payload.payload import parse_payload
 from plada.selection.rules.registry import RULES
 from plada.sources.decode import decode
@@ -73,7 +73,7 @@ def test_our_files_decode_to_the_rows_that_students_see(scenario: Scenario, name
     message = send(scenario, name)
     assert isinstance(message.content, ReferenceLabels)
     assert message.data is not None
-    read = parse_payload(message.data, side=scenario.sender(METHODS[name].has or "manifest").side).payload
+    read = parse_payload(message.data, shared=scenario.sender(METHODS[name].has or "manifest").shared).payload
     assert np.array_equal(read.positions, scenario.labels.positions[message.content.rows])
     assert np.array_equal(read.labels, scenario.labels.labels[message.content.rows])
     assert read.class_counts() and min(read.class_counts()) >= 1

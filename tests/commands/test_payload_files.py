@@ -133,8 +133,8 @@ def test_keygen_and_sign(sent: Path, glyph_home: Path, tmp_path: Path) -> None:
 
 def test_inspect_without_the_reference(chosen: Path, glyph_home: Path, tmp_path: Path) -> None:
     payload = plada.read_payload(chosen / "x.plada", home=glyph_home)
-    side = SharedContext(np.array([0, payload.reference]))
-    payload.save(tmp_path / "y.plada", "blocks", side=side)
+    shared = SharedContext(np.array([0, payload.reference]))
+    payload.save(tmp_path / "y.plada", "blocks", shared=shared)
     found = summary("inspect", tmp_path / "y.plada", "--home", tmp_path / "away")
     assert (found["images"], found["coders"]) == (len(payload), None)  # how many is said by the bytes themselves
     assert "needs the names" in found["missing"]

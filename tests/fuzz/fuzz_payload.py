@@ -44,9 +44,9 @@ class Findings:
     slowest_of: str = ""
 
 
-def known_side() -> SharedContext:
-    """The side of the golden reference."""
-    said = json.loads((GOLDEN / "side.json").read_text())
+def golden_context() -> SharedContext:
+    """The shared of the golden reference."""
+    said = json.loads((GOLDEN / "reference.json").read_text())
     features = np.frombuffer((GOLDEN / said["features"]).read_bytes(), np.int8).reshape(-1, said["dimensions"])
     return SharedContext(np.array(said["blocks"]), features, bytes.fromhex(said["pack_id"]))
 
@@ -103,7 +103,7 @@ def try_one(
     original: bytes,
     truth: Payload,
     old: Payload | None,
-    side: SharedContext,
+    shared: SharedContext,
     *,
     right: bool,
     partial: bool,
@@ -114,9 +114,9 @@ def try_one(
     """
     try:
         if old is not None:
-            found = apply_changes(old, parse_changes(data), side=side)
+            found = apply_changes(old, parse_changes(data), shared=shared)
         else:
-            found = parse_payload(data, side=side, partial=partial).payload
+            found = parse_payload(data, shared=shared, partial=partial).payload
     except (PladaError, ReferenceMismatch, RequestError) as err:
         return type(err).__name__
     if right:
@@ -137,18 +137,18 @@ def fuzz(
     seconds: float, count: int, seed: int, crashes: Path | None = None, *, without: tuple[str, ...] = ()
 ) -> Findings:
     """Damage golden files, all but those `without`, for so long, or so many times; the first limit counts."""
-    rng, side, findings = np.random.default_rng(seed), known_side(), Findings()
+    rng, shared, findings = np.random.default_rng(seed), golden_context(), Findings()
     files = {path.stem: path.read_bytes() for path in sorted(GOLDEN.glob("*.plada")) if path.stem not in without}
-    old = parse_payload(files["v2-gaps-zstd"], side=side).payload
+    old = parse_payload(files["v2-gaps-zstd"], shared=shared).payload
     truths: dict[str, Payload] = {}
     own: dict[str, float] = {}
     for name, data in files.items():
         for _ in range(2):  # the first time, what is loaded and compiled once is
             start = time.process_time()
             if DIFF in read_container(data).sections:
-                truths[name] = apply_changes(old, parse_changes(data), side=side)
+                truths[name] = apply_changes(old, parse_changes(data), shared=shared)
             else:
-                truths[name] = parse_payload(data, side=side).payload
+                truths[name] = parse_payload(data, shared=shared).payload
             own[name] = time.process_time() - start
     names = list(files)
     end = time.monotonic() + seconds
@@ -161,7 +161,7 @@ def fuzz(
         bad = mended(data, rng) if right else mutated(data, rng)
         base = old if name.startswith("v2-changes") else None
         partial = bool(rng.integers(2))
-        known = side if rng.integers(4) else SharedContext()
+        known = shared if rng.integers(4) else SharedContext()
         start = time.process_time()
         try:
             outcome = try_one(bad, data, truths[name], base, known, right=right, partial=partial)

@@ -6,7 +6,7 @@ import pytest
 
 from plada.payload.payload import Payload, parse_payload
 from tests.fuzz import fuzz_payload
-from tests.fuzz.fuzz_payload import GOLDEN, fuzz, known_side, try_one
+from tests.fuzz.fuzz_payload import GOLDEN, fuzz, golden_context, try_one
 
 SLOW = ("v2-pack-many", "v2-pack-even-many")  # 700 classes: seconds each where nothing is compiled
 
@@ -22,7 +22,7 @@ def test_nothing_is_found(tmp_path: Path) -> None:
 
 def test_a_wrong_label_would_be_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = (GOLDEN / "v2-gaps-zstd.plada").read_bytes()
-    truth = parse_payload(data, side=known_side()).payload
+    truth = parse_payload(data, shared=golden_context()).payload
     other = Payload(
         truth.positions, (truth.labels + 1) % 5, truth.classes, truth.reference, truth.key_id, truth.content_id
     )
@@ -32,9 +32,9 @@ def test_a_wrong_label_would_be_noticed(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(fuzz_payload, "parse_payload", lambda *_, **__: Parsed)
     with pytest.raises(AssertionError, match="wrong labels"):
-        try_one(data + b"x", data, truth, None, known_side(), right=False, partial=True)
+        try_one(data + b"x", data, truth, None, golden_context(), right=False, partial=True)
     with pytest.raises(AssertionError, match="not noticed"):
-        try_one(data + b"x", data, truth, None, known_side(), right=False, partial=False)
+        try_one(data + b"x", data, truth, None, golden_context(), right=False, partial=False)
     monkeypatch.undo()
     monkeypatch.setattr(fuzz_payload, "try_one", lambda *_, **__: [][1])
     found = fuzz(seconds=30, count=3, seed=1, crashes=tmp_path / "crashes", without=SLOW)

@@ -42,7 +42,7 @@ SEED = bytes(range(32))  # of the private key of the signed files
 Good = tuple[bytes, Payload, dict[str, Any]]
 
 
-def side() -> SharedContext:
+def shared() -> SharedContext:
     """Blocks of 1 to some 120 images, and features that know a little of the labels."""
     rng = np.random.default_rng(20261125)
     cuts = np.unique(np.concatenate([[1, 2, 3], rng.integers(4, IMAGES, 70)]))
@@ -53,7 +53,7 @@ def side() -> SharedContext:
 
 def menu(seed: int = 20261123, k: int = 400, **fields: Any) -> Payload:
     """Images that a teacher on the features would like, in bunches of blocks."""
-    rng, known = np.random.default_rng(seed), side()
+    rng, known = np.random.default_rng(seed), shared()
     assert known.features is not None and known.blocks is not None
     head = rng.normal(0, 1, (8, len(NAMES)))
     logits = known.features @ head + rng.normal(0, 20, (IMAGES, len(NAMES)))
@@ -83,7 +83,7 @@ def signer() -> Signer:
 
 def good() -> Iterator[tuple[str, Callable[[], Good]]]:
     """(name, what makes the file, the payload that it says, more for its JSON)."""
-    known = side()
+    known = shared()
     empty = np.zeros(0, np.int64)
     first = next(iter(CODERS))
     for coder in CODERS:
@@ -91,7 +91,7 @@ def good() -> Iterator[tuple[str, Callable[[], Good]]]:
             ("", menu()), ("-one", menu(k=1, notes={})), ("-all", menu(k=IMAGES)), ("-many", many()),
         ):  # fmt: skip
             same = {"same_as": f"v2-{first}{name}"} if coder != first else {}
-            yield f"v2-{coder}{name}", lambda c=coder, p=payload, s=same: (p.encode(c, side=known), p, s)  # type: ignore[misc]
+            yield f"v2-{coder}{name}", lambda c=coder, p=payload, s=same: (p.encode(c, shared=known), p, s)  # type: ignore[misc]
     numbers = Payload(empty, empty, ("0", "1"), IMAGES, KEY, CONTENT)
     yield "v2-empty", lambda: (numbers.encode("gaps-zstd"), numbers, {})
     single = Payload(np.arange(0, IMAGES, 7), np.zeros(715, np.int64), ("only",), IMAGES, KEY, CONTENT, serial=77)
@@ -110,14 +110,14 @@ def good() -> Iterator[tuple[str, Callable[[], Good]]]:
             yield (
                 f"v2-segments-{form}-{coder}",
                 lambda k=kind, c=coder, g=given: (  # type: ignore[misc]
-                    menu().encode(c, side=g, progressive=k, segments=4),
+                    menu().encode(c, shared=g, progressive=k, segments=4),
                     menu(),
                     {},
                 ),
             )
     old, new = menu(), renewed()
     for name, given in (("", SharedContext()), ("-blocks", SharedContext(known.blocks)), ("-pack", known)):
-        yield f"v2-changes{name}", lambda g=given: (write_changes(old, new, side=g), new, {"old": "v2-gaps-zstd"})  # type: ignore[misc]
+        yield f"v2-changes{name}", lambda g=given: (write_changes(old, new, shared=g), new, {"old": "v2-gaps-zstd"})  # type: ignore[misc]
 
 
 def renewed() -> Payload:
@@ -142,7 +142,7 @@ def later() -> bytes:
 
 def bad() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """(name, what it is refused as, what makes it)."""
-    whole = menu().encode("gaps-zstd", side=SharedContext())
+    whole = menu().encode("gaps-zstd", shared=SharedContext())
     found = read_container(whole)
     head = Header(IMAGES, 5, KEY, CONTENT)
     body, about = found.sections[LABELS], found.sections[ABOUT]
@@ -213,12 +213,12 @@ def described(payload: Payload, more: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    known = side()
+    known = shared()
     assert known.features is not None and known.blocks is not None
-    if not (HERE / "side.json").exists():
+    if not (HERE / "reference.json").exists():
         (HERE / "features.bin").write_bytes(known.features.tobytes())
         said = {"blocks": known.blocks.tolist(), "features": "features.bin", "dimensions": 8, "pack_id": PACK.hex()}
-        (HERE / "side.json").write_text(json.dumps(said) + "\n")
+        (HERE / "reference.json").write_text(json.dumps(said) + "\n")
     for name, make in good():
         path = HERE / f"{name}.plada"
         if not path.exists() and (not names or name in names):

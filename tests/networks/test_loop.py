@@ -27,7 +27,7 @@ from plada.networks.loop import fit, predict
 from plada.networks.mixup import mix
 from plada.networks.network import Network, NetworkSpec, build_network
 from plada.networks.recipe import Recipe
-from plada.payload.soft import SoftLabels
+from plada.payload.soft_labels import SoftLabels
 from tests.trainer.test_trainer import shades
 
 RECIPE = Recipe(epochs=4, learning_rate=3e-3, batch_size=16, ema=0.9, mixup=0.4, cutmix=0.4)

@@ -21,7 +21,7 @@ def made(
 
 
 def folders(n: int = 1000, seed: int = 0) -> SharedContext:
-    """The side of a client that has the manifest: blocks of uneven sizes, some of one image."""
+    """The shared of a client that has the manifest: blocks of uneven sizes, some of one image."""
     rng = np.random.default_rng(seed)
     inner = np.unique(rng.integers(1, max(n, 2), max(1, n // 40)))
     return SharedContext(np.unique(np.concatenate([[0], inner[inner < n], [n]])).astype(np.int64))

@@ -54,16 +54,16 @@ def rows(features: np.ndarray) -> Callable[[int], Any]:
     return lambda image: view[image * d : image * d + d]
 
 
-def other_side(side: SharedContext) -> Any:
-    """The decoder's own form of a side."""
-    bounds = None if side.blocks is None else side.blocks.tolist()
-    if side.features is None:
-        return D.Side(bounds)
-    return D.Side(bounds, side.features.shape[1], rows(side.features), side.pack_id)
+def decoders_context(shared: SharedContext) -> Any:
+    """The decoder's own form of a shared context."""
+    bounds = None if shared.blocks is None else shared.blocks.tolist()
+    if shared.features is None:
+        return D.Shared(bounds)
+    return D.Shared(bounds, shared.features.shape[1], rows(shared.features), shared.pack_id)
 
 
-def golden_side() -> SharedContext:
-    given = json.loads((GOLDEN / "side.json").read_text())
+def golden_context() -> SharedContext:
+    given = json.loads((GOLDEN / "reference.json").read_text())
     features = np.frombuffer((GOLDEN / given["features"]).read_bytes(), np.int8).reshape(-1, given["dimensions"])
     return SharedContext(blocks=np.array(given["blocks"]), features=features, pack_id=bytes.fromhex(given["pack_id"]))
 
@@ -75,9 +75,9 @@ def expected(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name not in SLOW])
 def test_golden_files_say_the_same(name: str) -> None:
-    want, side = expected(name), other_side(golden_side())
-    old = D.decode((GOLDEN / f"{want['old']}.plada").read_bytes(), side) if "old" in want else None
-    got = D.decode((GOLDEN / f"{name}.plada").read_bytes(), side, old=old)
+    want, shared = expected(name), decoders_context(golden_context())
+    old = D.decode((GOLDEN / f"{want['old']}.plada").read_bytes(), shared) if "old" in want else None
+    got = D.decode((GOLDEN / f"{name}.plada").read_bytes(), shared, old=old)
     assert [position for position, _ in got.pairs] == want["positions"]
     assert [label for _, label in got.pairs] == want["labels"]
     assert got.names == want["classes"]
@@ -141,25 +141,25 @@ def agree(payload: Payload, got: Any) -> None:
 @pytest.mark.parametrize("coder", CODERS)
 @pytest.mark.parametrize("seed", range(8))
 def test_random_contents_say_the_same(coder: str, seed: int) -> None:
-    payload, side = drawn(seed)
-    agree(payload, D.decode(payload.encode(coder, side=side), other_side(side)))
+    payload, shared = drawn(seed)
+    agree(payload, D.decode(payload.encode(coder, shared=shared), decoders_context(shared)))
 
 
 @pytest.mark.parametrize("coder", CODERS)
 @pytest.mark.parametrize("progressive", ["blocks", "layers"])
 @pytest.mark.parametrize("seed", [0, 5, 7])
 def test_segments_say_the_same(coder: str, progressive: str, seed: int) -> None:
-    payload, side = drawn(seed)
-    data = payload.encode(coder, side=side, progressive=progressive)
-    got = D.decode(data, other_side(side))
+    payload, shared = drawn(seed)
+    data = payload.encode(coder, shared=shared, progressive=progressive)
+    got = D.decode(data, decoders_context(shared))
     agree(payload, got)
     assert got.segments[0] == got.segments[1]
 
 
 def test_long_folders_are_cut_before_they_are_dealt_to_segments() -> None:
     payload, bounds = made(900, 9000, seed=3), np.array([0, 5000, 9000])
-    data = payload.encode("blocks", side=SharedContext(bounds), progressive="blocks", segments=4)
-    agree(payload, D.decode(data, D.Side(bounds.tolist())))
+    data = payload.encode("blocks", shared=SharedContext(bounds), progressive="blocks", segments=4)
+    agree(payload, D.decode(data, D.Shared(bounds.tolist())))
     with pytest.raises(D.Refused, match="missing"):
         D.decode(data)
 
@@ -172,21 +172,21 @@ def test_even_segments_need_no_blocks() -> None:
 
 def test_long_runs_are_cut_in_blocks_and_in_changes() -> None:
     rng = np.random.default_rng(1)
-    side = SharedContext(blocks=np.array([0, 2048, 4096, 5000, 7048, 9000]))
+    shared = SharedContext(blocks=np.array([0, 2048, 4096, 5000, 7048, 9000]))
     positions = np.sort(rng.choice(9000, 6000, replace=False))
     labels = np.where(rng.random(6000) < 0.9, 1, rng.integers(0, 3, 6000))
     old = Payload(positions, labels, ("a", "b", "c"), 9000, b"k" * 8, b"c" * 8)
     stays = rng.random(6000) < 0.95
     new = Payload(positions[stays], labels[stays], ("a", "b", "c"), 9000, b"k" * 8, b"c" * 8, {"target": "x"})
-    uncut = D.Side([0, 5000, 9000])  # the decoder cuts the same
-    got = D.decode(old.encode("blocks", side=side), uncut)
+    uncut = D.Shared([0, 5000, 9000])  # the decoder cuts the same
+    got = D.decode(old.encode("blocks", shared=shared), uncut)
     agree(old, got)
-    agree(new, D.decode(write_changes(old, new, side=side), uncut, old=got))
+    agree(new, D.decode(write_changes(old, new, shared=shared), uncut, old=got))
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_changes_say_the_same(seed: int) -> None:
-    old, side = drawn(seed)
+    old, shared = drawn(seed)
     rng = np.random.default_rng(100 + seed)
     count = len(old.classes)
     kept = rng.random(len(old.positions)) < 0.9
@@ -198,9 +198,9 @@ def test_changes_say_the_same(seed: int) -> None:
     names = ("a new one", *old.classes)
     notes = {"target": "menu 2"} if seed % 3 else {}
     new = Payload(positions[order], labels[order], names, old.reference, old.key_id, old.content_id, notes, serial=9)
-    other = other_side(side)
+    other = decoders_context(shared)
     before = D.decode(old.encode("gaps-zstd"), other)
-    data = write_changes(old, new, side=side)
+    data = write_changes(old, new, shared=shared)
     got = D.decode(data, other, old=before)
     agree(new, got)
     with pytest.raises(D.Refused) as caught:
@@ -209,9 +209,9 @@ def test_changes_say_the_same(seed: int) -> None:
 
 
 def test_partial_takes_what_is_whole() -> None:
-    payload, side = drawn(7)
-    other = other_side(side)
-    data = payload.encode("blocks", side=side, progressive="blocks", segments=4)
+    payload, shared = drawn(7)
+    other = decoders_context(shared)
+    data = payload.encode("blocks", shared=shared, progressive="blocks", segments=4)
     everything = dict(D.decode(data, other).pairs)
     seen = set()
     for length in range(len(data)):
@@ -240,17 +240,17 @@ def test_every_flipped_bit_is_refused() -> None:
 
 
 def test_what_is_missing_is_said() -> None:
-    payload, side = drawn(7)
+    payload, shared = drawn(7)
     for coder, given in (
-        ("blocks", D.Side()),
-        ("pack", D.Side(side.blocks.tolist() if side.blocks is not None else None)),
+        ("blocks", D.Shared()),
+        ("pack", D.Shared(shared.blocks.tolist() if shared.blocks is not None else None)),
     ):
         with pytest.raises(D.Refused) as caught:
-            D.decode(payload.encode(coder, side=side), given)
+            D.decode(payload.encode(coder, shared=shared), given)
         assert caught.value.kind == "missing"
-    damaged = D.Side(other_side(side).bounds, 5, lambda image: [0] * 5, side.pack_id)
+    damaged = D.Shared(decoders_context(shared).bounds, 5, lambda image: [0] * 5, shared.pack_id)
     with pytest.raises(D.Refused) as caught:
-        D.decode(payload.encode("pack", side=side), damaged)
+        D.decode(payload.encode("pack", shared=shared), damaged)
     assert caught.value.kind == "corrupt"
 
 
@@ -283,9 +283,9 @@ def test_the_command_line_with_keys_and_a_pack(tmp_path: Path) -> None:
     head += pack_id + bytes(12)
     (tmp_path / "p.pack").write_bytes(head + struct.pack("<I", zlib.crc32(head)) + features.tobytes())
     (tmp_path / "keys.txt").write_text("".join(key + "\n" for key in reversed(keys)))
-    side = SharedContext(blocks=np.array([0, 20, 40, 60]), features=features, pack_id=pack_id)
+    shared = SharedContext(blocks=np.array([0, 20, 40, 60]), features=features, pack_id=pack_id)
     payload = Payload(np.array([1, 25, 59]), np.array([1, 0, 1]), ("a", "b, c"), 60, key_id[:8], b"c" * 8)
-    (tmp_path / "x.plada").write_bytes(payload.encode("pack", side=side))
+    (tmp_path / "x.plada").write_bytes(payload.encode("pack", shared=shared))
     command = [sys.executable, str(ROOT / "decoders" / "plada_decode.py"), str(tmp_path / "x.plada")]
     done = subprocess.run(
         [*command, "--keys", str(tmp_path / "keys.txt"), "--pack", str(tmp_path / "p.pack")],
@@ -324,17 +324,17 @@ def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int, s
     if subprocess.run(checked, capture_output=True).returncode:
         subprocess.run(command, check=True, capture_output=True)
 
-    def run(data: bytes, side: SharedContext | None = None, *more: str) -> tuple[int, str, str]:
+    def run(data: bytes, shared: SharedContext | None = None, *more: str) -> tuple[int, str, str]:
         (folder / "x.plada").write_bytes(data)
-        if side is not None and side.blocks is not None:
-            (folder / "blocks.json").write_text(json.dumps(side.blocks.tolist()))
+        if shared is not None and shared.blocks is not None:
+            (folder / "blocks.json").write_text(json.dumps(shared.blocks.tolist()))
             more += ("--blocks", str(folder / "blocks.json"))
-        if side is not None and side.features is not None:
-            images, d = side.features.shape
+        if shared is not None and shared.features is not None:
+            images, d = shared.features.shape
             key_id = D.read_header(data).key_id
             head = b"\x89PLP" + struct.pack("<BBHIHH", 1, 1, 64, images, d, 32) + key_id + bytes(8)
-            head += side.pack_id + bytes(12)
-            (folder / "x.pack").write_bytes(head + struct.pack("<I", zlib.crc32(head)) + side.features.tobytes())
+            head += shared.pack_id + bytes(12)
+            (folder / "x.pack").write_bytes(head + struct.pack("<I", zlib.crc32(head)) + shared.features.tobytes())
             more += ("--pack", str(folder / "x.pack"))
         done = subprocess.run([str(program), str(folder / "x.plada"), *more], capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
@@ -349,7 +349,7 @@ def lines(pairs: list[tuple[int, int]]) -> str:
 @pytest.mark.parametrize("name", IN_C)
 def test_c_reads_golden_files(name: str, in_c: Callable[..., tuple[int, str, str]]) -> None:
     data, want = (GOLDEN / f"{name}.plada").read_bytes(), expected(name)
-    code, out, error = in_c(data, golden_side())
+    code, out, error = in_c(data, golden_context())
     if "coders 1 and 2 need" in error:
         pytest.skip("made with a coder that needs Zstandard")
     assert (code, error.replace("signed, not verified\n", "")) == (0, "")
@@ -366,28 +366,28 @@ def test_c_refuses_bad_golden_files(name: str, in_c: Callable[..., tuple[int, st
 @pytest.mark.parametrize("coder", CODERS[2:])
 @pytest.mark.parametrize("seed", range(8))
 def test_c_reads_random_contents(coder: str, seed: int, in_c: Callable[..., tuple[int, str, str]]) -> None:
-    payload, side = drawn(seed)
+    payload, shared = drawn(seed)
     want = lines(list(zip(payload.positions.tolist(), payload.labels.tolist(), strict=True)))
-    assert in_c(payload.encode(coder, side=side), side) == (0, want, "")
+    assert in_c(payload.encode(coder, shared=shared), shared) == (0, want, "")
     for progressive in ("blocks", "layers"):
-        data = payload.encode(coder, side=side, progressive=progressive)
-        assert in_c(data, side) == (0, want, "")
-        other = other_side(side)
+        data = payload.encode(coder, shared=shared, progressive=progressive)
+        assert in_c(data, shared) == (0, want, "")
+        other = decoders_context(shared)
         for cut in (len(data) // 2, len(data) - 1):
             try:
                 got = lines(D.decode(data[:cut], other, partial=True).pairs)
             except D.Refused:
-                assert in_c(data[:cut], side, "--partial")[0] == 1
+                assert in_c(data[:cut], shared, "--partial")[0] == 1
             else:
-                assert in_c(data[:cut], side, "--partial")[:2] == (0, got)
+                assert in_c(data[:cut], shared, "--partial")[:2] == (0, got)
 
 
 def test_c_bears_lies_behind_right_checksums(in_c: Callable[..., tuple[int, str, str]]) -> None:
-    payload, side = drawn(7)
+    payload, shared = drawn(7)
     rng = np.random.default_rng(0)
-    assert side.blocks is not None
+    assert shared.blocks is not None
     for coder in CODERS[2:]:
-        data = payload.encode(coder, side=side)
+        data = payload.encode(coder, shared=shared)
         header = D.read_header(data)
         body = D.read_sections(data, header, False)[0][1]
         for _ in range(3 if "pack" in coder else 20):
@@ -401,10 +401,10 @@ def test_c_bears_lies_behind_right_checksums(in_c: Callable[..., tuple[int, str,
                 old = len(D.varint_bytes(D.Cursor(header.raw, 6).varint()))
                 raw = header.raw[:6] + D.varint_bytes(size) + header.raw[6 + old :]
             file = raw + section + struct.pack("<I", zlib.crc32(raw + section))
-            code, out, error = in_c(file, side)
+            code, out, error = in_c(file, shared)
             assert "Sanitizer" not in error and "runtime error" not in error, error
             try:
-                want = lines(D.decode(file, other_side(side)).pairs)
+                want = lines(D.decode(file, decoders_context(shared)).pairs)
             except D.Refused as refused:
                 assert code == 1 and error.split(":")[0] == refused.kind
             else:

@@ -18,7 +18,7 @@ from plada.errors import (
     SideMissing,
 )
 from plada.payload.container import ABOUT, DIFF, Header, Signer, read_container, write_container
-from plada.payload.diff import Classes, apply_changes, parse_changes, sort_by_class, write_changes
+from plada.payload.diff import ClassMapping, apply_changes, parse_changes, sort_by_class, write_changes
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import CONTENT, KEY, folders, made, same
@@ -44,13 +44,13 @@ def changed(
     return replace(old, positions=positions[order], labels=labels[order], **fields)
 
 
-def bytes_of(old: Payload, new: Payload, side: SharedContext | None = None) -> int:
+def bytes_of(old: Payload, new: Payload, shared: SharedContext | None = None) -> int:
     """Bytes of the changes, after checking that they do what they should."""
-    side = side or SharedContext()
-    data = write_changes(old, new, side=side)
-    found = apply_changes(old, parse_changes(data), side=side)
+    shared = shared or SharedContext()
+    data = write_changes(old, new, shared=shared)
+    found = apply_changes(old, parse_changes(data), shared=shared)
     assert same(found, new)
-    assert found.encode(side=side) == new.encode(side=side)
+    assert found.encode(shared=shared) == new.encode(shared=shared)
     return len(data)
 
 
@@ -138,7 +138,7 @@ def test_changes_are_for_one_payload_alone() -> None:
         with pytest.raises(ReferenceMismatch, match="payloads of one reference"):
             write_changes(other, new)
     with pytest.raises(ReferenceMismatch, match="manifest or pack given"):
-        apply_changes(OLD, changes, side=SharedContext(np.array([0, 10])))
+        apply_changes(OLD, changes, shared=SharedContext(np.array([0, 10])))
 
 
 def test_two_changes_in_their_order() -> None:
@@ -249,7 +249,7 @@ def test_an_image_that_is_there_cannot_be_added() -> None:
     from plada.payload.coders.body import write_content
 
     body = write_content(
-        OLD.positions[:1], OLD.labels[:1], images=20_000, classes=10, coder="gaps-zstd", side=SharedContext()
+        OLD.positions[:1], OLD.labels[:1], images=20_000, classes=10, coder="gaps-zstd", shared=SharedContext()
     )
     data = remade(rest=TAKEN + AFTER + b"\3" + EMPTY + b"\3" + EMPTY + body)
     with pytest.raises(PayloadCorrupt, match="rise strictly"):
@@ -260,7 +260,7 @@ def test_nothing_can_leave_an_empty_payload() -> None:
     from plada.payload.coders.body import write_content
 
     empty = made(0, 20_000, TEN)
-    one = write_content(np.array([0]), np.array([0]), images=1, classes=1, coder="gaps-zstd", side=SharedContext())
+    one = write_content(np.array([0]), np.array([0]), images=1, classes=1, coder="gaps-zstd", shared=SharedContext())
     data = remade(old=empty.digest(), rest=TAKEN + AFTER + bytes([len(one)]) + one + b"\3" + EMPTY + EMPTY)
     with pytest.raises(PayloadCorrupt, match="payload without images"):
         apply_changes(empty, parse_changes(data))
@@ -273,7 +273,7 @@ def test_images_are_sorted_by_class() -> None:
 
 
 def test_classes_mean_what_they_say() -> None:
-    classes = Classes(((2, 1, 1), (0, 1, 0), (1, 0, 2)), ((2, 3),))
+    classes = ClassMapping(((2, 1, 1), (0, 1, 0), (1, 0, 2)), ((2, 3),))
     assert list(classes.sources()) == [0, 1, None, 4, None, None]
     assert list(classes.meaning(6)) == [0, 1, -1, 2, 3, -1]
 
@@ -285,15 +285,19 @@ def test_added_images_may_lean_on_a_pack() -> None:
     positions = np.sort(rng.choice(8000, 600, replace=False))
     labels = rng.integers(0, 3, 600)
     features[positions] += rng.normal(0, 40, (3, 8))[labels]
-    side = SharedContext(folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), bytes(range(16)))
+    shared = SharedContext(
+        folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), bytes(range(16))
+    )
     new = Payload(positions, labels, ("a", "b", "c"), 8000, KEY, CONTENT)
     for kept, named in ((10, bytes(range(8))), (597, b"")):
         old = replace(new, positions=positions[:kept], labels=labels[:kept])
-        changes = parse_changes(write_changes(old, new, side=side))
+        changes = parse_changes(write_changes(old, new, shared=shared))
         assert changes.header.pack_id == named
-        assert same(apply_changes(old, changes, side=side), new)
+        assert same(apply_changes(old, changes, shared=shared), new)
     with pytest.raises(SideMissing):
         apply_changes(
             replace(new, positions=positions[:10], labels=labels[:10]),
-            parse_changes(write_changes(replace(new, positions=positions[:10], labels=labels[:10]), new, side=side)),
+            parse_changes(
+                write_changes(replace(new, positions=positions[:10], labels=labels[:10]), new, shared=shared)
+            ),
         )

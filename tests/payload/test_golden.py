@@ -20,7 +20,7 @@ GOOD = sorted(path.stem for path in GOLDEN.glob("v2-*.plada"))
 
 
 def known() -> SharedContext:
-    said = json.loads((GOLDEN / "side.json").read_text())
+    said = json.loads((GOLDEN / "reference.json").read_text())
     features = np.frombuffer((GOLDEN / said["features"]).read_bytes(), np.int8).reshape(-1, said["dimensions"])
     return SharedContext(np.array(said["blocks"]), features, bytes.fromhex(said["pack_id"]))
 
@@ -34,8 +34,8 @@ def decoded(name: str) -> Payload:
     data = (GOLDEN / f"{name}.plada").read_bytes()
     said = expected(name)
     if "old" in said:
-        return apply_changes(decoded(said["old"]), parse_changes(data), side=known())
-    return parse_payload(data, side=known()).payload
+        return apply_changes(decoded(said["old"]), parse_changes(data), shared=known())
+    return parse_payload(data, shared=known()).payload
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -59,7 +59,7 @@ def test_bad_files(name: str) -> None:
             continue
         with pytest.raises(PayloadError) as caught:
             parse_payload(
-                data, side=known() if not name.startswith("v2-position") else SharedContext(), partial=partial
+                data, shared=known() if not name.startswith("v2-position") else SharedContext(), partial=partial
             )
         assert type(caught.value) is KINDS[BAD[name]]
 

@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 
 from plada.payload.container import Signer
-from plada.payload.inspect import choice_bits, label_bits, summarise, summarise_unread, time_on_air
+from plada.payload.diff import write_changes
+from plada.payload.inspect import choice_bits, label_bits, summarise, summarise_changes, summarise_unread, time_on_air
 from plada.payload.payload import parse_payload
 from plada.payload.shared_context import SharedContext
 from tests.payload.payloads import folders, made
 
-SIDE = folders()
+SHARED = folders()
 
 
 @pytest.mark.parametrize("progressive", [None, "blocks"])
 def test_every_byte_is_accounted_for(progressive: str | None) -> None:
     payload = made(serial=5)
     signer = Signer(b"abcd", lambda _: bytes(64))
-    data = payload.encode(side=SIDE, progressive=progressive, signer=signer)
-    found = summarise(parse_payload(data, side=SIDE), SIDE)
+    data = payload.encode(shared=SHARED, progressive=progressive, signer=signer)
+    found = summarise(parse_payload(data, shared=SHARED), SHARED)
     assert sum(found.sections.values()) == found.bytes == len(data) == sum(part.bytes for part in found.parts)
     assert (found.images, found.classes, found.signed, found.signed_by, found.serial) == (60, 3, True, b"abcd".hex(), 5)
     assert found.class_counts == dict(zip(payload.classes, payload.class_counts(), strict=True))
@@ -31,9 +32,9 @@ def test_every_byte_is_accounted_for(progressive: str | None) -> None:
 
 @pytest.mark.parametrize("features", [None, np.zeros((1000, 2), np.int8)])
 def test_segments_that_need_no_manifest_are_summarised_without(features: np.ndarray | None) -> None:
-    side = SharedContext(None, features, bytes(16))
+    shared = SharedContext(None, features, bytes(16))
     coder = "blocks" if features is None else "pack"
-    found = summarise(parse_payload(made().encode(coder, side=side, progressive="blocks"), side=side), side)
+    found = summarise(parse_payload(made().encode(coder, shared=shared, progressive="blocks"), shared=shared), shared)
     assert (found.images, found.coder, found.segments) == (60, coder, (2, 2))
     assert found.positions is not None and found.positions.bits > 0
 
@@ -74,8 +75,19 @@ def test_an_empty_payload_has_no_bits_an_image() -> None:
     assert (found.images, found.positions, found.labels, found.paper) == (0, None, None, None)
 
 
+def test_changes_say_what_they_are_for() -> None:
+    old, new = made(), made(59, classes=("ant", "bee", "cat", "dog"))
+    data = write_changes(old, new)
+    found = summarise_changes(data)
+    assert (found.images, found.coder, found.classes, found.names) == (None, None, 4, ())
+    assert found.changes is not None
+    assert (found.changes["for"], found.changes["makes"]) == (old.digest().hex(), new.digest().hex())
+    assert found.changes["new_names"] == ["dog"]
+    assert sum(found.sections.values()) == found.bytes == len(data)
+
+
 def test_what_cannot_be_read_here_is_said_to_be_missing() -> None:
-    data = made(notes={}).encode("blocks", side=SIDE)
+    data = made(notes={}).encode("blocks", shared=SHARED)
     found = summarise_unread(data, missing="no manifest")
     assert (found.images, found.coder, found.class_counts, found.paper) == (60, "blocks", None, None)
     assert sum(found.sections.values()) == found.bytes == len(data)

@@ -28,18 +28,18 @@ from tests.payload.payloads import CONTENT, KEY, folders, made, same
 
 PLAIN = [name for name, coder in CODERS.items() if "pack" not in coder.needs]
 SMALL = made().encode()
-BODY = encode_body(made().positions, made().labels, images=1000, classes=3, coder="gaps-zstd", side=SharedContext())
+BODY = encode_body(made().positions, made().labels, images=1000, classes=3, coder="gaps-zstd", shared=SharedContext())
 
 
 @pytest.mark.parametrize("coder", PLAIN)
 def test_every_coder_gives_back_what_it_was_given(coder: str) -> None:
     for payload in (made(), made(1, 1), made(1000, 1000), made(500, 100_000), made(3, 5, ("only",)), made(0)):
-        side = folders(payload.reference)
-        data = payload.encode(coder, side=side)
-        file = parse_payload(data, side=side)
+        shared = folders(payload.reference)
+        data = payload.encode(coder, shared=shared)
+        file = parse_payload(data, shared=shared)
         assert same(file.payload, payload)
         assert file.coder == coder
-        assert file.bytes == len(data) == sum(file.sections.values()) == payload.size(coder, side=side)
+        assert file.bytes == len(data) == sum(file.sections.values()) == payload.size(coder, shared=shared)
 
 
 @settings(max_examples=60)
@@ -69,14 +69,14 @@ def test_round_trip_of_any_shape(
     k = int(share * n)
     payload = made(k, n, names, seed, serial=serial, rank=np.random.default_rng(seed).permutation(k))
     known = known or (coder != "auto" and "manifest" in CODERS[coder].needs)
-    side = folders(n, seed) if known else SharedContext()
-    data = payload.encode(coder, side=side, progressive=progressive, segments=segments if progressive else None)
-    found = parse_payload(data, side=side).payload
+    shared = folders(n, seed) if known else SharedContext()
+    data = payload.encode(coder, shared=shared, progressive=progressive, segments=segments if progressive else None)
+    found = parse_payload(data, shared=shared).payload
     assert same(found, payload)
     assert found.digest() == payload.digest()
-    again = found.encode(coder, side=side)
-    assert again == payload.encode(coder, side=side)
-    assert len(again) == payload.size(coder, side=side)
+    again = found.encode(coder, shared=shared)
+    assert again == payload.encode(coder, shared=shared)
+    assert len(again) == payload.size(coder, shared=shared)
 
 
 def test_many_classes_and_odd_names() -> None:
@@ -98,11 +98,11 @@ def test_the_container_takes_at_most_forty_bytes() -> None:
 
 def test_auto_takes_the_smallest_file() -> None:
     for payload in (made(), made(900, 1000), made(5, 100_000)):
-        side = folders(payload.reference)
-        sizes = {name: len(payload.encode(name, side=side)) for name in payload.sizes(side=side)}
+        shared = folders(payload.reference)
+        sizes = {name: len(payload.encode(name, shared=shared)) for name in payload.sizes(shared=shared)}
         assert set(sizes) >= {"gaps-zstd", "bitmap-zstd"}
-        assert len(payload.encode(side=side)) == min(sizes.values()) == payload.size(side=side)
-        assert sizes[payload.coder(side=side)] == min(sizes.values())
+        assert len(payload.encode(shared=shared)) == min(sizes.values()) == payload.size(shared=shared)
+        assert sizes[payload.coder(shared=shared)] == min(sizes.values())
 
 
 def test_unknown_coders_and_kinds_are_refused() -> None:
@@ -129,7 +129,7 @@ def test_the_digest_stands_for_all_that_is_said_and_nothing_else() -> None:
     ]
     assert len({payload.digest() for payload in [base, *others]}) == 11
     for coder in PLAIN:
-        assert parse_payload(base.encode(coder, side=folders()), side=folders()).payload.digest() == base.digest()
+        assert parse_payload(base.encode(coder, shared=folders()), shared=folders()).payload.digest() == base.digest()
     assert made(rank=np.arange(60)).digest() == base.digest()
 
 
@@ -263,15 +263,15 @@ def test_a_bomb_does_not_go_off() -> None:
 
 
 def test_what_belongs_to_another_reference_or_pack_is_refused() -> None:
-    for side in (SharedContext(np.array([0, 900])), SharedContext(features=np.zeros((999, 2), np.int8))):
+    for shared in (SharedContext(np.array([0, 900])), SharedContext(features=np.zeros((999, 2), np.int8))):
         with pytest.raises(ReferenceMismatch, match="reference of 1000 images") as caught:
-            parse_payload(SMALL, side=side)
+            parse_payload(SMALL, shared=shared)
         assert caught.value.wanted == "1000"
     features = np.zeros((1000, 2), np.int8)
     packed = sealed((LABELS, BODY), pack=bytes(range(8)))
     with pytest.raises(ReferenceMismatch, match=r"0001020304050607.*ffffffffffffffff"):
-        parse_payload(packed, side=SharedContext(None, features, b"\xff" * 16))
-    assert len(parse_payload(packed, side=SharedContext(None, features, bytes(range(16)))).payload) == 60
+        parse_payload(packed, shared=SharedContext(None, features, b"\xff" * 16))
+    assert len(parse_payload(packed, shared=SharedContext(None, features, bytes(range(16)))).payload) == 60
 
 
 @pytest.mark.parametrize(
@@ -306,6 +306,18 @@ def test_an_impossible_payload_cannot_be_made(change: dict[str, object]) -> None
     Payload(**fields)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="payload"):
         Payload(**{**fields, **change})  # type: ignore[arg-type]
+
+
+def test_segments_may_name_too_many_images_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made(rank=np.arange(60)).encode(progressive="layers", segments=3)
+    monkeypatch.setattr("plada.payload.payload.MAX_KEPT", 59)
+    with pytest.raises(PayloadCorrupt, match="60 positions; expected at most 59"):
+        parse_payload(data)
+
+
+def test_a_payload_is_shown_on_one_line() -> None:
+    assert repr(made(serial=7)) == "<Payload: 60 of 1000 images, 3 classes, key id 0001020304050607, serial 7>"
+    assert len(repr(made(5000, 10_000, tuple(f"class {n}" for n in range(5000))))) < 100
 
 
 def test_what_is_saved_is_what_is_encoded(tmp_path: Path) -> None:

@@ -45,12 +45,12 @@ def test_every_image_is_in_one_segment(blocks: int, segments: int, seed: int) ->
     features = np.arange(bounds[-1], dtype=np.int64).astype(np.int8)[:, None]
     seen = []
     for index in range(segments):
-        images, side = dealt.virtual_reference(index, SharedContext(bounds, features, b"id"))
-        assert side.blocks is not None and side.features is not None
+        images, shared = dealt.virtual_reference(index, SharedContext(bounds, features, b"id"))
+        assert shared.blocks is not None and shared.features is not None
         real = dealt.to_real(index, np.arange(images))
         assert (np.diff(real) > 0).all()
-        assert np.array_equal(side.features, features[real])
-        assert np.array_equal(np.diff(side.blocks), sizes[dealt.segments[index]])
+        assert np.array_equal(shared.features, features[real])
+        assert np.array_equal(np.diff(shared.blocks), sizes[dealt.segments[index]])
         seen.append(real)
     assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(bounds[-1]))
 
@@ -72,9 +72,9 @@ def test_runs_end_with_the_reference() -> None:
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_any_segments_give_their_images(known: bool, count: int) -> None:
-    payload, side = made(300, 4000), folders(4000) if known else SharedContext()
+    payload, shared = made(300, 4000), folders(4000) if known else SharedContext()
     kind, bodies = write_segments(
-        payload.positions, payload.labels, None, images=4000, classes=3, coder="auto", side=side, progressive="blocks", segments=count
+        payload.positions, payload.labels, None, images=4000, classes=3, coder="auto", shared=shared, progressive="blocks", segments=count
     )  # fmt: skip
     assert kind == (FOLDERS if known else RUNS)
     assert len(bodies) == count
@@ -82,7 +82,7 @@ def test_any_segments_give_their_images(known: bool, count: int) -> None:
     total = 0
     for index in range(count):
         alone = [body if n == index else None for n, body in enumerate(bodies)]
-        positions, labels, _ = read_segments(kind, alone, images=4000, classes=3, side=side)
+        positions, labels, _ = read_segments(kind, alone, images=4000, classes=3, shared=shared)
         assert [truth[p] for p in positions.tolist()] == labels.tolist()
         total += len(positions)
     assert total == 300
@@ -92,12 +92,12 @@ def test_layers_are_the_best_first() -> None:
     payload = made(100, 4000)
     rank = np.random.default_rng(5).permutation(100)
     kind, bodies = write_segments(
-        payload.positions, payload.labels, rank, images=4000, classes=3, coder="auto", side=SharedContext(), progressive="layers", segments=4
+        payload.positions, payload.labels, rank, images=4000, classes=3, coder="auto", shared=SharedContext(), progressive="layers", segments=4
     )  # fmt: skip
     assert kind == LAYERS
     for count, images in ((1, 13), (2, 25), (3, 50), (4, 100)):
         part = [*bodies[:count], *[None] * (4 - count)]
-        positions, _, _ = read_segments(kind, part, images=4000, classes=3, side=SharedContext())
+        positions, _, _ = read_segments(kind, part, images=4000, classes=3, shared=SharedContext())
         assert np.array_equal(positions, np.sort(payload.positions[rank < images]))
 
 
@@ -135,16 +135,18 @@ def test_impossible_requests(progressive: str, segments: int | None, words: str)
 
 
 def test_folders_need_the_manifest() -> None:
-    data = made().encode(progressive="blocks", side=folders())
+    data = made().encode(progressive="blocks", shared=folders())
     with pytest.raises(SideMissing) as caught:
         parse_payload(data)
     assert caught.value.needs == "manifest"
 
 
 def test_liars_are_refused() -> None:
-    body = write_content(NOTHING, NOTHING, images=1000, classes=3, coder="gaps-zstd", side=SharedContext())
-    image = write_content(np.array([5]), np.array([1]), images=1000, classes=3, coder="gaps-zstd", side=SharedContext())
-    shares = {"images": 1000, "classes": 3, "side": SharedContext()}
+    body = write_content(NOTHING, NOTHING, images=1000, classes=3, coder="gaps-zstd", shared=SharedContext())
+    image = write_content(
+        np.array([5]), np.array([1]), images=1000, classes=3, coder="gaps-zstd", shared=SharedContext()
+    )
+    shares = {"images": 1000, "classes": 3, "shared": SharedContext()}
     with pytest.raises(PayloadUnsupported, match="kind 3"):
         read_segments(3, [body], **shares)  # type: ignore[arg-type]
     with pytest.raises(PayloadCorrupt, match="same image"):
@@ -154,7 +156,7 @@ def test_liars_are_refused() -> None:
     with pytest.raises(PayloadCorrupt, match="5 segments of 4 blocks"):
         read_segments(RUNS, [body] * 5, **shares)  # type: ignore[arg-type]
     with pytest.raises(PayloadCorrupt, match="expected at most 4096"):
-        read_segments(RUNS, [None] * 4097, images=1 << 28, classes=3, side=SharedContext())
+        read_segments(RUNS, [None] * 4097, images=1 << 28, classes=3, shared=SharedContext())
     data = write_container(Header(1000, 3, KEY, CONTENT), {PLAN: write_plan(LAYERS, [len(image)] * 2)}, [image] * 2)
     with pytest.raises(PayloadCorrupt, match="same image"):
         parse_payload(data, partial=True)
@@ -162,10 +164,10 @@ def test_liars_are_refused() -> None:
 
 def test_where_folders_are_fewer_than_segments_even_blocks_are_dealt() -> None:
     payload, one_folder = made(400, 3000), SharedContext(np.array([0, 3000]))
-    for side, segments, needs in ((one_folder, 5, False), (one_folder, 2, True), (folders(3000), 5, True)):
-        data = payload.encode("blocks", side=side, progressive="blocks", segments=segments)
-        assert parse_payload(data, side=side).payload.segments == (segments, segments)
-        assert 0 < len(parse_payload(data[:-9], side=side, partial=True).payload) < 400
+    for shared, segments, needs in ((one_folder, 5, False), (one_folder, 2, True), (folders(3000), 5, True)):
+        data = payload.encode("blocks", shared=shared, progressive="blocks", segments=segments)
+        assert parse_payload(data, shared=shared).payload.segments == (segments, segments)
+        assert 0 < len(parse_payload(data[:-9], shared=shared, partial=True).payload) < 400
         if needs:
             with pytest.raises(SideMissing, match="folders"):
                 parse_payload(data)

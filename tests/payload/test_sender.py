@@ -10,13 +10,13 @@ from tests.payload.payloads import folders, made, same
 
 
 @pytest.mark.parametrize("progressive", [None, "blocks"])
-@pytest.mark.parametrize("side", [SharedContext(), folders()])
+@pytest.mark.parametrize("shared", [SharedContext(), folders()])
 @pytest.mark.parametrize("signer", [None, Signer(b"abcd", lambda _: bytes(64))])
-def test_the_size_is_that_of_the_file(progressive: str | None, side: SharedContext, signer: Signer | None) -> None:
-    sender = Sender(side=side, progressive=progressive, signer=signer)
+def test_the_size_is_that_of_the_file(progressive: str | None, shared: SharedContext, signer: Signer | None) -> None:
+    sender = Sender(shared=shared, progressive=progressive, signer=signer)
     data = sender.encode(made())
     assert sender.size(made()) == len(data)
-    file = parse_payload(data, side=side)
+    file = parse_payload(data, shared=shared)
     assert same(file.payload, made())
     assert (file.signature is None) == (signer is None)
-    assert sender.coder(made()) == made().coder(side=side)
+    assert sender.coder(made()) == made().coder(shared=shared)

@@ -9,7 +9,7 @@ import plada
 from plada.common.statistics import softmax
 from plada.errors import UnknownName
 from plada.networks.solver import softmax_regression
-from plada.payload.soft import PARTS, soft_labels_of
+from plada.payload.soft_labels import PARTS, soft_labels_of
 from plada.retrieval.index import Index
 from plada.selection.soft import DIRICHLET, MAX_PRECISION, MIN_PRECISION, SOFT, soft_labels, whole_parts
 

@@ -22,7 +22,7 @@ from plada.payload.coders.body import max_kept, read_content, write_content
 from plada.payload.metadata import MAX_NAME, _deflate, read_metadata
 from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
-from plada.payload.soft import MAX_CLASSES, soft_labels_of
+from plada.payload.soft_labels import MAX_CLASSES, soft_labels_of
 from plada.payload.varints import varint
 from plada.trainer import payload_file
 
@@ -83,13 +83,15 @@ def test_few_bytes_do_not_name_many_images() -> None:
         body = bytes([coder]) + varint(images) + bytes(30)
         began = time.monotonic()
         with pytest.raises(PayloadError):
-            read_content(body, images=images, classes=1, side=nothing)
+            read_content(body, images=images, classes=1, shared=nothing)
         assert time.monotonic() - began < 5
     with pytest.raises(PayloadCorrupt, match=r"a body of 35 bytes claims 16777216 images; expected at most 74496"):
-        read_content(bytes([1]) + varint(images) + bytes(30), images=images, classes=1, side=nothing)
+        read_content(bytes([1]) + varint(images) + bytes(30), images=images, classes=1, shared=nothing)
     everything = np.arange(1 << 20)
     with pytest.raises(RequestError, match="readers take at most"):
-        write_content(everything, np.zeros_like(everything), images=1 << 20, classes=1, coder="gaps-zstd", side=nothing)
+        write_content(
+            everything, np.zeros_like(everything), images=1 << 20, classes=1, coder="gaps-zstd", shared=nothing
+        )
     assert max_kept(bytes(1 << 20)) == 1 << 24
 
 

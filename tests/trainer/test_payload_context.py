@@ -11,7 +11,7 @@ from plada.errors import ReferenceMismatch, RequestError, SideMissing
 from plada.payload.container import Header
 from plada.payload.pack import copy_pack, read_pack, write_pack
 from plada.payload.shared_context import SharedContext
-from plada.trainer.payload_context import PayloadContext, extend_side, find_folder_bounds, find_side
+from plada.trainer.payload_context import PayloadContext, extend_shared_context, find_folder_bounds, find_shared_context
 from tests.conftest import picture
 
 
@@ -35,31 +35,33 @@ def test_keys_without_folders_have_no_blocks(tmp_path: Path) -> None:
         picture(number).save(flat / f"{number}.png")
     images = plada.open_images(flat)
     header = Header(3, 1, images.manifest.key_id, images.manifest.content_id)
-    around = PayloadContext(home=tmp_path / "home")
-    assert find_folder_bounds(header, around) is None
-    assert find_side(header, around).blocks is None
+    context = PayloadContext(home=tmp_path / "home")
+    assert find_folder_bounds(header, context) is None
+    assert find_shared_context(header, context).blocks is None
 
 
 def test_a_pack_is_found_by_its_id(header: Header, home: Path, tmp_path: Path) -> None:
     pack = write(tmp_path / "a.pack", header.key_id)
-    around = PayloadContext(home=home)
+    context = PayloadContext(home=home)
     with pytest.raises(SideMissing, match="plada index NAME --pack"):
-        find_side(header, around, "pack")
-    given = find_side(header, PayloadContext(home=home, pack=pack), "pack")
+        find_shared_context(header, context, "pack")
+    given = find_shared_context(header, PayloadContext(home=home, pack=pack), "pack")
     installed = copy_pack(read_pack(pack), home)
-    found = find_side(header, around, "pack")
+    found = find_shared_context(header, context, "pack")
     assert found.pack_id == given.pack_id == installed.pack_id
     assert found.features is not None and given.blocks is not None
-    assert find_side(header, around, "manifest").features is None
-    assert find_side(header, around, "nothing").blocks is None
+    assert find_shared_context(header, context, "manifest").features is None
+    assert find_shared_context(header, context, "nothing").blocks is None
     with pytest.raises(RequestError, match="nothing, manifest, pack"):
-        find_side(header, around, "everything")
+        find_shared_context(header, context, "everything")
     other = write(tmp_path / "b.pack", header.key_id, seed=1)
     with pytest.raises(ReferenceMismatch, match="the payload was made with"):
-        find_side(replace(header, pack_id=installed.pack_id[:8]), PayloadContext(home=home, pack=other), "pack")
+        find_shared_context(
+            replace(header, pack_id=installed.pack_id[:8]), PayloadContext(home=home, pack=other), "pack"
+        )
     stranger = write(tmp_path / "c.pack", bytes(8))
     with pytest.raises(ReferenceMismatch, match="a pack of 24 images"):
-        find_side(header, PayloadContext(home=home, pack=stranger), "pack")
+        find_shared_context(header, PayloadContext(home=home, pack=stranger), "pack")
 
 
 def test_a_pack_that_is_not_here_is_named(header: Header, home: Path) -> None:
@@ -67,5 +69,5 @@ def test_a_pack_that_is_not_here_is_named(header: Header, home: Path) -> None:
     with pytest.raises(
         SideMissing, match=r"needs the pack 0001020304050607.*install-pack FILE.*--client-has manifest"
     ) as caught:
-        extend_side(SharedContext(), named, "pack", PayloadContext(home=home))
+        extend_shared_context(SharedContext(), named, "pack", PayloadContext(home=home))
     assert caught.value.needs == "pack"

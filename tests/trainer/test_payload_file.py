@@ -41,7 +41,7 @@ def sent(pictures: Path, home: Path) -> Payload:
 @pytest.fixture
 def path(sent: Payload, tmp_path: Path) -> Path:
     """Its file, such that it cannot be read without the manifest."""
-    sent.save(tmp_path / "x.plada", "blocks", side=SharedContext(np.array([0, 8, 16, 24])))
+    sent.save(tmp_path / "x.plada", "blocks", shared=SharedContext(np.array([0, 8, 16, 24])))
     return tmp_path / "x.plada"
 
 
@@ -177,7 +177,7 @@ def test_a_file_is_identified_without_its_reference(path: Path, sent: Payload) -
 
 
 def test_a_part_of_a_progressive_file(sent: Payload, path: Path) -> None:
-    sent.save(path, side=SharedContext(np.array([0, 8, 16, 24])), progressive="blocks", segments=3)
+    sent.save(path, shared=SharedContext(np.array([0, 8, 16, 24])), progressive="blocks", segments=3)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(PayloadTruncated):
         read_payload(path)

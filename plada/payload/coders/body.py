@@ -28,9 +28,11 @@ _HINTS = {
 }
 
 
-def write_content(positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: SharedContext) -> bytes:
+def write_content(
+    positions: I64, labels: I64, *, images: int, classes: int, coder: str, shared: SharedContext
+) -> bytes:
     """A body of positions int64 [k] and labels int64 [k], checked where it needs a pack."""
-    body = encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
+    body = encode_body(positions, labels, images=images, classes=classes, coder=coder, shared=shared)
     body = body + content_check(positions, labels) if needs_pack(body) else body
     if len(positions) > max_kept(body):
         raise RequestError(
@@ -45,7 +47,7 @@ def max_kept(body: bytes) -> int:
     return min(MAX_KEPT, FREE_KEPT + KEPT_PER_BYTE * len(body))
 
 
-def read_content(body: bytes, *, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
+def read_content(body: bytes, *, images: int, classes: int, shared: SharedContext) -> tuple[I64, I64, str]:
     """(positions, labels, name of the coder).
 
     Raises:
@@ -54,8 +56,8 @@ def read_content(body: bytes, *, images: int, classes: int, side: SharedContext)
     if body and (claimed := read_varint(body, 1)[0]) > max_kept(body):
         raise PayloadCorrupt(f"a body of {len(body)} bytes claims {claimed} images; expected at most {max_kept(body)}")
     if not needs_pack(body):
-        return decode_body(body, images=images, classes=classes, side=side)
-    positions, labels, coder = decode_body(body[:-CONTENT_CHECK], images=images, classes=classes, side=side)
+        return decode_body(body, images=images, classes=classes, shared=shared)
+    positions, labels, coder = decode_body(body[:-CONTENT_CHECK], images=images, classes=classes, shared=shared)
     if content_check(positions, labels) != body[-CONTENT_CHECK:]:
         raise PayloadCorrupt(
             "the labels are not those that were sent: the pack here is damaged. Install it again (plada install-pack)"
@@ -75,30 +77,30 @@ def content_check(positions: I64, labels: I64) -> bytes:
 
 
 def encode_body(
-    positions: I64, labels: I64, *, images: int, classes: int, coder: str = "auto", side: SharedContext
+    positions: I64, labels: I64, *, images: int, classes: int, coder: str = "auto", shared: SharedContext
 ) -> bytes:
     """The bytes of one content: positions int64 [k], rising, below `images`; labels int64 [k], below `classes`.
 
-    `auto` is the smallest that readers who know `side` can read, of equals the first in CODERS.
+    `auto` is the smallest that readers who know `shared` can read, of equals the first in CODERS.
 
     Raises:
-        UnknownName: no such coder. SideMissing: `side` lacks what the coder needs.
+        UnknownName: no such coder. SideMissing: `shared` lacks what the coder needs.
     """
-    shape = Shape(images, classes, side)
+    shape = Shape(images, classes, shared)
     if coder == "auto":
         return min(_bodies(positions, labels, shape).values(), key=len)
     if coder not in CODERS:
         raise UnknownName("coder", coder, CODERS)
-    _check_context(coder, side)
+    _check_context(coder, shared)
     return _body(coder, positions, labels, shape)
 
 
-def decode_body(body: bytes, *, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
+def decode_body(body: bytes, *, images: int, classes: int, shared: SharedContext) -> tuple[I64, I64, str]:
     """(positions, labels, name of the coder) of a body.
 
     Raises:
         PayloadUnsupported: a coder of a newer plada.
-        SideMissing: `side` lacks the folders or the pack that it was made with.
+        SideMissing: `shared` lacks the folders or the pack that it was made with.
         PayloadCorrupt: anything that contradicts the format, before memory for it is taken.
     """
     name, kept, at = read_start(body, images)
@@ -106,8 +108,8 @@ def decode_body(body: bytes, *, images: int, classes: int, side: SharedContext) 
         if body[at:] not in (b"", b"\0"):  # the format lets a length of no positions stand here
             raise PayloadCorrupt("bytes follow an empty content")
         return np.zeros(0, np.int64), np.zeros(0, np.int64), name
-    _check_context(name, side)
-    positions, labels = CODERS[name].decode(body[at:], kept, Shape(images, classes, side))
+    _check_context(name, shared)
+    positions, labels = CODERS[name].decode(body[at:], kept, Shape(images, classes, shared))
     return positions, labels, name
 
 
@@ -129,20 +131,20 @@ def read_start(body: bytes, images: int) -> tuple[str, int, int]:
 
 
 def encoded_size(
-    positions: I64, labels: I64, *, images: int, classes: int, coder: str = "auto", side: SharedContext
+    positions: I64, labels: I64, *, images: int, classes: int, coder: str = "auto", shared: SharedContext
 ) -> int:
     """Bytes of encode_body, exactly."""
-    return len(encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side))
+    return len(encode_body(positions, labels, images=images, classes=classes, coder=coder, shared=shared))
 
 
-def body_sizes(positions: I64, labels: I64, *, images: int, classes: int, side: SharedContext) -> dict[str, int]:
-    """Bytes of a body under every coder that `side` allows."""
-    shape = Shape(images, classes, side)
+def body_sizes(positions: I64, labels: I64, *, images: int, classes: int, shared: SharedContext) -> dict[str, int]:
+    """Bytes of a body under every coder that `shared` allows."""
+    shape = Shape(images, classes, shared)
     return {name: len(_body(name, positions, labels, shape)) for name in coders_for(shape)}
 
 
-def _check_context(name: str, side: SharedContext) -> None:
-    for needs in missing_context(name, side):
+def _check_context(name: str, shared: SharedContext) -> None:
+    for needs in missing_context(name, shared):
         raise SideMissing(f"the payload's coder '{name}' needs {_HINTS[needs]}", needs=needs)
 
 

@@ -34,7 +34,7 @@ class Shape:
 
     images: int
     classes: int
-    side: SharedContext
+    shared: SharedContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,15 @@ class Coder:
     decode: Callable[[bytes, int, Shape], tuple[I64, I64]]
 
 
-def missing_context(name: str, side: SharedContext) -> list[str]:
-    """What a reader who knows `side` lacks to read what coder `name` writes."""
-    known = {"manifest": side.blocks, "pack": side.features}
+def missing_context(name: str, shared: SharedContext) -> list[str]:
+    """What a reader who knows `shared` lacks to read what coder `name` writes."""
+    known = {"manifest": shared.blocks, "pack": shared.features}
     return [needs for needs in CODERS[name].needs if known[needs] is None]
 
 
 def coders_for(shape: Shape) -> list[str]:
     """Coders worth a try: with folders known, a pack is not tried without them, nor where it is too much work."""
-    names = [name for name in CODERS if not missing_context(name, shape.side)]
+    names = [name for name in CODERS if not missing_context(name, shape.shared)]
     if "pack" in names:
         names.remove("pack-even")
     packed = [name for name in names if "pack" in CODERS[name].needs]
@@ -78,9 +78,9 @@ def _zstd(code: int, write: Callable[[I64, int], bytes], read: Callable[[bytes, 
 
 
 def _bounds(shape: Shape, folders: bool) -> I64:
-    if not folders or shape.side.blocks is None:
+    if not folders or shape.shared.blocks is None:
         return even_bounds(shape.images)
-    return cut_bounds(shape.side.blocks)
+    return cut_bounds(shape.shared.blocks)
 
 
 def _encode_blocks(positions: I64, labels: I64, shape: Shape, *, folders: bool) -> bytes:
@@ -111,7 +111,7 @@ def _decode_pack(coded: bytes, kept: int, shape: Shape, *, folders: bool) -> tup
 
 
 def _features(shape: Shape) -> npt.NDArray[np.int8]:
-    features = shape.side.features
+    features = shape.shared.features
     assert features is not None  # the coder was allowed
     if len(features) != shape.images:
         raise RequestError(f"pack: {len(features)} rows of features for {shape.images} images")

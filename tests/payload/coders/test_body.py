@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError, SideMissing, UnknownName
 from plada.payload.coders import block_coder, pack_coder
 from plada.payload.coders.body import body_sizes, decode_body, encode_body, encoded_size
-from plada.payload.coders.paper import paper_bytes
+from plada.payload.coders.paper_coders import paper_bytes
 from plada.payload.coders.registry import CODERS, missing_context
 from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
@@ -25,14 +25,14 @@ IMAGES, CLASSES = 1500, 5
 BOUNDS = bounds_of(IMAGES, 0)
 POSITIONS, LABELS = clustered(IMAGES, 90, CLASSES, BOUNDS, 0)
 PACK = features_of(IMAGES, POSITIONS, LABELS, 6, 0)
-SIDE = SharedContext(BOUNDS, PACK, bytes(16))
+SHARED = SharedContext(BOUNDS, PACK, bytes(16))
 
 
-def round_trip(positions: I64, labels: I64, *, images: int, classes: int, side: SharedContext) -> None:
-    for name, size in body_sizes(positions, labels, images=images, classes=classes, side=side).items():
-        body = encode_body(positions, labels, images=images, classes=classes, coder=name, side=side)
+def round_trip(positions: I64, labels: I64, *, images: int, classes: int, shared: SharedContext) -> None:
+    for name, size in body_sizes(positions, labels, images=images, classes=classes, shared=shared).items():
+        body = encode_body(positions, labels, images=images, classes=classes, coder=name, shared=shared)
         assert len(body) == size
-        found = decode_body(body, images=images, classes=classes, side=side)
+        found = decode_body(body, images=images, classes=classes, shared=shared)
         assert np.array_equal(found[0], positions)
         assert np.array_equal(found[1], labels)
         assert found[2] == name
@@ -55,11 +55,11 @@ def test_any_shape_comes_back(
     kept = min(int(share * images), 400 if dimensions else images)
     positions, labels = clustered(images, kept, classes, np.array([0, images]) if bounds is None else bounds, seed)
     pack = np.random.default_rng(seed).integers(-127, 128, (images, dimensions), dtype=np.int8) if dimensions else None
-    round_trip(positions, labels, images=images, classes=classes, side=SharedContext(bounds, pack))
+    round_trip(positions, labels, images=images, classes=classes, shared=SharedContext(bounds, pack))
 
 
 @pytest.mark.parametrize(
-    "side", [SharedContext(), SharedContext(BOUNDS), SharedContext(BOUNDS, np.zeros((IMAGES, 3), np.int8)), SIDE]
+    "shared", [SharedContext(), SharedContext(BOUNDS), SharedContext(BOUNDS, np.zeros((IMAGES, 3), np.int8)), SHARED]
 )
 @pytest.mark.parametrize(
     ("positions", "labels"),
@@ -71,8 +71,8 @@ def test_any_shape_comes_back(
         (np.arange(0), np.arange(0)),
     ],
 )
-def test_odd_contents_come_back(positions: I64, labels: I64, side: SharedContext) -> None:
-    round_trip(positions, labels, images=IMAGES, classes=CLASSES, side=side)
+def test_odd_contents_come_back(positions: I64, labels: I64, shared: SharedContext) -> None:
+    round_trip(positions, labels, images=IMAGES, classes=CLASSES, shared=shared)
 
 
 def adversarial() -> dict[str, tuple[I64, I64, int, int]]:
@@ -96,99 +96,101 @@ def adversarial() -> dict[str, tuple[I64, I64, int, int]]:
 @pytest.mark.parametrize("name", adversarial())
 def test_no_shape_costs_much_more_than_the_papers_coder(name: str) -> None:
     positions, labels, images, classes = adversarial()[name]
-    side = SharedContext(np.arange(0, images + 1, 200))
-    body = encode_body(positions, labels, images=images, classes=classes, side=side)
+    shared = SharedContext(np.arange(0, images + 1, 200))
+    body = encode_body(positions, labels, images=images, classes=classes, shared=shared)
     assert len(body) <= 1.01 * paper_bytes(positions, labels, images, classes) + 64
-    found = decode_body(body, images=images, classes=classes, side=side)
+    found = decode_body(body, images=images, classes=classes, shared=shared)
     assert np.array_equal(found[0], positions)
     assert np.array_equal(found[1], labels)
 
 
 def test_auto_is_the_smallest_and_the_size_is_exact() -> None:
-    for side in (NOTHING, SharedContext(BOUNDS), SharedContext(None, PACK), SIDE):
-        sizes = body_sizes(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, side=side)
-        assert encoded_size(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, side=side) == min(sizes.values())
+    for shared in (NOTHING, SharedContext(BOUNDS), SharedContext(None, PACK), SHARED):
+        sizes = body_sizes(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, shared=shared)
+        assert encoded_size(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, shared=shared) == min(sizes.values())
     assert set(sizes) == set(CODERS) - {"pack-even"}
     assert sizes["pack"] < 0.8 * sizes["blocks"] < 0.8 * sizes["gaps-zstd"]
 
 
 def test_large_contents_skip_what_cannot_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plada.payload.coders.body._SMALL", 10)
-    model = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, side=NOTHING)
+    model = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, shared=NOTHING)
     assert model[0] == CODERS["even-blocks"].code
     pattern = np.arange(0, 200_000, 4)
-    found = encode_body(pattern, pattern * 0, images=200_000, classes=2, side=NOTHING)
+    found = encode_body(pattern, pattern * 0, images=200_000, classes=2, shared=NOTHING)
     assert CODERS["bitmap-zstd"].code == found[0]
     assert len(found) < 200
 
 
 def test_one_class_costs_no_bits_for_labels() -> None:
     zeros = np.zeros_like(LABELS)
-    side = SharedContext(BOUNDS)
+    shared = SharedContext(BOUNDS)
     one, two = (
-        encoded_size(POSITIONS, zeros, images=IMAGES, classes=classes, coder="blocks", side=side) for classes in (1, 2)
+        encoded_size(POSITIONS, zeros, images=IMAGES, classes=classes, coder="blocks", shared=shared)
+        for classes in (1, 2)
     )
     assert one <= two <= one + 2
 
 
 def test_an_empty_content_is_two_bytes_and_needs_nothing() -> None:
     none = np.zeros(0, np.int64)
-    body = encode_body(none, none, images=1, classes=1, side=SIDE)
+    body = encode_body(none, none, images=1, classes=1, shared=SHARED)
     assert len(body) == 2
-    assert len(decode_body(body, images=1, classes=1, side=NOTHING)[0]) == 0
+    assert len(decode_body(body, images=1, classes=1, shared=NOTHING)[0]) == 0
     with pytest.raises(PayloadCorrupt, match="follow an empty"):
-        decode_body(body + b"\1", images=1, classes=1, side=NOTHING)
+        decode_body(body + b"\1", images=1, classes=1, shared=NOTHING)
 
 
 def test_what_the_reader_lacks_is_named() -> None:
     bodies = {
-        name: encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE) for name in CODERS
+        name: encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, shared=SHARED)
+        for name in CODERS
     }
-    for name, side, needs in (
+    for name, shared, needs in (
         ("blocks", SharedContext(None, PACK), "manifest"),
         ("pack", SharedContext(None, PACK), "manifest"),
         ("pack", SharedContext(BOUNDS), "pack"),
         ("pack-even", NOTHING, "pack"),
     ):
-        assert missing_context(name, side)
+        assert missing_context(name, shared)
         with pytest.raises(SideMissing, match=name) as caught:
-            decode_body(bodies[name], images=IMAGES, classes=CLASSES, side=side)
+            decode_body(bodies[name], images=IMAGES, classes=CLASSES, shared=shared)
         assert caught.value.needs == needs
         with pytest.raises(SideMissing):
-            encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=side)
+            encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, shared=shared)
 
 
 def test_unknown_coders_are_told_apart() -> None:
     with pytest.raises(UnknownName, match="blocks"):
-        encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="block", side=SIDE)
+        encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="block", shared=SHARED)
     with pytest.raises(PayloadUnsupported, match="coder 99"):
-        decode_body(b"\x63\1\0", images=1, classes=1, side=SIDE)
+        decode_body(b"\x63\1\0", images=1, classes=1, shared=SHARED)
     with pytest.raises(PayloadCorrupt, match="empty"):
-        decode_body(b"", images=1, classes=1, side=SIDE)
+        decode_body(b"", images=1, classes=1, shared=SHARED)
 
 
 def test_claims_beyond_the_reference_are_refused_before_anything_is_made() -> None:
     for head in (b"\3\xdd\x0b", b"\3\xff\xff\xff\xff\x0f", b"\4\xdd\x0b"):
         with pytest.raises(PayloadCorrupt, match=f"of {IMAGES} images"):
-            decode_body(head + b"abc", images=IMAGES, classes=CLASSES, side=SIDE)
+            decode_body(head + b"abc", images=IMAGES, classes=CLASSES, shared=SHARED)
     with pytest.raises(PayloadCorrupt, match="varint"):
-        decode_body(b"\3\xff\xff\xff\xff\xff\x7f", images=IMAGES, classes=CLASSES, side=SIDE)
+        decode_body(b"\3\xff\xff\xff\xff\xff\x7f", images=IMAGES, classes=CLASSES, shared=SHARED)
 
 
 def test_work_beyond_the_limits_is_left_to_other_coders(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=SIDE)
+    body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", shared=SHARED)
     monkeypatch.setattr(pack_coder, "MAX_WORK", 1000)
-    assert encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, side=SIDE)[0] == CODERS["blocks"].code
+    assert encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, shared=SHARED)[0] == CODERS["blocks"].code
     with pytest.raises(RequestError, match="more than it takes on"):
-        encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=SIDE)
+        encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", shared=SHARED)
     with pytest.raises(PayloadCorrupt, match="beyond its limits"):
-        decode_body(body, images=IMAGES, classes=CLASSES, side=SIDE)
+        decode_body(body, images=IMAGES, classes=CLASSES, shared=SHARED)
 
 
 def test_a_pack_of_another_length_is_refused() -> None:
     with pytest.raises(RequestError, match="1499 rows of features for 1500"):
         encode_body(
-            POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", side=SharedContext(BOUNDS, PACK[:-1])
+            POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder="pack", shared=SharedContext(BOUNDS, PACK[:-1])
         )
 
 
@@ -210,15 +212,15 @@ def test_bytes_never_change(name: str) -> None:
     labels = positions // 97 * 7 % classes
     pack = (np.arange(images)[:, None] * np.array([37, 101, 59]) % 255 - 127).astype(np.int8)
     pack[positions] = (pack[positions] >> 2) + 20 * (labels[:, None] - 3)
-    side = SharedContext(np.append(np.arange(0, images, 130), images), pack)
-    body = encode_body(positions, labels, images=images, classes=classes, coder=name, side=side)
+    shared = SharedContext(np.append(np.arange(0, images, 130), images), pack)
+    body = encode_body(positions, labels, images=images, classes=classes, coder=name, shared=shared)
     assert f"{len(body)} {hashlib.sha256(body).hexdigest()[:16]}" == PINNED.get(name)
 
 
 @pytest.mark.parametrize("name", sorted(CODERS))
 def test_damaged_bodies_never_do_harm(name: str) -> None:
     """Well-formed content or a PayloadError, soon and in little memory; the container's checksum tells them apart."""
-    body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE)
+    body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, shared=SHARED)
     rng, few = np.random.default_rng(0), 8
     bodies = [body[:cut] for cut in range(0, len(body), max(len(body) // few, 1))]
     bodies += [body + bytes([byte] * 9) for byte in (0, 1, 255)]
@@ -231,7 +233,7 @@ def test_damaged_bodies_never_do_harm(name: str) -> None:
     for data in bodies:
         start = time.perf_counter()
         try:
-            positions, labels, _ = decode_body(data, images=IMAGES, classes=CLASSES, side=SIDE)
+            positions, labels, _ = decode_body(data, images=IMAGES, classes=CLASSES, shared=SHARED)
         except PayloadError:
             pass
         else:
@@ -251,17 +253,17 @@ def assert_content(positions: npt.NDArray[np.int64], labels: npt.NDArray[np.int6
 
 def test_bytes_behind_the_last_image_are_refused() -> None:
     for name in ("blocks", "pack"):
-        body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE)
+        body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, shared=SHARED)
         with pytest.raises(PayloadCorrupt, match="after its last image"):
-            decode_body(body + b"\1" * 9, images=IMAGES, classes=CLASSES, side=SIDE)
+            decode_body(body + b"\1" * 9, images=IMAGES, classes=CLASSES, shared=SHARED)
 
 
 def test_where_the_bytes_made_ready_do_not_do_it_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("blocks", "pack"):
-        body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE)
+        body = encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, shared=SHARED)
         monkeypatch.setattr(block_coder, "_ROOM", (0, 0))
         monkeypatch.setattr(pack_coder, "_ROOM", (0, 0))
-        assert encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, side=SIDE) == body
+        assert encode_body(POSITIONS, LABELS, images=IMAGES, classes=CLASSES, coder=name, shared=SHARED) == body
         monkeypatch.undo()
 
 
@@ -275,7 +277,7 @@ def test_where_the_bytes_made_ready_do_not_do_it_is_done_again(monkeypatch: pyte
 )
 def test_bytes_of_no_content_are_refused(body: bytes, message: str) -> None:
     with pytest.raises(PayloadCorrupt, match=message):
-        decode_body(body, images=IMAGES, classes=CLASSES, side=SIDE)
+        decode_body(body, images=IMAGES, classes=CLASSES, shared=SHARED)
 
 
 def _plain(name: str, where: bytes, names: bytes, kept: int = 3) -> bytes:
@@ -293,4 +295,4 @@ def _plain(name: str, where: bytes, names: bytes, kept: int = 3) -> bytes:
 )
 def test_plain_bodies_that_contradict_themselves_are_refused(body: bytes, message: str) -> None:
     with pytest.raises(PayloadCorrupt, match=message):
-        decode_body(body, images=IMAGES, classes=CLASSES, side=SIDE)
+        decode_body(body, images=IMAGES, classes=CLASSES, shared=SHARED)

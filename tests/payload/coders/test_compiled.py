@@ -38,15 +38,15 @@ def contents() -> list[tuple[np.ndarray, np.ndarray, int, int, SharedContext]]:
 @pytest.mark.parametrize("coder", MODELS)
 def test_compiled_and_plain_agree(coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba", reason="numba is not installed")
-    for positions, labels, images, classes, side in contents():
+    for positions, labels, images, classes, shared in contents():
         monkeypatch.setattr(fast, "_twins", lambda steps: {})
         assert not fast.functions(1 << 60).compiled
-        plain = encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
+        plain = encode_body(positions, labels, images=images, classes=classes, coder=coder, shared=shared)
         monkeypatch.undo()
         monkeypatch.setattr(fast, "_WORTH", 0)
         assert fast.functions(0).compiled
-        assert encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side) == plain
-        found = decode_body(plain, images=images, classes=classes, side=side)
+        assert encode_body(positions, labels, images=images, classes=classes, coder=coder, shared=shared) == plain
+        found = decode_body(plain, images=images, classes=classes, shared=shared)
         assert np.array_equal(found[0], positions)
         assert np.array_equal(found[1], labels)
 

@@ -28,23 +28,23 @@ SHARES = {"images": 1000, "classes": 3}
 def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coder of few bytes that gives other labels with another pack: code 99, then k and the labels shifted by features."""
 
-    def encode(positions: I64, labels: I64, *, images: int, classes: int, coder: str, side: SharedContext) -> bytes:
-        if coder not in ("pack", "auto") or side.features is None:
-            return encode_body(positions, labels, images=images, classes=classes, coder=coder, side=side)
-        shifted = (labels + side.features[positions, 0]) % classes
+    def encode(positions: I64, labels: I64, *, images: int, classes: int, coder: str, shared: SharedContext) -> bytes:
+        if coder not in ("pack", "auto") or shared.features is None:
+            return encode_body(positions, labels, images=images, classes=classes, coder=coder, shared=shared)
+        shifted = (labels + shared.features[positions, 0]) % classes
         numbers: bytes = positions.astype("<u4").tobytes() + shifted.astype("<u2").tobytes()
         return b"\x63" + varint(len(positions)) + numbers
 
-    def decode(body: bytes, *, images: int, classes: int, side: SharedContext) -> tuple[I64, I64, str]:
+    def decode(body: bytes, *, images: int, classes: int, shared: SharedContext) -> tuple[I64, I64, str]:
         if body[:1] != b"\x63":
-            return decode_body(body, images=images, classes=classes, side=side)
-        if side.features is None:
+            return decode_body(body, images=images, classes=classes, shared=shared)
+        if shared.features is None:
             raise SideMissing("needs a pack", needs="pack")
         k = len(body) // 6
         at = len(body) - 6 * k
         positions = np.frombuffer(body, "<u4", k, at).astype(np.int64)
         labels = np.frombuffer(body, "<u2", k, at + 4 * k).astype(np.int64)
-        return positions, (labels - side.features[positions, 0]) % classes, "pack"
+        return positions, (labels - shared.features[positions, 0]) % classes, "pack"
 
     fake = replace(CODERS["gaps-zstd"], code=0x63, needs=("pack",))
     known = {name: coder for name, coder in CODERS.items() if "pack" not in coder.needs}
@@ -56,11 +56,11 @@ def pack_coder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bodies_of_other_coders_carry_no_check() -> None:
     payload = made()
-    body = write_content(payload.positions, payload.labels, coder="gaps-zstd", side=SharedContext(), **SHARES)
+    body = write_content(payload.positions, payload.labels, coder="gaps-zstd", shared=SharedContext(), **SHARES)
     assert not needs_pack(body)
     assert not needs_pack(b"")
-    assert body == encode_body(payload.positions, payload.labels, coder="gaps-zstd", side=SharedContext(), **SHARES)
-    positions, labels, name = read_content(body, side=SharedContext(), **SHARES)
+    assert body == encode_body(payload.positions, payload.labels, coder="gaps-zstd", shared=SharedContext(), **SHARES)
+    positions, labels, name = read_content(body, shared=SharedContext(), **SHARES)
     assert np.array_equal(positions, payload.positions)
     assert np.array_equal(labels, payload.labels)
     assert name == "gaps-zstd"
@@ -71,44 +71,44 @@ def test_the_check_never_changes() -> None:
 
 
 def test_another_pack_never_gives_labels(pack_coder: None) -> None:
-    payload, side = made(), SharedContext(None, FEATURES, PACK_ID)
-    body = write_content(payload.positions, payload.labels, coder="pack", side=side, **SHARES)
+    payload, shared = made(), SharedContext(None, FEATURES, PACK_ID)
+    body = write_content(payload.positions, payload.labels, coder="pack", shared=shared, **SHARES)
     assert needs_pack(body)
     assert body.endswith(content_check(payload.positions, payload.labels))
-    positions, labels, _ = read_content(body, side=side, **SHARES)
+    positions, labels, _ = read_content(body, shared=shared, **SHARES)
     assert np.array_equal(positions, payload.positions)
     assert np.array_equal(labels, payload.labels)
     damaged = FEATURES.copy()
     damaged[payload.positions[7], 0] += 1
     with pytest.raises(PayloadCorrupt, match="pack here is damaged"):
-        read_content(body, side=SharedContext(None, damaged, PACK_ID), **SHARES)
+        read_content(body, shared=SharedContext(None, damaged, PACK_ID), **SHARES)
     with pytest.raises(SideMissing) as caught:
-        read_content(body, side=SharedContext(), **SHARES)
+        read_content(body, shared=SharedContext(), **SHARES)
     assert caught.value.needs == "pack"
 
 
 @pytest.mark.parametrize("progressive", [None, "blocks", "layers"])
 def test_a_payload_names_the_pack_that_it_needs(pack_coder: None, progressive: str | None) -> None:
     payload = made(rank=np.arange(60))
-    for side in (SharedContext(None, FEATURES, PACK_ID), SharedContext(folders().blocks, FEATURES, PACK_ID)):
-        file = parse_payload(payload.encode("pack", side=side, progressive=progressive), side=side)
+    for shared in (SharedContext(None, FEATURES, PACK_ID), SharedContext(folders().blocks, FEATURES, PACK_ID)):
+        file = parse_payload(payload.encode("pack", shared=shared, progressive=progressive), shared=shared)
         assert file.header.pack_id == PACK_ID[:8]
         assert same(file.payload, payload)
         assert file.coder == "pack"
-    smaller = parse_payload(payload.encode(side=side, progressive=progressive), side=side)  # auto
+    smaller = parse_payload(payload.encode(shared=shared, progressive=progressive), shared=shared)  # auto
     assert smaller.header.pack_id == b""
     assert smaller.bytes < file.bytes
 
 
 def test_a_body_that_needs_a_pack_nobody_named_is_refused(pack_coder: None) -> None:
-    payload, side = made(), SharedContext(None, FEATURES)
+    payload, shared = made(), SharedContext(None, FEATURES)
     with pytest.raises(PayloadCorrupt, match="header names none"):
-        parse_payload(payload.encode("pack", side=side), side=side)
+        parse_payload(payload.encode("pack", shared=shared), shared=shared)
 
 
 def test_more_images_than_a_reader_has_room_for_are_refused() -> None:
     with pytest.raises(PayloadCorrupt, match="at most 66816"):
-        read_content(b"\1" + varint(MAX_KEPT + 1), images=1 << 28, classes=1, side=SharedContext())
+        read_content(b"\1" + varint(MAX_KEPT + 1), images=1 << 28, classes=1, shared=SharedContext())
     assert isinstance(made(), Payload)
     assert CONTENT_CHECK == 4
 
@@ -120,17 +120,17 @@ def test_a_real_pack_is_used_where_it_pays() -> None:
     positions = np.sort(rng.choice(8000, 500, replace=False))
     labels = rng.integers(0, 3, 500)
     features[positions] += rng.normal(0, 40, (3, 8))[labels]
-    side = SharedContext(folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), PACK_ID)
+    shared = SharedContext(folders(8000).blocks, np.clip(np.rint(features), -127, 127).astype(np.int8), PACK_ID)
     payload = Payload(positions, labels, ("a", "b", "c"), 8000, bytes(8), bytes(8))
-    file = parse_payload(payload.encode(side=side), side=side)
+    file = parse_payload(payload.encode(shared=shared), shared=shared)
     assert same(file.payload, payload)
     assert (file.coder, file.header.pack_id) == ("pack", PACK_ID[:8])
-    assert file.bytes == payload.size(side=side) < payload.size(side=SharedContext(side.blocks))
+    assert file.bytes == payload.size(shared=shared) < payload.size(shared=SharedContext(shared.blocks))
     few = Payload(positions[:3], labels[:3], ("a", "b", "c"), 8000, bytes(8), bytes(8))
-    assert parse_payload(few.encode(side=side), side=side).header.pack_id == b""
-    assert few.size(side=side) == len(few.encode(side=side)) == few.size(side=SharedContext(side.blocks))
-    assert side.features is not None
-    damaged = side.features.copy()
+    assert parse_payload(few.encode(shared=shared), shared=shared).header.pack_id == b""
+    assert few.size(shared=shared) == len(few.encode(shared=shared)) == few.size(shared=SharedContext(shared.blocks))
+    assert shared.features is not None
+    damaged = shared.features.copy()
     damaged[::7] += 1
     with pytest.raises(PayloadCorrupt):
-        parse_payload(payload.encode(side=side), side=SharedContext(side.blocks, damaged, PACK_ID))
+        parse_payload(payload.encode(shared=shared), shared=SharedContext(shared.blocks, damaged, PACK_ID))

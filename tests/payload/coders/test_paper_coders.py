@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plada.payload.coders import paper
+from plada.payload.coders import paper_coders
 
 TABLES = Path(__file__).resolve().parents[4] / "shared" / "paper" / "tables.json"
 IN21K, IN1K = 14_197_122, 1_281_167
@@ -38,7 +38,7 @@ def text(size: int) -> str:
 )
 def test_sizes_that_the_paper_prints(images: int, share: float, raw: str, form: str) -> None:
     positions, labels = content(images, share, 100)
-    size = paper.FORMS[form](positions, labels, images, 100)
+    size = paper_coders.FORMS[form](positions, labels, images, 100)
     if form == "compact-index":  # the paper's gaps need two bytes there
         size = 2 * len(positions) + len(labels)
     assert text(size) == raw
@@ -84,18 +84,18 @@ def test_every_raw_and_compact_size_of_tables_12_to_15() -> None:
 
 def test_forms_agree_with_what_they_hold() -> None:
     positions, labels = np.array([3, 4, 9, 300]), np.array([0, 1, 0, 1])
-    sizes = paper.paper_sizes(positions, labels, 1000, 2)
+    sizes = paper_coders.paper_sizes(positions, labels, 1000, 2)
     assert sizes["raw-index"] == 24
     assert sizes["raw-bitmap"] == 125 + 8
     assert sizes["compact-index"] == 4 * 2 + 4  # the largest gap is 290
     assert sizes["compact-bitmap"] == 125 + 4
-    assert paper.compact_index(np.array([3, 250]), labels[:2], 1000, 300) == 2 + 4
-    assert paper.compact_index(np.array([3, 70_000]), labels[:2], 100_000, 2) == 8 + 2
-    assert paper.paper_bytes(positions, labels, 1000, 2) == min(sizes["index-zstd"], sizes["bitmap-zstd"])
+    assert paper_coders.compact_index(np.array([3, 250]), labels[:2], 1000, 300) == 2 + 4
+    assert paper_coders.compact_index(np.array([3, 70_000]), labels[:2], 100_000, 2) == 8 + 2
+    assert paper_coders.paper_bytes(positions, labels, 1000, 2) == min(sizes["index-zstd"], sizes["bitmap-zstd"])
 
 
 def test_huffman_is_optimal_and_counts_its_table() -> None:
-    assert paper.huffman_lengths(np.array([8, 4, 2, 1, 1])).tolist() == [1, 2, 3, 4, 4]
-    assert paper.huffman_lengths(np.array([0, 5, 0])).tolist() == [0, 1, 0]
-    assert paper.huffman_bits(np.array([0] * 8 + [1] * 4 + [2] * 2 + [3, 4]), 5) == 8 + 8 + 6 + 8 + 25
-    assert paper.huffman_bits(np.array([7] * 3), 256) == 3 + 8 + 13
+    assert paper_coders.huffman_lengths(np.array([8, 4, 2, 1, 1])).tolist() == [1, 2, 3, 4, 4]
+    assert paper_coders.huffman_lengths(np.array([0, 5, 0])).tolist() == [0, 1, 0]
+    assert paper_coders.huffman_bits(np.array([0] * 8 + [1] * 4 + [2] * 2 + [3, 4]), 5) == 8 + 8 + 6 + 8 + 25
+    assert paper_coders.huffman_bits(np.array([7] * 3), 256) == 3 + 8 + 13

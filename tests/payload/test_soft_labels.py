@@ -8,7 +8,7 @@ import pytest
 
 from plada.errors import PayloadCorrupt
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.soft import NOTE, PARTS, SoftLabels, soft_labels_of
+from plada.payload.soft_labels import NOTE, PARTS, SoftLabels, soft_labels_of
 
 SHARES = np.array([[200, 55, 0], [0, PARTS, 0], [1, 4, 250]], np.int64)
 
