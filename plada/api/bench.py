@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from plada.benchmark.workers import measure_all
 from plada.common.files import home_directory, write_bytes
 from plada.common.machine import cores
 from plada.common.progress import Report, silent
+from plada.common.summary import Summary
 from plada.common.units import parse_share, parse_size
 from plada.errors import BudgetTooSmall, RequestError, UnknownName
 from plada.networks.network import NetworkSpec, as_spec, build_network
@@ -52,7 +53,7 @@ class PaperTables:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BenchSummary:
+class BenchSummary(Summary):
     """What `plada.bench` measured.
 
     Attributes:
@@ -91,10 +92,6 @@ class BenchSummary:
     document: str
     pictures: tuple[str, ...]
     seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def bench(

@@ -3,9 +3,8 @@
 import io
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from plada.api.select import select
 from plada.api.train import train
 from plada.common.files import home_directory
 from plada.common.progress import Clock, Report, silent
+from plada.common.summary import Summary
 from plada.payload.payload import Payload
 from plada.retrieval.index import open_index
 from plada.sources.decode import decode
@@ -32,7 +32,7 @@ MODEL = "student.safetensors"  # of the first seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DemoSummary:
+class DemoSummary(Summary):
     """What `plada demo --json` prints.
 
     Attributes:
@@ -66,10 +66,6 @@ class DemoSummary:
     sheet: str
     report: str
     reused: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
 
 
 def demo(

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from plada.common.summary import Summary
 from plada.common.units import group_digits
 from plada.errors import PladaError, UnknownName
 from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
@@ -15,7 +15,7 @@ from plada.sources.registry import open_source, open_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetSummary:
+class DatasetSummary(Summary):
     """A collection that is known by name, and how it is on this machine.
 
     Attributes:
@@ -65,10 +65,6 @@ class DatasetSummary:
     found_classes: int | None = None
     counted: str | None = None
     problem: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
     def state(self) -> str:
         """Whether it is here, and whether it was counted, in a few words."""
