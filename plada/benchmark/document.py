@@ -224,7 +224,7 @@ def _keep_rates(results: Results, images: int) -> list[str]:
     return [*lines, *_sizes(results, rates), "", "![Sizes](sizes.png)", ""]
 
 
-def _rules(results: Results, targets: Sequence[str], keep: float, papers: Mapping[str, tuple[float, ...]]) -> list[str]:
+def _rules(results: Results, targets: Sequence[str], keep: float, papers: Mapping[str, Sequence[float]]) -> list[str]:
     rules = [rule for rule in KEPT if results.cells(rule, None, keep)]
     lines = _head("target", rules)
     lines += [

@@ -122,7 +122,7 @@ def _keep(results: Results, path: Path) -> Path:
 
 
 def _rules(
-    results: Results, targets: Sequence[str], papers: Mapping[str, tuple[float, ...]], path: Path, title: str
+    results: Results, targets: Sequence[str], papers: Mapping[str, Sequence[float]], path: Path, title: str
 ) -> Path:
     keep = results.keeps[0]
     rules = [rule for rule in KEPT if results.cells(rule, None, keep)]

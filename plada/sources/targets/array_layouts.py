@@ -19,23 +19,12 @@ from plada.sources.formats.arrays import (
     open_records,
 )
 from plada.sources.formats.pickled import read_pickled
+from plada.sources.targets.class_names import CLASS_NAMES
 from plada.sources.targets.split_lists import read_lines
 from plada.sources.targets.target import Split, Target, TargetRequest, make_target
 
 _CIFAR_PLANES = (3, 32, 32)
 _STL_PLANES = (3, 96, 96)  # each plane by columns
-MEDMNIST_CLASSES = {
-    "bloodmnist": (
-        "basophil", "eosinophil", "erythroblast",
-        "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)", "lymphocyte", "monocyte", "neutrophil",
-        "platelet",
-    ),
-    "dermamnist": (
-        "actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma", "benign keratosis-like lesions",
-        "dermatofibroma", "melanoma", "melanocytic nevi", "vascular lesions",
-    ),
-    "retinamnist": ("0", "1", "2", "3", "4"),
-}  # fmt: skip
 
 
 def open_cifar_binary(root: Path, request: TargetRequest) -> Target:
@@ -157,7 +146,7 @@ def open_medmnist(root: Path, request: TargetRequest) -> Target:
         elif found.ndim != 1:
             raise DataError(f"{file}: {found.shape[1:]} labels an image; only sets with one class an image are targets")
     count = 1 + max(int(found.max(initial=0)) for found in labels.values())
-    classes = MEDMNIST_CLASSES.get(stem, tuple(str(number) for number in range(count)))
+    classes = CLASS_NAMES.get(stem, tuple(str(number) for number in range(count)))
     note = f"images of {pixels['train'].shape[1]} pixels" if len(there) > 1 else ""
     return _arrays_target(file, request, classes, pixels, labels, note=note)
 
