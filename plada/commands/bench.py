@@ -8,16 +8,8 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import (
-    Device,
-    Home,
-    NetworkOptions,
-    Output,
-    PackFile,
-    RecipeOption,
-    pairs,
-)
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.options import Machine, NetworkOptions, Output, PackFile, RecipeOption, pairs
+from plada.commands.console.output import print_table
 
 if TYPE_CHECKING:
     from plada.api.bench import BenchSummary
@@ -83,8 +75,7 @@ def bench(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for rows, tables and pictures.")] = Path(
         "plada-bench"
     ),
-    device: Device = None,
-    home: Home = None,
+    machine: Machine,
     output: Output,
 ) -> None:
     """Compare with the paper's rules and with other things that could be sent, at equal bytes.
@@ -106,14 +97,13 @@ def bench(
             paper=plada.PaperTables(keep=compared.keep, far=compared.far),
             workers=workers,
             out=out,
-            device=device,
-            home=home,
+            device=machine.device,
+            home=machine.home,
             report=report,
         )
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     _print_tables(summary)
-    return None
 
 
 def _print_tables(summary: "BenchSummary") -> None:

@@ -19,7 +19,7 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
-from plada.commands.console.output import print_json, print_line, print_table
+from plada.commands.console.output import print_line, print_table
 from plada.common.units import format_size
 
 if TYPE_CHECKING:
@@ -164,22 +164,23 @@ def index(
             found = plada.check_index(
                 source, full=check.full, weights=encoder.weights, device=work.device, home=home, report=report
             )
-            return _show_check(found, as_json=output.as_json)
+            _show_check(found, output)
+            return
         if check.dry_run:
             expected = plada.forecast(
                 source, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,
                 home=home, report=report,
             )  # fmt: skip
-            return _show_forecast(expected, as_json=output.as_json)
+            _show_forecast(expected, output)
+            return
         summary = plada.index(
             source, name=name, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,
             engine=work.engine, shard=build.shard, merge=build.merge, append=build.append, restart=build.restart, ann=ann,
             pack=pack.spec(), home=home, report=report,
         )  # fmt: skip
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     _show_summary(summary, source)
-    return None
 
 
 def _show_summary(summary: "IndexSummary", source: str) -> None:
@@ -219,10 +220,8 @@ def _show_summary(summary: "IndexSummary", source: str) -> None:
         print_line(line, error=True)
 
 
-def _show_check(found: "CheckReport", *, as_json: bool) -> None:
-    if as_json:
-        print_json("summary", found.to_dict())
-    else:
+def _show_check(found: "CheckReport", output: Output) -> None:
+    if not output.wrote_json(found.to_dict()):
         words = {True: "ok", False: "FAILED", None: "not checked"}
         rows = [[item.what, words[item.ok], item.detail] for item in found.items]
         print_table(rows, head=("what", "result", "found"), title=f"index {found.name}, {found.images} images")
@@ -230,9 +229,9 @@ def _show_check(found: "CheckReport", *, as_json: bool) -> None:
         raise typer.Exit(found.exit_code)
 
 
-def _show_forecast(expected: "IndexForecast", *, as_json: bool) -> None:
-    if as_json:
-        return print_json("summary", expected.to_dict())
+def _show_forecast(expected: "IndexForecast", output: Output) -> None:
+    if output.wrote_json(expected.to_dict()):
+        return
     each = ", ".join(f"{stage} {spent:.0f}" for stage, spent in expected.microseconds.items())
     rows = [
         [
@@ -249,7 +248,6 @@ def _show_forecast(expected: "IndexForecast", *, as_json: bool) -> None:
         ["trial", f"{expected.tried} images; nothing was kept"],
     ]
     print_table(rows, title="forecast")
-    return None
 
 
 def _duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ import typer
 import plada
 from plada.commands.console import completion
 from plada.commands.console.options import Machine, Output, PackFile, PayloadFile, ReferenceOption, SameKeys
-from plada.commands.console.output import print_json, print_line
+from plada.commands.console.output import print_line
 from plada.common.units import format_size
 
 
@@ -52,11 +52,10 @@ def report(
             weights=weights, budget=budget, rate=rate or (), pictures=pictures, pack=pack, device=machine.device,
             home=machine.home, report=progress,
         )  # fmt: skip
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     print_line(
         f"{summary.report}: {format_size(summary.bytes)}, {summary.pictures} pictures of {summary.classes} classes"
     )
     for line in summary.unknown:
         print_line(f"not in it: {line}", error=True)
-    return None

@@ -8,7 +8,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import Home, Output
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.output import print_table
 
 
 def search(
@@ -35,10 +35,9 @@ def search(
         for text, row in zip(query, found, strict=True)
         for hit in row
     ]
-    if output.as_json:
-        return print_json("summary", {"hits": hits})
+    if output.wrote_json({"hits": hits}):
+        return
     for text, row in zip(query, found, strict=True):
         print_table(
             [[str(h.position), h.key, f"{h.score:.4f}"] for h in row], head=("position", "key", "score"), title=text
         )
-    return None

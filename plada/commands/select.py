@@ -1,6 +1,6 @@
 """The command `plada select`: parse, call, print."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,7 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
-from plada.commands.console.output import print_json, print_line, print_table
+from plada.commands.console.output import print_line, print_table
 
 if TYPE_CHECKING:
     from plada.selection.auto import RuleTrial
@@ -87,9 +87,7 @@ class CorrectionOptions:
 
     def corrections(self) -> "plada.Corrections":
         """The call's argument."""
-        return plada.Corrections(
-            exclude=self.exclude, relabel=self.relabel, distinct=self.distinct, drop_leaks=self.drop_leaks
-        )
+        return plada.Corrections(**asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +103,7 @@ class DeliveryOptions:
 
     def delivery(self) -> "plada.Delivery":
         """The call's argument."""
-        return plada.Delivery(
-            client_has=self.client_has,
-            pack=self.pack,
-            progressive=self.progressive,
-            segments=self.segments,
-            sign=self.sign,
-            serial=self.serial,
-        )
+        return plada.Delivery(**asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +189,8 @@ def select(
         )  # fmt: skip
         files.write_pictures(selection)
     made = selection.report
-    if output.as_json:
-        return print_json("summary", made.to_dict())
+    if output.wrote_json(made.to_dict()):
+        return
     print_table(_rows(made), title=f"selection for {target}")
     if len(made.tried) > 1:
         head = ("rule", "images", "bytes", "accuracy", "lead", "seconds")
@@ -208,7 +199,6 @@ def select(
         )
     for line in _remarks(made, target):
         print_line(line, error=True)
-    return None
 
 
 def _rows(report: "SelectionReport") -> list[list[str]]:
