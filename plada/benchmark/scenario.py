@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.progress import silent
 from plada.common.statistics import accuracy
 from plada.errors import DataError, RequestError
@@ -32,8 +32,6 @@ from plada.selection.rules.rule import Choose, Context
 from plada.sources.registry import open_target
 from plada.trainer.payload_context import PayloadContext, find_side
 
-I64 = npt.NDArray[np.int64]
-F32 = npt.NDArray[np.float32]
 CLIENT_HAS = ("manifest", "pack")
 STEPS = 120  # of a linear student's L-BFGS
 _IMAGES_A_BYTE = 16  # of the budget: more never fit the paper's coder

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from plada.common.arrays import F32
 from plada.encoders.encoder import Encoder
 from plada.errors import PladaError, RequestError
 from plada.explorer.cache import BoundedCache
@@ -24,7 +24,6 @@ from plada.sources.decode import decode
 from plada.sources.manifest import READABLE, ManifestRow
 from plada.sources.reference import Reference
 
-F32 = npt.NDArray[np.float32]
 THUMB, LARGE = 176, 640  # pixels of the longer side
 HITS = 600  # of a search, at most
 _QUALITY = {THUMB: 72, LARGE: 85}

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import U8
 from plada.common.failures import first_line
 from plada.common.packages import import_timm, require
 from plada.errors import DataError, RequestError, UnknownName
@@ -261,7 +261,7 @@ def pick_device(device: str | None) -> "torch.device":
     return where
 
 
-def to_floats(pixels: npt.NDArray[np.uint8], where: "torch.device") -> "torch.Tensor":
+def to_floats(pixels: U8, where: "torch.device") -> "torch.Tensor":
     """uint8 [n, h, w, 3] to floats [n, 3, h, w] between 0 and 1."""
     import torch
 

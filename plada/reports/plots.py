@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.files import whole_file
 from plada.errors import MissingExtra
 
@@ -170,7 +170,7 @@ def class_histogram(
 
 
 def confusion_picture(
-    names: Sequence[str], counts: Sequence[Sequence[int]] | npt.NDArray[np.int64], path: Path, *, title: str = ""
+    names: Sequence[str], counts: Sequence[Sequence[int]] | I64, path: Path, *, title: str = ""
 ) -> Path:
     """Write a PNG of a confusion matrix: rows are true classes, columns predicted ones, shaded by shares of the row.
 

@@ -5,16 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64, U8
 from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import Bin, calibration_error, reliability_table, softmax, wilson
 from plada.errors import DataError
 from plada.sources.decode import View, load_pixels
 from plada.sources.targets.target import Split
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 _BLOCK = 1024  # images in memory at a time
 
 
@@ -112,7 +110,7 @@ def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unrea
 
 
 def evaluate_split(
-    logits_of: Callable[[npt.NDArray[np.uint8]], F32],
+    logits_of: Callable[[U8], F32],
     view: View,
     split: Split,
     classes: tuple[str, ...],

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64, U8
 from plada.common.progress import Clock, Report, Tracker
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
 from plada.encoders.spec import EncoderSpec
@@ -42,7 +42,7 @@ class LinearStudent:
         """How the encoder wants its images."""
         return self.encoder.view
 
-    def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def logits(self, pixels: U8) -> F32:
         """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3] as `view` makes them."""
         return self.head.logits(self.encoder.encode(pixels))
 
@@ -123,9 +123,9 @@ class EmbeddedPayload:
     """Vectors float32 [k, d] and labels [k] of a payload's images, the mean to centre on, and the encoder; `source` names
     the index or encoder that they are from."""
 
-    vectors: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    mean: npt.NDArray[np.float32]
+    vectors: F32
+    labels: I64
+    mean: F32
     encoder: Encoder
     source: str
 
@@ -177,7 +177,7 @@ def embed_payload(
     return EmbeddedPayload(vectors, labels, vectors.mean(axis=0), encoder, name)
 
 
-def with_embedding(index: Index, payload: Payload) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def with_embedding(index: Index, payload: Payload) -> tuple[I64, I64]:
     """Positions and labels of the payload's images that the index could read."""
     if not int(index.info["unreadable"]):
         return payload.positions, payload.labels
@@ -187,9 +187,7 @@ def with_embedding(index: Index, payload: Payload) -> tuple[npt.NDArray[np.int64
     return kept, payload.labels[np.searchsorted(payload.positions, kept)]
 
 
-def _embed(
-    payload: Payload, images: PayloadImages, encoder: Encoder, report: Report
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def _embed(payload: Payload, images: PayloadImages, encoder: Encoder, report: Report) -> tuple[F32, I64]:
     tracker = Tracker("embed", len(payload), report)
     vectors, labels = [], []
     for start in range(0, len(payload), _BATCH):

@@ -5,9 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from plada.common.arrays import F32, U8
 from plada.common.progress import Clock, Report
 from plada.errors import DataError, PayloadUnsupported, RequestError
 from plada.networks.data import LabelledImages, load_images
@@ -49,7 +47,7 @@ class NetworkStudent:
         """How the network wants its images."""
         return view_of(self.network)
 
-    def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def logits(self, pixels: U8) -> F32:
         """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3] as `view` makes them."""
         return predict(self.network, pixels, device=self.device)
 
