@@ -228,11 +228,8 @@ def _shares(keep: str | Sequence[str | float]) -> tuple[float, ...]:
 
 
 def _open_index(index: Index | str | Path | None, reference: str | Path | None, home: Path) -> Index:
-    """The index that is named, or the one of these images.
-
-    Raises:
-        UnknownName: no such index. RequestError: both are named, or there is not exactly one index of these images.
-    """
+    """The index that is named, or the one of these images. Raises UnknownName: no such index. RequestError: both are
+    named, or there is not exactly one index of these images."""
     if reference is None:
         return index if isinstance(index, Index) else open_index(index, home=home)
     if index is not None:
@@ -246,11 +243,8 @@ def _open_index(index: Index | str | Path | None, reference: str | Path | None, 
 
 
 def _open_targets(specs: Iterable[str | Path], home: Path) -> list[tuple[str | Path, Target]]:
-    """The targets, opened before anything is measured.
-
-    Raises:
-        UnknownName, RequestError, DataError: as open_target; two targets of one name; one without test images.
-    """
+    """The targets, opened before anything is measured. Raises UnknownName, RequestError, DataError: as open_target; two
+    targets of one name; one without test images."""
     tasks = [(spec, open_target(spec, home)) for spec in specs]
     names = [task.name for _, task in tasks]
     for name in names:
@@ -300,11 +294,8 @@ def _made_pack(index: Index, folder: Path, home: Path, report: Report) -> Path:
 
 
 def _check_budgets(rows: list[Row], budgets: tuple[int, ...], classes: Mapping[str, int]) -> None:
-    """Refuse budgets that are too small for everything.
-
-    Raises:
-        BudgetTooSmall: names the bytes that the smallest method needs.
-    """
+    """Refuse budgets that are too small for everything. Raises BudgetTooSmall: names the bytes that the smallest method
+    needs."""
     for target in dict.fromkeys(row.target for row in rows):
         here = [row for row in rows if row.target == target and row.budget is not None]
         if here and all(row.accuracy is None for row in here):

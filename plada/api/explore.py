@@ -126,11 +126,8 @@ def explore(
 
 @contextlib.contextmanager
 def listen(port: int) -> Iterator[socket.socket]:
-    """A socket that listens on this machine's own address.
-
-    Raises:
-        RequestError: no such port, or one that only the system may have. ResourceError: another program has it.
-    """
+    """A socket that listens on this machine's own address. Raises RequestError: no such port, or one that only the
+    system may have. ResourceError: another program has it."""
     if not 0 <= port <= 65535:
         raise RequestError(f"port {port}: expected 0 to 65535; 0 takes a free one")
     try:

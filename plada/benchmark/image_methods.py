@@ -39,11 +39,8 @@ _COLOUR, _GREY = b"\0", b"\1"
 
 
 def pack_pictures(files: list[bytes], labels: I64, classes: int) -> bytes:
-    """One zstd-19 frame of JPEG files and their labels, of 1 byte each up to 256 classes, else 2.
-
-    Raises:
-        DataError: a file with an end-of-image marker in its middle (a thumbnail).
-    """
+    """One zstd-19 frame of JPEG files and their labels, of 1 byte each up to 256 classes, else 2. Raises DataError: a
+    file with an end-of-image marker in its middle (a thumbnail)."""
     joined = b"".join(files)
     if joined.count(_EOI) != len(files):
         raise DataError("pictures: a JPEG file has more than one end; they could not be told apart")
@@ -242,11 +239,7 @@ def image_pool(scenario: Scenario) -> ImagePool:
 
 
 def fit_on_pictures(scenario: Scenario, sent: TargetPictures) -> Head:
-    """A linear student of pictures as they arrived.
-
-    Raises:
-        DataError: one cannot be decoded.
-    """
+    """A linear student of pictures as they arrived. Raises DataError: one cannot be decoded."""
     try:
         vectors = embed_pictures(scenario, list(sent.files), bare=False)
     except Unreadable as err:

@@ -42,11 +42,8 @@ _STYLES: Mapping[str, Style] = {
 
 
 def draw_plots(results: Results, folder: Path) -> list[Path]:
-    """Write the plots; returns the paths of those that have something to show.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
+    """Write the plots; returns the paths of those that have something to show. Raises MissingExtra: matplotlib is not
+    installed."""
     paths = [_pareto(results, folder / "pareto.png")]
     if results.keeps:
         paths += [

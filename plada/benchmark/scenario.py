@@ -139,12 +139,9 @@ class Scenario:
         return self._files[key]
 
     def auto(self, budget: int, has: str, *, only: str | None = None) -> RuleChoice:
-        """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes and clients that have
-        the manifest or the pack. It sees no test image. Sizes for the manifest, which are cheaper, guide the search with a pack.
-
-        Raises:
-            BudgetTooSmall: not one label a class fits.
-        """
+        """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes and clients that
+        have the manifest or the pack. It sees no test image. Sizes for the manifest, which are cheaper, guide the
+        search with a pack. Raises BudgetTooSmall: not one label a class fits."""
         return choose_rule(
             self.labels,
             self.context,

@@ -26,11 +26,8 @@ def home_directory(home: str | Path | None = None) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary neighbour of `path` to write; it takes the name only when its bytes are on disk.
-
-    Raises:
-        ResourceError: the disk is full or not writable; nothing is left behind.
-    """
+    """Yield a temporary neighbour of `path` to write; it takes the name only when its bytes are on disk. Raises
+    ResourceError: the disk is full or not writable; nothing is left behind."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

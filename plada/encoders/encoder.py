@@ -218,12 +218,9 @@ def _dimension(encode: Encode, view: View, name: str, *, compiled: bool) -> int:
 def reload_encoder(
     saved: Mapping[str, Any], *, weights: str | Path | None = None, device: str | None = None
 ) -> Encoder:
-    """The encoder of an index, from what index.json says of it; `weights` where the file (or local-dir) is if it has moved.
-
-    Raises:
-        ReferenceMismatch: the weights, a setting, or the embeddings it gives are not those of the index; both are said.
-        RequestError: the weights file is gone.
-    """
+    """The encoder of an index, from what index.json says of it; `weights` where the file (or local-dir) is if it has
+    moved. Raises ReferenceMismatch: the weights, a setting, or the embeddings it gives are not those of the index; both
+    are said. RequestError: the weights file is gone."""
     config = config_from_json(saved)
     spec, recorded = _recorded_spec(config, weights)
     encoder = _load(_on_device(spec, config, device), recorded, device)
@@ -326,10 +323,7 @@ def encoder_options(config: EncoderConfig) -> list[str]:
 
 def config_from_json(saved: Mapping[str, Any]) -> EncoderConfig:
     """Inverse of asdict(EncoderConfig) after a way through JSON; what older versions did not write gets its default.
-
-    Raises:
-        DataError: fields are missing, or an argument does not shape a network.
-    """
+    Raises DataError: fields are missing, or an argument does not shape a network."""
     try:
         if reason := refused_argument(saved["model_args"], besides=PREPARATION):
             raise DataError(f"encoder {saved['name']} in index.json: {reason}. Use no index of that origin")

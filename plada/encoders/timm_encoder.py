@@ -36,13 +36,9 @@ _WAYS = {"bicubic": "bicubic", "bilinear": "bilinear", "lanczos": "lanczos", "ne
 
 
 def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
-    """The network of a spec, with its weights, at the size wanted; on the CPU. `recorded` as in choose_settings.
-
-    Raises:
-        UnknownName: no such architecture or tag.
-        RequestError: options that contradict each other or the network, weights that nothing says how to use, no network.
-        DataError: weights of another architecture or another head.
-    """
+    """The network of a spec, with its weights, at the size wanted; on the CPU. `recorded` as in choose_settings. Raises
+    UnknownName: no such architecture or tag. RequestError: options that contradict each other or the network, weights
+    that nothing says how to use, no network. DataError: weights of another architecture or another head."""
     file = spec.weights_file
     digest = file_digest(file) if file else ""
     timm = import_timm()
@@ -127,10 +123,7 @@ def _download(spec: EncoderSpec, card: Any, tag: str) -> Any:
 
 def _resize(spec: EncoderSpec, module: Any, card: Any, size: int) -> None:
     """Make a network of a fixed size take another, its positions interpolated as timm does when it loads weights.
-
-    Raises:
-        RequestError: it cannot.
-    """
+    Raises RequestError: it cannot."""
     native = int(card.input_size[-1])
     if card.input_size[-2] != native and spec.image_size is None:
         raise RequestError(

@@ -117,11 +117,8 @@ class Gallery:
         return [(number, ranked, placement) for number, ranked, placement in every if placement is not None]
 
     def picture(self, position: int, side: int) -> EncodedImage:
-        """An image of the reference, to fit a square of `side` pixels.
-
-        Raises:
-            DataError: it cannot be read or decoded. ReferenceMismatch: it has changed.
-        """
+        """An image of the reference, to fit a square of `side` pixels. Raises DataError: it cannot be read or decoded.
+        ReferenceMismatch: it has changed."""
         return self.pictures.get_or_make((position, side), lambda: self._encoded(self.reference.read(position), side))
 
     def problem(self, row: ManifestRow) -> str:
@@ -130,10 +127,7 @@ class Gallery:
 
     def upload(self, data: bytes) -> str:
         """Take a picture of the user's; return the name by which it can be searched, until newer uploads push it out.
-
-        Raises:
-            RequestError: not a picture, too many pixels, or no encoder here.
-        """
+        Raises RequestError: not a picture, too many pixels, or no encoder here."""
         encoder = self._encoder("pictures")
         with self._decoding:
             try:
@@ -149,11 +143,7 @@ class Gallery:
         return name
 
     def near_words(self, words: str, *, exact: bool = False) -> list[Hit]:
-        """The images nearest to words.
-
-        Raises:
-            RequestError: the encoder reads none, or too many words.
-        """
+        """The images nearest to words. Raises RequestError: the encoder reads none, or too many words."""
         if self.no_words:
             raise RequestError(f"words cannot be searched for: {self.no_words}")
         encoder = self._encoder("words")
@@ -170,11 +160,7 @@ class Gallery:
         return self._near(("upload", name), lambda: vector, exact)
 
     def near_position(self, position: int, *, exact: bool = False) -> list[Hit]:
-        """The images nearest to one of them, without itself.
-
-        Raises:
-            DataError: it has no embedding.
-        """
+        """The images nearest to one of them, without itself. Raises DataError: it has no embedding."""
         hits = self._near(
             ("position", position), lambda: np.asarray(self.index.vectors([position]), np.float32), exact, HITS + 1
         )

@@ -59,11 +59,7 @@ class PixelFile:
     """Pixels of decoded images in a file without a name, which ends with the process: no image is decoded twice."""
 
     def __init__(self, folder: Path, images: int, size: int) -> None:
-        """Make the file.
-
-        Raises:
-            OSError: the disk has no room for all images.
-        """
+        """Make the file. Raises OSError: the disk has no room for all images."""
         folder.mkdir(parents=True, exist_ok=True)
         total = images * size * size * 3
         if shutil.disk_usage(folder).free < 2 * total:

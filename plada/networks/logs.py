@@ -16,11 +16,8 @@ def no_log(_: int, __: Mapping[str, float]) -> None:
 
 
 def check_log(path: Path | None) -> None:
-    """Make sure that a log at `path` can be written.
-
-    Raises:
-        MissingExtra: it is a folder for TensorBoard, and tensorboardX is not installed.
-    """
+    """Make sure that a log at `path` can be written. Raises MissingExtra: it is a folder for TensorBoard, and
+    tensorboardX is not installed."""
     if path is not None and path.suffix != ".csv":
         require("tensorboardX", extra="logs", purpose="a log for TensorBoard")
 
@@ -28,10 +25,7 @@ def check_log(path: Path | None) -> None:
 @contextmanager
 def open_log(path: Path | None) -> Iterator[Log]:
     """A log at `path`: a table if it ends in .csv, else a folder of TensorBoard's event files; none where it is None.
-
-    Raises:
-        MissingExtra: as check_log.
-    """
+    Raises MissingExtra: as check_log."""
     check_log(path)
     if path is None:
         yield no_log

@@ -27,11 +27,8 @@ class LossMonitor:
             self.check()
 
     def check(self, *, weights: bool = False) -> None:
-        """Check and log the losses that are waiting; with `weights`, check the weights too.
-
-        Raises:
-            RequestError: a loss or a weight is not finite.
-        """
+        """Check and log the losses that are waiting; with `weights`, check the weights too. Raises RequestError: a loss
+        or a weight is not finite."""
         values = [(step, float(loss)) for step, loss in self.losses]
         for step, loss in values:
             if not math.isfinite(loss):

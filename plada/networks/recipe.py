@@ -52,11 +52,8 @@ class Recipe:
             )
 
     def changed(self, options: Mapping[str, Any]) -> "Recipe":
-        """This recipe with some options replaced; None leaves an option as it is.
-
-        Raises:
-            UnknownName: no such option. RequestError: a value of the wrong type or out of range.
-        """
+        """This recipe with some options replaced; None leaves an option as it is. Raises UnknownName: no such option.
+        RequestError: a value of the wrong type or out of range."""
         known: dict[str, Any] = {field.name: field.type for field in fields(self)}
         values: dict[str, Any] = {}
         for name, value in options.items():

@@ -82,11 +82,8 @@ class Evaluation:
 
 
 def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unreadable: int = 0) -> Evaluation:
-    """The evaluation of logits float32 [n, c] against labels int64 [n].
-
-    Raises:
-        DataError: no image, or logits that are not finite.
-    """
+    """The evaluation of logits float32 [n, c] against labels int64 [n]. Raises DataError: no image, or logits that are
+    not finite."""
     if not len(labels) or not np.isfinite(logits).all():
         what = "logits that are not finite" if len(labels) else "no readable image"
         raise DataError(f"evaluation: {what}. Check the model and the images")
@@ -117,11 +114,8 @@ def evaluate_split(
     *,
     report: Report = silent,
 ) -> Evaluation:
-    """The evaluation of a model, pixels uint8 [n, size, size, 3] to logits, on a split with the model's classes, in order.
-
-    Raises:
-        DataError: none of the images can be read.
-    """
+    """The evaluation of a model, pixels uint8 [n, size, size, 3] to logits, on a split with the model's classes, in
+    order. Raises DataError: none of the images can be read."""
     tracker = Tracker("test", len(split), report)
     logits: list[F32] = []
     labels: list[I64] = []

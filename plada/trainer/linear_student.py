@@ -57,11 +57,8 @@ class LinearStudent:
 
 
 def load_linear_student(path: Path, *, weights: str | Path | None, device: str | None) -> LinearStudent:
-    """A linear student as it was saved; `weights` is where its encoder's file is now, if it has moved.
-
-    Raises:
-        DataError: damaged. ReferenceMismatch: the encoder is not the same any more. RequestError: its weights are gone.
-    """
+    """A linear student as it was saved; `weights` is where its encoder's file is now, if it has moved. Raises
+    DataError: damaged. ReferenceMismatch: the encoder is not the same any more. RequestError: its weights are gone."""
     card = read_card(path)
     state = read_safetensors(path)
     if set(state) != {"mean", "weight", "bias"}:

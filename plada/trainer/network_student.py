@@ -68,11 +68,8 @@ class NetworkStudent:
 
 
 def load_network_student(path: Path, device: str | None = None) -> NetworkStudent:
-    """A network student as it was saved.
-
-    Raises:
-        RequestError: no such file. DataError: damaged, or its network is not what the card says.
-    """
+    """A network student as it was saved. Raises RequestError: no such file. DataError: damaged, or its network is not
+    what the card says."""
     card = read_card(path)
     if not _sound(card):
         raise DataError(f"{path}: its card does not say how images are prepared, as plada writes it. Train it again")

@@ -96,10 +96,7 @@ class TrainingRun:
 
     def finished(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """The card's identity of the finished model at `out`, if it is of this run; None where there is no model.
-
-        Raises:
-            RequestError: another run's model, or something else, is there.
-        """
+        Raises RequestError: another run's model, or something else, is there."""
         if self.out is None or self.options.restart or not self.out.exists():
             return None
         try:

@@ -48,12 +48,8 @@ class GlyphCollection:
 
 
 def open_glyphs(options: dict[str, str]) -> GlyphCollection:
-    """`glyphs`, or `glyphs:count=500,seed=3`.
-
-    Raises:
-        RequestError: another option, or not a number.
-        MissingExtra: matplotlib, whose fonts are used, is not installed.
-    """
+    """`glyphs`, or `glyphs:count=500,seed=3`. Raises RequestError: another option, or not a number. MissingExtra:
+    matplotlib, whose fonts are used, is not installed."""
     require("matplotlib", extra="client", purpose="reference 'glyphs'")
     try:
         count, seed = int(options.pop("count", GLYPHS)), int(options.pop("seed", 0))

@@ -54,12 +54,9 @@ def _label_bytes(records: RecordFiles, offset: int) -> I64:
 
 
 def open_cifar_python(root: Path, request: TargetRequest) -> Target:
-    """CIFAR's "python version": data_batch_1 .. 5, test_batch, batches.meta; or train, test, meta. These are pickles; only
-    their arrays and lists are taken, and nothing in them is run.
-
-    Raises:
-        DataError: a damaged file, or one with something else in it.
-    """
+    """CIFAR's "python version": data_batch_1 .. 5, test_batch, batches.meta; or train, test, meta. These are pickles;
+    only their arrays and lists are taken, and nothing in them is run. Raises DataError: a damaged file, or one with
+    something else in it."""
     fine = (root / "meta").is_file()
     files = {
         "train": ["train"] if fine else [f"data_batch_{number}" for number in range(1, 6)],
@@ -119,11 +116,8 @@ def find_medmnist(root: Path) -> dict[tuple[str, int], Path]:
 
 def open_medmnist(root: Path, request: TargetRequest) -> Target:
     """A two-dimensional MedMNIST set: NAME.npz (28 pixels) or NAME_64.npz, _128, _224; option size=28, 64, 128, 224.
-
-    Raises:
-        RequestError: several sizes are there and none is asked for, or not the one that is.
-        DataError: a damaged file; a set of volumes or of several labels an image.
-    """
+    Raises RequestError: several sizes are there and none is asked for, or not the one that is. DataError: a damaged
+    file; a set of volumes or of several labels an image."""
     found = find_medmnist(root)
     sets = sorted({name for name, _ in found})
     stem = request.name if request.name in sets else sets[0] if len(sets) == 1 else ""

@@ -18,12 +18,8 @@ CLASSES = CLASS_NAMES["flowers102"]  # the published files only number the class
 
 
 def open_flowers102(root: Path, request: TargetRequest) -> Target:
-    """Read the published layout.
-
-    Raises:
-        MissingExtra: scipy, which reads .mat files, is not installed.
-        DataError: a file is missing or damaged, a listed image is not there.
-    """
+    """Read the published layout. Raises MissingExtra: scipy, which reads .mat files, is not installed. DataError: a
+    file is missing or damaged, a listed image is not there."""
     require("scipy.io", extra="client", purpose="the split of Oxford 102 Flowers")
     labels = _numbers(root / "imagelabels.mat", "labels")
     if len(labels) and not 1 <= labels.min() <= labels.max() <= len(CLASSES):

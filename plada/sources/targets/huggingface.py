@@ -56,11 +56,8 @@ def find_parquet(root: Path) -> dict[str, list[Path]]:
 
 
 def open_parquet_target(root: Path, request: TargetRequest) -> Target:
-    """Read the layout; option label=COLUMN where a table has several columns of classes.
-
-    Raises:
-        DataError: no image or label column, a shard that is missing, labels without a class, damaged files.
-    """
+    """Read the layout; option label=COLUMN where a table has several columns of classes. Raises DataError: no image or
+    label column, a shard that is missing, labels without a class, damaged files."""
     files = find_parquet(root)
     for paths in files.values():
         _complete(paths)
@@ -96,11 +93,8 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
 
 
 def find_labelled_columns(file: Path, label: str | None = None) -> LabelledColumns:
-    """Image and label column of a parquet file, by Hugging Face's own description of it, else by type and name.
-
-    Raises:
-        DataError: no such column, or several that could be meant.
-    """
+    """Image and label column of a parquet file, by Hugging Face's own description of it, else by type and name. Raises
+    DataError: no such column, or several that could be meant."""
     try:
         schema = pq.read_schema(file)
     except (OSError, pa.ArrowException) as err:

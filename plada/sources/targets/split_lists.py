@@ -26,11 +26,7 @@ class SplitList:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty, stripped.
-
-    Raises:
-        DataError: the file is missing, or is not UTF-8.
-    """
+    """The lines of a text file that are not empty, stripped. Raises DataError: the file is missing, or is not UTF-8."""
     check_there(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -40,11 +36,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, fields: int) -> list[list[str]]:
-    """Lines of `fields` columns, split at white space; the last takes the rest of its line.
-
-    Raises:
-        DataError: as read_lines, or a line with fewer columns.
-    """
+    """Lines of `fields` columns, split at white space; the last takes the rest of its line. Raises DataError: as
+    read_lines, or a line with fewer columns."""
     rows = [line.split(maxsplit=fields - 1) for line in read_lines(path)]
     short = next((number for number, row in enumerate(rows) if len(row) < fields), None)
     if short is not None:
@@ -55,11 +48,8 @@ def read_rows(path: Path, fields: int) -> list[list[str]]:
 
 
 def find(listed: SplitList, collection: Collection, classes: tuple[str, ...]) -> Split:
-    """The images and labels of one listed part.
-
-    Raises:
-        DataError: a listed image is not there, or its class is not one of `classes`.
-    """
+    """The images and labels of one listed part. Raises DataError: a listed image is not there, or its class is not one
+    of `classes`."""
     index = {label: place for place, label in enumerate(classes)}
     found = pc.index_in(pa.array(listed.keys, pa.string()), collection.keys)
     if found.null_count:
