@@ -20,8 +20,8 @@ from plada.sources.formats.arrays import (
 )
 from plada.sources.formats.pickled import read_pickled
 from plada.sources.targets.class_names import CLASS_NAMES
-from plada.sources.targets.split_lists import read_lines
-from plada.sources.targets.target import Split, Target, TargetRequest, make_target
+from plada.sources.targets.split_lists import read_lines, target_of_parts
+from plada.sources.targets.target import Split, Target, TargetRequest
 
 _CIFAR_PLANES = (3, 32, 32)
 _STL_PLANES = (3, 96, 96)  # each plane by columns
@@ -156,9 +156,7 @@ def _arrays_target(
 ) -> Target:
     collection = array_collection(str(location.absolute()), pixels)
     parts = {part: _part(collection, part, found, classes) for part, found in labels.items()}
-    return make_target(
-        request.name, classes, parts["train"], parts.get("validation"), parts.get("test"), seed=request.seed, note=note
-    )
+    return target_of_parts(request, classes, parts, note=note)
 
 
 def _part(collection: ArrayCollection, part: str, labels: I64, classes: tuple[str, ...]) -> Split:

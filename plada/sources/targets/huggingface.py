@@ -19,7 +19,8 @@ from plada.sources.formats.listing import Listing
 from plada.sources.formats.parquet import ParquetCollection, group_starts
 from plada.sources.storage import LocalFiles
 from plada.sources.targets.split_folders import EVALUATION, TEST, UNLABELLED, WORDS
-from plada.sources.targets.target import Split, Target, TargetRequest, make_target
+from plada.sources.targets.split_lists import target_of_parts
+from plada.sources.targets.target import Split, Target, TargetRequest
 
 # What files and folders of a part are called, as Hugging Face's own reader knows them.
 _PARTS = {
@@ -81,15 +82,7 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     if request.validation_is_test and "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("test: the published validation images")
-    return make_target(
-        request.name,
-        names or (),
-        splits["train"],
-        splits.get("validation"),
-        splits.get("test"),
-        seed=request.seed,
-        note="; ".join(notes),
-    )
+    return target_of_parts(request, names or (), splits, note="; ".join(notes))
 
 
 def find_labelled_columns(file: Path, label: str | None = None) -> LabelledColumns:
