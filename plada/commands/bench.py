@@ -8,7 +8,7 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import Machine, NetworkOptions, Output, PackFile, RecipeOption, pairs
+from plada.commands.console.options import IndexOption, Machine, NetworkOptions, Output, PackFile, RecipeOption, pairs
 from plada.commands.console.output import print_table
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ def bench(
             help="Targets, commas between: registered names, folders.", autocompletion=completing.several_targets
         ),
     ],
-    index: Annotated[
-        str | None,
-        typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
-    ] = None,
+    index: IndexOption = None,
     reference: Annotated[
         str | None,
         typer.Option(

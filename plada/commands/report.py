@@ -7,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console import completion
-from plada.commands.console.options import Machine, Output, PackFile, PayloadFile, ReferenceOption, SameKeys
+from plada.commands.console.options import Machine, Output, PackFile, PayloadFile, Rate, ReferenceOption, SameKeys
 from plada.commands.console.output import print_line
 from plada.common.units import format_size
 
@@ -35,9 +35,7 @@ def report(
     budget: Annotated[
         str | None, typer.Option(help="What the file may have: 1MB, 2048. [default: that of the selection]")
     ] = None,
-    rate: Annotated[
-        list[str] | None, typer.Option(help="Say the time on air at this rate, such as 500bps; repeatable.")
-    ] = None,
+    rate: Rate = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="Images that are shown, at most, spread over the classes.")
     ] = 1500,

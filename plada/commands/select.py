@@ -10,6 +10,7 @@ import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import (
     ClientHas,
+    IndexOption,
     Machine,
     ModelArg,
     Output,
@@ -149,10 +150,7 @@ def select(
     keep: Annotated[
         str | None, typer.Option(help="Share of the reference instead: 1%, 0.01. The budget still holds.")
     ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
-    ] = None,
+    index: IndexOption = None,
     rule: Annotated[
         str,
         typer.Option(

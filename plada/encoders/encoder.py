@@ -251,7 +251,7 @@ def reload_encoder(
         )
         raise ReferenceMismatch(
             f"encoder {config.name}: it no longer gives the embeddings of the index (a fixed picture differs: {alike}, "
-            f"expected {_SELF_CHECK.get(config.precision, 0.999)} or more). Another version of a library? Index again",
+            f"expected {_SELF_CHECK.get(config.precision, 0.999)} or more). Another version of a library? Index again"
         )
     return encoder
 

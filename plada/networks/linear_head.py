@@ -27,15 +27,7 @@ class Head:
         return np.asarray((np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias, np.float32)
 
 
-def fit_head(
-    vectors: F32,
-    labels: I64 | F64,
-    *,
-    classes: int,
-    mean: F32,
-    penalty: float,
-    steps: int = 300,
-) -> Head:
+def fit_head(vectors: F32, labels: I64 | F64, *, classes: int, mean: F32, penalty: float, steps: int = 300) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
     In float64: the number of threads changes how sums round, and in float32 that changed labels.

@@ -107,12 +107,7 @@ def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unrea
 
 
 def evaluate_split(
-    logits_of: Callable[[U8], F32],
-    view: View,
-    split: Split,
-    classes: tuple[str, ...],
-    *,
-    report: Report = silent,
+    logits_of: Callable[[U8], F32], view: View, split: Split, classes: tuple[str, ...], *, report: Report = silent
 ) -> Evaluation:
     """The evaluation of a model, pixels uint8 [n, size, size, 3] to logits, on a split with the model's classes, in
     order. Raises DataError: none of the images can be read."""

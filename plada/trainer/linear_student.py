@@ -99,11 +99,7 @@ def train_linear(
             report=report,
         )
     count = len(embedded.labels)
-    identity = {
-        **run.identity(images),
-        "encoder": embedded.encoder.config.settings(),
-        "embeddings": embedded.source,
-    }
+    identity = {**run.identity(images), "encoder": embedded.encoder.config.settings(), "embeddings": embedded.source}
     if run.finished(identity) is not None and run.out is not None:
         trained = load_linear_student(run.out, weights=options.weights, device=group.device)
         return TrainingResult(trained, count, 1, finished_before=True)

@@ -123,6 +123,11 @@ ReferenceOption = Annotated[
         autocompletion=completing.references,
     ),
 ]
+IndexOption = Annotated[
+    str | None,
+    typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
+]
+Rate = Annotated[list[str] | None, typer.Option(help="Say the time on air at this rate, such as 500bps; repeatable.")]
 SameKeys = Annotated[
     bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
 ]
