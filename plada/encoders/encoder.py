@@ -11,6 +11,7 @@ import numpy as np
 
 from plada.common.arrays import F32, U8
 from plada.common.failures import first_line
+from plada.common.summary import shared_fields
 from plada.encoders import gradients, openclip, timm_encoder
 from plada.encoders.batch_norm import fold_batch_norms
 from plada.encoders.spec import EncoderSpec, encoder_spec
@@ -178,18 +179,12 @@ def _assemble(tower: Tower, spec: EncoderSpec, device: str | None) -> Encoder:
 
     dimension = _dimension(encode, view, tower.name, compiled=spec.compiled)
     config = EncoderConfig(
-        name=tower.name,
+        **shared_fields(settings, EncoderConfig),
+        **shared_fields(tower, EncoderConfig) | {"weights": str(tower.weights.absolute()) if tower.weights else ""},
         dimension=dimension,
         view=asdict(view),
-        mean=settings.mean,
-        std=settings.std,
-        weights=str(tower.weights.absolute()) if tower.weights else "",
-        digest=tower.digest,
         model_args=dict(spec.model_args),
-        tag=tower.tag,
         precision=chosen,
-        quick_gelu=settings.quick_gelu,
-        architecture=tower.architecture,
     )
     text = encode_text if text_features is not None else None
     return Encoder(config, view, encode, text, str(where), tower.text_note)
@@ -282,15 +277,7 @@ def _recorded_spec(config: EncoderConfig, weights: str | Path | None) -> tuple[E
     view = View(**config.view)
     recorded = None
     if config.mean:
-        recorded = Settings(
-            mean=config.mean,
-            std=config.std,
-            interpolation=view.interpolation,
-            mode=view.mode,
-            crop=view.crop,
-            size=view.size,
-            quick_gelu=config.quick_gelu,
-        )
+        recorded = Settings(**shared_fields(view, Settings), **shared_fields(config, Settings))
     spec = EncoderSpec(
         name=name,
         weights=place,

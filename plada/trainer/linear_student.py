@@ -12,6 +12,7 @@ import numpy as np
 
 from plada.common.arrays import F32, I64, U8
 from plada.common.progress import Clock, Report, Tracker
+from plada.common.summary import shared_fields
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
 from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, RequestError, UnknownName, Unreadable
@@ -158,13 +159,7 @@ def embed_payload(
         return EmbeddedPayload(index.vectors(positions).astype(np.float32), labels, index.mean, encoder, index.name)
     if name != "gradients" and not name.startswith(("timm:", "open_clip:")):
         raise UnknownName("index or encoder", name, [*names, "gradients", "timm:ARCH", "open_clip:ARCH/TAG"])
-    spec = EncoderSpec(
-        name=name,
-        weights=options.weights,
-        pretrained=options.pretrained,
-        model_args=options.model_args,
-        image_size=options.image_size,
-    )
+    spec = EncoderSpec(**shared_fields(options, NetworkSpec) | {"name": name})
     encoder = load_encoder(spec, device=device)
     vectors, labels = _embed(payload, images, encoder, report)
     return EmbeddedPayload(vectors, labels, vectors.mean(axis=0), encoder, name)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plada.common.summary import Summary
+from plada.common.summary import Summary, shared_fields
 from plada.common.units import group_digits
 from plada.errors import PladaError, UnknownName
 from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
@@ -120,22 +120,12 @@ def _summary(home: Path, name: str, counts: Mapping[str, int], check: bool) -> D
     target = find_target(home, name) if known.role != "reference" else None
     source = find_source(home, name)
     summary = DatasetSummary(
+        **shared_fields(known, DatasetSummary),
         name=name,
-        role=known.role,
-        about=known.about,
         images=known.images,
-        classes=known.classes,
         present=known.built_in or (source if known.role != "target" else target) is not None,
         path=None if known.built_in else str(target[0] if target else source or data_folder(home, name)),
-        expects=known.expects,
-        obtain=known.obtain,
         indexed=(home / "indexes" / name / "index.json").exists(),
-        splits=dict(known.splits),
-        split=known.split,
-        paper=known.paper,
-        licence=known.licence,
-        reader=known.reader,
-        figures=known.figures,
         looks=() if known.built_in else tuple(map(str, looked_in(home, name))),
         layout=target[1] if target else None,
     )
