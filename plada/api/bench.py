@@ -147,11 +147,8 @@ def bench(
         BudgetTooSmall: No method fits any budget of a target.
     """
     began, root, folder = time.monotonic(), home_directory(home), Path(out)
-    tables, plan = (
-        paper or PaperTables(),
-        StudentPlan(network=as_spec(student), recipe=dict(recipe or {}), device=device),
-    )
-    packs = client_has == "pack"
+    plan = StudentPlan(network=as_spec(student), recipe=dict(recipe or {}), device=device)
+    tables, packs = paper or PaperTables(), client_has == "pack"
     names = choose_methods(methods, linear=plan.network.name == LINEAR)
     if client_has not in ("manifest", "pack"):
         raise RequestError(f"client-has '{client_has}': expected manifest or pack")

@@ -90,15 +90,9 @@ def demo(
     with clock("select"):
         target = open_digits()
         selection = select(
-            open_index(built.name, home=root),
-            target="digits",
-            budget=BUDGET,
-            rule=RULE,
-            teacher=TEACHER,
-            out=folder / "digits.plada",
-            home=root,
-            report=report,
-        )
+            open_index(built.name, home=root), target="digits", budget=BUDGET, rule=RULE, teacher=TEACHER,
+            out=folder / "digits.plada", home=root, report=report,
+        )  # fmt: skip
         selection.contact_sheet(folder / "digits.png")
         selection.write_table(folder / "digits.parquet")
     with clock("read back"):
@@ -107,13 +101,9 @@ def demo(
         accuracies = _students(payload, source, folder, root, report)
     with clock("report"):
         page = write_report(
-            folder / "digits.plada",
-            out=folder / "digits.html",
-            selection=folder / "digits.parquet",
-            model=folder / MODEL,
-            home=root,
-            report=report,
-        )
+            folder / "digits.plada", out=folder / "digits.html", selection=folder / "digits.parquet",
+            model=folder / MODEL, home=root, report=report,
+        )  # fmt: skip
     teacher = selection.report.teacher
     return DemoSummary(
         images=built.images,

@@ -84,12 +84,9 @@ class Scenario:
     def folds(self) -> list[Fold]:
         """What `auto` judges rules on."""
         return cross_folds(
-            self.labels,
-            self.context,
-            validation=len(self.embedded.validation.labels),
-            own_teachers=True,
+            self.labels, self.context, validation=len(self.embedded.validation.labels), own_teachers=True,
             penalty=self.penalty,
-        )
+        )  # fmt: skip
 
     @property
     def min_images(self) -> int:
@@ -162,13 +159,9 @@ class Scenario:
     def fit_student(self, rows: I64) -> Head:
         """A linear student of some rows of the pseudo-labels."""
         return fit_head(
-            self.vectors(self.labels.positions[rows]).astype(np.float32),
-            self.labels.labels[rows],
-            classes=self.classes,
-            mean=self.index.mean,
-            penalty=STUDENT_PENALTY,
-            steps=STEPS,
-        )
+            self.vectors(self.labels.positions[rows]).astype(np.float32), self.labels.labels[rows],
+            classes=self.classes, mean=self.index.mean, penalty=STUDENT_PENALTY, steps=STEPS,
+        )  # fmt: skip
 
     def accuracy_of(self, logits: Callable[[F32], F32]) -> float:
         """Accuracy on the test images of a function from embeddings [n, d] to logits [n, classes]."""

@@ -81,23 +81,11 @@ def bench(
     """
     with output.reporter() as report:
         summary = plada.bench(
-            index,
-            reference=reference,
-            targets=targets,
-            budgets=compared.budgets,
-            methods=compared.methods,
-            seeds=compared.seeds,
-            client_has=compared.client_has,
-            pack=compared.pack,
-            student=network.spec(student),
-            recipe=pairs(recipe),
-            paper=plada.PaperTables(keep=compared.keep, far=compared.far),
-            workers=workers,
-            out=out,
-            device=machine.device,
-            home=machine.home,
-            report=report,
-        )
+            index, reference=reference, targets=targets, budgets=compared.budgets, methods=compared.methods,
+            seeds=compared.seeds, client_has=compared.client_has, pack=compared.pack, student=network.spec(student),
+            recipe=pairs(recipe), paper=plada.PaperTables(keep=compared.keep, far=compared.far), workers=workers,
+            out=out, device=machine.device, home=machine.home, report=report,
+        )  # fmt: skip
     if output.wrote_json(summary.to_dict()):
         return
     _print_tables(summary)
@@ -115,12 +103,10 @@ def _print_tables(summary: "BenchSummary") -> None:
     )
     ahead = ", ".join(f"{at} B: {'yes' if leads else 'no'}" for at, leads in summary.ahead.items())
     pictures = ", ".join(Path(path).name for path in summary.pictures)
+    measured = f"{summary.measured} of them measured now; {summary.unfit} do not fit their budget"
     print_table(
         [
-            [
-                "rows",
-                f"{summary.rows}, {summary.measured} of them measured now; {summary.unfit} do not fit their budget",
-            ],
+            ["rows", f"{summary.rows}, {measured}"],
             ["ours above all others", ahead],
             ["files", f"{summary.document}, {summary.table}, {pictures}"],
             ["seconds", f"{summary.seconds:.1f}"],

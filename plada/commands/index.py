@@ -197,20 +197,12 @@ def _show_summary(summary: "IndexSummary", source: str) -> None:
     ]
     if summary.pack:
         kept = f"{percent(summary.pack['variance'])} of the variance"
-        rows.append(
-            [
-                "pack",
-                f"{summary.pack['path']}: {summary.pack['bytes']} bytes, {summary.pack['dimensions']} dimensions, {kept}",
-            ]
-        )
+        size = f"{summary.pack['bytes']} bytes, {summary.pack['dimensions']} dimensions"
+        rows.append(["pack", f"{summary.pack['path']}: {size}, {kept}"])
     if summary.ann:
         speed = summary.ann["approximate"]["queries_per_second"] / summary.ann["exact"]["queries_per_second"]
-        rows.append(
-            [
-                "approximate",
-                f"{summary.ann['kind']}: recall@10 {summary.ann['recall_at_10']:.3f}, {speed:.0f} x exact search",
-            ]
-        )
+        recall = f"recall@10 {summary.ann['recall_at_10']:.3f}"
+        rows.append(["approximate", f"{summary.ann['kind']}: {recall}, {speed:.0f} x exact search"])
     print_table(
         rows, title=f"index {summary.name}" + (f", part {summary.shard}; no index yet" if summary.shard else "")
     )
@@ -233,18 +225,14 @@ def _show_forecast(expected: "IndexForecast", output: Output) -> None:
     if output.wrote_json(expected.to_dict()):
         return
     each = ", ".join(f"{stage} {spent:.0f}" for stage, spent in expected.microseconds.items())
+    rate = f"{expected.images_per_second:.0f} images/s"
+    where = f"on {expected.device}, batches of {expected.batch_size}"
     rows = [
-        [
-            "time",
-            f"{_duration(expected.seconds)} for {expected.images} images at {expected.images_per_second:.0f} images/s",
-        ],
+        ["time", f"{_duration(expected.seconds)} for {expected.images} images at {rate}"],
         ["disk", f"{format_size(expected.disk_bytes)}; {format_size(expected.free_bytes)} are free"],
         ["memory", f"{format_size(expected.memory_bytes)} with {expected.workers} workers"],
         ["microseconds an image", f"{each}; limited by {expected.limit}"],
-        [
-            "encoder",
-            f"{expected.encoder}, {expected.dimension} dimensions, on {expected.device}, batches of {expected.batch_size}",
-        ],
+        ["encoder", f"{expected.encoder}, {expected.dimension} dimensions, {where}"],
         ["trial", f"{expected.tried} images; nothing was kept"],
     ]
     print_table(rows, title="forecast")

@@ -59,13 +59,9 @@ class TeacherOptions:
     def spec(self) -> "plada.TeacherSpec":
         """The call's argument."""
         return plada.TeacherSpec(
-            names=self.teacher,
-            weights=self.teacher_weights,
-            model_args=pairs(self.model_arg),
-            image_size=self.image_size,
-            exhaustive=self.exhaustive,
-            force=self.force,
-        )
+            names=self.teacher, weights=self.teacher_weights, model_args=pairs(self.model_arg),
+            image_size=self.image_size, exhaustive=self.exhaustive, force=self.force,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +123,14 @@ class FileOptions:
 
     def write_pictures(self, selection: "plada.Selection") -> None:
         """Write the pictures and the table that were asked for."""
-        if self.sheet is not None:
-            selection.contact_sheet(self.sheet)
-        if self.percentiles is not None:
-            selection.percentiles(self.percentiles)
-        if self.histogram is not None:
-            selection.histogram(self.histogram)
-        if self.table is not None:
-            selection.write_table(self.table)
+        for path, write in (
+            (self.sheet, selection.contact_sheet),
+            (self.percentiles, selection.percentiles),
+            (self.histogram, selection.histogram),
+            (self.table, selection.write_table),
+        ):
+            if path is not None:
+                write(path)
 
 
 def select(

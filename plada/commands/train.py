@@ -93,22 +93,12 @@ def train(
     follower = int(os.environ.get("RANK", "0")) > 0  # one of torchrun's processes; only the first one reports
     with reporter(as_json=output.as_json and not follower, quiet=output.quiet or follower) as report:
         summary = plada.train(
-            payload,
-            reference=copy.copy(),
-            student=network.spec(student),
-            encoder=encoder,
-            recipe=pairs(recipe),
-            widen=widen,
-            target=target,
-            confusion=confusion,
+            payload, reference=copy.copy(), student=network.spec(student), encoder=encoder, recipe=pairs(recipe),
+            widen=widen, target=target, confusion=confusion,
             out=run.out or Path(f"{_stem(payload)}-{student.replace('/', '_').replace(':', '_')}.safetensors"),
             run=plada.RunOptions(restart=run.restart, checkpoint_seconds=run.checkpoint_seconds, log=run.log),
-            seed=seed,
-            read=reading.read(),
-            device=machine.device,
-            home=machine.home,
-            report=report,
-        )
+            seed=seed, read=reading.read(), device=machine.device, home=machine.home, report=report,
+        )  # fmt: skip
     if follower:
         return
     if output.wrote_json(summary.to_dict()):

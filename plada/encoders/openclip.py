@@ -102,16 +102,9 @@ def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
         )
     weights = None if tag == RANDOM else file or _download(spec, cards[tag], tag)
     return _tower(
-        open_clip,
-        spec,
-        f"open_clip:{architecture}/{tag}" if tag else f"open_clip:{architecture}",
-        architecture,
-        config,
-        tag,
-        settings,
-        weights,
-        digest=digest,
-    )
+        open_clip, spec, f"open_clip:{architecture}/{tag}" if tag else f"open_clip:{architecture}", architecture,
+        config, tag, settings, weights, digest=digest,
+    )  # fmt: skip
 
 
 def _local(open_clip: Any, spec: EncoderSpec, folder: Path) -> Tower:

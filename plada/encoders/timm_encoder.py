@@ -56,14 +56,9 @@ def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
     known = f"{architecture}.{tag or default.tag}"
     check_weights_given(spec, tag, download=f"the weights of {known} from Hugging Face", named=named)
     settings = choose_settings(
-        spec,
-        tag,
-        {name: _settings(card) for name, card in cards.items() if name},
-        _settings(default),
-        explicit,
-        _WORDS,
-        recorded,
-    )
+        spec, tag, {name: _settings(card) for name, card in cards.items() if name}, _settings(default), explicit,
+        _WORDS, recorded,
+    )  # fmt: skip
     card = cards.get(tag, default)
     name = f"{architecture}.{tag}" if tag in cards and tag else architecture
     if tag == RANDOM:

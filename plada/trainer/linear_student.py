@@ -91,14 +91,9 @@ def train_linear(
     options = run.encoder or run.student
     with clock("read"):
         embedded = embed_payload(
-            run.payload,
-            images,
-            run.encoder.name if run.encoder is not None else None,
-            options,
-            device=group.device,
-            home=run.home,
-            report=report,
-        )
+            run.payload, images, run.encoder.name if run.encoder is not None else None, options, device=group.device,
+            home=run.home, report=report,
+        )  # fmt: skip
     count = len(embedded.labels)
     identity = {**run.identity(images), "encoder": embedded.encoder.config.settings(), "embeddings": embedded.source}
     if run.finished(identity) is not None and run.out is not None:

@@ -140,17 +140,9 @@ def train_network(
     checkpointer = run.checkpointer(identity, group)
     with clock("train"), open_log(run.options.log_path if group.first else None) as log:
         fit(
-            network,
-            labelled,
-            recipe=recipe,
-            seed=run.seed,
-            device=group.device,
-            report=report,
-            checkpointer=checkpointer,
-            log=log,
-            group=group,
-            soft=run.soft_labels,
-        )
+            network, labelled, recipe=recipe, seed=run.seed, device=group.device, report=report,
+            checkpointer=checkpointer, log=log, group=group, soft=run.soft_labels,
+        )  # fmt: skip
     trained = NetworkStudent(network, run.payload.classes, recipe, identity, dict(student.model_args), group.device)
     return TrainingResult(trained, labelled.readable(), recipe.epochs, finished_before=False, checkpointer=checkpointer)
 
