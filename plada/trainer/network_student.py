@@ -148,11 +148,8 @@ def train_network(
 
 
 def _recommended(recipe: Recipe, payload: Payload) -> Recipe:
-    """A recipe changed by what a payload recommends.
-
-    Raises:
-        PayloadUnsupported: an option that there is not, or out of its range.
-    """
+    """A recipe changed by what a payload recommends. Raises PayloadUnsupported: an option that there is not, or out of
+    its range."""
     try:
         return recipe.changed(payload.recipe)
     except RequestError as err:
