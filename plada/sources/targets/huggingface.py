@@ -63,7 +63,8 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     for paths in files.values():
         _complete(paths)
     columns = find_labelled_columns(files["train"][0], request.options.get("label"))
-    splits, names = {}, columns.names
+    splits: dict[str, Split] = {}
+    names = columns.names
     notes = []
     for part in ("train", "validation", "test"):
         if part in files:
