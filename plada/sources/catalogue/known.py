@@ -1,7 +1,8 @@
 """The collections that plada knows by name: what each should hold, how it lies on disk, its splits, its terms.
 
-These are facts, in known.json; `places`, `datasets` and plada.sources.registry act on them. `figures` says where the counts come from, and
-which were not checked against the publisher. Licence notes are reminders, not advice: the publisher's terms count.
+These are facts, which stand in known.json; `places`, `datasets` and plada.sources.registry act on them. `figures` says
+where the counts come from, and which were not checked against the publisher. Licence notes are reminders, not advice: the
+publisher's terms count.
 """
 
 import json
@@ -24,9 +25,7 @@ class KnownDataset:
     licence: str
     obtain: str
     figures: str  # where the counts come from
-    folders: tuple[
-        str, ...
-    ] = ()  # folders that the archives or other tools make, tried below datasets/NAME and datasets
+    folders: tuple[str, ...] = ()  # that archives or other tools make, tried below datasets/NAME and datasets
     layouts: tuple[str, ...] = ()  # of plada.sources.targets.layouts; every target may also lie as folders or parquet
     reader: str = "plada"
     paper: str = ""  # what the paper (arXiv 2602.23358) did, where it used the set

@@ -3,9 +3,5 @@
 import json
 from importlib.resources import files
 
-CLASS_NAMES: dict[str, tuple[str, ...]] = {
-    name: tuple(classes)
-    for name, classes in json.loads(
-        files("plada.sources.targets").joinpath("class_names.json").read_text("utf-8")
-    ).items()
-}
+_FILE = files("plada.sources.targets").joinpath("class_names.json")
+CLASS_NAMES = {name: tuple(classes) for name, classes in json.loads(_FILE.read_text("utf-8")).items()}
