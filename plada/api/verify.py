@@ -8,6 +8,7 @@ from typing import Any
 
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
+from plada.common.summary import shared_fields
 from plada.errors import RequestError
 from plada.reports.contact_sheet import contact_sheet
 from plada.selection.leaks import LeakReport, find_reference_leaks
@@ -191,7 +192,7 @@ def _compare(
         key_id=key_id(collection.keys).hex(),
         content_id="" if found else manifest.content_id.hex(),
         manifest=str(manifest.path),
-        **found.counts(),
+        **shared_fields(found, Verification),
     )
 
 
@@ -225,7 +226,7 @@ def _identified(
         key_id=own.key_id.hex(),
         content_id=own.content_id.hex(),
         manifest=str(own.path),
-        **Differences(hashed=len(own) if full else 0, first=wrong or None).counts(),
+        **shared_fields(Differences(hashed=len(own) if full else 0, first=wrong or None), Verification),
     )
 
 
