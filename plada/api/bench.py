@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from plada.common.files import home_directory, write_bytes
 from plada.common.machine import cores
 from plada.common.outputs import check_output_folder
 from plada.common.progress import Report, silent
+from plada.common.summary import Summary
 from plada.common.units import parse_share, parse_size
 from plada.errors import BudgetTooSmall, RequestError, UnknownName
 from plada.networks.network import NetworkSpec, as_spec, build_network
@@ -53,7 +54,7 @@ class PaperTables:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BenchSummary:
+class BenchSummary(Summary):
     """What `plada.bench` measured.
 
     Attributes:
@@ -92,10 +93,6 @@ class BenchSummary:
     document: str
     pictures: tuple[str, ...]
     seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def bench(
@@ -233,11 +230,8 @@ def _shares(keep: str | Sequence[str | float]) -> tuple[float, ...]:
 
 
 def _open_index(index: Index | str | Path | None, reference: str | Path | None, home: Path) -> Index:
-    """The index that is named, or the one of these images.
-
-    Raises:
-        UnknownName: no such index. RequestError: both are named, or there is not exactly one index of these images.
-    """
+    """The index that is named, or the one of these images. Raises UnknownName: no such index. RequestError: both are
+    named, or there is not exactly one index of these images."""
     if reference is None:
         return index if isinstance(index, Index) else open_index(index, home=home)
     if index is not None:
@@ -251,11 +245,8 @@ def _open_index(index: Index | str | Path | None, reference: str | Path | None, 
 
 
 def _open_targets(specs: Iterable[str | Path], home: Path) -> list[tuple[str | Path, Target]]:
-    """The targets, opened before anything is measured.
-
-    Raises:
-        UnknownName, RequestError, DataError: as open_target; two targets of one name; one without test images.
-    """
+    """The targets, opened before anything is measured. Raises UnknownName, RequestError, DataError: as open_target; two
+    targets of one name; one without test images."""
     tasks = [(spec, open_target(spec, home)) for spec in specs]
     names = [task.name for _, task in tasks]
     for name in names:
@@ -305,11 +296,8 @@ def _made_pack(index: Index, folder: Path, home: Path, report: Report) -> Path:
 
 
 def _check_budgets(rows: list[Row], budgets: tuple[int, ...], classes: Mapping[str, int]) -> None:
-    """Refuse budgets that are too small for everything.
-
-    Raises:
-        BudgetTooSmall: names the bytes that the smallest method needs.
-    """
+    """Refuse budgets that are too small for everything. Raises BudgetTooSmall: names the bytes that the smallest method
+    needs."""
     for target in dict.fromkeys(row.target for row in rows):
         here = [row for row in rows if row.target == target and row.budget is not None]
         if here and all(row.accuracy is None for row in here):

@@ -3,9 +3,8 @@
 import io
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from plada.api.train import train
 from plada.common.files import home_directory
 from plada.common.outputs import check_output_folder
 from plada.common.progress import Clock, Report, silent
+from plada.common.summary import Summary
 from plada.payload.payload import Payload
 from plada.retrieval.index import open_index
 from plada.sources.decode import decode
@@ -33,7 +33,7 @@ MODEL = "student.safetensors"  # of the first seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DemoSummary:
+class DemoSummary(Summary):
     """What `plada demo --json` prints.
 
     Attributes:
@@ -68,10 +68,6 @@ class DemoSummary:
     report: str
     reused: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
-
 
 def demo(
     *, out: str | Path = "plada-demo", source: str = "glyphs", home: str | Path | None = None, report: Report = silent
@@ -96,15 +92,9 @@ def demo(
     with clock("select"):
         target = open_digits()
         selection = select(
-            open_index(built.name, home=root),
-            target="digits",
-            budget=BUDGET,
-            rule=RULE,
-            teacher=TEACHER,
-            out=folder / "digits.plada",
-            home=root,
-            report=report,
-        )
+            open_index(built.name, home=root), target="digits", budget=BUDGET, rule=RULE, teacher=TEACHER,
+            out=folder / "digits.plada", home=root, report=report,
+        )  # fmt: skip
         selection.contact_sheet(folder / "digits.png")
         selection.write_table(folder / "digits.parquet")
     with clock("read back"):
@@ -113,13 +103,9 @@ def demo(
         accuracies = _students(payload, source, folder, root, report)
     with clock("report"):
         page = write_report(
-            folder / "digits.plada",
-            out=folder / "digits.html",
-            selection=folder / "digits.parquet",
-            model=folder / MODEL,
-            home=root,
-            report=report,
-        )
+            folder / "digits.plada", out=folder / "digits.html", selection=folder / "digits.parquet",
+            model=folder / MODEL, home=root, report=report,
+        )  # fmt: skip
     teacher = selection.report.teacher
     return DemoSummary(
         images=built.images,

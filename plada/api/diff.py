@@ -1,14 +1,14 @@
 """`plada.diff` and `plada.apply_diff`: write the changes between two payloads, and apply them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from plada.api.payload import sender_for, write_payload
 from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
+from plada.common.summary import Summary
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
 from plada.payload.sender import Delivery
@@ -17,7 +17,7 @@ from plada.trainer.payload_file import ReadOptions, open_payload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiffSummary:
+class DiffSummary(Summary):
     """A file of changes, beside the whole new payload.
 
     Attributes:
@@ -40,13 +40,9 @@ class DiffSummary:
     classes: int
     serial: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApplySummary:
+class ApplySummary(Summary):
     """The payload that changes made of another.
 
     Attributes:
@@ -62,10 +58,6 @@ class ApplySummary:
     images: int
     classes: int
     serial: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def diff(

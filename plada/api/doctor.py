@@ -5,13 +5,13 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from plada.common.failures import first_line
 from plada.common.files import home_directory
 from plada.common.packages import import_timm
+from plada.common.summary import Summary
 from plada.common.version import __version__
 from plada.errors import MissingExtra, PladaError
 
@@ -53,7 +53,7 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(Summary):
     """What `plada doctor --json` prints.
 
     Attributes:
@@ -81,10 +81,6 @@ class Diagnosis:
     free_bytes: int
     indexes: tuple[str, ...]
     advice: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
 
 
 def doctor(*, home: str | Path | None = None) -> Diagnosis:

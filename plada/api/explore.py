@@ -9,7 +9,7 @@ import sys
 import tempfile
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.common.progress import Report, silent
+from plada.common.summary import Summary
 from plada.errors import PladaError, RequestError, ResourceError
 from plada.explorer.gallery import Gallery
 from plada.explorer.payloads import RankedPayload, rank_payload
@@ -36,7 +37,7 @@ _PATIENCE = 2  # seconds that answers in flight are given at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExploreSummary:
+class ExploreSummary(Summary):
     """What `plada explore --json` prints when the page can be opened.
 
     Attributes:
@@ -56,10 +57,6 @@ class ExploreSummary:
     payloads: int
     words: bool
     notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
 
 
 def explore(
@@ -132,11 +129,8 @@ def explore(
 
 @contextlib.contextmanager
 def listen(port: int) -> Iterator[socket.socket]:
-    """A socket that listens on this machine's own address.
-
-    Raises:
-        RequestError: no such port, or one that only the system may have. ResourceError: another program has it.
-    """
+    """A socket that listens on this machine's own address. Raises RequestError: no such port, or one that only the
+    system may have. ResourceError: another program has it."""
     if not 0 <= port <= 65535:
         raise RequestError(f"port {port}: expected 0 to 65535; 0 takes a free one")
     try:

@@ -13,11 +13,8 @@ from plada.trainer.payload_file import ReadOptions, open_payload
 
 
 def sender_for(header: Header, delivery: Delivery | None = None, *, home: str | Path | None = None) -> Sender:
-    """The sender of payloads of the reference that a header names.
-
-    Raises:
-        RequestError: no such kind of client, no such file. SideMissing: there is no pack. MissingExtra: no cryptography.
-    """
+    """The sender of payloads of the reference that a header names. Raises RequestError: no such kind of client, no such
+    file. SideMissing: there is no pack. MissingExtra: no cryptography."""
     delivery = delivery or Delivery()
     signer = load_signer(delivery.sign) if delivery.sign is not None else None
     context = PayloadContext(home=home_directory(home), pack=delivery.pack)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import U8
 from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import softmax
 from plada.errors import RequestError, Unreadable
@@ -99,7 +99,7 @@ def _files(images: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def _pixels(path: Path, view: View) -> tuple[npt.NDArray[np.uint8] | None, str]:
+def _pixels(path: Path, view: View) -> tuple[U8 | None, str]:
     try:
         return view.of(decode(path.read_bytes())), ""
     except Unreadable as err:

@@ -1,13 +1,13 @@
 """`plada report` as a Python call: a payload as a page that a person opens before it is sent."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
 from plada.common.progress import Report, silent
+from plada.common.summary import Summary
 from plada.common.units import parse_rate, parse_size
 from plada.errors import RequestError
 from plada.payload.inspect import RATES
@@ -17,7 +17,7 @@ from plada.trainer.payload_context import PayloadContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportSummary:
+class ReportSummary(Summary):
     """What `plada report --json` prints.
 
     Attributes:
@@ -43,10 +43,6 @@ class ReportSummary:
     pictures: int
     accuracy: float | None
     unknown: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
 
 
 def report(

@@ -100,18 +100,10 @@ def make_ann(
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     with Store(opened.folder).lock():
         return build_ann(
-            opened.folder / "ann",
-            opened.scan,
-            kind=kind,
-            images=len(opened),
-            rows=opened.readable,
-            dimension=opened.dimension,
-            source=ann_source(opened.info),
-            exact=exact_search,
-            recall=recall,
-            seed=seed,
+            opened.folder / "ann", opened.scan, kind=kind, images=len(opened), rows=opened.readable,
+            dimension=opened.dimension, source=ann_source(opened.info), exact=exact_search, recall=recall, seed=seed,
             report=report,
-        )
+        )  # fmt: skip
 
 
 def _picture(query: Query, opened: Index) -> Image.Image:

@@ -204,13 +204,9 @@ def select(
     with clock("label"):
         notes = notes_of(task, ensemble.report, recipe, limit)
         composer = Composer(
-            index=opened,
-            target=task,
-            sender=sender,
-            approximate_sender=approximate,
-            notes=notes,
+            index=opened, target=task, sender=sender, approximate_sender=approximate, notes=notes,
             serial=delivery.serial,
-        )
+        )  # fmt: skip
         labelled = label(
             opened, ensemble, embedded, exhaustive=teachers.exhaustive, budget=limit, seed=seed,
             choose_rows=row_chooser(composer, embedded, spec), report=report, scores=scores_of(rule),
@@ -223,14 +219,9 @@ def select(
         probabilities = partial(joint_probabilities, opened, ensemble, vectors=labelled.vectors, report=report)
         composer = replace(composer, soft=SoftNotes(labels, probabilities))
         choose = partial(
-            choose_images,
-            composer=composer,
-            labelled=labelled,
-            embedded=embedded,
-            ensemble=ensemble,
-            spec=spec,
+            choose_images, composer=composer, labelled=labelled, embedded=embedded, ensemble=ensemble, spec=spec,
             report=report,
-        )
+        )  # fmt: skip
         draft = choose(candidates)
     with clock("leaks"):
         check = SelectionCheck(task.test, opened.reference, must=corrections.drop_leaks, report=report)

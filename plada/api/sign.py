@@ -1,17 +1,17 @@
 """`plada.keygen` and `plada.sign`: keys, and the signature of a payload file."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from plada.common.files import write_bytes
 from plada.common.outputs import check_outputs
+from plada.common.summary import Summary
 from plada.payload.container import read_header
 from plada.payload.signature import KeyPair, generate_keys, load_signer, sign_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignSummary:
+class SignSummary(Summary):
     """A file that was signed.
 
     Attributes:
@@ -25,10 +25,6 @@ class SignSummary:
     bytes: int
     fingerprint: str
     serial: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def keygen(out: str | Path) -> KeyPair:

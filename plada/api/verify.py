@@ -9,6 +9,7 @@ from typing import Any
 from plada.common.files import home_directory
 from plada.common.outputs import check_outputs
 from plada.common.progress import Report, silent
+from plada.common.summary import shared_fields
 from plada.errors import RequestError
 from plada.payload.container import MAGIC
 from plada.reports.contact_sheet import contact_sheet
@@ -207,7 +208,7 @@ def _compare(
         key_id=key_id(collection.keys).hex(),
         content_id="" if found else manifest.content_id.hex(),
         manifest=str(manifest.path),
-        **found.counts(),
+        **shared_fields(found, Verification),
     )
 
 
@@ -241,7 +242,7 @@ def _identified(
         key_id=own.key_id.hex(),
         content_id=own.content_id.hex(),
         manifest=str(own.path),
-        **Differences(hashed=len(own) if full else 0, first=wrong or None).counts(),
+        **shared_fields(Differences(hashed=len(own) if full else 0, first=wrong or None), Verification),
     )
 
 

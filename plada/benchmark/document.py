@@ -88,10 +88,6 @@ def _head(first: str, names: Sequence[str]) -> list[str]:
     return [f"| {first} | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
 
 
-def _said(method: str) -> str:
-    return _ABOUT.get(method) or METHODS[method].about
-
-
 def _equal_bytes(results: Results) -> list[str]:
     lines = _head("method", [*(f"{budget} B" for budget in results.budgets), "what it is"])
     for method in results.methods:
@@ -104,7 +100,7 @@ def _equal_bytes(results: Results) -> list[str]:
         else:
             cells = [_mean(results, method, budget) for budget in results.budgets]
         name = f"**{method}**" if method in METHODS and METHODS[method].group == OURS else method
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {_said(method)} |")
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {_ABOUT.get(method) or METHODS[method].about} |")
     return lines
 
 
@@ -224,7 +220,7 @@ def _keep_rates(results: Results, images: int) -> list[str]:
     return [*lines, *_sizes(results, rates), "", "![Sizes](sizes.png)", ""]
 
 
-def _rules(results: Results, targets: Sequence[str], keep: float, papers: Mapping[str, tuple[float, ...]]) -> list[str]:
+def _rules(results: Results, targets: Sequence[str], keep: float, papers: Mapping[str, Sequence[float]]) -> list[str]:
     rules = [rule for rule in KEPT if results.cells(rule, None, keep)]
     lines = _head("target", rules)
     lines += [
@@ -248,14 +244,11 @@ def _sizes(results: Results, rates: Sequence[str]) -> list[str]:
     for rule in ("energy", "herd-even"):
         for keep, rate in zip(results.keeps, rates, strict=True):
             listed = [results.coders(rule, target, keep) for target in results.targets]
-            cells = [_range([one[name] for one in listed if name in one]) for name in names]
+            columns = ([sizes[name] for sizes in listed if name in sizes] for name in names)
+            cells = [_span(column) if column else "" for column in columns]
             beside = paper.SIZES.get(f"{100 * keep:g}%", ("", "", "")) if rule == "energy" else ("", "", "")
             lines.append(f"| {rule}, {rate} | " + " | ".join([*cells, *beside]) + " |")
     return lines
-
-
-def _range(values: Sequence[float]) -> str:
-    return _span(values) if values else ""
 
 
 def _images(results: Results) -> list[str]:

@@ -22,12 +22,9 @@ _FORMAT = 1
 
 
 def claim(folder: Path, run: Mapping[str, Any], targets: Mapping[str, str]) -> None:
-    """Make `folder` that of this run, or check that it is. `run` is its identity, `targets` are digests of the targets by
-    name; other targets may join later.
-
-    Raises:
-        RequestError: it holds another run, other images under a target's name, or something else.
-    """
+    """Make `folder` that of this run, or check that it is. `run` is its identity, `targets` are digests of the targets
+    by name; other targets may join later. Raises RequestError: it holds another run, other images under a target's
+    name, or something else."""
     place = folder / _IDENTITY
     known: dict[str, str] = {}
     if place.exists():

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import zstandard
 from PIL import Image
 
@@ -24,14 +23,13 @@ from plada.benchmark.messages import (
     TargetPictures,
 )
 from plada.benchmark.scenario import Scenario
+from plada.common.arrays import F32, I64, Bools
 from plada.common.statistics import accuracy
 from plada.errors import DataError, Unreadable
 from plada.networks.linear_head import Head, HeadFitter
 from plada.sources.decode import decode
 from plada.sources.targets.target import Split
 
-I64 = npt.NDArray[np.int64]
-F32 = npt.NDArray[np.float32]
 QUALITY, LEVEL = 30, 19
 SIDES = (8, 12, 16, 24, 32, 48)  # pixels of the shorter side
 PENALTIES = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -41,15 +39,12 @@ _COLOUR, _GREY = b"\0", b"\1"
 
 
 def pack_pictures(files: list[bytes], labels: I64, classes: int) -> bytes:
-    """One zstd-19 frame of JPEG files and their labels, of 1 byte each up to 256 classes, else 2.
-
-    Raises:
-        DataError: a file with an end-of-image marker in its middle (a thumbnail).
-    """
-    join_processes = b"".join(files)
-    if join_processes.count(_EOI) != len(files):
+    """One zstd-19 frame of JPEG files and their labels, of 1 byte each up to 256 classes, else 2. Raises DataError: a
+    file with an end-of-image marker in its middle (a thumbnail)."""
+    joined = b"".join(files)
+    if joined.count(_EOI) != len(files):
         raise DataError("pictures: a JPEG file has more than one end; they could not be told apart")
-    raw = join_processes + labels.astype("<u1" if classes <= 1 << 8 else "<u2").tobytes()
+    raw = joined + labels.astype("<u1" if classes <= 1 << 8 else "<u2").tobytes()
     return zstandard.ZstdCompressor(level=LEVEL, write_checksum=False).compress(raw)
 
 
@@ -147,7 +142,7 @@ class ImagePool:
         return np.asarray(taken, np.int64)
 
 
-def _readable(split: Split, mask: npt.NDArray[np.bool_] | None) -> Iterator[tuple[Split, int]]:
+def _readable(split: Split, mask: Bools | None) -> Iterator[tuple[Split, int]]:
     positions = split.positions if mask is None else split.positions[mask]
     return ((split, position) for position in positions.tolist())
 
@@ -244,11 +239,7 @@ def image_pool(scenario: Scenario) -> ImagePool:
 
 
 def fit_on_pictures(scenario: Scenario, sent: TargetPictures) -> Head:
-    """A linear student of pictures as they arrived.
-
-    Raises:
-        DataError: one cannot be decoded.
-    """
+    """A linear student of pictures as they arrived. Raises DataError: one cannot be decoded."""
     try:
         vectors = embed_pictures(scenario, list(sent.files), bare=False)
     except Unreadable as err:

@@ -3,14 +3,12 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from plada.benchmark.messages import DoesNotFit, Message, Outcome, ReferenceLabels, SendMethod
 from plada.benchmark.scenario import Scenario
 from plada.errors import BudgetTooSmall
 from plada.payload.coders.paper_coders import paper_sizes
 
-I64 = npt.NDArray[np.int64]
 CURVE = ("energy", "random", "herd-even")  # rules that are followed over all keep rates
 KEPT = (*CURVE, "high-energy", "paper", "paper-0.2", "entropy")  # rules that are compared at the lowest keep rate
 _CODED = ("energy", "herd-even")  # rules whose sizes are taken under every coder

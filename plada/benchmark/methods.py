@@ -58,11 +58,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 
 def choose_methods(names: str | Sequence[str] | None, *, linear: bool) -> tuple[str, ...]:
     """Names of methods in the registry's order: all that suit the student, or those asked for (commas, or a sequence);
-    `oracle` stands for the paper's rules. The teacher is always among them.
-
-    Raises:
-        UnknownName: no such method; the nearest is named.
-    """
+    `oracle` stands for the paper's rules. The teacher is always among them. Raises UnknownName: no such method; the
+    nearest is named."""
     if names is None:
         chosen = {name for name, method in METHODS.items() if linear or not method.linear}
     else:

@@ -42,11 +42,8 @@ _STYLES: Mapping[str, Style] = {
 
 
 def draw_plots(results: Results, folder: Path) -> list[Path]:
-    """Write the plots; returns the paths of those that have something to show.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
+    """Write the plots; returns the paths of those that have something to show. Raises MissingExtra: matplotlib is not
+    installed."""
     paths = [_pareto(results, folder / "pareto.png")]
     if results.keeps:
         paths += [
@@ -122,7 +119,7 @@ def _keep(results: Results, path: Path) -> Path:
 
 
 def _rules(
-    results: Results, targets: Sequence[str], papers: Mapping[str, tuple[float, ...]], path: Path, title: str
+    results: Results, targets: Sequence[str], papers: Mapping[str, Sequence[float]], path: Path, title: str
 ) -> Path:
     keep = results.keeps[0]
     rules = [rule for rule in KEPT if results.cells(rule, None, keep)]

@@ -10,17 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import zstandard
 
 from plada.benchmark.messages import DoesNotFit, Message, Outcome, ProbeWeights, SendMethod
 from plada.benchmark.scenario import Scenario
+from plada.common.arrays import F32, I64, Bools
 from plada.common.statistics import accuracy
 from plada.labeler.splits import stratified
 from plada.networks.linear_head import Head, HeadFitter
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 BITS = (2, 3, 4, 6)  # of a value that is sent
 PARTS = 3  # of the cross-validation
 LEVEL = 19
@@ -184,7 +182,7 @@ def _bytes(scenario: Scenario, basis: Basis, bits: int, count: int) -> int:
     return _HEAD.size + 4 * scenario.classes + places + (count * scenario.classes * bits + 7) // 8
 
 
-def _send(scenario: Scenario, basis: Basis, bits: int, count: int, seen: npt.NDArray[np.bool_]) -> bytes:
+def _send(scenario: Scenario, basis: Basis, bits: int, count: int, seen: Bools) -> bytes:
     """The file of a head that is fitted to some of the target's images on `count` dimensions."""
     known, mean, taken = scenario.own_images, scenario.index.mean, np.sort(basis.order[:count])
     points = basis.coordinates(known.vectors[seen], mean, taken)

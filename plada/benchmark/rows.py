@@ -48,11 +48,7 @@ class RowFile:
         self.path = folder / _FOLDER / f"{target}-{seed}.jsonl"
 
     def read(self) -> list[Row]:
-        """The rows, without a last line that is cut.
-
-        Raises:
-            DataError: a line is not one of ours.
-        """
+        """The rows, without a last line that is cut. Raises DataError: a line is not one of ours."""
         rows = []
         for number, line in enumerate(self._lines().splitlines(), 1):
             try:

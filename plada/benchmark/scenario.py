@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.progress import silent
 from plada.common.statistics import accuracy
 from plada.errors import DataError, RequestError
@@ -32,8 +32,6 @@ from plada.selection.rules.rule import Choose, Context
 from plada.sources.registry import open_target
 from plada.trainer.payload_context import PayloadContext, find_shared_context
 
-I64 = npt.NDArray[np.int64]
-F32 = npt.NDArray[np.float32]
 CLIENT_HAS = ("manifest", "pack")
 STEPS = 120  # of a linear student's L-BFGS
 _IMAGES_A_BYTE = 16  # of the budget: more never fit the paper's coder
@@ -86,12 +84,9 @@ class Scenario:
     def folds(self) -> list[Fold]:
         """What `auto` judges rules on."""
         return cross_folds(
-            self.labels,
-            self.context,
-            validation=len(self.embedded.validation.labels),
-            own_teachers=True,
+            self.labels, self.context, validation=len(self.embedded.validation.labels), own_teachers=True,
             penalty=self.penalty,
-        )
+        )  # fmt: skip
 
     @property
     def min_images(self) -> int:
@@ -143,12 +138,9 @@ class Scenario:
         return self._files[key]
 
     def auto(self, budget: int, has: str, *, only: str | None = None) -> RuleChoice:
-        """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes and clients that have
-        the manifest or the pack. It sees no test image. Sizes for the manifest, which are cheaper, guide the search with a pack.
-
-        Raises:
-            BudgetTooSmall: not one label a class fits.
-        """
+        """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes and clients that
+        have the manifest or the pack. It sees no test image. Sizes for the manifest, which are cheaper, guide the
+        search with a pack. Raises BudgetTooSmall: not one label a class fits."""
         return choose_rule(
             self.labels,
             self.context,
@@ -169,13 +161,9 @@ class Scenario:
     def fit_student(self, rows: I64) -> Head:
         """A linear student of some rows of the pseudo-labels."""
         return fit_head(
-            self.vectors(self.labels.positions[rows]).astype(np.float32),
-            self.labels.labels[rows],
-            classes=self.classes,
-            mean=self.index.mean,
-            penalty=STUDENT_PENALTY,
-            steps=STEPS,
-        )
+            self.vectors(self.labels.positions[rows]).astype(np.float32), self.labels.labels[rows],
+            classes=self.classes, mean=self.index.mean, penalty=STUDENT_PENALTY, steps=STEPS,
+        )  # fmt: skip
 
     def accuracy_of(self, logits: Callable[[F32], F32]) -> float:
         """Accuracy on the test images of a function from embeddings [n, d] to logits [n, classes]."""

@@ -8,16 +8,8 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import (
-    Device,
-    Home,
-    NetworkOptions,
-    Output,
-    PackFile,
-    RecipeOption,
-    pairs,
-)
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.options import IndexOption, Machine, NetworkOptions, Output, PackFile, RecipeOption, pairs
+from plada.commands.console.output import print_table
 
 if TYPE_CHECKING:
     from plada.api.bench import BenchSummary
@@ -56,10 +48,7 @@ def bench(
             help="Targets, commas between: registered names, folders.", autocompletion=completing.several_targets
         ),
     ],
-    index: Annotated[
-        str | None,
-        typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
-    ] = None,
+    index: IndexOption = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -83,8 +72,7 @@ def bench(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for rows, tables and pictures.")] = Path(
         "plada-bench"
     ),
-    device: Device = None,
-    home: Home = None,
+    machine: Machine,
     output: Output,
 ) -> None:
     """Compare with the paper's rules and with other things that could be sent, at equal bytes.
@@ -93,27 +81,14 @@ def bench(
     """
     with output.reporter() as report:
         summary = plada.bench(
-            index,
-            reference=reference,
-            targets=targets,
-            budgets=compared.budgets,
-            methods=compared.methods,
-            seeds=compared.seeds,
-            client_has=compared.client_has,
-            pack=compared.pack,
-            student=network.spec(student),
-            recipe=pairs(recipe),
-            paper=plada.PaperTables(keep=compared.keep, far=compared.far),
-            workers=workers,
-            out=out,
-            device=device,
-            home=home,
-            report=report,
-        )
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+            index, reference=reference, targets=targets, budgets=compared.budgets, methods=compared.methods,
+            seeds=compared.seeds, client_has=compared.client_has, pack=compared.pack, student=network.spec(student),
+            recipe=pairs(recipe), paper=plada.PaperTables(keep=compared.keep, far=compared.far), workers=workers,
+            out=out, device=machine.device, home=machine.home, report=report,
+        )  # fmt: skip
+    if output.wrote_json(summary.to_dict()):
+        return
     _print_tables(summary)
-    return None
 
 
 def _print_tables(summary: "BenchSummary") -> None:
@@ -128,12 +103,10 @@ def _print_tables(summary: "BenchSummary") -> None:
     )
     ahead = ", ".join(f"{at} B: {'yes' if leads else 'no'}" for at, leads in summary.ahead.items())
     pictures = ", ".join(Path(path).name for path in summary.pictures)
+    measured = f"{summary.measured} of them measured now; {summary.unfit} do not fit their budget"
     print_table(
         [
-            [
-                "rows",
-                f"{summary.rows}, {summary.measured} of them measured now; {summary.unfit} do not fit their budget",
-            ],
+            ["rows", f"{summary.rows}, {measured}"],
             ["ours above all others", ahead],
             ["files", f"{summary.document}, {summary.table}, {pictures}"],
             ["seconds", f"{summary.seconds:.1f}"],

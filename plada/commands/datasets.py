@@ -8,7 +8,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import Home, Output
-from plada.commands.console.output import print_json, print_line, print_table
+from plada.commands.console.output import print_line, print_table
 from plada.common.units import group_digits
 
 
@@ -25,11 +25,11 @@ def datasets(
 ) -> None:
     """List the registered collections and whether they are on this machine."""
     listed = plada.datasets(name, check=check, home=home)
-    if output.as_json:
-        return print_json("summary", {"datasets": [entry.to_dict() for entry in listed]})
+    if output.wrote_json({"datasets": [entry.to_dict() for entry in listed]}):
+        return
     if name is not None:
         print_table([[field, text] for field, text in listed[0].details().items()], title=name)
-        return None
+        return
     rows = [
         [
             entry.name, entry.role, group_digits(entry.images), group_digits(entry.classes) if entry.classes else "-",
@@ -45,4 +45,3 @@ def datasets(
         print_line(
             f"not here; looked in {place}/NAME. `plada datasets NAME` says what is expected and where it comes from"
         )
-    return None

@@ -7,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console.options import Home, Output, seconds
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.output import print_table
 
 
 def demo(
@@ -20,8 +20,8 @@ def demo(
     """Go the whole way on real handwriting: index, select, read back, train, test. Nothing is downloaded."""
     with output.reporter() as progress:
         summary = plada.demo(out=out, source=source, home=home, report=progress)
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     students = ", ".join(f"{value:.1%}" for value in summary.student_accuracies)
     share = summary.payload_bytes / summary.target_bytes
     rows = [
@@ -34,4 +34,3 @@ def demo(
         ["files", f"{summary.payload}, {summary.report} (what it holds, for a browser), {summary.sheet} (the best images of each class)"],
     ]  # fmt: skip
     print_table(rows, title="plada demo")
-    return None

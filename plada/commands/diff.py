@@ -16,7 +16,7 @@ from plada.commands.console.options import (
     RequireSignature,
     SignWith,
 )
-from plada.commands.console.output import print_json, print_line
+from plada.commands.console.output import print_line
 
 
 def diff(
@@ -32,13 +32,12 @@ def diff(
 ) -> None:
     """Write the file that turns the payload OLD into NEW, at a fraction of NEW's size."""
     summary = plada.diff(old, new, out=out, client_has=client_has, pack=pack, sign=sign, home=home)
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     print_line(
         f"{summary.path}: {summary.bytes} bytes, {summary.bytes / summary.new_bytes:.0%} of the new payload's {summary.new_bytes}; "
         f"{summary.removed} images removed, {summary.added} added, {summary.relabelled} called otherwise"
     )
-    return None
 
 
 def apply_diff(
@@ -64,7 +63,6 @@ def apply_diff(
         pack=pack,
         home=home,
     )
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     print_line(f"{summary.payload}: {summary.bytes} bytes, {summary.images} images, {summary.classes} classes")
-    return None

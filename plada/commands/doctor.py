@@ -2,15 +2,15 @@
 
 import plada
 from plada.commands.console.options import Home, Output
-from plada.commands.console.output import print_json, print_line, print_table
+from plada.commands.console.output import print_line, print_table
 from plada.common.units import format_size
 
 
 def doctor(*, home: Home = None, output: Output) -> None:
     """Report what is installed, what it sees, and what to install for what is missing."""
     diagnosis = plada.doctor(home=home)
-    if output.as_json:
-        return print_json("summary", diagnosis.to_dict())
+    if output.wrote_json(diagnosis.to_dict()):
+        return
     rows = [[p.name, p.version or "-", p.problem or "loads"] for p in diagnosis.packages]
     print_table(rows, head=("package", "version", "state"))
     print_table(
@@ -26,4 +26,3 @@ def doctor(*, home: Home = None, output: Output) -> None:
         print_line(line)
     if not diagnosis.advice:
         print_line("all is well")
-    return None

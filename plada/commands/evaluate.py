@@ -7,16 +7,8 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import (
-    Confusion,
-    Device,
-    EncoderWeights,
-    Home,
-    Output,
-    evaluation_rows,
-    percent,
-)
-from plada.commands.console.output import print_json, print_line, print_table
+from plada.commands.console.options import Confusion, EncoderWeights, Machine, Output, evaluation_rows, percent
+from plada.commands.console.output import print_line, print_table
 
 
 def evaluate(
@@ -27,17 +19,17 @@ def evaluate(
     ],
     confusion: Confusion = None,
     weights: EncoderWeights = None,
-    device: Device = None,
-    home: Home = None,
+    machine: Machine,
     output: Output,
 ) -> None:
     """Test a trained model: accuracy with its interval, each class, what is taken for what, calibration."""
     with output.reporter() as report:
         result = plada.evaluate(
-            model, target=target, confusion=confusion, weights=weights, device=device, home=home, report=report
-        )
-    if output.as_json:
-        return print_json("summary", result.to_dict())
+            model, target=target, confusion=confusion, weights=weights, device=machine.device, home=machine.home,
+            report=report,
+        )  # fmt: skip
+    if output.wrote_json(result.to_dict()):
+        return
     print_table(evaluation_rows(result.evaluation), title=f"{model} on {result.target}")
     print_table(
         [
@@ -56,4 +48,3 @@ def evaluate(
     )  # fmt: skip
     if result.target_note:
         print_line(f"target {target}: {result.target_note}", error=True)
-    return None

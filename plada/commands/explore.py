@@ -9,7 +9,7 @@ import typer
 import plada
 from plada.commands.console import completion
 from plada.commands.console.options import Machine, Output, PackFile, RequireSignature, SameKeys
-from plada.commands.console.output import print_json, print_line
+from plada.commands.console.output import print_line
 from plada.common.units import group_digits
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def explore(
     """Look through an index in a browser: search, neighbours, what payloads chose. For this machine alone; Ctrl-C ends it."""
 
     def ready(summary: "ExploreSummary") -> None:
-        if output.as_json:
-            return print_json("summary", summary.to_dict())
+        if output.wrote_json(summary.to_dict()):
+            return
         chosen = f" and {summary.payloads} payload{'s' if summary.payloads > 1 else ''}" if summary.payloads else ""
         print_line(
             f"{summary.index}: {group_digits(summary.images)} images{chosen}. Open this address; Ctrl-C ends it:"
@@ -60,7 +60,6 @@ def explore(
         sys.stdout.flush()
         for line in summary.notes:
             print_line(line, error=True)
-        return None
 
     with output.reporter() as progress:
         plada.explore(

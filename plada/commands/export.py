@@ -8,7 +8,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import CopyOptions, Home, Output, PayloadFile, ReadingOptions
-from plada.commands.console.output import print_json, print_line
+from plada.commands.console.output import print_line
 
 
 def export(
@@ -33,7 +33,6 @@ def export(
         made = plada.export(
             payload, to=to, out=out, reference=copy.copy(), link=link, read=reading.read(), home=home, report=report
         )
-    if output.as_json:
-        return print_json("summary", {"out": str(made), "to": to})
+    if output.wrote_json({"out": str(made), "to": to}):
+        return
     print_line(made)
-    return None

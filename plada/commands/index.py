@@ -19,7 +19,7 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
-from plada.commands.console.output import print_json, print_line, print_table
+from plada.commands.console.output import print_line, print_table
 from plada.common.units import format_size
 
 if TYPE_CHECKING:
@@ -164,22 +164,23 @@ def index(
             found = plada.check_index(
                 source, full=check.full, weights=encoder.weights, device=work.device, home=home, report=report
             )
-            return _show_check(found, as_json=output.as_json)
+            _show_check(found, output)
+            return
         if check.dry_run:
             expected = plada.forecast(
                 source, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,
                 home=home, report=report,
             )  # fmt: skip
-            return _show_forecast(expected, as_json=output.as_json)
+            _show_forecast(expected, output)
+            return
         summary = plada.index(
             source, name=name, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,
             engine=work.engine, shard=build.shard, merge=build.merge, append=build.append, restart=build.restart, ann=ann,
             pack=pack.spec(), home=home, report=report,
         )  # fmt: skip
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     _show_summary(summary, source)
-    return None
 
 
 def _show_summary(summary: "IndexSummary", source: str) -> None:
@@ -196,20 +197,12 @@ def _show_summary(summary: "IndexSummary", source: str) -> None:
     ]
     if summary.pack:
         kept = f"{percent(summary.pack['variance'])} of the variance"
-        rows.append(
-            [
-                "pack",
-                f"{summary.pack['path']}: {summary.pack['bytes']} bytes, {summary.pack['dimensions']} dimensions, {kept}",
-            ]
-        )
+        size = f"{summary.pack['bytes']} bytes, {summary.pack['dimensions']} dimensions"
+        rows.append(["pack", f"{summary.pack['path']}: {size}, {kept}"])
     if summary.ann:
         speed = summary.ann["approximate"]["queries_per_second"] / summary.ann["exact"]["queries_per_second"]
-        rows.append(
-            [
-                "approximate",
-                f"{summary.ann['kind']}: recall@10 {summary.ann['recall_at_10']:.3f}, {speed:.0f} x exact search",
-            ]
-        )
+        recall = f"recall@10 {summary.ann['recall_at_10']:.3f}"
+        rows.append(["approximate", f"{summary.ann['kind']}: {recall}, {speed:.0f} x exact search"])
     print_table(
         rows, title=f"index {summary.name}" + (f", part {summary.shard}; no index yet" if summary.shard else "")
     )
@@ -219,10 +212,8 @@ def _show_summary(summary: "IndexSummary", source: str) -> None:
         print_line(line, error=True)
 
 
-def _show_check(found: "CheckReport", *, as_json: bool) -> None:
-    if as_json:
-        print_json("summary", found.to_dict())
-    else:
+def _show_check(found: "CheckReport", output: Output) -> None:
+    if not output.wrote_json(found.to_dict()):
         words = {True: "ok", False: "FAILED", None: "not checked"}
         rows = [[item.what, words[item.ok], item.detail] for item in found.items]
         print_table(rows, head=("what", "result", "found"), title=f"index {found.name}, {found.images} images")
@@ -230,26 +221,21 @@ def _show_check(found: "CheckReport", *, as_json: bool) -> None:
         raise typer.Exit(found.exit_code)
 
 
-def _show_forecast(expected: "IndexForecast", *, as_json: bool) -> None:
-    if as_json:
-        return print_json("summary", expected.to_dict())
+def _show_forecast(expected: "IndexForecast", output: Output) -> None:
+    if output.wrote_json(expected.to_dict()):
+        return
     each = ", ".join(f"{stage} {spent:.0f}" for stage, spent in expected.microseconds.items())
+    rate = f"{expected.images_per_second:.0f} images/s"
+    where = f"on {expected.device}, batches of {expected.batch_size}"
     rows = [
-        [
-            "time",
-            f"{_duration(expected.seconds)} for {expected.images} images at {expected.images_per_second:.0f} images/s",
-        ],
+        ["time", f"{_duration(expected.seconds)} for {expected.images} images at {rate}"],
         ["disk", f"{format_size(expected.disk_bytes)}; {format_size(expected.free_bytes)} are free"],
         ["memory", f"{format_size(expected.memory_bytes)} with {expected.workers} workers"],
         ["microseconds an image", f"{each}; limited by {expected.limit}"],
-        [
-            "encoder",
-            f"{expected.encoder}, {expected.dimension} dimensions, on {expected.device}, batches of {expected.batch_size}",
-        ],
+        ["encoder", f"{expected.encoder}, {expected.dimension} dimensions, {where}"],
         ["trial", f"{expected.tried} images; nothing was kept"],
     ]
     print_table(rows, title="forecast")
-    return None
 
 
 def _duration(seconds: float) -> str:

@@ -2,20 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 import plada
-from plada.commands.console.options import (
-    Home,
-    Output,
-    PackFile,
-    PayloadFile,
-    ReferenceOption,
-    RequireSignature,
-)
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.options import Home, Output, PackFile, PayloadFile, Rate, ReferenceOption, RequireSignature
+from plada.commands.console.output import print_table
 from plada.common.units import format_rate, format_seconds
 
 if TYPE_CHECKING:
@@ -27,9 +18,7 @@ _NAMED = 12  # classes that a table shows
 def inspect(
     payload: PayloadFile,
     *,
-    rate: Annotated[
-        list[str] | None, typer.Option(help="Say the time on air at this rate, such as 500bps; repeatable.")
-    ] = None,
+    rate: Rate = None,
     reference: ReferenceOption = None,
     pack: PackFile = None,
     require_signature: RequireSignature = None,
@@ -40,10 +29,9 @@ def inspect(
     summary = plada.inspect(
         payload, rate=rate or (), reference=reference, pack=pack, require_signature=require_signature, home=home
     )
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     print_table(_rows(summary), title=f"{payload}, payload version {summary.version}")
-    return None
 
 
 def _rows(summary: "PayloadSummary") -> list[list[str]]:

@@ -7,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console.options import Home, Output
-from plada.commands.console.output import print_json, print_line
+from plada.commands.console.output import print_line
 
 
 def install_pack(
@@ -18,11 +18,10 @@ def install_pack(
 ) -> None:
     """Keep a pack beside a reference, its hash compared, for payloads that were made with it."""
     summary = plada.install_pack(path, home=home)
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     print_line(
         f"{summary.path}: {summary.images} images, {summary.dimensions} dimensions, of {summary.reference or 'no images here'}"
     )
     if summary.reference is None:
         print_line(f"no collection known here has the pack's key id {summary.key_id} yet; it waits for one", error=True)
-    return None

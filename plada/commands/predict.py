@@ -7,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console.options import Device, EncoderWeights, ModelFile, Output
-from plada.commands.console.output import print_json, print_line
+from plada.commands.console.output import print_line
 
 
 def predict(
@@ -22,9 +22,8 @@ def predict(
     """Say what a trained model sees in pictures."""
     with output.reporter() as report:
         predictions = plada.predict(images, model=model, top=top, weights=weights, device=device, report=report)
-    if output.as_json:
-        return print_json("summary", {"model": str(model), "predictions": [each.to_dict() for each in predictions]})
+    if output.wrote_json({"model": str(model), "predictions": [each.to_dict() for each in predictions]}):
+        return
     for each in predictions:
         best = ", ".join(f"{name} {share:.1%}" for name, share in each.best)
         print_line(f"{each.image}: {best or f'cannot be read: {each.problem}'}")
-    return None

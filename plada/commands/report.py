@@ -12,11 +12,12 @@ from plada.commands.console.options import (
     Output,
     PackFile,
     PayloadFile,
+    Rate,
     ReferenceOption,
     RequireSignature,
     SameKeys,
 )
-from plada.commands.console.output import print_json, print_line
+from plada.commands.console.output import print_line
 from plada.common.units import format_size
 
 
@@ -43,9 +44,7 @@ def report(
     budget: Annotated[
         str | None, typer.Option(help="What the file may have: 1MB, 2048. [default: that of the selection]")
     ] = None,
-    rate: Annotated[
-        list[str] | None, typer.Option(help="Say the time on air at this rate, such as 500bps; repeatable.")
-    ] = None,
+    rate: Rate = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="Images that are shown, at most, spread over the classes.")
     ] = 1500,
@@ -62,11 +61,10 @@ def report(
             require_signature=require_signature, device=machine.device,
             home=machine.home, report=progress,
         )  # fmt: skip
-    if output.as_json:
-        return print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
+        return
     print_line(
         f"{summary.report}: {format_size(summary.bytes)}, {summary.pictures} pictures of {summary.classes} classes"
     )
     for line in summary.unknown:
         print_line(f"not in it: {line}", error=True)
-    return None

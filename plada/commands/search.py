@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 import plada
-from plada.commands.console import completion as completing
-from plada.commands.console.options import Home, Output
-from plada.commands.console.output import print_json, print_table
+from plada.commands.console.options import Home, IndexOption, Output
+from plada.commands.console.output import print_table
 
 
 def search(
@@ -16,10 +15,7 @@ def search(
         list[str], typer.Argument(help="Image files, position:NUMBER, or words (text:WORDS) for an encoder that reads.")
     ],
     *,
-    index: Annotated[
-        str | None,
-        typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
-    ] = None,
+    index: IndexOption = None,
     k: Annotated[int, typer.Option("-k", help="Hits for each query.")] = 10,
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Use the approximate index: fast, but an image may be missed.")
@@ -35,10 +31,9 @@ def search(
         for text, row in zip(query, found, strict=True)
         for hit in row
     ]
-    if output.as_json:
-        return print_json("summary", {"hits": hits})
+    if output.wrote_json({"hits": hits}):
+        return
     for text, row in zip(query, found, strict=True):
         print_table(
             [[str(h.position), h.key, f"{h.score:.4f}"] for h in row], head=("position", "key", "score"), title=text
         )
-    return None

@@ -1,6 +1,6 @@
 """The command `plada select`: parse, call, print."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +10,7 @@ import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import (
     ClientHas,
+    IndexOption,
     Machine,
     ModelArg,
     Output,
@@ -24,7 +25,7 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
-from plada.commands.console.output import print_json, print_line, print_table
+from plada.commands.console.output import print_line, print_table
 from plada.common.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -95,9 +96,7 @@ class CorrectionOptions:
 
     def corrections(self) -> "plada.Corrections":
         """The call's argument."""
-        return plada.Corrections(
-            exclude=self.exclude, relabel=self.relabel, distinct=self.distinct, drop_leaks=self.drop_leaks
-        )
+        return plada.Corrections(**asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +112,7 @@ class DeliveryOptions:
 
     def delivery(self) -> "plada.Delivery":
         """The call's argument."""
-        return plada.Delivery(
-            client_has=self.client_has,
-            pack=self.pack,
-            progressive=self.progressive,
-            segments=self.segments,
-            sign=self.sign,
-            serial=self.serial,
-        )
+        return plada.Delivery(**asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,14 +135,14 @@ class FileOptions:
 
     def write_pictures(self, selection: "plada.Selection") -> None:
         """Write the pictures and the table that were asked for."""
-        if self.sheet is not None:
-            selection.contact_sheet(self.sheet)
-        if self.percentiles is not None:
-            selection.percentiles(self.percentiles)
-        if self.histogram is not None:
-            selection.histogram(self.histogram)
-        if self.table is not None:
-            selection.write_table(self.table)
+        for path, write in (
+            (self.sheet, selection.contact_sheet),
+            (self.percentiles, selection.percentiles),
+            (self.histogram, selection.histogram),
+            (self.table, selection.write_table),
+        ):
+            if path is not None:
+                write(path)
 
 
 def select(
@@ -166,10 +158,7 @@ def select(
     keep: Annotated[
         str | None, typer.Option(help="Share of the reference instead: 1%, 0.01. The budget still holds.")
     ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
-    ] = None,
+    index: IndexOption = None,
     rule: Annotated[
         str,
         typer.Option(
@@ -208,8 +197,8 @@ def select(
         )  # fmt: skip
         files.write_pictures(selection)
     made = selection.report
-    if output.as_json:
-        return print_json("summary", made.to_dict())
+    if output.wrote_json(made.to_dict()):
+        return
     print_table(_rows(made), title=f"selection for {target}")
     if len(made.tried) > 1:
         head = ("rule", "images", "bytes", "accuracy", "lead", "seconds")
@@ -218,7 +207,6 @@ def select(
         )
     for line in _remarks(made, target):
         print_line(line, error=True)
-    return None
 
 
 def _rows(report: "SelectionReport") -> list[list[str]]:

@@ -7,7 +7,7 @@ import typer
 
 import plada
 from plada.commands.console.options import Output
-from plada.commands.console.output import print_json, print_line
+from plada.commands.console.output import print_line
 
 
 def keygen(
@@ -17,11 +17,10 @@ def keygen(
 ) -> None:
     """Make a pair of keys to sign payloads with. Keep the private one; give the public one to clients."""
     pair = plada.keygen(out)
-    if output.as_json:
-        return print_json("summary", pair.to_dict())
+    if output.wrote_json(pair.to_dict()):
+        return
     print_line(f"{pair.private}: the private key, readable by you alone")
     print_line(f"{pair.public}: the public key {pair.fingerprint}")
-    return None
 
 
 def sign(
@@ -33,7 +32,6 @@ def sign(
 ) -> None:
     """Sign a payload file, every byte of it."""
     signed = plada.sign(payload, key=key, out=out)
-    if output.as_json:
-        return print_json("summary", signed.to_dict())
+    if output.wrote_json(signed.to_dict()):
+        return
     print_line(f"{signed.payload}: {signed.bytes} bytes, signed by key {signed.fingerprint}")
-    return None

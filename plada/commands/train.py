@@ -12,8 +12,7 @@ from plada.commands.console import completion as completing
 from plada.commands.console.options import (
     Confusion,
     CopyOptions,
-    Device,
-    Home,
+    Machine,
     NetworkOptions,
     Output,
     PayloadFile,
@@ -24,7 +23,7 @@ from plada.commands.console.options import (
     pairs,
     seconds,
 )
-from plada.commands.console.output import print_json, print_line, print_table, reporter
+from plada.commands.console.output import print_line, print_table, reporter
 
 if TYPE_CHECKING:
     from plada.trainer.run import TrainingSummary
@@ -84,8 +83,7 @@ def train(
     run: RunOptions,
     seed: Seed = 0,
     reading: ReadingOptions,
-    device: Device = None,
-    home: Home = None,
+    machine: Machine,
     output: Output,
 ) -> None:
     """Train a student on the images and labels of a payload.
@@ -95,26 +93,15 @@ def train(
     follower = int(os.environ.get("RANK", "0")) > 0  # one of torchrun's processes; only the first one reports
     with reporter(as_json=output.as_json and not follower, quiet=output.quiet or follower) as report:
         summary = plada.train(
-            payload,
-            reference=copy.copy(),
-            student=network.spec(student),
-            encoder=encoder,
-            recipe=pairs(recipe),
-            widen=widen,
-            target=target,
-            confusion=confusion,
+            payload, reference=copy.copy(), student=network.spec(student), encoder=encoder, recipe=pairs(recipe),
+            widen=widen, target=target, confusion=confusion,
             out=run.out or Path(f"{_stem(payload)}-{student.replace('/', '_').replace(':', '_')}.safetensors"),
             run=plada.RunOptions(restart=run.restart, checkpoint_seconds=run.checkpoint_seconds, log=run.log),
-            seed=seed,
-            read=reading.read(),
-            device=device,
-            home=home,
-            report=report,
-        )
+            seed=seed, read=reading.read(), device=machine.device, home=machine.home, report=report,
+        )  # fmt: skip
     if follower:
         return
-    if output.as_json:
-        print_json("summary", summary.to_dict())
+    if output.wrote_json(summary.to_dict()):
         return
     print_table(_rows(summary), title=f"trained on {payload}")
     for remark in _remarks(summary):

@@ -9,7 +9,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import Home, ManifestOption, Output, RequireSignature, Seed
-from plada.commands.console.output import print_json, print_line, print_table
+from plada.commands.console.output import print_line, print_table
 from plada.errors import ReferenceMismatch, RequestError
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def verify(
             leaks=leak.leaks, index=leak.index, sheet=leak.sheet,
             seed=seed, home=home, report=report,
         )  # fmt: skip
-    if output.as_json:
-        print_json("summary", verification.to_dict())
-    else:
+    if not output.wrote_json(verification.to_dict()):
         _show(verification)
     if not verification.ok:
         raise typer.Exit(ReferenceMismatch.exit_code)

@@ -11,11 +11,8 @@ _shim: list[Any] = []  # keeps the registration below alive
 
 
 def require(package: str, *, extra: str, purpose: str) -> None:
-    """Import `package`, so that the plain `import` after this call cannot fail.
-
-    Raises:
-        MissingExtra: not installed, or installed and broken; names the extra that brings it.
-    """
+    """Import `package`, so that the plain `import` after this call cannot fail. Raises MissingExtra: not installed, or
+    installed and broken; names the extra that brings it."""
     try:
         importlib.import_module(package)
     except ModuleNotFoundError as err:

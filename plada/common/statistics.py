@@ -7,8 +7,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import F32, F64, I64, Bools
+
 Float = TypeVar("Float", bound=np.floating)
 Z95 = 1.959963984540054  # 95 % of a normal distribution lie within this many standard deviations
 BINS = 15  # of the reliability table, as in Guo et al. (arXiv 1706.04599)
@@ -51,7 +51,7 @@ def wilson(right: int, images: int, z: float = Z95) -> tuple[float, float]:
     return middle - half if right else 0.0, middle + half if right < images else 1.0
 
 
-def reliability_table(confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:
+def reliability_table(confidence: F64, right: Bools) -> tuple[Bin, ...]:
     """Images by confidence float64 [n] in BINS bins of equal width, with how often they were named right, bool [n]."""
     places = np.minimum(np.ceil(confidence * BINS).astype(np.int64) - 1, BINS - 1)
     bins = []

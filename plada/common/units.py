@@ -9,11 +9,8 @@ _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "m
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes of `1MB` (1 000 000), `1MiB` (1 048 576), `200 kB`, or a bare number.
-
-    Raises:
-        RequestError: not a size, or less than one byte.
-    """
+    """Bytes of `1MB` (1 000 000), `1MiB` (1 048 576), `200 kB`, or a bare number. Raises RequestError: not a size, or
+    less than one byte."""
     size = _measure(text, _UNITS)
     if size is None:
         raise RequestError(
@@ -32,11 +29,7 @@ def _measure(text: str | int, units: Mapping[str, int]) -> int | None:
 
 
 def parse_share(text: str | float) -> float:
-    """The share that `1%` or 0.01 stands for.
-
-    Raises:
-        RequestError: not a share above 0 and up to 1.
-    """
+    """The share that `1%` or 0.01 stands for. Raises RequestError: not a share above 0 and up to 1."""
     plain = str(text).strip()
     try:
         share = float(plain.removesuffix("%")) / (100 if plain.endswith("%") else 1)
@@ -65,11 +58,8 @@ _RATES = {"": 1, "bps": 1, "bit/s": 1, "kbps": 10**3, "kbit/s": 10**3, "mbps": 1
 
 
 def parse_rate(text: str | int) -> int:
-    """Bits a second of `500bps`, `9.6 kbps`, `2Mbit/s`, or a bare number.
-
-    Raises:
-        RequestError: not a rate, or less than one bit a second.
-    """
+    """Bits a second of `500bps`, `9.6 kbps`, `2Mbit/s`, or a bare number. Raises RequestError: not a rate, or less than
+    one bit a second."""
     rate = _measure(text, _RATES)
     if not rate:
         raise RequestError(f"rate '{text}': expected bits a second, such as 500bps, 9.6kbps or 1Mbps")

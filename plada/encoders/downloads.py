@@ -12,10 +12,7 @@ from plada.errors import RequestError
 
 def fetch(repository: str, files: Sequence[str], *, encoder: str, tag: str) -> Path:
     """The first of `files` that `repository` (OWNER/NAME, or OWNER/NAME@REVISION) has, in Hugging Face's own cache.
-
-    Raises:
-        RequestError: no network, or no file in safetensors; says what to do instead.
-    """
+    Raises RequestError: no network, or no file in safetensors; says what to do instead."""
     require("huggingface_hub", extra="client", purpose="a download")
     hub: Any = importlib.import_module("huggingface_hub")
     errors: Any = importlib.import_module("huggingface_hub.errors")

@@ -11,6 +11,7 @@ import numpy as np
 
 from plada.common.arrays import F32, U8
 from plada.common.failures import first_line
+from plada.common.summary import shared_fields
 from plada.encoders import gradients, openclip, timm_encoder
 from plada.encoders.batch_norm import fold_batch_norms
 from plada.encoders.spec import EncoderSpec, encoder_spec
@@ -178,18 +179,12 @@ def _assemble(tower: Tower, spec: EncoderSpec, device: str | None) -> Encoder:
 
     dimension = _dimension(encode, view, tower.name, compiled=spec.compiled)
     config = EncoderConfig(
-        name=tower.name,
+        **shared_fields(settings, EncoderConfig),
+        **shared_fields(tower, EncoderConfig) | {"weights": str(tower.weights.absolute()) if tower.weights else ""},
         dimension=dimension,
         view=asdict(view),
-        mean=settings.mean,
-        std=settings.std,
-        weights=str(tower.weights.absolute()) if tower.weights else "",
-        digest=tower.digest,
         model_args=dict(spec.model_args),
-        tag=tower.tag,
         precision=chosen,
-        quick_gelu=settings.quick_gelu,
-        architecture=tower.architecture,
     )
     text = encode_text if text_features is not None else None
     return Encoder(config, view, encode, text, str(where), tower.text_note)
@@ -218,12 +213,9 @@ def _dimension(encode: Encode, view: View, name: str, *, compiled: bool) -> int:
 def reload_encoder(
     saved: Mapping[str, Any], *, weights: str | Path | None = None, device: str | None = None
 ) -> Encoder:
-    """The encoder of an index, from what index.json says of it; `weights` where the file (or local-dir) is if it has moved.
-
-    Raises:
-        ReferenceMismatch: the weights, a setting, or the embeddings it gives are not those of the index; both are said.
-        RequestError: the weights file is gone.
-    """
+    """The encoder of an index, from what index.json says of it; `weights` where the file (or local-dir) is if it has
+    moved. Raises ReferenceMismatch: the weights, a setting, or the embeddings it gives are not those of the index; both
+    are said. RequestError: the weights file is gone."""
     config = config_from_json(saved)
     spec, recorded = _recorded_spec(config, weights)
     encoder = _load(_on_device(spec, config, device), recorded, device)
@@ -254,7 +246,7 @@ def reload_encoder(
         )
         raise ReferenceMismatch(
             f"encoder {config.name}: it no longer gives the embeddings of the index (a fixed picture differs: {alike}, "
-            f"expected {_SELF_CHECK.get(config.precision, 0.999)} or more). Another version of a library? Index again",
+            f"expected {_SELF_CHECK.get(config.precision, 0.999)} or more). Another version of a library? Index again"
         )
     return encoder
 
@@ -285,15 +277,7 @@ def _recorded_spec(config: EncoderConfig, weights: str | Path | None) -> tuple[E
     view = View(**config.view)
     recorded = None
     if config.mean:
-        recorded = Settings(
-            mean=config.mean,
-            std=config.std,
-            interpolation=view.interpolation,
-            mode=view.mode,
-            crop=view.crop,
-            size=view.size,
-            quick_gelu=config.quick_gelu,
-        )
+        recorded = Settings(**shared_fields(view, Settings), **shared_fields(config, Settings))
     spec = EncoderSpec(
         name=name,
         weights=place,
@@ -326,10 +310,7 @@ def encoder_options(config: EncoderConfig) -> list[str]:
 
 def config_from_json(saved: Mapping[str, Any]) -> EncoderConfig:
     """Inverse of asdict(EncoderConfig) after a way through JSON; what older versions did not write gets its default.
-
-    Raises:
-        DataError: fields are missing, or an argument does not shape a network.
-    """
+    Raises DataError: fields are missing, or an argument does not shape a network."""
     try:
         if reason := refused_argument(saved["model_args"], besides=PREPARATION):
             raise DataError(f"encoder {saved['name']} in index.json: {reason}. Use no index of that origin")

@@ -52,11 +52,8 @@ _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layer
 
 
 def import_open_clip() -> Any:
-    """open_clip, with torchvision made loadable (see plada.common.packages.import_timm).
-
-    Raises:
-        MissingExtra: it is missing or broken.
-    """
+    """open_clip, with torchvision made loadable (see plada.common.packages.import_timm). Raises MissingExtra: it is
+    missing or broken."""
     import_timm()
     with _quiet():
         require("open_clip", extra="clip", purpose="an open_clip encoder")
@@ -64,13 +61,9 @@ def import_open_clip() -> Any:
 
 
 def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
-    """The network of a spec, with its weights, at the size wanted; on the CPU. `recorded` as in choose_settings.
-
-    Raises:
-        UnknownName: no such architecture or tag.
-        RequestError: options that contradict each other or the network, weights that nothing says how to use, no network.
-        DataError: weights of another architecture, or without a part of it.
-    """
+    """The network of a spec, with its weights, at the size wanted; on the CPU. `recorded` as in choose_settings. Raises
+    UnknownName: no such architecture or tag. RequestError: options that contradict each other or the network, weights
+    that nothing says how to use, no network. DataError: weights of another architecture, or without a part of it."""
     file = spec.weights_file
     digest = file_digest(file) if file else ""
     open_clip = import_open_clip()
@@ -109,16 +102,9 @@ def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
         )
     weights = None if tag == RANDOM else file or _download(spec, cards[tag], tag)
     return _tower(
-        open_clip,
-        spec,
-        f"open_clip:{architecture}/{tag}" if tag else f"open_clip:{architecture}",
-        architecture,
-        config,
-        tag,
-        settings,
-        weights,
-        digest=digest,
-    )
+        open_clip, spec, f"open_clip:{architecture}/{tag}" if tag else f"open_clip:{architecture}", architecture,
+        config, tag, settings, weights, digest=digest,
+    )  # fmt: skip
 
 
 def _local(open_clip: Any, spec: EncoderSpec, folder: Path) -> Tower:
@@ -167,11 +153,8 @@ def _local(open_clip: Any, spec: EncoderSpec, folder: Path) -> Tower:
 
 
 def _check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a local-dir whose file would make open_clip load something else than the safetensors beside it.
-
-    Raises:
-        DataError: a network by address or folder, or an option of the tokenizer that could run code.
-    """
+    """Refuse a local-dir whose file would make open_clip load something else than the safetensors beside it. Raises
+    DataError: a network by address or folder, or an option of the tokenizer that could run code."""
     vision, words = config["vision_cfg"], config["text_cfg"]
     if not isinstance(vision, dict) or not isinstance(words, dict):
         raise DataError(f"{path}: vision_cfg and text_cfg are not both objects. Restore it")
@@ -244,11 +227,8 @@ _HUB_TEXT = "its text tower is a Hugging Face model, which plada does not downlo
 
 
 def _fill(spec: EncoderSpec, module: Any, state: "dict[str, torch.Tensor]", path: Path, *, image_only: bool) -> None:
-    """Load weights with every tensor accounted for; those of the image tower alone where `image_only`.
-
-    Raises:
-        DataError: something lacks, is too much or has another shape.
-    """
+    """Load weights with every tensor accounted for; those of the image tower alone where `image_only`. Raises
+    DataError: something lacks, is too much or has another shape."""
     convert = importlib.import_module("open_clip.convert")
     model = importlib.import_module("open_clip.model")
     with _quiet():
@@ -360,11 +340,8 @@ def _download(spec: EncoderSpec, card: Mapping[str, Any], tag: str) -> Path:
 
 
 def _find_weights(folder: Path) -> Path:
-    """The one safetensors file of a local-dir, or the one of open_clip's own names.
-
-    Raises:
-        RequestError: none (open_clip would go on with random weights), or several.
-    """
+    """The one safetensors file of a local-dir, or the one of open_clip's own names. Raises RequestError: none
+    (open_clip would go on with random weights), or several."""
     found = sorted(folder.glob("*.safetensors"))
     best = [folder / name for name in _FILES if folder / name in found][:1] or found
     if len(best) == 1:

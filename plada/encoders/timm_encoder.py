@@ -36,13 +36,9 @@ _WAYS = {"bicubic": "bicubic", "bilinear": "bilinear", "lanczos": "lanczos", "ne
 
 
 def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
-    """The network of a spec, with its weights, at the size wanted; on the CPU. `recorded` as in choose_settings.
-
-    Raises:
-        UnknownName: no such architecture or tag.
-        RequestError: options that contradict each other or the network, weights that nothing says how to use, no network.
-        DataError: weights of another architecture or another head.
-    """
+    """The network of a spec, with its weights, at the size wanted; on the CPU. `recorded` as in choose_settings. Raises
+    UnknownName: no such architecture or tag. RequestError: options that contradict each other or the network, weights
+    that nothing says how to use, no network. DataError: weights of another architecture or another head."""
     file = spec.weights_file
     digest = file_digest(file) if file else ""
     timm = import_timm()
@@ -60,14 +56,9 @@ def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
     known = f"{architecture}.{tag or default.tag}"
     check_weights_given(spec, tag, download=f"the weights of {known} from Hugging Face", named=named)
     settings = choose_settings(
-        spec,
-        tag,
-        {name: _settings(card) for name, card in cards.items() if name},
-        _settings(default),
-        explicit,
-        _WORDS,
-        recorded,
-    )
+        spec, tag, {name: _settings(card) for name, card in cards.items() if name}, _settings(default), explicit,
+        _WORDS, recorded,
+    )  # fmt: skip
     card = cards.get(tag, default)
     name = f"{architecture}.{tag}" if tag in cards and tag else architecture
     if tag == RANDOM:
@@ -127,10 +118,7 @@ def _download(spec: EncoderSpec, card: Any, tag: str) -> Any:
 
 def _resize(spec: EncoderSpec, module: Any, card: Any, size: int) -> None:
     """Make a network of a fixed size take another, its positions interpolated as timm does when it loads weights.
-
-    Raises:
-        RequestError: it cannot.
-    """
+    Raises RequestError: it cannot."""
     native = int(card.input_size[-1])
     if card.input_size[-2] != native and spec.image_size is None:
         raise RequestError(

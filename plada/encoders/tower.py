@@ -53,11 +53,8 @@ class Tower:
     architecture: str = ""
 
     def view(self) -> View:
-        """The view of an image that the settings ask for.
-
-        Raises:
-            RequestError: preprocessing that plada does not do (padding, for one).
-        """
+        """The view of an image that the settings ask for. Raises RequestError: preprocessing that plada does not do
+        (padding, for one)."""
         settings = self.settings
         if settings.mode not in ("crop", "squash") or (settings.mode == "squash" and settings.crop != 1):
             raise RequestError(
@@ -68,11 +65,7 @@ class Tower:
 
 
 def one_tag(spec: EncoderSpec, in_name: str) -> str:
-    """The tag, given in the name or by itself; empty where there is none.
-
-    Raises:
-        RequestError: two different ones.
-    """
+    """The tag, given in the name or by itself; empty where there is none. Raises RequestError: two different ones."""
     if in_name and spec.tag and in_name != spec.tag:
         raise RequestError(
             f"encoder {spec.name}: its name says tag '{in_name}', --tag says '{spec.tag}'. Give one of them"
@@ -81,11 +74,8 @@ def one_tag(spec: EncoderSpec, in_name: str) -> str:
 
 
 def check_weights_given(spec: EncoderSpec, tag: str, *, download: str, named: str) -> None:
-    """Refuse to go on without weights; random ones (`named`) have to be asked for, downloads (`download`) too.
-
-    Raises:
-        RequestError: no weights, or two kinds of them.
-    """
+    """Refuse to go on without weights; random ones (`named`) have to be asked for, downloads (`download`) too. Raises
+    RequestError: no weights, or two kinds of them."""
     given = [word for word, there in (("--weights", spec.weights), ("--pretrained", spec.pretrained)) if there]
     if tag == RANDOM and given:
         raise RequestError(
@@ -174,11 +164,8 @@ def _without_tag(
 
 
 def check_patches(spec: EncoderSpec, size: int, patch: int) -> None:
-    """Refuse a side of images that is not a multiple of the side of a patch.
-
-    Raises:
-        RequestError: it is none; the two nearest are named.
-    """
+    """Refuse a side of images that is not a multiple of the side of a patch. Raises RequestError: it is none; the two
+    nearest are named."""
     if size % patch:
         raise RequestError(
             f"encoder {spec.name}: --image-size {size} is not a multiple of its patches of {patch} pixels. "
@@ -203,10 +190,7 @@ def split_arguments(
     spec: EncoderSpec, words: Mapping[str, str], values: Mapping[str, Mapping[Any, str]] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(arguments of the network, fields of Settings) out of --model-arg, checked; `values` translates words of values.
-
-    Raises:
-        RequestError: a value that cannot be.
-    """
+    Raises RequestError: a value that cannot be."""
     arguments, explicit = dict(spec.model_args), {}
     for field, word in words.items():
         if word not in arguments:

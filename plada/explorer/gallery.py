@@ -12,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from plada.common.arrays import U8
+from plada.common.arrays import F32, U8
 from plada.encoders.encoder import Encoder
 from plada.errors import PladaError, RequestError
 from plada.explorer.cache import BoundedCache
@@ -26,7 +25,6 @@ from plada.sources.decode import decode
 from plada.sources.manifest import READABLE, ManifestRow
 from plada.sources.reference import Reference
 
-F32 = npt.NDArray[np.float32]
 THUMB, LARGE = 176, 640  # pixels of the longer side
 HITS = 600  # of a search, at most
 _QUALITY = {THUMB: 72, LARGE: 85}
@@ -131,11 +129,8 @@ class Gallery:
         return [(number, ranked, placement) for number, ranked, placement in every if placement is not None]
 
     def picture(self, position: int, side: int) -> EncodedImage:
-        """An image of the reference, to fit a square of `side` pixels.
-
-        Raises:
-            DataError: it cannot be read or decoded. ReferenceMismatch: it has changed.
-        """
+        """An image of the reference, to fit a square of `side` pixels. Raises DataError: it cannot be read or decoded.
+        ReferenceMismatch: it has changed."""
         return self.pictures.get_or_make((position, side), lambda: self._encoded(self.reference.read(position), side))
 
     def problem(self, row: ManifestRow) -> str:
@@ -144,10 +139,7 @@ class Gallery:
 
     def upload(self, data: bytes) -> str:
         """Take a picture of the user's; return the name by which it can be searched, until newer uploads push it out.
-
-        Raises:
-            RequestError: not a picture, too many pixels, or no encoder here.
-        """
+        Raises RequestError: not a picture, too many pixels, or no encoder here."""
         encoder = self._encoder("pictures")
         if not self._uploading.acquire(timeout=_PATIENCE):
             raise RequestError("too many pictures are uploaded at once. Try again in a minute")
@@ -162,11 +154,7 @@ class Gallery:
         return name
 
     def near_words(self, words: str, *, exact: bool = False) -> list[Hit]:
-        """The images nearest to words.
-
-        Raises:
-            RequestError: the encoder reads none, or too many words.
-        """
+        """The images nearest to words. Raises RequestError: the encoder reads none, or too many words."""
         if self.no_words:
             raise RequestError(f"words cannot be searched for: {self.no_words}")
         encoder = self._encoder("words")
@@ -183,11 +171,7 @@ class Gallery:
         return self._near(("upload", name), lambda: vector, exact)
 
     def near_position(self, position: int, *, exact: bool = False) -> list[Hit]:
-        """The images nearest to one of them, without itself.
-
-        Raises:
-            DataError: it has no embedding.
-        """
+        """The images nearest to one of them, without itself. Raises DataError: it has no embedding."""
         hits = self._near(
             ("position", position), lambda: np.asarray(self.index.vectors([position]), np.float32), exact, HITS + 1
         )

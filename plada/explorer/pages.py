@@ -5,17 +5,7 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from plada.common.units import format_size
-from plada.explorer.components import (
-    Pager,
-    Tile,
-    address,
-    facts,
-    grid,
-    is_small,
-    layout,
-    note,
-    paged,
-)
+from plada.explorer.components import Pager, Tile, address, facts, grid, is_small, layout, note, paged
 from plada.explorer.gallery import LARGE, Gallery
 from plada.explorer.payloads import RankedPayload
 from plada.explorer.query import KEY, WORDS, Query

@@ -20,12 +20,8 @@ class Query:
 
 
 def read_query(typed: str, is_key_prefix: Callable[[str], bool]) -> Query:
-    """`position:12`, `key:n01443537/`, `text:a red bus`; without such a word a number is a position, what a key begins with
-    (`is_key_prefix`) is a key, anything else is words.
-
-    Raises:
-        RequestError: nothing was typed, or too much.
-    """
+    """`position:12`, `key:n01443537/`, `text:a red bus`; without such a word a number is a position, what a key begins
+    with (`is_key_prefix`) is a key, anything else is words. Raises RequestError: nothing was typed, or too much."""
     if len(typed) > _LONGEST:
         raise RequestError(f"{len(typed)} letters: expected at most {_LONGEST}. Ask for less")
     for kind in (POSITION, KEY, WORDS):
@@ -48,11 +44,7 @@ def _checked(query: Query, typed: str) -> Query:
 
 
 def position_of(text: str, images: int) -> int:
-    """The position that a text means.
-
-    Raises:
-        RequestError: not a whole number, or outside 0 .. images - 1.
-    """
+    """The position that a text means. Raises RequestError: not a whole number, or outside 0 .. images - 1."""
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) < images):
         raise RequestError(f"position '{text[:20]}': expected a whole number from 0 to {images - 1}")
     return int(text)

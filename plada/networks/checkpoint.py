@@ -97,11 +97,8 @@ class Checkpointer:
         self._due = now + (max(self.seconds, _SHARE * (now - began)) if self.seconds else 0.0)
 
     def restore(self, state: LoopState) -> bool:
-        """Load the checkpoint into `state`; False where there is none.
-
-        Raises:
-            RequestError: it is of another run. DataError: it is damaged.
-        """
+        """Load the checkpoint into `state`; False where there is none. Raises RequestError: it is of another run.
+        DataError: it is damaged."""
         if not self.group.broadcast(self.path.exists()):
             return False
         stored = read_checkpoint(self.path)
@@ -130,11 +127,7 @@ class Checkpointer:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint.
-
-    Raises:
-        DataError: damaged, or not a checkpoint of plada's.
-    """
+    """The content of a checkpoint. Raises DataError: damaged, or not a checkpoint of plada's."""
     import torch
 
     try:
@@ -149,11 +142,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_same_run(path: Path, mine: Mapping[str, Any], there: Mapping[str, Any]) -> None:
-    """Refuse an output that belongs to another run than `mine`.
-
-    Raises:
-        RequestError: names what differs.
-    """
+    """Refuse an output that belongs to another run than `mine`. Raises RequestError: names what differs."""
     if lines := differences(json.loads(json.dumps(mine)), there):
         raise RequestError(
             f"{path}: holds another run: {'; '.join(lines[:4])}{' and more' if len(lines) > 4 else ''}. Name another --out, "

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64, U8
 from plada.common.progress import Report, silent
 from plada.errors import DataError, Unreadable
 from plada.sources.decode import View, decode, load_pixels
 
-I64 = npt.NDArray[np.int64]
-Pixels = npt.NDArray[np.uint8]
+Pixels = U8
 MEMORY = 2 << 30  # bytes of pixels that are held; 14 000 images at 224 px
 _AHEAD = 4  # batches that are read before they are asked for
 
@@ -60,11 +59,7 @@ class PixelFile:
     """Pixels of decoded images in a file without a name, which ends with the process: no image is decoded twice."""
 
     def __init__(self, folder: Path, images: int, size: int) -> None:
-        """Make the file.
-
-        Raises:
-            OSError: the disk has no room for all images.
-        """
+        """Make the file. Raises OSError: the disk has no room for all images."""
         folder.mkdir(parents=True, exist_ok=True)
         total = images * size * size * 3
         if shutil.disk_usage(folder).free < 2 * total:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import blake3
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.checksums import NO_DIGEST, fill_digest, has_digest
 from plada.common.files import whole_file
 from plada.common.progress import Report, silent
@@ -121,7 +121,7 @@ class _BestEpoch:
         self.network.module.to(pick_device(self.device)).eval()
 
 
-def _loss(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+def _loss(logits: F32, labels: I64) -> float:
     peak = logits.max(axis=1)
     total = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1))
     return float((total - logits[np.arange(len(labels)), labels]).mean())

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, F64, I64
 from plada.networks.solver import softmax_regression
 
-F32 = npt.NDArray[np.float32]
 PENALTY = 1e-3  # of a teacher whose penalty nothing has chosen
 # A linear student's labels come from a linear teacher: it may follow them closely. At 1e-3 it fell behind with many or
 # uneven labels, by up to 25 points (docs/log.md).
@@ -27,15 +27,7 @@ class Head:
         return np.asarray((np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias, np.float32)
 
 
-def fit_head(
-    vectors: F32,
-    labels: npt.NDArray[np.int64] | npt.NDArray[np.float64],
-    *,
-    classes: int,
-    mean: F32,
-    penalty: float,
-    steps: int = 300,
-) -> Head:
+def fit_head(vectors: F32, labels: I64 | F64, *, classes: int, mean: F32, penalty: float, steps: int = 300) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
     In float64: the number of threads changes how sums round, and in float32 that changed labels.
@@ -52,9 +44,7 @@ class HeadFitter:
     Each search starts where the last one ended: from large penalties to small ones this takes a quarter of the time.
     """
 
-    def __init__(
-        self, vectors: F32, labels: npt.NDArray[np.int64] | npt.NDArray[np.float64], *, classes: int, mean: F32
-    ) -> None:
+    def __init__(self, vectors: F32, labels: I64 | F64, *, classes: int, mean: F32) -> None:
         centred = vectors.astype(np.float64) - mean
         self._scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
         self._points, self._axes = centred * self._scale, None
@@ -63,7 +53,7 @@ class HeadFitter:
             self._axes, triangle = np.linalg.qr(self._points.T)
             self._points = np.ascontiguousarray(triangle.T)
         self._labels, self._classes, self._mean = labels, classes, mean
-        self._weights: npt.NDArray[np.float64] | None = None
+        self._weights: F64 | None = None
 
     def head(self, penalty: float, *, steps: int = 300) -> Head:
         """The head under `penalty`, after at most `steps` steps."""

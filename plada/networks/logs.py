@@ -35,10 +35,7 @@ def check_log(path: Path | None) -> None:
 @contextmanager
 def open_log(path: Path | None) -> Iterator[Log]:
     """A log at `path`: a table if it ends in .csv, else a folder of TensorBoard's event files; none where it is None.
-
-    Raises:
-        MissingExtra: as check_log.
-    """
+    Raises MissingExtra: as check_log."""
     check_log(path)
     if path is None:
         yield no_log

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, U8
 from plada.common.progress import Report, Tracker, silent
 from plada.networks.checkpoint import Checkpointer, LoopState, stop_requests
 from plada.networks.data import LabelledImages
@@ -106,9 +106,7 @@ def draw_order(state: LoopState, images: int) -> "torch.Tensor":
     return torch.randperm(images, generator=torch.Generator().set_state(state.epoch_start))
 
 
-def predict(
-    network: Network, pixels: npt.NDArray[np.uint8], *, device: str | None = None, batch_size: int = 256
-) -> npt.NDArray[np.float32]:
+def predict(network: Network, pixels: U8, *, device: str | None = None, batch_size: int = 256) -> F32:
     """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3]."""
     import torch
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import U8
 from plada.common.failures import first_line
 from plada.common.packages import import_timm, require
 from plada.errors import DataError, RequestError, UnknownName
@@ -159,11 +159,8 @@ def load_weights(
 
 
 def create_network(timm: Any, architecture: str, arguments: Mapping[str, Any]) -> Any:
-    """A timm module with random weights.
-
-    Raises:
-        RequestError: arguments that the architecture does not take, or that do not shape a network.
-    """
+    """A timm module with random weights. Raises RequestError: arguments that the architecture does not take, or that do
+    not shape a network."""
     try:
         return timm.create_model(architecture, **checked_arguments(architecture, arguments))
     except (TypeError, ValueError, AssertionError, RuntimeError) as err:
@@ -171,11 +168,8 @@ def create_network(timm: Any, architecture: str, arguments: Mapping[str, Any]) -
 
 
 def checked_arguments(architecture: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of an architecture, all of which shape a network.
-
-    Raises:
-        RequestError: one does something else, such as opening a file.
-    """
+    """The arguments of an architecture, all of which shape a network. Raises RequestError: one does something else,
+    such as opening a file."""
     if reason := refused_argument(arguments):
         raise RequestError(f"network {architecture}: {reason}. Leave it out")
     return dict(arguments)
@@ -187,11 +181,8 @@ def is_architecture(timm: Any, name: str) -> bool:
 
 
 def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
-    """All tensors of a safetensors file; no other format is read, since pickles can run code.
-
-    Raises:
-        RequestError: no such file. DataError: not a safetensors file.
-    """
+    """All tensors of a safetensors file; no other format is read, since pickles can run code. Raises RequestError: no
+    such file. DataError: not a safetensors file."""
     require("safetensors.torch", extra="client", purpose="weights")
     import safetensors.torch
 
@@ -246,11 +237,7 @@ def to_device(module: "nn.Module", where: "torch.device") -> "nn.Module":
 
 
 def pick_device(device: str | None) -> "torch.device":
-    """The device named, else the first GPU, else the CPU.
-
-    Raises:
-        RequestError: not a device of this machine.
-    """
+    """The device named, else the first GPU, else the CPU. Raises RequestError: not a device of this machine."""
     import torch
 
     try:
@@ -261,7 +248,7 @@ def pick_device(device: str | None) -> "torch.device":
     return where
 
 
-def to_floats(pixels: npt.NDArray[np.uint8], where: "torch.device") -> "torch.Tensor":
+def to_floats(pixels: U8, where: "torch.device") -> "torch.Tensor":
     """uint8 [n, h, w, 3] to floats [n, 3, h, w] between 0 and 1."""
     import torch
 
@@ -282,11 +269,7 @@ def normalise(network: Network, images: "torch.Tensor") -> "torch.Tensor":
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hex.
-
-    Raises:
-        RequestError: no such file.
-    """
+    """SHA-256 of a file, hex. Raises RequestError: no such file."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

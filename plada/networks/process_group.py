@@ -75,11 +75,8 @@ SINGLE_PROCESS = ProcessGroup()
 
 @contextmanager
 def join_process_group(device: str | None) -> Iterator[ProcessGroup]:
-    """The processes that torchrun started, one GPU each unless `device` says otherwise; without torchrun, this one alone.
-
-    Raises:
-        RequestError: more processes than GPUs.
-    """
+    """The processes that torchrun started, one GPU each unless `device` says otherwise; without torchrun, this one
+    alone. Raises RequestError: more processes than GPUs."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
         yield ProcessGroup(device=device)

@@ -52,11 +52,8 @@ class Recipe:
             )
 
     def changed(self, options: Mapping[str, Any]) -> "Recipe":
-        """This recipe with some options replaced; None leaves an option as it is.
-
-        Raises:
-            UnknownName: no such option. RequestError: a value of the wrong type or out of range.
-        """
+        """This recipe with some options replaced; None leaves an option as it is. Raises UnknownName: no such option.
+        RequestError: a value of the wrong type or out of range."""
         known: dict[str, Any] = {field.name: field.type for field in fields(self)}
         values: dict[str, Any] = {}
         for name, value in options.items():
@@ -114,16 +111,9 @@ FROM_NOTHING = Recipe()
 TRAINED_BODY = Recipe(learning_rate=3e-3, body_rate=0.03)
 # Chosen on the digits' validation split (docs/log.md). Small pictures lose most when warping blurs them.
 SMALL_PICTURES = Recipe(
-    epochs=30,
-    learning_rate=3e-3,
-    warmup=0.2,
-    rotate=15.0,
-    scale=1.2,
-    stretch=0.2,
-    shear=0.25,
-    translate=0.08,
+    epochs=30, learning_rate=3e-3, warmup=0.2, rotate=15.0, scale=1.2, stretch=0.2, shear=0.25, translate=0.08,
     supersample=2,
-)
+)  # fmt: skip
 
 
 def default_recipe(network: str, *, trained: bool) -> Recipe:

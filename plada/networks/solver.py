@@ -6,10 +6,9 @@ For problems this small it takes a tenth of the time of a general optimiser; cho
 from collections import deque
 
 import numpy as np
-import numpy.typing as npt
 
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import F64, I64
+
 _HISTORY = 10
 _ARMIJO, _SHRINK, _MAX_HALVINGS = 1e-4, 0.5, 12
 _FLAT = 1e-7  # largest gradient at which the search ends

@@ -4,8 +4,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64, U8
 from plada.common.failures import out_of_memory
 from plada.common.progress import Tracker
 from plada.errors import ResourceError
@@ -59,7 +59,7 @@ class TrainingStep:
         self.group, self.tracker, self.soft = group, tracker, soft
         self.model = group.data_parallel(state.module, where)
 
-    def __call__(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> "torch.Tensor":
+    def __call__(self, pixels: U8, labels: I64) -> "torch.Tensor":
         """The loss, on the device. A batch of which no image could be read is a step without gradients."""
         import torch
 
@@ -83,7 +83,7 @@ class TrainingStep:
             state.averaged.update_parameters(state.module)
         return loss
 
-    def _gradients(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> "torch.Tensor":
+    def _gradients(self, pixels: U8, labels: I64) -> "torch.Tensor":
         import torch
         from torch.nn import functional
 
@@ -115,7 +115,7 @@ class TrainingStep:
             total = total + loss.detach()
         return torch.as_tensor(total)
 
-    def _targets(self, labels: npt.NDArray[np.int64]) -> "torch.Tensor":
+    def _targets(self, labels: I64) -> "torch.Tensor":
         """Labels int64 [n], or soft ones float32 [n, classes]; drawn ones come from the run's generator, which checkpoints keep."""
         import torch
 

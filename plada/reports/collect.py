@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F64
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, ReferenceMismatch, RequestError, SideMissing, Unreadable
 from plada.payload.inspect import RATES, PayloadSummary, summarise
@@ -261,7 +261,7 @@ def _confusion(evaluated: ModelEvaluation) -> Confusion:
     )
 
 
-def _histogram(scores: npt.NDArray[np.float64]) -> Histogram | None:
+def _histogram(scores: F64) -> Histogram | None:
     finite = scores[np.isfinite(scores)]
     if not len(finite):
         return None

@@ -44,11 +44,7 @@ def render_page(findings: Findings) -> bytes:
             ("images", "The images", _images(findings)),
             ("classes", "Classes before and after", _classes(findings)),
             ("scores", "Scores", _scores(findings)),
-            (
-                "confusion",
-                "What is taken for what",
-                _confusion(findings.confusion) if findings.confusion is not None else "",
-            ),
+            ("confusion", "What is taken for what", _confusion(findings.confusion)),
             ("bytes", "Where every byte goes", _bytes(findings)),
             ("air", "Time on air", _air(findings)),
             ("identity", "Identities and commands", _identity(findings)),
@@ -225,7 +221,8 @@ def _shot(number: int, picture: Picture) -> str:
 
 
 def _classes(findings: Findings) -> str:
-    was, now = (sum(count or 0 for count in counts) or 1 for counts in _counts(findings.classes))
+    was = sum(each.before or 0 for each in findings.classes) or 1
+    now = sum(each.after or 0 for each in findings.classes) or 1
     most = max((max((c.before or 0) / was, (c.after or 0) / now) for c in findings.classes), default=0) or 1
     scored = any(each.scores for each in findings.classes)
     bars = len(findings.classes) <= _BARS and findings.images is not None
@@ -250,10 +247,6 @@ def _classes(findings: Findings) -> str:
     return text + _table(head, rows, tall=len(findings.classes) > 24, label="Classes") + more
 
 
-def _counts(classes: Sequence[ClassFacts]) -> tuple[list[int | None], list[int | None]]:
-    return [each.before for each in classes], [each.after for each in classes]
-
-
 def _scores_of(spread: Spread | None) -> str:
     if spread is None:
         return '<td class="n">-</td>' * 3
@@ -271,7 +264,9 @@ def _scores(findings: Findings) -> str:
     return text
 
 
-def _confusion(findings: Confusion) -> str:
+def _confusion(findings: Confusion | None) -> str:
+    if findings is None:
+        return ""
     text = f"<p>{digits(findings.images)} test images: rows are what they are, columns what the model called them.</p>"
     if findings.counts:
         head = "".join(f'<th scope="col">{name(each, 16)}</th>' for each in findings.names)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.files import whole_file
 from plada.errors import MissingExtra
 
@@ -51,11 +51,8 @@ def panels(
     ceiling: str = "teacher",
     ticks: Mapping[float, str] | None = None,
 ) -> Path:
-    """Write a PNG with a grid of small plots, a logarithmic x axis and one legend for all.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
+    """Write a PNG with a grid of small plots, a logarithmic x axis and one legend for all. Raises MissingExtra:
+    matplotlib is not installed."""
     columns = min(_PER_ROW, len(listed))
     rows = -(-len(listed) // columns)
     figure = _figure((4.6 * columns + 0.4, 3.4 * rows + 1.5))
@@ -119,11 +116,8 @@ def bars(
     ceiling: str = "teacher",
     log: bool = False,
 ) -> Path:
-    """Write a PNG with bar plots one below the other and one legend for all.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
+    """Write a PNG with bar plots one below the other and one legend for all. Raises MissingExtra: matplotlib is not
+    installed."""
     width = max(len(plot.groups) * (0.15 + 0.1 * len(plot.series)) for plot in listed)
     figure = _figure((max(7.0, min(width + 2.0, 24.0)), 3.9 * len(listed) + 0.8))
     handles: dict[str, Any] = {}
@@ -157,10 +151,7 @@ def class_histogram(
     before: Sequence[int], after: Sequence[int], classes: tuple[str, ...], path: Path, title: str
 ) -> Path:
     """Write a PNG with two bars for each class: its share of all pseudo-labels of the reference, and of those chosen.
-
-    Raises:
-        MissingExtra: matplotlib is not installed.
-    """
+    Raises MissingExtra: matplotlib is not installed."""
     series, styles = {}, {}
     for counts, colour, name in ((before, "#9aa5b1", "whole reference"), (after, "#1f6fb2", "chosen")):
         total = max(sum(map(int, counts)), 1)
@@ -170,7 +161,7 @@ def class_histogram(
 
 
 def confusion_picture(
-    names: Sequence[str], counts: Sequence[Sequence[int]] | npt.NDArray[np.int64], path: Path, *, title: str = ""
+    names: Sequence[str], counts: Sequence[Sequence[int]] | I64, path: Path, *, title: str = ""
 ) -> Path:
     """Write a PNG of a confusion matrix: rows are true classes, columns predicted ones, shaded by shares of the row.
 

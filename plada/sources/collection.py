@@ -36,11 +36,8 @@ class Collection(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, position: int) -> bytes:
-        """The stored bytes of one image.
-
-        Raises:
-            DataError: the file or shard is gone, shorter than listed, or may not be read.
-        """
+        """The stored bytes of one image. Raises DataError: the file or shard is gone, shorter than listed, or may not
+        be read."""
         ...
 
     def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:

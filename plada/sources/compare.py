@@ -36,11 +36,6 @@ class Differences:
     def __bool__(self) -> bool:
         return bool(self.missing or self.added or self.other_size or self.other_bytes or self.gone)
 
-    def counts(self) -> dict[str, Any]:
-        """The fields by name."""
-        names = ("missing", "added", "other_size", "other_bytes", "gone", "hashed", "first")
-        return {name: getattr(self, name) for name in names}
-
     def note(self, key: str, what: str) -> None:
         """Remember what is different at `key` if no smaller key differs."""
         if self._first_key is None or key < self._first_key:

@@ -46,12 +46,9 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a
 
 
 def decode(data: bytes) -> Image.Image:
-    """Decode one stored image to RGB, 8 bits a channel, as the head of this module says.
-
-    Raises:
-        Unreadable: not an image, truncated, or more than MAX_PIXELS pixels; the message is the reason.
-        RequestError: this process has PIL switched to another behaviour; no image is to blame.
-    """
+    """Decode one stored image to RGB, 8 bits a channel, as the head of this module says. Raises Unreadable: not an
+    image, truncated, or more than MAX_PIXELS pixels; the message is the reason. RequestError: this process has PIL
+    switched to another behaviour; no image is to blame."""
     _check_switches()
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:

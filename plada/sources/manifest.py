@@ -124,11 +124,8 @@ class Manifest:
         return int(self._file.metadata.num_rows)
 
     def row(self, position: int) -> ManifestRow:
-        """Everything about one image.
-
-        Raises:
-            RequestError: a position outside 0..N-1. DataError: the file is damaged there.
-        """
+        """Everything about one image. Raises RequestError: a position outside 0..N-1. DataError: the file is damaged
+        there."""
         self._check(position)
         table, at = self._group(position // _GROUP), position % _GROUP
         return ManifestRow(*(table.column(name)[at].as_py() for name in _SCHEMA.names))
@@ -181,11 +178,7 @@ class Manifest:
         return pa.chunked_array([c for t in self.blocks(["key"]) for c in t.column(0).chunks], pa.string())
 
     def check(self) -> None:
-        """Compute both ids from the rows.
-
-        Raises:
-            DataError: they are not those that the file names: it is damaged.
-        """
+        """Compute both ids from the rows. Raises DataError: they are not those that the file names: it is damaged."""
         content = _content_id(_hashes_of(table) for table in self.blocks(["hash"]))
         if (key_id(self.keys), content) != (self.key_id, self.content_id):
             raise DataError(f"{self.path}: its rows do not have the ids it names; it is damaged. {_REMEDY}")
@@ -276,11 +269,8 @@ class ManifestWriter:
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Open a manifest by its footer; rows are read, and their checksums compared, when they are asked for.
-
-    Raises:
-        DataError: not a manifest, of another format, or its end is damaged.
-    """
+    """Open a manifest by its footer; rows are read, and their checksums compared, when they are asked for. Raises
+    DataError: not a manifest, of another format, or its end is damaged."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
     except (OSError, pa.ArrowException) as err:
@@ -299,11 +289,7 @@ def load_manifest(path: Path) -> Manifest:
 
 
 def open_manifest(path: str | Path) -> Manifest:
-    """Open a manifest that the user names.
-
-    Raises:
-        RequestError: there is no such file. DataError: as load_manifest.
-    """
+    """Open a manifest that the user names. Raises RequestError: there is no such file. DataError: as load_manifest."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise RequestError(f"{file}: no such manifest. Give the file manifest.parquet that the server's plada keeps")

@@ -226,12 +226,9 @@ def check_identity(
     who: str = "the payload",
     means: str = "labels a reference of",
 ) -> None:
-    """Refuse a reference whose images are not those meant; `key` and `content` may be cut (a payload's 8 bytes). Messages say
-    that `who` `means` so many images.
-
-    Raises:
-        ReferenceMismatch: another number of images, other keys, or (without `same_keys`) other bytes.
-    """
+    """Refuse a reference whose images are not those meant; `key` and `content` may be cut (a payload's 8 bytes).
+    Messages say that `who` `means` so many images. Raises ReferenceMismatch: another number of images, other keys, or
+    (without `same_keys`) other bytes."""
     manifest = reference.manifest
     where = reference.collection.location
     if len(manifest) != images or manifest.key_id[: len(key)] != key:

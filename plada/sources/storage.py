@@ -46,19 +46,12 @@ class Files(Protocol):
         ...
 
     def entries(self, folder: str) -> list[Entry]:
-        """What lies in a folder, in no particular order.
-
-        Raises:
-            DataError: it cannot be listed.
-        """
+        """What lies in a folder, in no particular order. Raises DataError: it cannot be listed."""
         ...
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
-        """`size` bytes from `offset` on, fewer at the end of the file; all that follow where `size` is None.
-
-        Raises:
-            DataError: the file is gone or may not be read.
-        """
+        """`size` bytes from `offset` on, fewer at the end of the file; all that follow where `size` is None. Raises
+        DataError: the file is gone or may not be read."""
         ...
 
     def reader(self, path: str) -> AbstractContextManager[Callable[[int, int], bytes]]:

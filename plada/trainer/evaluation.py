@@ -5,16 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64, U8
 from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import Bin, calibration_error, reliability_table, softmax, wilson
 from plada.errors import DataError
 from plada.sources.decode import View, load_pixels
 from plada.sources.targets.target import Split
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 _BLOCK = 1024  # images in memory at a time
 
 
@@ -84,11 +82,8 @@ class Evaluation:
 
 
 def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unreadable: int = 0) -> Evaluation:
-    """The evaluation of logits float32 [n, c] against labels int64 [n].
-
-    Raises:
-        DataError: no image, or logits that are not finite.
-    """
+    """The evaluation of logits float32 [n, c] against labels int64 [n]. Raises DataError: no image, or logits that are
+    not finite."""
     if not len(labels) or not np.isfinite(logits).all():
         what = "logits that are not finite" if len(labels) else "no readable image"
         raise DataError(f"evaluation: {what}. Check the model and the images")
@@ -112,18 +107,10 @@ def evaluate_logits(logits: F32, labels: I64, classes: tuple[str, ...], *, unrea
 
 
 def evaluate_split(
-    logits_of: Callable[[npt.NDArray[np.uint8]], F32],
-    view: View,
-    split: Split,
-    classes: tuple[str, ...],
-    *,
-    report: Report = silent,
+    logits_of: Callable[[U8], F32], view: View, split: Split, classes: tuple[str, ...], *, report: Report = silent
 ) -> Evaluation:
-    """The evaluation of a model, pixels uint8 [n, size, size, 3] to logits, on a split with the model's classes, in order.
-
-    Raises:
-        DataError: none of the images can be read.
-    """
+    """The evaluation of a model, pixels uint8 [n, size, size, 3] to logits, on a split with the model's classes, in
+    order. Raises DataError: none of the images can be read."""
     tracker = Tracker("test", len(split), report)
     logits: list[F32] = []
     labels: list[I64] = []

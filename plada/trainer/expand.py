@@ -33,18 +33,12 @@ def expand(
         ReferenceMismatch: `index` is of other images. UnknownName: there is no such index.
         DataError: the index could read none of the payload's images.
     """
-
     if per_class < 1:
         raise RequestError(f"--widen {per_class}: expected 1 or more images of each class")
     opened = _index_of(payload, home, index, same_keys)
     positions, labels = with_embedding(opened, payload)
-    head = fit_head(
-        opened.vectors(positions).astype(np.float32),
-        labels,
-        classes=len(payload.classes),
-        mean=opened.mean,
-        penalty=STUDENT_PENALTY,
-    )
+    vectors = opened.vectors(positions).astype(np.float32)
+    head = fit_head(vectors, labels, classes=len(payload.classes), mean=opened.mean, penalty=STUDENT_PENALTY)
     # The images that were sent may be among the surest of their class.
     depth = per_class + max(payload.class_counts())
     surest = scan_linear(opened.scan(), head, depth=depth)

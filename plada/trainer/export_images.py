@@ -44,12 +44,9 @@ class ExportedImage:
 
 
 def export_folder(payload: Payload, images: PayloadImages, out: Path, report: Report, link: bool) -> None:
-    """out/CLASS/KEY.EXT, the stored bytes or links to them; every `/` of a key becomes `__`. metadata.csv gives position,
-    key, label and class of each file; Hugging Face's imagefolder reads it too.
-
-    Raises:
-        RequestError: `out` is there already; a class name that cannot be a folder's; links to images that are no files.
-    """
+    """out/CLASS/KEY.EXT, the stored bytes or links to them; every `/` of a key becomes `__`. metadata.csv gives
+    position, key, label and class of each file; Hugging Face's imagefolder reads it too. Raises RequestError: `out` is
+    there already; a class name that cannot be a folder's; links to images that are no files."""
     for name in payload.classes:
         if not name or "/" in name or "\\" in name or name.startswith("."):
             raise RequestError(f"class '{name}' cannot be a folder's name. Export to csv, parquet, hf or webdataset")
@@ -95,11 +92,8 @@ def export_webdataset(payload: Payload, images: PayloadImages, out: Path, report
 
 
 def export_tfrecord(payload: Payload, images: PayloadImages, out: Path, report: Report, _: bool) -> None:
-    """Files out/000000.tfrecord, ... of tf.train.Example: image (stored bytes), label, class, position, key.
-
-    Raises:
-        MissingExtra: google-crc32c is not installed.
-    """
+    """Files out/000000.tfrecord, ... of tf.train.Example: image (stored bytes), label, class, position, key. Raises
+    MissingExtra: google-crc32c is not installed."""
     require("google_crc32c", extra="tfrecord", purpose="an export to tfrecord")
     with whole_folder(out) as part:
         for number, items in enumerate(_shards(payload, images, report)):
@@ -154,11 +148,8 @@ def _hf_schema(classes: tuple[str, ...]) -> Any:
 
 
 def _items(payload: Payload, images: PayloadImages, report: Report) -> Iterator[ExportedImage]:
-    """The images in order of position. Lost ones are left out or, after all were read, refused.
-
-    Raises:
-        ReferenceMismatch: some are missing or changed, and may not be skipped.
-    """
+    """The images in order of position. Lost ones are left out or, after all were read, refused. Raises
+    ReferenceMismatch: some are missing or changed, and may not be skipped."""
     tracker = Tracker("export", len(payload), report)
     keys = images.manifest.keys_at(payload.positions)
     for position, key, label in zip(payload.positions.tolist(), keys, payload.labels.tolist(), strict=True):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64, U8
 from plada.common.progress import Clock, Report, Tracker
+from plada.common.summary import shared_fields
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
 from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, RequestError, UnknownName, Unreadable
@@ -42,7 +43,7 @@ class LinearStudent:
         """How the encoder wants its images."""
         return self.encoder.view
 
-    def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def logits(self, pixels: U8) -> F32:
         """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3] as `view` makes them."""
         return self.head.logits(self.encoder.encode(pixels))
 
@@ -57,11 +58,8 @@ class LinearStudent:
 
 
 def load_linear_student(path: Path, *, weights: str | Path | None, device: str | None) -> LinearStudent:
-    """A linear student as it was saved; `weights` is where its encoder's file is now, if it has moved.
-
-    Raises:
-        DataError: damaged. ReferenceMismatch: the encoder is not the same any more. RequestError: its weights are gone.
-    """
+    """A linear student as it was saved; `weights` is where its encoder's file is now, if it has moved. Raises
+    DataError: damaged. ReferenceMismatch: the encoder is not the same any more. RequestError: its weights are gone."""
     card = read_card(path)
     state = read_safetensors(path)
     if set(state) != {"mean", "weight", "bias"}:
@@ -93,20 +91,11 @@ def train_linear(
     options = run.encoder or run.student
     with clock("read"):
         embedded = embed_payload(
-            run.payload,
-            images,
-            run.encoder.name if run.encoder is not None else None,
-            options,
-            device=group.device,
-            home=run.home,
-            report=report,
-        )
+            run.payload, images, run.encoder.name if run.encoder is not None else None, options, device=group.device,
+            home=run.home, report=report,
+        )  # fmt: skip
     count = len(embedded.labels)
-    identity = {
-        **run.identity(images),
-        "encoder": embedded.encoder.config.settings(),
-        "embeddings": embedded.source,
-    }
+    identity = {**run.identity(images), "encoder": embedded.encoder.config.settings(), "embeddings": embedded.source}
     if run.finished(identity) is not None and run.out is not None:
         trained = load_linear_student(run.out, weights=options.weights, device=group.device)
         return TrainingResult(trained, count, 1, finished_before=True)
@@ -123,9 +112,9 @@ class EmbeddedPayload:
     """Vectors float32 [k, d] and labels [k] of a payload's images, the mean to centre on, and the encoder; `source` names
     the index or encoder that they are from."""
 
-    vectors: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    mean: npt.NDArray[np.float32]
+    vectors: F32
+    labels: I64
+    mean: F32
     encoder: Encoder
     source: str
 
@@ -165,19 +154,13 @@ def embed_payload(
         return EmbeddedPayload(index.vectors(positions).astype(np.float32), labels, index.mean, encoder, index.name)
     if name != "gradients" and not name.startswith(("timm:", "open_clip:")):
         raise UnknownName("index or encoder", name, [*names, "gradients", "timm:ARCH", "open_clip:ARCH/TAG"])
-    spec = EncoderSpec(
-        name=name,
-        weights=options.weights,
-        pretrained=options.pretrained,
-        model_args=options.model_args,
-        image_size=options.image_size,
-    )
+    spec = EncoderSpec(**shared_fields(options, NetworkSpec) | {"name": name})
     encoder = load_encoder(spec, device=device)
     vectors, labels = _embed(payload, images, encoder, report)
     return EmbeddedPayload(vectors, labels, vectors.mean(axis=0), encoder, name)
 
 
-def with_embedding(index: Index, payload: Payload) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def with_embedding(index: Index, payload: Payload) -> tuple[I64, I64]:
     """Positions and labels of the payload's images that the index could read."""
     if not int(index.info["unreadable"]):
         return payload.positions, payload.labels
@@ -187,9 +170,7 @@ def with_embedding(index: Index, payload: Payload) -> tuple[npt.NDArray[np.int64
     return kept, payload.labels[np.searchsorted(payload.positions, kept)]
 
 
-def _embed(
-    payload: Payload, images: PayloadImages, encoder: Encoder, report: Report
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def _embed(payload: Payload, images: PayloadImages, encoder: Encoder, report: Report) -> tuple[F32, I64]:
     tracker = Tracker("embed", len(payload), report)
     vectors, labels = [], []
     for start in range(0, len(payload), _BATCH):

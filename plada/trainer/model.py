@@ -44,10 +44,7 @@ class ModelEvaluation:
 
 def load_model(path: str | Path, *, weights: str | Path | None = None, device: str | None = None) -> TrainedStudent:
     """A model that `plada train` wrote. `weights`: where the encoder of a linear student is now, if it has moved.
-
-    Raises:
-        RequestError: no such file. DataError: not such a model, or damaged. ReferenceMismatch: another encoder.
-    """
+    Raises RequestError: no such file. DataError: not such a model, or damaged. ReferenceMismatch: another encoder."""
     linear = read_card(Path(path))["network"] == LINEAR
     check_model(Path(path))
     require("torch", extra="client", purpose="a model")
@@ -65,11 +62,8 @@ def evaluate_model(
     home: Path,
     report: Report = silent,
 ) -> ModelEvaluation:
-    """A trained model on the test images of a target of the same classes.
-
-    Raises:
-        RequestError: a target without test images. DataError: of other classes. Others as `load_model` raises.
-    """
+    """A trained model on the test images of a target of the same classes. Raises RequestError: a target without test
+    images. DataError: of other classes. Others as `load_model` raises."""
     task = open_target(target, home)
     model = load_model(path, weights=weights, device=device)
     check_classes(model.classes, task.classes, task.name, whose="the model's")
@@ -82,11 +76,8 @@ def evaluate_model(
 def check_classes(
     own: tuple[str, ...], target_classes: tuple[str, ...], target: str, whose: str = "the payload's"
 ) -> None:
-    """Refuse to test on a target of other classes: the number would mean nothing.
-
-    Raises:
-        DataError: names or order differ.
-    """
+    """Refuse to test on a target of other classes: the number would mean nothing. Raises DataError: names or order
+    differ."""
     if own != target_classes:
         raise DataError(
             f"target {target}: its {len(target_classes)} classes ({_some(target_classes)}) are not {whose} "

@@ -44,11 +44,8 @@ def check_model(path: Path) -> None:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The card of a model that plada wrote; only the file's header is read.
-
-    Raises:
-        RequestError: no such file. DataError: plada did not write it.
-    """
+    """The card of a model that plada wrote; only the file's header is read. Raises RequestError: no such file.
+    DataError: plada did not write it."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")

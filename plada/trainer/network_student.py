@@ -5,9 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from plada.common.arrays import F32, U8
 from plada.common.progress import Clock, Report
 from plada.errors import DataError, PayloadUnsupported, RequestError
 from plada.networks.data import LabelledImages, load_images
@@ -49,7 +47,7 @@ class NetworkStudent:
         """How the network wants its images."""
         return view_of(self.network)
 
-    def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def logits(self, pixels: U8) -> F32:
         """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3] as `view` makes them."""
         return predict(self.network, pixels, device=self.device)
 
@@ -70,11 +68,8 @@ class NetworkStudent:
 
 
 def load_network_student(path: Path, device: str | None = None) -> NetworkStudent:
-    """A network student as it was saved.
-
-    Raises:
-        RequestError: no such file. DataError: damaged, or its network is not what the card says.
-    """
+    """A network student as it was saved. Raises RequestError: no such file. DataError: damaged, or its network is not
+    what the card says."""
     card = read_card(path)
     if not _sound(card):
         raise DataError(f"{path}: its card does not say how images are prepared, as plada writes it. Train it again")
@@ -145,27 +140,16 @@ def train_network(
     checkpointer = run.checkpointer(identity, group)
     with clock("train"), open_log(run.options.log_path if group.first else None) as log:
         fit(
-            network,
-            labelled,
-            recipe=recipe,
-            seed=run.seed,
-            device=group.device,
-            report=report,
-            checkpointer=checkpointer,
-            log=log,
-            group=group,
-            soft=run.soft_labels,
-        )
+            network, labelled, recipe=recipe, seed=run.seed, device=group.device, report=report,
+            checkpointer=checkpointer, log=log, group=group, soft=run.soft_labels,
+        )  # fmt: skip
     trained = NetworkStudent(network, run.payload.classes, recipe, identity, dict(student.model_args), group.device)
     return TrainingResult(trained, labelled.readable(), recipe.epochs, finished_before=False, checkpointer=checkpointer)
 
 
 def _recommended(recipe: Recipe, payload: Payload) -> Recipe:
-    """A recipe changed by what a payload recommends.
-
-    Raises:
-        PayloadUnsupported: an option that there is not, or out of its range.
-    """
+    """A recipe changed by what a payload recommends. Raises PayloadUnsupported: an option that there is not, or out of
+    its range."""
     try:
         return recipe.changed(payload.recipe)
     except RequestError as err:

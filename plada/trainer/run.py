@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 from blake3 import blake3
 
+from plada.common.arrays import F32, U8
 from plada.errors import DataError, RequestError
 from plada.networks.checkpoint import Checkpointer, check_same_run
 from plada.networks.network import NetworkSpec
@@ -53,7 +52,7 @@ class TrainedStudent(Protocol):
     @property
     def view(self) -> View: ...
 
-    def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def logits(self, pixels: U8) -> F32:
         """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3] as `view` makes them."""
         ...
 
@@ -97,10 +96,7 @@ class TrainingRun:
 
     def finished(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """The card's identity of the finished model at `out`, if it is of this run; None where there is no model.
-
-        Raises:
-            RequestError: another run's model, or something else, is there.
-        """
+        Raises RequestError: another run's model, or something else, is there."""
         if self.out is None or self.options.restart or not self.out.exists():
             return None
         try:

@@ -10,9 +10,9 @@ import inspect
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.output import print_line, reporter
+from plada.commands.console.output import print_json, print_line, reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
 from plada.common.failures import out_of_memory
 from plada.common.progress import Report
@@ -129,6 +129,11 @@ ReferenceOption = Annotated[
         autocompletion=completing.references,
     ),
 ]
+IndexOption = Annotated[
+    str | None,
+    typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
+]
+Rate = Annotated[list[str] | None, typer.Option(help="Say the time on air at this rate, such as 500bps; repeatable.")]
 SameKeys = Annotated[
     bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
 ]
@@ -221,6 +226,12 @@ class Output:
         """Something to hand to a call as `report`."""
         return reporter(as_json=self.as_json, quiet=self.quiet)
 
+    def wrote_json(self, summary: Mapping[str, Any]) -> bool:
+        """Print the summary as JSON where that was asked for; whether it was."""
+        if self.as_json:
+            print_json("summary", summary)
+        return self.as_json
+
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """`command` with the fields of its option groups as parameters of their own, as Typer reads them."""
@@ -233,20 +244,16 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
             types = get_type_hints(group, include_extras=True)
             for field in fields(group):
                 parameters.append(
-                    inspect.Parameter(
-                        field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
-                    )
-                )
+                    parameter.replace(name=field.name, kind=parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name])
+                )  # fmt: skip
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
 
     @functools.wraps(command)
     def expanded(**given: Any) -> None:
-        made = {
-            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
-        return command(**given, **made)
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        command(**given)
 
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -298,7 +305,4 @@ class ReadingOptions:
 
     def read(self) -> "plada.ReadOptions":
         """The options, for a call."""
-        return plada.ReadOptions(
-            pack=self.pack, partial=self.partial, update=self.update or (), require_signature=self.require_signature,
-            min_serial=self.min_serial,
-        )  # fmt: skip
+        return plada.ReadOptions(**asdict(self) | {"update": self.update or ()})

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from plada.common.summary import Summary, shared_fields
 from plada.common.units import group_digits
 from plada.errors import PladaError, UnknownName
 from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
@@ -15,7 +15,7 @@ from plada.sources.registry import open_source, open_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetSummary:
+class DatasetSummary(Summary):
     """A collection that is known by name, and how it is on this machine.
 
     Attributes:
@@ -65,10 +65,6 @@ class DatasetSummary:
     found_classes: int | None = None
     counted: str | None = None
     problem: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
     def state(self) -> str:
         """Whether it is here, and whether it was counted, in a few words."""
@@ -124,22 +120,12 @@ def _summary(home: Path, name: str, counts: Mapping[str, int], check: bool) -> D
     target = find_target(home, name) if known.role != "reference" else None
     source = find_source(home, name)
     summary = DatasetSummary(
+        **shared_fields(known, DatasetSummary),
         name=name,
-        role=known.role,
-        about=known.about,
         images=known.images,
-        classes=known.classes,
         present=known.built_in or (source if known.role != "target" else target) is not None,
         path=None if known.built_in else str(target[0] if target else source or data_folder(home, name)),
-        expects=known.expects,
-        obtain=known.obtain,
         indexed=(home / "indexes" / name / "index.json").exists(),
-        splits=dict(known.splits),
-        split=known.split,
-        paper=known.paper,
-        licence=known.licence,
-        reader=known.reader,
-        figures=known.figures,
         looks=() if known.built_in else tuple(map(str, looked_in(home, name))),
         layout=target[1] if target else None,
     )

@@ -44,11 +44,7 @@ def find_target(home: Path, name: str) -> tuple[Path, str] | None:
 
 
 def not_here(home: Path, name: str) -> NoReturn:
-    """Say where a registered collection was looked for, and how to get it.
-
-    Raises:
-        RequestError: always.
-    """
+    """Say where a registered collection was looked for, and how to get it. Raises RequestError: always."""
     known = KNOWN[name]
     here = next((place for place in looked_in(home, name) if place.is_dir()), None)
     found = f"; {here} is there, but not in its layout" if here is not None else ""

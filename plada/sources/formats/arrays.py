@@ -30,11 +30,8 @@ class Pixels(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def read(self, row: int) -> U8:
-        """One image, uint8 [height, width] or [height, width, 3].
-
-        Raises:
-            DataError: the file is gone, shorter than listed, or may not be read.
-        """
+        """One image, uint8 [height, width] or [height, width, 3]. Raises DataError: the file is gone, shorter than
+        listed, or may not be read."""
         ...
 
 
@@ -73,11 +70,7 @@ class RecordFiles:
 
 
 def check_there(path: Path) -> None:
-    """Refuse a published set of which a file is missing.
-
-    Raises:
-        DataError: it is.
-    """
+    """Refuse a published set of which a file is missing. Raises DataError: it is."""
     if not path.is_file():
         raise DataError(f"{path}: missing, but a part of this set as published. Unpack the archive again")
 
@@ -85,11 +78,7 @@ def check_there(path: Path) -> None:
 def open_records(
     paths: Sequence[Path], *, skip: int, stored: tuple[int, int, int], axes: tuple[int, int, int]
 ) -> RecordFiles:
-    """Files of whole records.
-
-    Raises:
-        DataError: a file is missing, empty, or not a whole number of records long.
-    """
+    """Files of whole records. Raises DataError: a file is missing, empty, or not a whole number of records long."""
     record = skip + int(np.prod(stored))
     counts = []
     for path in paths:
@@ -148,11 +137,8 @@ class NpzPixels:
 
 
 def load_member(path: Path, member: str) -> Any:
-    """One array of an .npz archive; nothing pickled is ever read.
-
-    Raises:
-        DataError: no such array, a damaged archive, or objects in place of numbers.
-    """
+    """One array of an .npz archive; nothing pickled is ever read. Raises DataError: no such array, a damaged archive,
+    or objects in place of numbers."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return archive[member]

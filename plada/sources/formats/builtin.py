@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from plada.common.arrays import I64, U8
+from plada.common.arrays import I64
 from plada.common.packages import require
 from plada.errors import DataError, RequestError
 from plada.sources.collection import stream_by_position
 from plada.sources.formats import glyphs
-from plada.sources.formats.arrays import netpbm
+from plada.sources.formats.arrays import ArrayCollection, PixelsInMemory, netpbm
 from plada.sources.targets.target import Split, Target
 
 GLYPHS = 20_000
@@ -48,12 +48,8 @@ class GlyphCollection:
 
 
 def open_glyphs(options: dict[str, str]) -> GlyphCollection:
-    """`glyphs`, or `glyphs:count=500,seed=3`.
-
-    Raises:
-        RequestError: another option, or not a number.
-        MissingExtra: matplotlib, whose fonts are used, is not installed.
-    """
+    """`glyphs`, or `glyphs:count=500,seed=3`. Raises RequestError: another option, or not a number. MissingExtra:
+    matplotlib, whose fonts are used, is not installed."""
     require("matplotlib", extra="client", purpose="reference 'glyphs'")
     try:
         count, seed = int(options.pop("count", GLYPHS)), int(options.pop("seed", 0))
@@ -66,30 +62,9 @@ def open_glyphs(options: dict[str, str]) -> GlyphCollection:
     return GlyphCollection(count, seed, keys, np.full(count, size, np.int64))
 
 
-@dataclass(frozen=True, slots=True)
-class DigitCollection:
-    """scikit-learn's 1 797 handwritten digits (UCI optical recognition, test part), 8x8 grey, light on dark."""
-
-    pixels: U8  # [1797, 8, 8]
-    keys: Any
-    sizes: I64
-
-    @property
-    def location(self) -> str:
-        return "digits"
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def read(self, position: int) -> bytes:
-        return netpbm(self.pixels[position])
-
-    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        return stream_by_position(self, start, stop)
-
-
 def open_digits() -> Target:
-    """Target `digits`. The split is by the image's index i in scikit-learn's order, fixed for good:
+    """Target `digits`: scikit-learn's 1 797 handwritten digits (UCI optical recognition, test part), 8x8 grey, light on
+    dark. The split is by the image's index i in scikit-learn's order, fixed for good:
 
     test i % 3 == 2 (599), validation i % 6 == 1 (300), training the rest (898).
 
@@ -106,7 +81,8 @@ def open_digits() -> Target:
     pixels = np.minimum(bunch.images * 16, 255).astype(np.uint8)
     keys = pa.array([f"{index:04d}" for index in range(len(pixels))], pa.string())
     sizes = np.full(len(pixels), len(netpbm(pixels[0])), np.int64)
-    collection = DigitCollection(pixels, keys, sizes)
+    bounds = np.array([0, len(pixels)], np.int64)
+    collection = ArrayCollection("digits", ("digits",), keys, sizes, (PixelsInMemory(pixels),), bounds)
     index = np.arange(len(pixels))
     labels = bunch.target.astype(np.int64)
     test, validation = index % 3 == 2, index % 6 == 1

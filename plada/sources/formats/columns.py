@@ -25,11 +25,8 @@ class ImageColumns:
 
 
 def find_columns(schema: Any, where: str) -> ImageColumns:
-    """The columns of a pyarrow schema that make a collection.
-
-    Raises:
-        DataError: no column of images, or none of names: a row number is no identity, it moves when a file is rewritten.
-    """
+    """The columns of a pyarrow schema that make a collection. Raises DataError: no column of images, or none of names:
+    a row number is no identity, it moves when a file is rewritten."""
     names = schema.names
     for name in sorted(names, key=lambda n: (n not in _IMAGES, names.index(n))):
         kind = schema.field(name).type
@@ -51,11 +48,8 @@ def find_columns(schema: Any, where: str) -> ImageColumns:
 
 
 def keys_of(column: Any, where: str) -> Any:
-    """pyarrow string array of the keys of a column of names; an image's extension is left out.
-
-    Raises:
-        DataError: a name that is missing, empty or leads out of the collection.
-    """
+    """pyarrow string array of the keys of a column of names; an image's extension is left out. Raises DataError: a name
+    that is missing, empty or leads out of the collection."""
     if column.null_count or pc.any(pc.equal(column, "")).as_py():
         row = pc.index(pc.fill_null(pc.equal(column, ""), True), True).as_py()
         raise DataError(

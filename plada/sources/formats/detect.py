@@ -24,7 +24,7 @@ def open_collection(place: str | Path, *, cache: Path | None = None) -> Collecti
         RequestError: nothing there. DataError: the files are no good (no image, duplicate keys, cut tars).
     """
     form, place = _split_form(str(place))
-    if form == "lance" or (form is None and _is_lance(place)):
+    if form == "lance" or (form is None and place.rstrip("/").endswith(".lance")):
         return open_lance(place)
     files, only = open_files(place)
     chosen = form or form_at(files, only)
@@ -69,7 +69,3 @@ def _kind(name: str) -> str | None:
 def _split_form(place: str) -> tuple[str | None, str]:
     form, colon, rest = place.partition(":")
     return (form, rest) if colon and form in FORMS and not Path(place).exists() else (None, place)
-
-
-def _is_lance(place: str) -> bool:
-    return place.rstrip("/").endswith(".lance")

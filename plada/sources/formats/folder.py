@@ -26,11 +26,8 @@ class FolderCollection(ListedCollection):
 
 
 def open_folder(root: Path | Files, *, cache: Path | None = None) -> FolderCollection:
-    """List a folder of images. A large listing is kept below `cache` and used again while no folder has changed.
-
-    Raises:
-        DataError: no image in it, two files with one key, a folder that may not be read, a link back to one above.
-    """
+    """List a folder of images. A large listing is kept below `cache` and used again while no folder has changed. Raises
+    DataError: no image in it, two files with one key, a folder that may not be read, a link back to one above."""
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
     kept = cache / slug(files.location) if cache is not None else None
     if kept is not None and (listing := load_listing(kept, lambda note: _unchanged(files, note))) is not None:

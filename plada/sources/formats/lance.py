@@ -58,12 +58,9 @@ class LanceCollection(ListedCollection):
 
 
 def open_lance(place: str) -> LanceCollection:
-    """List the images of a Lance data set; its present version is the one that is read.
-
-    Raises:
-        MissingExtra: pylance is not installed. RequestError: no data set there.
-        DataError: no column of images or of names, two images with one key.
-    """
+    """List the images of a Lance data set; its present version is the one that is read. Raises MissingExtra: pylance is
+    not installed. RequestError: no data set there. DataError: no column of images or of names, two images with one
+    key."""
     location = place if "://" in place else open_files(place)[0].location
     dataset = _dataset(location, None)
     columns = find_columns(dataset.schema, location)

@@ -125,11 +125,8 @@ class ListingWriter:
         self._keep(pa.record_batch([keys, *(pa.array(column) for column in numbers)], _SCHEMA))
 
     def finish(self, parts: tuple[str, ...], note: dict[str, Any] | None = None) -> Listing:
-        """The listing; with a `folder` and more than `spill` rows it stays there, and `note` with it.
-
-        Raises:
-            DataError: no image at all, or two with one key.
-        """
+        """The listing; with a `folder` and more than `spill` rows it stays there, and `note` with it. Raises DataError:
+        no image at all, or two with one key."""
         self.parts = parts
         self._flush()
         if not self.rows:

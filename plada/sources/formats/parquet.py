@@ -114,11 +114,8 @@ class ParquetCollection(ListedCollection):
 
 
 def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
-    """List the parquet files below a root, at any depth; `only` names a single one. Images are not read for it.
-
-    Raises:
-        DataError: no column of images or of names, two images with one key, a file that is no parquet.
-    """
+    """List the parquet files below a root, at any depth; `only` names a single one. Images are not read for it. Raises
+    DataError: no column of images or of names, two images with one key, a file that is no parquet."""
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
     paths = [only] if only else sorted(path for path, _ in shards(files, ".parquet"))
     location = files.show(only) if only else files.location

@@ -78,11 +78,8 @@ class _Reader(_Unpickler):  # type: ignore[misc]
 
 
 def read_pickled(path: Path) -> dict[str, Any]:
-    """The dictionary in a pickle, its keys as text.
-
-    Raises:
-        DataError: damaged, too large, or with anything in it but plain values and arrays of whole numbers.
-    """
+    """The dictionary in a pickle, its keys as text. Raises DataError: damaged, too large, or with anything in it but
+    plain values and arrays of whole numbers."""
     try:
         if path.stat().st_size > _MAX_FILE:
             raise ValueError(f"{path.stat().st_size} bytes, expected at most {_MAX_FILE}")

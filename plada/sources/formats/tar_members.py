@@ -47,11 +47,8 @@ class _NotPlainError(Exception):
 
 
 def walk_tar(files: Files, path: str, length: int) -> Members:
-    """Every regular file of a tar of `length` bytes.
-
-    Raises:
-        DataError: the tar is cut, concatenated, or not a tar; a name that leads out of it, is not UTF-8, or a link.
-    """
+    """Every regular file of a tar of `length` bytes. Raises DataError: the tar is cut, concatenated, or not a tar; a
+    name that leads out of it, is not UTF-8, or a link."""
     try:
         with files.reader(path) as read:
             found, end = _walk_plain(files, path, length, read)

@@ -123,11 +123,8 @@ def open_tars(
 
 
 def shards(files: Files, suffix: str) -> Iterator[tuple[str, Any]]:
-    """(path, entry) of every shard below a root.
-
-    Raises:
-        DataError: images lie beside them: it is not clear which of the two is meant.
-    """
+    """(path, entry) of every shard below a root. Raises DataError: images lie beside them: it is not clear which of the
+    two is meant."""
     for path, entry in walk(files):
         if entry.is_folder:
             continue

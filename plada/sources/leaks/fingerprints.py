@@ -49,12 +49,7 @@ class Fingerprints:
 
 
 def scan_fingerprints(
-    collection: Collection,
-    positions: Iterable[int],
-    *,
-    stage: str = "looks",
-    report: Report = silent,
-    workers: int = 4,
+    collection: Collection, positions: Iterable[int], *, stage: str = "looks", report: Report = silent, workers: int = 4
 ) -> tuple[Fingerprints, Bools]:
     """Read, hash and decode some images with threads: their fingerprints in the order asked for, and readable bool [n].
 

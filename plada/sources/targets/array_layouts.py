@@ -19,23 +19,12 @@ from plada.sources.formats.arrays import (
     open_records,
 )
 from plada.sources.formats.pickled import read_pickled
-from plada.sources.targets.split_lists import read_lines
-from plada.sources.targets.target import Split, Target, TargetRequest, make_target
+from plada.sources.targets.class_names import CLASS_NAMES
+from plada.sources.targets.split_lists import read_lines, target_of_parts
+from plada.sources.targets.target import Split, Target, TargetRequest
 
 _CIFAR_PLANES = (3, 32, 32)
 _STL_PLANES = (3, 96, 96)  # each plane by columns
-MEDMNIST_CLASSES = {
-    "bloodmnist": (
-        "basophil", "eosinophil", "erythroblast",
-        "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)", "lymphocyte", "monocyte", "neutrophil",
-        "platelet",
-    ),
-    "dermamnist": (
-        "actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma", "benign keratosis-like lesions",
-        "dermatofibroma", "melanoma", "melanocytic nevi", "vascular lesions",
-    ),
-    "retinamnist": ("0", "1", "2", "3", "4"),
-}  # fmt: skip
 
 
 def open_cifar_binary(root: Path, request: TargetRequest) -> Target:
@@ -65,12 +54,9 @@ def _label_bytes(records: RecordFiles, offset: int) -> I64:
 
 
 def open_cifar_python(root: Path, request: TargetRequest) -> Target:
-    """CIFAR's "python version": data_batch_1 .. 5, test_batch, batches.meta; or train, test, meta. These are pickles; only
-    their arrays and lists are taken, and nothing in them is run.
-
-    Raises:
-        DataError: a damaged file, or one with something else in it.
-    """
+    """CIFAR's "python version": data_batch_1 .. 5, test_batch, batches.meta; or train, test, meta. These are pickles;
+    only their arrays and lists are taken, and nothing in them is run. Raises DataError: a damaged file, or one with
+    something else in it."""
     fine = (root / "meta").is_file()
     files = {
         "train": ["train"] if fine else [f"data_batch_{number}" for number in range(1, 6)],
@@ -130,11 +116,8 @@ def find_medmnist(root: Path) -> dict[tuple[str, int], Path]:
 
 def open_medmnist(root: Path, request: TargetRequest) -> Target:
     """A two-dimensional MedMNIST set: NAME.npz (28 pixels) or NAME_64.npz, _128, _224; option size=28, 64, 128, 224.
-
-    Raises:
-        RequestError: several sizes are there and none is asked for, or not the one that is.
-        DataError: a damaged file; a set of volumes or of several labels an image.
-    """
+    Raises RequestError: several sizes are there and none is asked for, or not the one that is. DataError: a damaged
+    file; a set of volumes or of several labels an image."""
     found = find_medmnist(root)
     sets = sorted({name for name, _ in found})
     stem = request.name if request.name in sets else sets[0] if len(sets) == 1 else ""
@@ -157,7 +140,7 @@ def open_medmnist(root: Path, request: TargetRequest) -> Target:
         elif found.ndim != 1:
             raise DataError(f"{file}: {found.shape[1:]} labels an image; only sets with one class an image are targets")
     count = 1 + max(int(found.max(initial=0)) for found in labels.values())
-    classes = MEDMNIST_CLASSES.get(stem, tuple(str(number) for number in range(count)))
+    classes = CLASS_NAMES.get(stem, tuple(str(number) for number in range(count)))
     note = f"images of {pixels['train'].shape[1]} pixels" if len(there) > 1 else ""
     return _arrays_target(file, request, classes, pixels, labels, note=note)
 
@@ -173,9 +156,7 @@ def _arrays_target(
 ) -> Target:
     collection = array_collection(str(location.absolute()), pixels)
     parts = {part: _part(collection, part, found, classes) for part, found in labels.items()}
-    return make_target(
-        request.name, classes, parts["train"], parts.get("validation"), parts.get("test"), seed=request.seed, note=note
-    )
+    return target_of_parts(request, classes, parts, note=note)
 
 
 def _part(collection: ArrayCollection, part: str, labels: I64, classes: tuple[str, ...]) -> Split:

@@ -10,38 +10,16 @@ from plada.common.packages import require
 from plada.errors import DataError
 from plada.sources.formats.arrays import check_there
 from plada.sources.formats.folder import open_folder
+from plada.sources.targets.class_names import CLASS_NAMES
 from plada.sources.targets.split_lists import SplitList, listed_target
 from plada.sources.targets.target import Target, TargetRequest
 
-# The published files number the classes only; these are the publishers' names in the order of the numbers.
-CLASSES = tuple(
-    """
-pink primrose, hard-leaved pocket orchid, canterbury bells, sweet pea, english marigold, tiger lily, moon
-orchid, bird of paradise, monkshood, globe thistle, snapdragon, colt's foot, king protea, spear thistle, yellow
-iris, globe-flower, purple coneflower, peruvian lily, balloon flower, giant white arum lily, fire lily,
-pincushion flower, fritillary, red ginger, grape hyacinth, corn poppy, prince of wales feathers, stemless
-gentian, artichoke, sweet william, carnation, garden phlox, love in the mist, mexican aster, alpine sea holly,
-ruby-lipped cattleya, cape flower, great masterwort, siam tulip, lenten rose, barbeton daisy, daffodil, sword
-lily, poinsettia, bolero deep blue, wallflower, marigold, buttercup, oxeye daisy, common dandelion, petunia,
-wild pansy, primula, sunflower, pelargonium, bishop of llandaff, gaura, geranium, orange dahlia, pink-yellow
-dahlia?, cautleya spicata, japanese anemone, black-eyed susan, silverbush, californian poppy, osteospermum,
-spring crocus, bearded iris, windflower, tree poppy, gazania, azalea, water lily, rose, thorn apple, morning
-glory, passion flower, lotus, toad lily, anthurium, frangipani, clematis, hibiscus, columbine, desert-rose, tree
-mallow, magnolia, cyclamen, watercress, canna lily, hippeastrum, bee balm, ball moss, foxglove, bougainvillea,
-camellia, mallow, mexican petunia, bromelia, blanket flower, trumpet creeper, blackberry lily
-""".replace("\n", " ")
-    .strip()
-    .split(", ")
-)
+CLASSES = CLASS_NAMES["flowers102"]  # the published files only number the classes
 
 
 def open_flowers102(root: Path, request: TargetRequest) -> Target:
-    """Read the published layout.
-
-    Raises:
-        MissingExtra: scipy, which reads .mat files, is not installed.
-        DataError: a file is missing or damaged, a listed image is not there.
-    """
+    """Read the published layout. Raises MissingExtra: scipy, which reads .mat files, is not installed. DataError: a
+    file is missing or damaged, a listed image is not there."""
     require("scipy.io", extra="client", purpose="the split of Oxford 102 Flowers")
     labels = _numbers(root / "imagelabels.mat", "labels")
     if len(labels) and not 1 <= labels.min() <= labels.max() <= len(CLASSES):

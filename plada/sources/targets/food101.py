@@ -8,11 +8,8 @@ from plada.sources.targets.target import Target, TargetRequest
 
 
 def open_food101(root: Path, request: TargetRequest) -> Target:
-    """Read the published layout; the lines of the meta files are keys below images/, such as apple_pie/1005649.
-
-    Raises:
-        DataError: a listed image or a list is missing, or no image at all.
-    """
+    """Read the published layout; the lines of the meta files are keys below images/, such as apple_pie/1005649. Raises
+    DataError: a listed image or a list is missing, or no image at all."""
     collection = open_folder(root / "images")
     classes = tuple(sorted({key.partition("/")[0] for key in collection.keys.to_pylist()}))
     parts = {}

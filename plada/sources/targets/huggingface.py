@@ -19,7 +19,8 @@ from plada.sources.formats.listing import Listing
 from plada.sources.formats.parquet import ParquetCollection, group_starts
 from plada.sources.storage import LocalFiles
 from plada.sources.targets.split_folders import EVALUATION, TEST, UNLABELLED, WORDS
-from plada.sources.targets.target import Split, Target, TargetRequest, make_target
+from plada.sources.targets.split_lists import target_of_parts
+from plada.sources.targets.target import Split, Target, TargetRequest
 
 # What files and folders of a part are called, as Hugging Face's own reader knows them.
 _PARTS = {
@@ -56,16 +57,14 @@ def find_parquet(root: Path) -> dict[str, list[Path]]:
 
 
 def open_parquet_target(root: Path, request: TargetRequest) -> Target:
-    """Read the layout; option label=COLUMN where a table has several columns of classes.
-
-    Raises:
-        DataError: no image or label column, a shard that is missing, labels without a class, damaged files.
-    """
+    """Read the layout; option label=COLUMN where a table has several columns of classes. Raises DataError: no image or
+    label column, a shard that is missing, labels without a class, damaged files."""
     files = find_parquet(root)
     for paths in files.values():
         _complete(paths)
     columns = find_labelled_columns(files["train"][0], request.options.get("label"))
-    splits, names = {}, columns.names
+    splits: dict[str, Split] = {}
+    names = columns.names
     notes = []
     for part in ("train", "validation", "test"):
         if part in files:
@@ -84,23 +83,12 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     if request.validation_is_test and "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("test: the published validation images")
-    return make_target(
-        request.name,
-        names or (),
-        splits["train"],
-        splits.get("validation"),
-        splits.get("test"),
-        seed=request.seed,
-        note="; ".join(notes),
-    )
+    return target_of_parts(request, names or (), splits, note="; ".join(notes))
 
 
 def find_labelled_columns(file: Path, label: str | None = None) -> LabelledColumns:
-    """Image and label column of a parquet file, by Hugging Face's own description of it, else by type and name.
-
-    Raises:
-        DataError: no such column, or several that could be meant.
-    """
+    """Image and label column of a parquet file, by Hugging Face's own description of it, else by type and name. Raises
+    DataError: no such column, or several that could be meant."""
     try:
         schema = pq.read_schema(file)
     except (OSError, pa.ArrowException) as err:

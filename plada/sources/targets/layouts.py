@@ -173,12 +173,8 @@ def find_layout(root: Path, names: tuple[str, ...] | None = None) -> str | None:
 
 
 def read_layout(root: Path, layout: str, request: TargetRequest) -> Target:
-    """Read a target.
-
-    Raises:
-        RequestError: an option that this layout does not have.
-        DataError: files are missing or damaged.
-    """
+    """Read a target. Raises RequestError: an option that this layout does not have. DataError: files are missing or
+    damaged."""
     known = LAYOUTS[layout].options
     unknown = sorted(set(request.options) - set(known))
     if unknown:

@@ -78,11 +78,8 @@ def looks_split(root: Path) -> bool:
 
 
 def find_split_folders(root: Path) -> SplitFolders:
-    """The parts of a target whose folders look split.
-
-    Raises:
-        RequestError: no training part, two folders for one part, or one that looks like a part and is not understood.
-    """
+    """The parts of a target whose folders look split. Raises RequestError: no training part, two folders for one part,
+    or one that looks like a part and is not understood."""
     found = _sort(root)
     parts = {kind: folders[0] for kind, folders in found.parts.items()}
     for kind, folders in found.parts.items():

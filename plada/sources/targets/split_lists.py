@@ -15,6 +15,8 @@ from plada.sources.formats.arrays import check_there
 from plada.sources.formats.folder import open_folder
 from plada.sources.targets.target import Split, Target, TargetRequest, make_target
 
+_HELD_NOTE = "test: the published validation images"
+
 
 @dataclass(frozen=True, slots=True)
 class SplitList:
@@ -26,11 +28,7 @@ class SplitList:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty, stripped.
-
-    Raises:
-        DataError: the file is missing, or is not UTF-8.
-    """
+    """The lines of a text file that are not empty, stripped. Raises DataError: the file is missing, or is not UTF-8."""
     check_there(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -40,11 +38,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, fields: int) -> list[list[str]]:
-    """Lines of `fields` columns, split at white space; the last takes the rest of its line.
-
-    Raises:
-        DataError: as read_lines, or a line with fewer columns.
-    """
+    """Lines of `fields` columns, split at white space; the last takes the rest of its line. Raises DataError: as
+    read_lines, or a line with fewer columns."""
     rows = [line.split(maxsplit=fields - 1) for line in read_lines(path)]
     short = next((number for number, row in enumerate(rows) if len(row) < fields), None)
     if short is not None:
@@ -55,11 +50,8 @@ def read_rows(path: Path, fields: int) -> list[list[str]]:
 
 
 def find(listed: SplitList, collection: Collection, classes: tuple[str, ...]) -> Split:
-    """The images and labels of one listed part.
-
-    Raises:
-        DataError: a listed image is not there, or its class is not one of `classes`.
-    """
+    """The images and labels of one listed part. Raises DataError: a listed image is not there, or its class is not one
+    of `classes`."""
     index = {label: place for place, label in enumerate(classes)}
     found = pc.index_in(pa.array(listed.keys, pa.string()), collection.keys)
     if found.null_count:
@@ -78,6 +70,15 @@ def find(listed: SplitList, collection: Collection, classes: tuple[str, ...]) ->
     )
 
 
+def target_of_parts(
+    request: TargetRequest, classes: tuple[str, ...], parts: Mapping[str, Split], *, note: str = ""
+) -> Target:
+    """A target of the parts train, and validation and test where there are such."""
+    return make_target(
+        request.name, classes, parts["train"], parts.get("validation"), parts.get("test"), seed=request.seed, note=note
+    )
+
+
 def listed_target(
     request: TargetRequest,
     collection: Collection,
@@ -86,16 +87,9 @@ def listed_target(
     *,
     note: str = "",
 ) -> Target:
-    """A target of the parts train, and validation and test where they are listed; raises as `find` does."""
-    splits = {part: find(listed, collection, classes) for part, listed in parts.items()}
-    return make_target(
-        request.name,
-        classes,
-        splits["train"],
-        splits.get("validation"),
-        splits.get("test"),
-        seed=request.seed,
-        note=note,
+    """A target of parts that are listed; raises as `find` does."""
+    return target_of_parts(
+        request, classes, {part: find(listed, collection, classes) for part, listed in parts.items()}, note=note
     )
 
 
@@ -164,22 +158,14 @@ def open_cub(root: Path, request: TargetRequest) -> Target:
 def open_tiny_imagenet(root: Path, request: TargetRequest) -> Target:
     """Tiny-ImageNet: train/WNID/images/*.JPEG; the labelled val/ serves as the test, the unlabelled test/ is not used."""
     training = open_folder(root / "train")
-    listed = SplitList(
-        root / "train", training.keys.to_pylist(), [key.partition("/")[0] for key in training.keys.to_pylist()]
-    )
+    keys = training.keys.to_pylist()
+    listed = SplitList(root / "train", keys, [key.partition("/")[0] for key in keys])
     classes = tuple(sorted(set(listed.classes)))
     file = root / "val" / "val_annotations.txt"
     rows = read_rows(file, 2)
     held = SplitList(file, [key_of(row[0]) for row in rows], [row[1].split()[0] for row in rows])
-    return make_target(
-        request.name,
-        classes,
-        find(listed, training, classes),
-        None,
-        find(held, open_folder(root / "val" / "images"), classes),
-        seed=request.seed,
-        note="test: the published validation images",
-    )
+    test = find(held, open_folder(root / "val" / "images"), classes)
+    return target_of_parts(request, classes, {"train": find(listed, training, classes), "test": test}, note=_HELD_NOTE)
 
 
 def open_gtsrb(root: Path, request: TargetRequest) -> Target:
@@ -202,14 +188,8 @@ def open_gtsrb(root: Path, request: TargetRequest) -> Target:
     held = SplitList(
         file, [key_of(row["Filename"]) for row in rows], [f"{_number(row['ClassId'], file):05d}" for row in rows]
     )
-    return make_target(
-        request.name,
-        classes,
-        find(listed, training, classes),
-        None,
-        find(held, open_folder(test), classes),
-        seed=request.seed,
-    )
+    tested = find(held, open_folder(test), classes)
+    return target_of_parts(request, classes, {"train": find(listed, training, classes), "test": tested})
 
 
 def open_places365(root: Path, request: TargetRequest) -> Target:
@@ -229,15 +209,7 @@ def open_places365(root: Path, request: TargetRequest) -> Target:
             raise DataError(f"{file}: a class number beyond {len(classes) - 1}. Fetch the list again")
         listed = SplitList(file, [key_of(row[0].lstrip("/")) for row in rows], [classes[label] for label in labels])
         splits.append(find(listed, open_folder(_first(root / folder for folder in folders)), classes))
-    return make_target(
-        request.name,
-        classes,
-        splits[0],
-        None,
-        splits[1],
-        seed=request.seed,
-        note="test: the published validation images",
-    )
+    return target_of_parts(request, classes, {"train": splits[0], "test": splits[1]}, note=_HELD_NOTE)
 
 
 def _first(places: Iterable[Path]) -> Path:
