@@ -1,6 +1,7 @@
 """`plada.index` and `plada.forecast`: embed a reference into a searchable index, or estimate what that takes."""
 
 import contextlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from plada.indexer.ray_engine import ray_workers
 from plada.indexer.workers import Plan, WorkerPool, all_gpus, gpu_workers, make_plan, this_process, worker_processes
 from plada.retrieval.index import open_index
 from plada.sources.catalogue.known import KNOWN
+from plada.sources.formats.folder import FolderCollection
 from plada.sources.registry import known_counts_note, open_source
-from plada.sources.storage import plain_name
+from plada.sources.storage import plain_name, slug
 
 ENGINES = ("local", "ray")
 
@@ -83,7 +85,7 @@ def index(
         raise UnknownName("engine", engine, ENGINES)
     part, root, clock = parse_shard(shard) if shard is not None else None, home_directory(home), Clock()
     check_output_folder(root / "indexes")
-    job = _job(source, name, root, clock)
+    job = _job(source, name, root, clock, relist=append)
     if merge:
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
@@ -155,9 +157,14 @@ def _refuse_combinations(*, restart: bool, append: bool, shard: object, merge: b
         raise RequestError("--restart throws away what --append would keep. Give one of them")
 
 
-def _job(source: str | Path, name: str | None, home: Path, clock: Clock) -> Job:
+def _job(source: str | Path, name: str | None, home: Path, clock: Clock, *, relist: bool = False) -> Job:
     with clock("list"):
         collection = open_source(source, home)
+        # A kept listing has the sizes of its time: it notices new names in a folder, and no change inside a file.
+        kept = home / "listings" / slug(collection.location)
+        if relist and isinstance(collection, FolderCollection) and kept.exists():
+            shutil.rmtree(kept)
+            collection = open_source(source, home)
     own = name or plain_name(collection.location)
     return Job(collection=collection, name=own, reference_name=own, home=home)
 

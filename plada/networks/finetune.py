@@ -12,7 +12,7 @@ import numpy as np
 from plada.common.arrays import F32, I64
 from plada.common.checksums import NO_DIGEST, fill_digest, has_digest
 from plada.common.files import whole_file
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, Tracker, silent
 from plada.networks.data import load_images
 from plada.networks.loop import fit, predict
 from plada.networks.network import (
@@ -65,6 +65,8 @@ def finetune(
         path = cache / f"{digest[:32]}.safetensors"
         if _load(network, path, digest):
             return network
+        if path.exists():
+            Tracker("teacher", None, report).say(f"{path}: damaged; the teacher is trained again")
     view = view_of(network, supersample=chosen.supersample)
     images = load_images(
         target.train.collection.read, target.train.positions, target.train.labels, view,

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import plada
+from plada.common.progress import Progress
 from plada.errors import BudgetTooSmall, DataError, RequestError, UnknownName
 from plada.retrieval.index import Index
 
@@ -217,6 +218,23 @@ def test_embeddings_of_a_target_are_kept_by_content(glyphs: Index, target_folder
         path.write_bytes(path.read_bytes()[:100])
     again = select(glyphs, target_folder)
     assert np.array_equal(first.payload.positions, again.payload.positions)
+
+
+@pytest.mark.parametrize("how", ["append", "restart"])
+def test_a_select_that_overlaps_a_new_build_ends_right(tmp_path: Path, target_folder: Path, how: str) -> None:
+    plada.index("glyphs:count=300", name="g", home=tmp_path)
+    alone = plada.select("g", target=target_folder, budget=400, rule="balanced", home=tmp_path)
+    said: list[Progress] = []
+
+    def overlapping(progress: Progress) -> None:
+        if not said:
+            said.append(progress)
+            plada.index("glyphs:count=340", name="g", home=tmp_path, append=how == "append", restart=how == "restart")
+
+    made = plada.select("g", target=target_folder, budget=400, rule="balanced", home=tmp_path, report=overlapping)
+    assert said and len(plada.open_index("g", home=tmp_path)) == 340
+    assert made.table == alone.table
+    assert made.payload.content_id == alone.payload.content_id
 
 
 def test_the_table_can_be_read_and_given_back(glyphs: Index, tmp_path: Path) -> None:

@@ -289,6 +289,22 @@ def test_changed_bytes_under_the_same_keys_are_embedded_again(bitmaps: Path, tmp
     assert plada.index(bitmaps, name="p", encoder="gradients", append=True).reused == 2100
 
 
+def test_a_kept_listing_does_not_hide_a_change_of_size(
+    pictures: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from plada.sources.formats import listing
+
+    monkeypatch.setattr(listing, "SPILL", 4)
+    monkeypatch.setattr("plada.sources.formats.folder.settled", lambda stamps, start: stamps)
+    plada.index(pictures, name="p", encoder="gradients")
+    assert list(home.glob("listings/*/listing.json"))
+    picture(200, (60, 60)).save(pictures / "n2" / "image_08.png")
+    with pytest.raises(ReferenceMismatch, match=r"other bytes now, the first is n2/image_08"):
+        plada.index(pictures, name="p", encoder="gradients")
+    assert plada.index(pictures, name="p", encoder="gradients", append=True).reused == 23
+    assert plada.index(pictures, name="p", encoder="gradients").reused == 24
+
+
 def test_resuming_notices_changed_images(bitmaps: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         plada.index(bitmaps, name="p", encoder="gradients", report=stopping(2090))

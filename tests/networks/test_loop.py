@@ -210,7 +210,10 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match=r"not a readable checkpoint .* --restart"):
         fit(network(), images, recipe=RECIPE, seed=3, checkpointer=Checkpointer(path, RUN))
-    torch.save({"weights": torch.zeros(1)}, path)
+    torch.save({"weights": torch.zeros(1)}, path)  # as a plada without checksums wrote it
+    with pytest.raises(DataError, match="its checksum is wrong"):
+        fit(network(), images, recipe=RECIPE, seed=3, checkpointer=Checkpointer(path, RUN))
+    path.write_bytes(seal(path.read_bytes()))
     with pytest.raises(DataError, match="not a checkpoint of this version"):
         read_checkpoint(path)
     import pickle
