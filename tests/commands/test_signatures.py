@@ -12,10 +12,10 @@ if importlib.util.find_spec("cryptography") is None:
     pytest.skip("cryptography is not installed (extra: sign)", allow_module_level=True)
 
 import plada
-from plada.api.sign import KeyPair
 from plada.cli import app
 from plada.errors import SignatureError
 from plada.payload.payload import Payload
+from plada.payload.signature import KeyPair
 
 
 def run(*arguments: str | Path) -> Result:
