@@ -100,6 +100,8 @@ class _Endpoints:
                 request, f"/image/{position}", lambda exact: gallery.near_position(position, exact=exact), ""
             )
         except DataError as err:  # it has no embedding, and can be looked at all the same
+            if gallery.gone:
+                return self._gone()
             return HTMLResponse(pages.image(gallery, position, None, str(err)))
         return HTMLResponse(pages.image(gallery, position, results, ""))
 
