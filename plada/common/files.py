@@ -1,14 +1,21 @@
 """The folder of indexes and caches, and files that are written whole or not at all."""
 
 import errno
+import glob
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from plada.common.outputs import raise_output_error, refuse_what_is_no_file
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, a quota, or a limit on the size of files
 
@@ -36,6 +43,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_dead_parts(path)
         yield part
         with part.open("rb+") as written:
             os.fsync(written.fileno())
@@ -46,6 +54,65 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a disk that cannot be written holds nothing to remove
             part.unlink(missing_ok=True)
+
+
+def remove_dead_parts(path: Path, *, idle: float = 3600.0) -> None:
+    """Remove the unfinished files of `path` whose writers were killed, and that nobody has touched for `idle` seconds: on a
+    shared disk a writer may be a process of another machine."""
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        number = part.name.removesuffix(".part").rpartition(".")[2]
+        if number.isascii() and number.isdigit() and not _is_running(int(number)):
+            with suppress(OSError):
+                if time.time() - part.stat().st_mtime >= idle:
+                    part.unlink()
+
+
+def _is_running(number: int) -> bool:
+    """Whether there is a process of this number here."""
+    if os.name != "posix":
+        return True  # there a signal of 0 would end it
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
+
+
+@contextmanager
+def one_writer(path: Path) -> Iterator[bool]:
+    """Wait until no other process of this machine makes `path`; whether it was made meanwhile. For files whose unfinished part
+    has one name, so that a run that was stopped resumes from it."""
+    before = _stamp(path)
+    if fcntl is None:  # not on Windows
+        yield False
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f"{path.name}.lock")
+    while True:
+        file = lock.open("w")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if _stamp(lock) == _stamp_of(os.fstat(file.fileno())):
+            break
+        file.close()  # who held it has removed it
+    try:
+        yield before != _stamp(path)
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        return _stamp_of(path.stat())
+    except OSError:
+        return None
+
+
+def _stamp_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_mtime_ns, found.st_ino
 
 
 def _sync_folder(folder: Path) -> None:

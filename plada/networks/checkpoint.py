@@ -6,7 +6,6 @@ is written whole or not at all. It names the run that it belongs to; another run
 
 import io
 import json
-import os
 import signal
 import threading
 import time
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from plada.common.checksums import seal, unseal
 from plada.common.failures import first_line
-from plada.common.files import write_bytes
+from plada.common.files import remove_dead_parts, write_bytes
 from plada.errors import DataError, RequestError
 from plada.networks.process_group import SINGLE_PROCESS, ProcessGroup
 
@@ -121,9 +120,7 @@ class Checkpointer:
         if not self.group.first:
             return
         self.path.unlink(missing_ok=True)
-        for part in self.path.parent.glob(f"{self.path.name}.*.part"):
-            if not _alive(part.name.removesuffix(".part").rpartition(".")[2]):
-                part.unlink(missing_ok=True)
+        remove_dead_parts(self.path, idle=0.0)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -211,14 +208,3 @@ def _set_generators(state: LoopState, stored: Mapping[str, Any]) -> None:
     parameter = next(iter(state.module.parameters()))
     if stored["cuda"] is not None and parameter.is_cuda:
         torch.cuda.set_rng_state(stored["cuda"], parameter.device)
-
-
-def _alive(number: str) -> bool:
-    """Whether there is a process of this number."""
-    try:
-        os.kill(int(number), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plada.common.files import whole_file
+from plada.common.files import one_writer, whole_file
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import Interrupted
 from plada.sources.collection import Collection, changed_size
@@ -48,6 +48,11 @@ def scan_manifest(
         DataError: an image that was listed cannot be read, or is not of the size that was listed.
         Interrupted: Ctrl-C; the same call resumes.
     """
+    with one_writer(path) as made_meanwhile:
+        return load_manifest(path) if made_meanwhile else _scan_all(collection, path, report, workers, chunk)
+
+
+def _scan_all(collection: Collection, path: Path, report: Report, workers: int | None, chunk: int) -> Manifest:
     images, keys = len(collection), key_id(collection.keys)
     done = path.parent / f"{path.stem}-{keys.hex()[:16]}.part"
     tracker = Tracker("hash", images, report)

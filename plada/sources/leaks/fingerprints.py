@@ -16,6 +16,7 @@ from PIL import Image
 
 from plada.common.arrays import I64, U8, Bools
 from plada.common.checksums import append_digest, ends_with_digest
+from plada.common.files import one_writer
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, Interrupted, Unreadable
 from plada.sources.collection import Collection
@@ -93,9 +94,12 @@ def collection_fingerprints(
     """
     images = len(collection)
     if not ends_with_digest(path, images * FINGERPRINT_BYTES):
-        if path.exists():
-            Tracker("looks", images, report).say(f"{path}: its checksum is wrong; the fingerprints are made again")
-        _write_fingerprints(collection, path, report, workers or min(os.cpu_count() or 1, 8), chunk)
+        with one_writer(path) as made_meanwhile:
+            if not made_meanwhile:
+                if path.exists():
+                    words = f"{path}: its checksum is wrong; the fingerprints are made again"
+                    Tracker("looks", images, report).say(words)
+                _write_fingerprints(collection, path, report, workers or min(os.cpu_count() or 1, 8), chunk)
     return np.memmap(path, np.uint8, "r", shape=(images, FINGERPRINT_BYTES))
 
 
