@@ -20,6 +20,7 @@ import numpy as np
 from blake3 import blake3
 
 from plada.common.arrays import F16, F32, I64, Bools
+from plada.common.checksums import is_sealed
 from plada.common.failures import first_line
 from plada.common.packages import require
 from plada.errors import DataError, ReferenceMismatch, RequestError
@@ -186,7 +187,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: format {info['format']}; this plada reads {FORMAT}. Install a newer plada")
     if not _sound(info):
         raise DataError(f"{path}: not what plada writes: fields are missing or of another type. {_REMEDY}")
-    whole: dict[str, Any] = info
+    if not is_sealed(info):
+        raise DataError(f"{path}: its checksum is wrong; it is damaged. {_REMEDY}")
+    whole: dict[str, Any] = {name: value for name, value in info.items() if name != "digest"}
     return whole
 
 

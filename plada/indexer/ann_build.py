@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from plada.common.arrays import F16, F32, I64, Bools
+from plada.common.checksums import write_sealed_json
 from plada.common.failures import first_line
-from plada.common.files import whole_file, write_json
+from plada.common.files import whole_file
 from plada.common.machine import free_memory
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, Tracker, silent
@@ -102,7 +103,7 @@ def build_ann(
         "seconds": clock.seconds,
         **measured,
     }
-    write_json(folder / "ann.json", info)
+    write_sealed_json(folder / "ann.json", info)
     return info
 
 

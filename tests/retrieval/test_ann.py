@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import plada
+from plada.common.checksums import write_sealed_json
 from plada.errors import DataError, MissingExtra, PladaError, ReferenceMismatch, RequestError, ResourceError
 from plada.indexer import ann_build
 from plada.indexer.ann import FILES, ann_source, choose_ann_kind, read_ann
@@ -167,7 +168,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]
     def edit(path: Path) -> None:
         info = json.loads(path.read_text())
         change(info)
-        path.write_text(json.dumps(info))
+        write_sealed_json(path, info)
 
     return edit
 
@@ -177,6 +178,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]
     [
         (lambda path: path.write_text("{"), DataError, "cannot be read"),
         (lambda path: path.write_text("[]"), DataError, "not what plada writes"),
+        (lambda path: path.write_text(path.read_text().replace('"nprobe": ', '"nprobe": 1')), DataError, "checksum is wrong"),
         (edited(lambda info: info.update(format=2)), DataError, "format 2; this plada reads 1. Install a newer plada"),
         (edited(lambda info: info["parameters"].pop("nprobe")), DataError, "fields are missing"),
         (edited(lambda info: info.update(kind="tree")), DataError, "fields are missing"),

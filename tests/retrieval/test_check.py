@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 
 import plada
-from plada.common.files import write_json
 from plada.common.progress import Progress
 from plada.errors import DataError, RequestError, UnknownName
 from plada.indexer import store as stores
@@ -330,7 +329,7 @@ def test_one_wrong_byte_in_the_approximate_index(own: Path, name: str) -> None:
 def test_an_approximate_index_of_another_table(own: Path) -> None:
     path = own / "indexes" / "p" / "ann" / "ann.json"
     info = json.loads(path.read_text())
-    write_json(path, {**info, "made_of": {**info["made_of"], "version": 1}})
+    edit_json(path, made_of={**info["made_of"], "version": 1})
     report = check(own)
     assert failed(report) == ["ann"]
     assert report.exit_code == 4
@@ -339,7 +338,7 @@ def test_an_approximate_index_of_another_table(own: Path) -> None:
 def test_an_approximate_index_that_misses_what_it_promised_to_find(own: Path) -> None:
     path = own / "indexes" / "p" / "ann" / "ann.json"
     info = json.loads(path.read_text())
-    write_json(path, {**info, "parameters": {**info["parameters"], "nprobe": 1, "candidates": 1}})
+    edit_json(path, parameters={**info["parameters"], "nprobe": 1, "candidates": 1})
     report = check(own)
     assert failed(report) == ["ann recall"]
     assert report.exit_code == 5
