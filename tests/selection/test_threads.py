@@ -14,8 +14,8 @@ SELECT = """
 import sys
 import plada
 home, out = sys.argv[1:]
-for rule in ("high-energy", "auto", "herd", "paper", "random", "spread"):
-    plada.select("glyphs", target="digits", budget=600, rule=rule, home=home, out=f"{out}/{rule}.plada")
+for rule in ("high-energy", "spread", "auto"):
+    plada.select("glyphs", target="digits", budget=400, rule=rule, home=home, out=f"{out}/{rule}.plada")
 """
 
 
@@ -28,7 +28,7 @@ def test_payloads_are_the_same_on_any_number_of_threads(glyph_home: Path, tmp_pa
         command = [sys.executable, "-c", SELECT, str(glyph_home), str(out)]
         subprocess.run(command, check=True, env={**os.environ, **number}, timeout=600)
         files[threads] = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
-    assert len(files["1"]) == 6
+    assert len(files["1"]) == 3
     assert files["1"] == files["2"] == files["8"]
 
 
