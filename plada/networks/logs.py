@@ -17,12 +17,8 @@ def no_log(_: int, __: Mapping[str, float]) -> None:
 
 
 def check_log(path: Path | None) -> None:
-    """Make sure that a log at `path` can be written.
-
-    Raises:
-        MissingExtra: it is a folder for TensorBoard, and tensorboardX is not installed. RequestError, ResourceError: it cannot be
-            written.
-    """
+    """Make sure that a log at `path` can be written. Raises MissingExtra: it is a folder for TensorBoard, and
+    tensorboardX is not installed. RequestError, ResourceError: it cannot be written."""
     if path is None:
         return
     if path.suffix == ".csv":

@@ -29,11 +29,8 @@ class LossMonitor:
             self.check(log=True)
 
     def check(self, *, weights: bool = False, log: bool = False) -> None:
-        """Check the losses that are waiting; with `weights`, check the weights too; with `log`, log their mean.
-
-        Raises:
-            RequestError: a loss or a weight is not finite.
-        """
+        """Check the losses that are waiting; with `weights`, check the weights too; with `log`, log their mean. Raises
+        RequestError: a loss or a weight is not finite."""
         values = [(step, float(loss)) for step, loss in self.losses]
         for step, loss in values:
             if not math.isfinite(loss):
