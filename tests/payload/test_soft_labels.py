@@ -75,4 +75,3 @@ def test_soft_labels_of_very_many_classes() -> None:
         soft_labels_of({"soft_labels": {"shares": rows}}, 65_535)
     assert tracemalloc.get_traced_memory()[1] < 1 << 26
     tracemalloc.stop()
-    tracemalloc.stop()
