@@ -29,7 +29,7 @@ TOPICS = {
     "Teachers": ("labeler",),
     "Choosing": ("selection", "api.select"),
     "The payload file": (
-        "payload", "trainer.payload_file", "trainer.payload_images", "api.payload", "api.inspect", "api.diff", "api.sign",
+        "payload", "trainer.payload_context", "trainer.payload_file", "trainer.payload_images", "api.payload", "api.inspect", "api.diff", "api.sign",
     ),
     "Training, testing, exporting": (
         "trainer", "networks", "api.train", "api.predict", "api.evaluate", "api.export",

@@ -1,7 +1,7 @@
-"""The file, version 2: a header, sections, and segments behind a plan. docs/payload-format.md is the authority; where
-they differ, this is wrong.
+"""The payload file: a header, sections, and segments behind a plan. docs/payload-format.md is the authority; where they
+differ, this is wrong.
 
-Everything is checked against the bytes really present before anything is allocated. What is in a section is not known
+Everything is checked against the bytes really present before anything is allocated. What a section holds is not looked at
 here.
 """
 

@@ -1,8 +1,8 @@
-"""What turns one payload into another: which images went, which are called otherwise, which are new.
+"""Changes from one payload to another: images removed, relabelled and added, and classes.
 
-A file of changes is a container with a section of its own. Its three bodies speak of virtual references: what went is a
-subset of the old payload's images, what changed a subset of those that stayed, both sorted by their old class, so that
-changes within one class cost little and no manifest is needed for them.
+A file of changes is a container with a section of its own. Its first two bodies are over virtual references: removed images
+are a subset of the old payload's images, relabelled ones a subset of those that stay, both sorted by their old class. So
+changes within one class cost little, and need no manifest.
 """
 
 from collections import Counter

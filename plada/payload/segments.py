@@ -1,8 +1,8 @@
-"""Payloads of which any part is worth something: segments of blocks in a scattered order, or best-first layers.
+"""Progressive payloads: segments of scattered blocks, or best-first layers. Any part can be used without the rest.
 
-Blocks: the runs of positions that belong together are dealt out to segments by multiples of the golden ratio, so that each
-segment is an even sample of the content. A segment is a body over the images of its blocks alone. Layers: the first holds the
-best images; each is a body over the whole reference.
+Blocks: runs of positions that belong together are dealt to segments by multiples of the golden ratio, so that each segment is
+an even sample of the content. A segment is a body over the images of its blocks alone. Layers: the first holds the best
+images; each is a body over the whole reference.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def scatter(bounds: I64, segments: int) -> Scattered:
 
 
 def default_segments(progressive: str, kept: int) -> int:
-    """How many segments `kept` images are sent in unless somebody says so: of blocks one for 200 images, 2 to 64."""
+    """Usual number of segments for `kept` images: of blocks one for 200 images, 2 to 64."""
     return _DEFAULT_LAYERS if progressive == "layers" else min(max(kept // _IMAGES_A_SEGMENT, 2), 64)
 
 

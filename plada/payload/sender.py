@@ -1,4 +1,4 @@
-"""A payload on its way out: what clients know beside it, in which form it goes, and who signs it."""
+"""How payloads are delivered: what clients know beside them, in which form they go, and who signs them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """How payloads of one reference are written: what clients know (`shared`), progressive or not, and who signs."""
+    """Writes payloads of one reference: `shared` is what clients know, `progressive` and `segments` the form, `signer` signs."""
 
     shared: SharedContext
     progressive: str | None = None

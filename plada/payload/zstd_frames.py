@@ -1,4 +1,4 @@
-"""zstd frames without what never changes, made and undone with limits."""
+"""zstd frames without their constant magic number, compressed, and expanded within limits."""
 
 import zstandard
 

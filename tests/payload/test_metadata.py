@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt
-from plada.payload.metadata import DICTIONARY, MAX_TEXT, default_names, notes_text, read_metadata, write_metadata
+from plada.payload.metadata import (
+    DICTIONARY,
+    MAX_NAME,
+    MAX_TEXT,
+    default_names,
+    notes_text,
+    read_metadata,
+    write_metadata,
+)
 
 NOTES = {"recipe": {"image_size": 8, "mirror": False}, "target": "menu", "teacher_accuracy": 0.7731}
 NAMES = ("<script>", "new\nline", 'quo"te', "naïve 猫", "")
@@ -95,3 +103,10 @@ def deflated(text: bytes) -> bytes:
 def test_anything_else_is_refused(body: bytes, words: str) -> None:
     with pytest.raises(PayloadCorrupt, match=words):
         read_metadata(body, 3)
+
+
+def test_a_name_is_not_a_book() -> None:
+    body = bytes([3]) + deflated(b"a" * (MAX_NAME + 1) + b"\0b")
+    assert len(body) < 100
+    with pytest.raises(PayloadCorrupt, match="a class name of 1025 letters; expected at most 1024"):
+        read_metadata(body, 2)

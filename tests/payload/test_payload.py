@@ -289,6 +289,7 @@ def test_what_belongs_to_another_reference_or_pack_is_refused() -> None:
         {"classes": ()},
         {"classes": ("a", "a", "b")},
         {"classes": ("a", "b\0", "c")},
+        {"classes": ("a", "b" * 1025, "c")},
         {"reference": 0},
         {"reference": (1 << 28) + 1},
         {"key_id": b"short"},
@@ -313,6 +314,11 @@ def test_segments_may_name_too_many_images_together(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("plada.payload.payload.MAX_KEPT", 59)
     with pytest.raises(PayloadCorrupt, match="60 positions; expected at most 59"):
         parse_payload(data)
+
+
+def test_the_recipe_is_that_of_the_notes() -> None:
+    assert made().recipe == {"mirror": False}
+    assert made(notes={}).recipe == made(notes={"recipe": "fast"}).recipe == {}
 
 
 def test_a_payload_is_shown_on_one_line() -> None:

@@ -1,14 +1,15 @@
 """Soft labels in the notes: what is read is what was written, and nothing else is taken for it."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 
-from plada.errors import PayloadCorrupt
+from plada.errors import PayloadCorrupt, PayloadUnsupported
 from plada.payload.payload import Payload, parse_payload
-from plada.payload.soft_labels import NOTE, PARTS, SoftLabels, soft_labels_of
+from plada.payload.soft_labels import MAX_CLASSES, NOTE, PARTS, SoftLabels, soft_labels_of
 
 SHARES = np.array([[200, 55, 0], [0, PARTS, 0], [1, 4, 250]], np.int64)
 
@@ -65,3 +66,12 @@ def test_targets_are_the_shares_or_drawn_around_them() -> None:
 def test_other_notes_are_refused(note: Any) -> None:
     with pytest.raises(PayloadCorrupt, match="soft_labels"):
         soft_labels_of(json.loads(json.dumps({NOTE: note})), 3)
+
+
+def test_soft_labels_of_very_many_classes() -> None:
+    tracemalloc.start()
+    rows = [[label, 255] for label in range(65_535)]
+    with pytest.raises(PayloadUnsupported, match=f"65535 classes; soft labels are read for at most {MAX_CLASSES}"):
+        soft_labels_of({"soft_labels": {"shares": rows}}, 65_535)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()

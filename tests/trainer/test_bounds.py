@@ -16,14 +16,9 @@ from typer.testing import CliRunner
 
 import plada
 from plada.cli import app
-from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError
+from plada.errors import PayloadError, PayloadUnsupported, RequestError
 from plada.networks.recipe import Recipe
-from plada.payload.coders.body import max_kept, read_content, write_content
-from plada.payload.metadata import MAX_NAME, _deflate, read_metadata
 from plada.payload.payload import Payload
-from plada.payload.shared_context import SharedContext
-from plada.payload.soft_labels import MAX_CLASSES, soft_labels_of
-from plada.payload.varints import varint
 from plada.trainer import payload_file
 
 
@@ -75,42 +70,6 @@ def test_train_says_what_came_from_the_payload(pictures: Path, tmp_path: Path) -
     assert "options from the payload: batch_size=8, epochs=2, mirror=False (--recipe" in shown.stderr
     again = CliRunner().invoke(app, [str(word) for word in [*words, "--json", "--restart"]])
     assert json.loads(again.stdout.splitlines()[-1])["recommended"] == {"batch_size": 8, "epochs": 2, "mirror": False}
-
-
-def test_few_bytes_do_not_name_many_images() -> None:
-    images, nothing = 1 << 24, SharedContext()
-    for coder in range(7):
-        body = bytes([coder]) + varint(images) + bytes(30)
-        began = time.monotonic()
-        with pytest.raises(PayloadError):
-            read_content(body, images=images, classes=1, shared=nothing)
-        assert time.monotonic() - began < 5
-    with pytest.raises(PayloadCorrupt, match=r"a body of 35 bytes claims 16777216 images; expected at most 74496"):
-        read_content(bytes([1]) + varint(images) + bytes(30), images=images, classes=1, shared=nothing)
-    everything = np.arange(1 << 20)
-    with pytest.raises(RequestError, match="readers take at most"):
-        write_content(
-            everything, np.zeros_like(everything), images=1 << 20, classes=1, coder="gaps-zstd", shared=nothing
-        )
-    assert max_kept(bytes(1 << 20)) == 1 << 24
-
-
-def test_a_name_is_not_a_book() -> None:
-    body = bytes([3]) + _deflate(b"a" * (MAX_NAME + 1) + b"\0b")
-    assert len(body) < 100
-    with pytest.raises(PayloadCorrupt, match="a class name of 1025 letters; expected at most 1024"):
-        read_metadata(body, 2)
-    with pytest.raises(RequestError, match="a class name of 1025 letters"):
-        Payload(np.arange(1), np.zeros(1, int), ("a" * 1025,), 1, bytes(8), bytes(8))
-
-
-def test_soft_labels_of_very_many_classes() -> None:
-    tracemalloc.start()
-    rows = [[label, 255] for label in range(65_535)]
-    with pytest.raises(PayloadUnsupported, match=f"65535 classes; soft labels are read for at most {MAX_CLASSES}"):
-        soft_labels_of({"soft_labels": {"shares": rows}}, 65_535)
-    assert tracemalloc.get_traced_memory()[1] < 1 << 26
-    tracemalloc.stop()
 
 
 @contextmanager

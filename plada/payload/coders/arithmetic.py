@@ -1,4 +1,4 @@
-"""The arithmetic coder and the two things that every model is made of: slots and mixers. Whole numbers only.
+"""The arithmetic coder, and what every model is made of: adaptive slots and mixers. Whole numbers only.
 
 The functions here and in `block_model.py` and `pack_model.py` run as they stand on lists of Python's whole numbers, and compiled
 by numba on arrays of int64 (`compiled.py`): one source, so the same bytes. No value leaves 64 bits; `>>` rounds down.

@@ -1,4 +1,4 @@
-"""From (positions, labels) to bytes by the model of blocks, and back: what is around the functions of block_model.py."""
+"""The coder of blocks: prepares the state of block_model.py and runs it over a whole content, in either direction."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from plada.payload.coders import arithmetic, block_model
 from plada.payload.coders.compiled import coding_tables, functions, vector
 
 I64 = npt.NDArray[np.int64]
-_ROOM = 64, 2  # bytes made ready for coded ones: these, and so many an image; where they do not do, it is done again
+_ROOM = 64, 2  # bytes reserved for the coded ones: so many, and so many an image; if they are too few, it runs again
 EVEN = 256  # length of blocks where no folder is known
 
 
@@ -20,7 +20,7 @@ def even_bounds(images: int) -> I64:
 
 
 def cut_bounds(bounds: I64) -> I64:
-    """Bounds of the same runs, those over 2048 images cut into pieces of 2048 (the last one shorter), empty ones gone."""
+    """Bounds of the same runs, long ones cut into pieces of 2048 images (the last one shorter), empty ones left out."""
     sizes = np.diff(bounds)
     pieces = -(-sizes // block_model.LARGEST)
     first = np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -53,7 +53,7 @@ def decode_blocks(coded: bytes, kept: int, *, classes: int, bounds: I64) -> tupl
 
 
 def check_end(io: Any, length: int) -> None:
-    """Refuse bytes that a decoder never came to.
+    """Refuse a body with bytes that the decoder did not read.
 
     Raises:
         PayloadCorrupt: there are some.

@@ -1,7 +1,7 @@
-"""The models' functions, compiled by numba where it is installed; the plain ones do the same, some 50 times slower.
+"""The models' functions, compiled by numba where it is installed. The plain ones give the same bytes, some 50 times slower.
 
-A module of such functions is loaded a second time, and its functions are compiled in place of themselves: one source,
-so the same bytes either way (tests/payload/coders/test_compiled.py compares them).
+Each module of such functions is loaded a second time, and the functions of this copy are compiled. So there is one source
+(tests/payload/coders/test_compiled.py compares the bytes).
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Functions:
 
 
 def functions(steps: int) -> Functions:
-    """What does work of so many steps soonest."""
+    """The functions that finish so many steps first: compiled ones, unless the work is small and nothing is compiled yet."""
     twins = _twins(steps)
     coder, blocks, packs = twins.values() or _CODING
     return Functions(coder, blocks, packs, compiled=bool(twins))
@@ -46,7 +46,7 @@ def _twins(steps: int) -> dict[str, ModuleType]:
 
 
 def vector(values: Any, compiled: bool) -> Any:
-    """Whole numbers as the functions want them: int64 if compiled, a list if not (a new one, either way)."""
+    """A copy of whole numbers as the functions want them: int64 if compiled, a list if not."""
     return np.array(values, np.int64) if compiled else np.asarray(values, np.int64).tolist()
 
 
@@ -84,8 +84,8 @@ def _compiled() -> dict[str, ModuleType]:
 
 @contextmanager
 def _cache_folder(numba: Any) -> Iterator[bool]:
-    """Compiled code is kept beside Python's own, by what was compiled: numba alone would not see a change in a module
-    that another one uses. Where that folder cannot be written, nothing is kept."""
+    """Keeps compiled code beside Python's own, in a folder named by the digest of all sources: numba alone would not see a
+    change in a module that another one uses. Where the folder cannot be written, nothing is kept."""
     sources = [Path(str(module.__file__)).read_bytes() for module in (*_CODING, tables)]
     digest = hashlib.sha256(b"\0".join(sources)).hexdigest()[:16]
     folder = Path(__file__).parent / "__pycache__" / f"numba-{digest}"

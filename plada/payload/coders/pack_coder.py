@@ -1,4 +1,4 @@
-"""From (positions, labels) to bytes by a model that is learned from a pack's features while it codes, and back.
+"""The coder of a pack: a model that learns from the pack's features while it codes.
 
 Images are visited in an order that jumps over the whole reference. Between two visits of a stretch both ends fit the
 same weights, one row a class, to all that was coded so far; nothing of them is sent. docs/payload-coders.md section 5
@@ -186,7 +186,7 @@ class Learner:
 
     @classmethod
     def fresh(cls, images: int, count: int, classes: int, features: int) -> "Learner":
-        """Nothing known but how many are kept."""
+        """What is known at the start: how many images are kept."""
         weights = np.zeros((classes, features + 1))
         ln = _logarithm().tolist()
         usual = ln_of(ln, count) - ln_of(ln, classes) - ln_of(ln, max(images - count, 1))
@@ -199,7 +199,7 @@ class Learner:
         return scores
 
     def learn(self, features: I8, positions: I64, labels: I64, stands: I64) -> None:
-        """Four times over these images, in batches of 128: each weight a step towards what would have fitted better."""
+        """Gradient steps on these images: four epochs in batches of 128."""
         all_rows = rows_of(features, positions)
         for begin in [*range(0, len(positions), _BATCH)] * _EPOCHS:
             batch = slice(begin, begin + _BATCH)

@@ -71,7 +71,8 @@ def middle_of(t: Tables, bucket: int) -> int:
 def code_kept_label(
     io: Ints, buffer: Ints, label: int, scores: Ints, at: int, base: int, t: Tables, model: LabelModel
 ) -> int:
-    """Code the class of one kept image, number `image` of its stretch, by halving the classes; gives the class."""
+    """Code the class of one kept image, by halving the classes; gives the class. Its scores begin
+    at `at`, the counts of its block at `base`."""
     classes, width, weights, here, tree, shares = model
     best = -2839
     for c in range(classes):

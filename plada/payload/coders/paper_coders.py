@@ -1,4 +1,4 @@
-"""The coders of the paper (arXiv 2602.23358, appendix E), as the measure of ours. Nothing is ever sent with them.
+"""The coders of the paper (arXiv 2602.23358, appendix E), to measure ours against. No payload is written with them.
 
 No form counts a header, names or an identity; N, C and k are known to both sides, as in the paper's tables. What the
 paper leaves open is decided here: positions and labels go into one zstd frame, positions first; Huffman codes are of
@@ -77,7 +77,7 @@ def paper_sizes(positions: I64, labels: I64, images: int, classes: int) -> dict[
 
 
 def paper_bytes(positions: I64, labels: I64, images: int, classes: int) -> int:
-    """What there is to beat: the smaller of the two zstd forms."""
+    """The smaller of the two zstd forms, which is what to beat."""
     return min(index_zstd(positions, labels, images, classes), bitmap_zstd(positions, labels, images, classes))
 
 

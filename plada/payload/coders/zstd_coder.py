@@ -1,7 +1,7 @@
-"""Positions as gaps or as a bitmap, labels as they are, each stream through zstd.
+"""Positions as gaps or as a bitmap, and labels as they are, each through zstd.
 
-Two zstd frames, since gaps and labels have other statistics: one frame for both, as the paper's coder has it, costs
-5 to 9 % more on the demo's payload. Models give fewer bytes but for contents with a pattern that no model expects.
+There are two zstd frames, since gaps and labels have other statistics. One frame for both, as in the paper's coder, costs 5
+to 9 % more on the demo's payload. The models give fewer bytes, except for contents with a pattern that no model expects.
 """
 
 from collections.abc import Callable

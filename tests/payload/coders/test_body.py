@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from plada.errors import PayloadCorrupt, PayloadError, PayloadUnsupported, RequestError, SideMissing, UnknownName
 from plada.payload.coders import block_coder, pack_coder
-from plada.payload.coders.body import body_sizes, decode_body, encode_body, encoded_size
+from plada.payload.coders.body import (
+    body_sizes,
+    decode_body,
+    encode_body,
+    encoded_size,
+    max_kept,
+    read_content,
+    write_content,
+)
 from plada.payload.coders.paper_coders import paper_bytes
 from plada.payload.coders.registry import CODERS, missing_context
 from plada.payload.shared_context import SharedContext
@@ -296,3 +304,21 @@ def _plain(name: str, where: bytes, names: bytes, kept: int = 3) -> bytes:
 def test_plain_bodies_that_contradict_themselves_are_refused(body: bytes, message: str) -> None:
     with pytest.raises(PayloadCorrupt, match=message):
         decode_body(body, images=IMAGES, classes=CLASSES, shared=SHARED)
+
+
+def test_few_bytes_do_not_name_many_images() -> None:
+    images, nothing = 1 << 24, SharedContext()
+    for coder in range(7):
+        body = bytes([coder]) + varint(images) + bytes(30)
+        began = time.monotonic()
+        with pytest.raises(PayloadError):
+            read_content(body, images=images, classes=1, shared=nothing)
+        assert time.monotonic() - began < 5
+    with pytest.raises(PayloadCorrupt, match=r"a body of 35 bytes claims 16777216 images; expected at most 74496"):
+        read_content(bytes([1]) + varint(images) + bytes(30), images=images, classes=1, shared=nothing)
+    everything = np.arange(1 << 20)
+    with pytest.raises(RequestError, match="readers take at most"):
+        write_content(
+            everything, np.zeros_like(everything), images=1 << 20, classes=1, coder="gaps-zstd", shared=nothing
+        )
+    assert max_kept(bytes(1 << 20)) == 1 << 24
