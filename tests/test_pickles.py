@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import plada
+from plada.common.checksums import seal, sealed_json
 from plada.encoders.encoder import config_from_json, load_encoder, reload_encoder
 from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, PladaError, RequestError
@@ -20,6 +21,7 @@ from plada.networks.model_args import PREPARATION, SHAPE_ARGUMENTS, refused_argu
 from plada.networks.network import NetworkSpec, build_network, load_weights
 from plada.sources.registry import open_target
 from plada.trainer.model import load_model
+from plada.trainer.model_file import save_model
 from tests.conftest import picture
 
 TIMM = "test_resnet"  # the smallest that timm has
@@ -50,14 +52,12 @@ def bomb(tmp_path: Path, mark: Path) -> Path:
 
 def model(path: Path, **changed: Any) -> Path:
     """A model file whose card is as a stranger wrote it; its weights are the network's own."""
-    import safetensors.torch
-
     network = build_network(NetworkSpec(name=TIMM), classes=2)
     card = {
         "network": TIMM, "classes": ["a", "b"], "size": 32, "crop": 1.0, "interpolation": "bicubic", "mean": [0.5] * 3,
         "std": [0.5] * 3, "recipe": {}, "model_args": {}, **changed,
     }  # fmt: skip
-    safetensors.torch.save_file(network.module.state_dict(), path, metadata={"plada": json.dumps(card)})
+    save_model(path, network.module.state_dict(), card)
     return path
 
 
@@ -89,9 +89,9 @@ def of_index(bomb: Path, tmp_path: Path) -> None:
     encoder = info["encoder"]
     encoder.update(name=f"timm:{TIMM}.random", tag="random", model_args={"checkpoint_path": str(bomb)})
     encoder.update(mean=[0.5] * 3, std=[0.5] * 3)
-    path.write_text(json.dumps(info))
+    path.write_text(json.dumps(sealed_json(info)))
     picture(0).save(tmp_path / "q.png")
-    with pytest.raises(PladaError):
+    with pytest.raises(DataError, match="argument 'checkpoint_path'"):
         plada.search([tmp_path / "q.png"], index="mine", home=tmp_path / "h")
     with pytest.raises(DataError, match=r"in index\.json: argument 'checkpoint_path' is not one that shapes"):
         reload_encoder(encoder)
@@ -143,9 +143,16 @@ def of_checkpoint(bomb: Path, tmp_path: Path) -> None:
         read_checkpoint(bomb)
     import torch
 
-    torch.save({"plada": 1, "run": Bomb(tmp_path / "it-ran")}, tmp_path / "zip.pth")
-    with pytest.raises(DataError, match="not a readable checkpoint"):
-        read_checkpoint(tmp_path / "zip.pth")
+    path = tmp_path / "zip.pth"
+    torch.save({"plada": 1, "run": Bomb(tmp_path / "it-ran")}, path)
+    for data in (
+        path.read_bytes(),
+        seal(path.read_bytes()),
+        seal(bomb.read_bytes()),
+    ):  # a stranger can make a checksum, too
+        path.write_bytes(data)
+        with pytest.raises(DataError, match="not a readable checkpoint"):
+            read_checkpoint(path)
 
 
 def of_table(bomb: Path, tmp_path: Path) -> None:
