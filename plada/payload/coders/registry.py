@@ -6,7 +6,6 @@ model that follows a pack's features, with folders or without. A new coder is an
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -83,31 +82,39 @@ def _bounds(shape: Shape, folders: bool) -> I64:
     return cut_bounds(shape.shared.blocks)
 
 
-def _encode_blocks(positions: I64, labels: I64, shape: Shape, *, folders: bool) -> bytes:
-    return encode_blocks(positions, labels, classes=shape.classes, bounds=_bounds(shape, folders))
+def _blocks(code: int, needs: tuple[str, ...]) -> Coder:
+    folders = "manifest" in needs
+
+    def encode(positions: I64, labels: I64, shape: Shape) -> bytes:
+        return encode_blocks(positions, labels, classes=shape.classes, bounds=_bounds(shape, folders))
+
+    def decode(coded: bytes, kept: int, shape: Shape) -> tuple[I64, I64]:
+        return decode_blocks(coded, kept, classes=shape.classes, bounds=_bounds(shape, folders))
+
+    return Coder(code, needs, encode, decode)
 
 
-def _decode_blocks(coded: bytes, kept: int, shape: Shape, *, folders: bool) -> tuple[I64, I64]:
-    return decode_blocks(coded, kept, classes=shape.classes, bounds=_bounds(shape, folders))
+def _pack(code: int, needs: tuple[str, ...]) -> Coder:
+    folders = "manifest" in needs
 
+    def encode(positions: I64, labels: I64, shape: Shape) -> bytes:
+        features, bounds = _features(shape), _bounds(shape, folders)
+        if not fits(shape.images, shape.classes, bounds, features):
+            raise RequestError(
+                f"coder 'pack': {shape.images} images, {shape.classes} classes and {features.shape[1]} features are more "
+                "than it takes on. Leave the choice of the coder to auto"
+            )
+        return encode_features(positions, labels, classes=shape.classes, bounds=bounds, features=features)
 
-def _encode_pack(positions: I64, labels: I64, shape: Shape, *, folders: bool) -> bytes:
-    features, bounds = _features(shape), _bounds(shape, folders)
-    if not fits(shape.images, shape.classes, bounds, features):
-        raise RequestError(
-            f"coder 'pack': {shape.images} images, {shape.classes} classes and {features.shape[1]} features are more than "
-            "it takes on. Leave the choice of the coder to auto"
-        )
-    return encode_features(positions, labels, classes=shape.classes, bounds=bounds, features=features)
+    def decode(coded: bytes, kept: int, shape: Shape) -> tuple[I64, I64]:
+        features, bounds = _features(shape), _bounds(shape, folders)
+        if not fits(shape.images, shape.classes, bounds, features):
+            raise PayloadCorrupt(
+                f"a body made with a pack claims {shape.images} images of {shape.classes} classes, which is beyond its limits"
+            )
+        return decode_features(coded, kept, classes=shape.classes, bounds=bounds, features=features)
 
-
-def _decode_pack(coded: bytes, kept: int, shape: Shape, *, folders: bool) -> tuple[I64, I64]:
-    features, bounds = _features(shape), _bounds(shape, folders)
-    if not fits(shape.images, shape.classes, bounds, features):
-        raise PayloadCorrupt(
-            f"a body made with a pack claims {shape.images} images of {shape.classes} classes, which is beyond its limits"
-        )
-    return decode_features(coded, kept, classes=shape.classes, bounds=bounds, features=features)
+    return Coder(code, needs, encode, decode)
 
 
 def _features(shape: Shape) -> npt.NDArray[np.int8]:
@@ -122,11 +129,9 @@ CODERS: Mapping[str, Coder] = MappingProxyType(
     {
         "gaps-zstd": _zstd(1, encode_gaps, decode_gaps),
         "bitmap-zstd": _zstd(2, encode_bitmap, decode_bitmap),
-        "blocks": Coder(3, ("manifest",), partial(_encode_blocks, folders=True), partial(_decode_blocks, folders=True)),
-        "even-blocks": Coder(5, (), partial(_encode_blocks, folders=False), partial(_decode_blocks, folders=False)),
-        "pack": Coder(
-            4, ("manifest", "pack"), partial(_encode_pack, folders=True), partial(_decode_pack, folders=True)
-        ),
-        "pack-even": Coder(6, ("pack",), partial(_encode_pack, folders=False), partial(_decode_pack, folders=False)),
+        "blocks": _blocks(3, ("manifest",)),
+        "even-blocks": _blocks(5, ()),
+        "pack": _pack(4, ("manifest", "pack")),
+        "pack-even": _pack(6, ("pack",)),
     }
 )
