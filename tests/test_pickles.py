@@ -246,7 +246,7 @@ def of_faiss(bomb: Path, tmp_path: Path) -> None:
         "format": 1, "kind": "ivf", "parameters": {"nprobe": 1, "candidates": 1}, "images": 1, "rows": 1, "dimension": 1,
         "made_of": {"x": 1}, "digests": digests,
     }  # fmt: skip
-    (folder / "ann.json").write_text(json.dumps(info))
+    (folder / "ann.json").write_text(json.dumps(sealed_json(info)))
     with pytest.raises(DataError, match="cannot be read by this FAISS"):
         read_ann(folder, {"x": 1})
 
