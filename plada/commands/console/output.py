@@ -16,10 +16,10 @@ _QUIET_SECONDS = 5.0  # between two plain lines of one stage
 @contextmanager
 def reporter(*, as_json: bool, quiet: bool = False) -> Iterator[Report]:
     """Something to hand to a call as `report`; what it shows goes to standard error, JSON to standard output."""
-    if as_json:
-        yield _json_lines()
-    elif quiet:
+    if quiet:
         yield lambda _: None
+    elif as_json:
+        yield _json_lines()
     elif sys.stderr.isatty():
         with _bars() as report:
             yield report
