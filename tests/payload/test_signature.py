@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plada.errors import RequestError, SignatureError
+from plada.errors import RequestError, ResourceError, SignatureError
 from plada.payload.container import Signer, read_container, with_signature
 from plada.payload.signature import (
     check_file_signature,
@@ -102,3 +102,24 @@ def test_there_is_no_going_back() -> None:
     with pytest.raises(SignatureError, match="has serial number 4; expected 5 or more"):
         check_serial(4, 5, "x")
     check_serial(0, 0, "x")
+
+
+@pytest.mark.parametrize(
+    ("step", "failure", "raised"),
+    [
+        ("write_bytes", OSError(28, "No space left on device"), ResourceError),
+        ("write_bytes", KeyboardInterrupt(), KeyboardInterrupt),
+        ("os.open", OSError(28, "No space left on device"), ResourceError),
+    ],
+)
+def test_half_a_pair_is_not_left(
+    step: str, failure: BaseException, raised: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("plada.payload.signature.check_outputs", lambda *_: None)
+    monkeypatch.setattr(f"plada.payload.signature.{step}", fail)
+    with pytest.raises(raised):
+        generate_keys(tmp_path / "key", tmp_path / "key.pub")
+    assert not list(tmp_path.iterdir())
