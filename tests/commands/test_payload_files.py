@@ -1,11 +1,8 @@
 """The commands on payload files, and the options of select, train and export that concern the file."""
 
-import inspect
 import shutil
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -149,23 +146,3 @@ def test_a_payload_that_was_read_cannot_be_asked_who_signed_it(sent: Path, glyph
         plada.train(read, read=plada.ReadOptions(require_signature="x.pub"), home=glyph_home)
     with pytest.raises(plada.PladaError, match="expected 8 or more"):
         plada.train(read, read=plada.ReadOptions(min_serial=8), home=glyph_home)
-
-
-@pytest.mark.parametrize("name", ["select", "train", "export", "inspect", "diff", "apply_diff", "keygen", "sign"])
-def test_commands_have_the_arguments_of_their_calls(name: str) -> None:
-    from plada.cli import app
-
-    command = next(
-        c.callback for c in app.registered_commands if c.callback is not None and c.callback.__name__ == name
-    )
-    renamed = {"as_json": None, "quiet": None, "model_arg": "model_args", "teacher_weights": "weights"}
-    renamed |= dict.fromkeys(("sheet", "percentiles", "histogram"))  # methods of what select returns
-    wanted = {renamed.get(p, p) for p in inspect.signature(command).parameters} - {None}
-    assert wanted <= arguments(getattr(plada, name))
-
-
-def arguments(call: Callable[..., Any]) -> set[str]:
-    """The parameters of a call, and the fields of dataclasses that it takes."""
-    hints = get_type_hints(call)
-    grouped = [part for hint in hints.values() for part in (hint, *get_args(hint)) if is_dataclass(part)]
-    return set(hints) | {field.name for group in grouped for field in fields(group)}
