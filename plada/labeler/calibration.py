@@ -3,10 +3,9 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import F32, I64
+
 _COLDEST, _HOTTEST = 0.05, 20.0  # temperatures that are looked at
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _STEPS = 40  # of golden sections: log T to 1e-7 of its range

@@ -8,15 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32
 from plada.common.failures import first_line
 from plada.common.files import whole_file
 from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.labeler.teacher import PICTURES, POSITIONS, Teacher, checked_logits
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 # Entries of a table's Parquet metadata: the images it was made of, and the encoder whose embeddings it was made from.
 CLAIMS = ("plada.key_id", "plada.content_id", "plada.encoder")
 _NO_CLAIMS: Mapping[str, str] = MappingProxyType({})

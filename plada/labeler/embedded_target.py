@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.progress import Report, Tracker
 from plada.encoders.encoder import Encoder
 from plada.errors import DataError
 from plada.labeler.embedding_cache import identity_of, load_embeddings, save_embeddings, split_digest
 from plada.sources.decode import load_pixels
 from plada.sources.targets.target import Split, Target
-
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,12 @@ import blake3
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32
 from plada.common.checksums import seal, unseal
 from plada.common.failures import first_line
 from plada.common.files import write_bytes
 from plada.encoders.encoder import EncoderConfig
 from plada.sources.targets.target import Split
-
-F32 = npt.NDArray[np.float32]
 
 
 def split_digest(split: Split, *more: str) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.statistics import wilson
 from plada.errors import DataError
 from plada.labeler.calibration import fit_temperature
@@ -13,8 +13,6 @@ from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget
 from plada.labeler.teacher import MEAN, Teacher, target_logits, vote
 from plada.sources.targets.target import Split, Target
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 _SURE = 1.6448536269514722  # of the normal distribution, one-sided 95 %
 
 

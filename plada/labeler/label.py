@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.progress import Report, Tracker
 from plada.common.statistics import softmax
 from plada.errors import DataError
@@ -21,8 +21,6 @@ from plada.labeler.teachers import Ensemble
 from plada.retrieval.embeddings import Vectors, held_or_read, hold
 from plada.retrieval.index import Index
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 # Rows that the rule chooses of some pseudo-labels, whose embeddings are given.
 ChooseRows = Callable[[PseudoLabels, Vectors], I64]
 MAX_IMAGES = 2_000_000  # of a shortlist

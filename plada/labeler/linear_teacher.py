@@ -1,8 +1,8 @@
 """The linear teacher: a softmax head on the index's own embeddings."""
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32
 from plada.common.statistics import accuracy
 from plada.labeler.calibration import fit_temperature, log_likelihood
 from plada.labeler.embedded_target import EmbeddedTarget
@@ -11,7 +11,6 @@ from plada.labeler.teacher import VECTORS, Teacher
 from plada.networks.linear_head import HeadFitter, fit_head
 from plada.retrieval.index import Index
 
-F32 = npt.NDArray[np.float32]
 CROSS_PARTS = 5
 CROSS_PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)  # falling: each search begins where the last one ended
 _CROSS_STEPS = 80  # of a search in a part: enough to tell penalties apart (docs/log.md)

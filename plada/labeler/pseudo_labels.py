@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.errors import DataError
-from plada.labeler.scores import F32, I64, SCORES
+from plada.labeler.scores import SCORES
 
 
 @dataclass(frozen=True, slots=True)

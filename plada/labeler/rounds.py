@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.statistics import class_ranks
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.scores import SCORES
 from plada.labeler.shortlist import Shortlist, leads
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 # Rising positions -> those that could be read, and the teacher's logits [m, classes] of them.
 AskTeacher = Callable[[I64], tuple[I64, F32]]
 MAX_LOGITS = 1 << 27  # numbers of logits of all candidates that are held: 0.5 GB

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.machine import cores
 from plada.common.statistics import class_ranks
 from plada.errors import DataError
@@ -19,8 +20,6 @@ from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.scores import SCORES
 from plada.networks.linear_head import Head
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 KEEP_ALL = 1 << 18  # images up to which all embeddings are held, and rules are judged on all
 _ROWS = 512  # that are multiplied at a time: their logits stay in the cache while the two largest are found
 _SLACK = 3  # times the shortlist that is gathered before it is cut down again

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.errors import DataError
 from plada.labeler.pseudo_labels import PseudoLabels
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 MIN_DEPTH = 50  # images of each class that it is shown at least
 
 

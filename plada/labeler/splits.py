@@ -1,9 +1,8 @@
 """Images dealt out into parts, for everything that is judged by cross-validation."""
 
 import numpy as np
-import numpy.typing as npt
 
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import I64
 
 
 def stratified(labels: I64, parts: int, *, seed: int) -> I64:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.progress import Report, Tracker
 from plada.common.statistics import softmax
 from plada.errors import DataError, Unreadable
@@ -15,8 +16,6 @@ from plada.retrieval.index import Index
 from plada.sources.decode import View, decode, load_pixels
 from plada.sources.targets.target import Split
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 VECTORS, PIXELS, PICTURES, POSITIONS = "vectors", "pixels", "pictures", "positions"
 _BLOCK = 1024  # images that are decoded at a time
 _READ = 16_384  # embeddings that are read at a time

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from blake3 import blake3
 
+from plada.common.arrays import F32
 from plada.common.progress import Report, silent
 from plada.encoders.encoder import config_from_json
 from plada.errors import RequestError, UnknownName
@@ -25,7 +24,6 @@ from plada.networks.network import NetworkSpec, view_of
 from plada.retrieval.index import Index, open_index
 from plada.sources.targets.target import Target
 
-F32 = npt.NDArray[np.float32]
 VOTES = (MEAN, MAJORITY)
 LINEAR, ZEROSHOT, FINETUNE, TABLE = "linear", "zeroshot", "finetune:", "table:"
 

@@ -1,14 +1,12 @@
 """A teacher without a single image of the target: class names through the text tower of the index's encoder."""
 
 import numpy as np
-import numpy.typing as npt
 
 from plada.encoders.encoder import Encoder
 from plada.errors import RequestError
 from plada.labeler.teacher import VECTORS, Teacher
 from plada.networks.linear_head import Head
 
-F32 = npt.NDArray[np.float32]
 SCALE = 100.0  # what CLIP multiplies cosines by; training has it end there
 # A few of CLIP's own sentences; averaged they are steadier than any one.
 TEMPLATES = ("a photo of a {}.", "a blurry photo of a {}.", "a close-up photo of a {}.", "a photo of the {}.", "{}")

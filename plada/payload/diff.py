@@ -12,8 +12,8 @@ from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.errors import PayloadCorrupt, ReferenceMismatch, RequestError
 from plada.payload.coders.body import needs_pack, read_content, write_content
 from plada.payload.container import (
@@ -30,8 +30,6 @@ from plada.payload.metadata import read_metadata, write_metadata
 from plada.payload.payload import Payload, check_shared_context
 from plada.payload.shared_context import NOTHING_SHARED, SharedContext
 from plada.payload.varints import read_varint, varint
-
-I64 = npt.NDArray[np.int64]
 
 _NOTES = 1  # flag: these are the new payload's notes; without it they are the old one's
 

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing
 from plada.payload.coders.block_coder import cut_bounds
 from plada.payload.coders.body import read_content, write_content
 from plada.payload.shared_context import SharedContext
-
-I64 = npt.NDArray[np.int64]
 
 RUN = 256  # images of a block where the manifest gives none
 RUNS, FOLDERS, LAYERS = 0, 1, 2  # kinds of a plan

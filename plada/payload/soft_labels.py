@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F64, I64
 from plada.errors import PayloadCorrupt, PayloadUnsupported
 
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 NOTE = "soft_labels"
 MAX_CLASSES = 4096  # a table of their squares is what a reader must have room for
 PARTS = 255  # shares are sent as whole numbers that add up to this

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.progress import Report, Tracker
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.label import ChooseRows, LabelledReference
@@ -18,7 +18,6 @@ from plada.selection.prepare import RuleInputs, prepare
 from plada.selection.rules.registry import AUTO, BLIND, DEFAULT, RULES
 from plada.selection.rules.rule import Chosen
 
-I64 = npt.NDArray[np.int64]
 _PACK_GAIN = 1.7  # times the images that fit at most where clients have the pack (docs/log.md: 0.6 of the bytes)
 
 

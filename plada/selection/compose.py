@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.statistics import class_ranks
 from plada.labeler.evaluation import TeacherReport
 from plada.labeler.pseudo_labels import PseudoLabels
@@ -19,7 +20,6 @@ from plada.retrieval.index import Index
 from plada.selection.soft import SoftNotes
 from plada.sources.targets.target import Target
 
-I64 = npt.NDArray[np.int64]
 _NOTED = 10_000  # bytes of budget from which target and teacher accuracy ride along
 
 

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.failures import first_line
 from plada.common.text import csv_text
 from plada.errors import DataError, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index
 
-I64 = npt.NDArray[np.int64]
 RANK = "class_rank"  # a column that tells what `--table` wrote from a list made by hand
 # What the labels of a table of corrections are: by the column's type, or of a CSV file, which has none.
 _NAMES, _NUMBERS, _TEXT, _EITHER = "names", "numbers", "text", "names or numbers"

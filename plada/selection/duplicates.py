@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32
 from plada.errors import RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.embeddings import Vectors
-from plada.selection.rules.rule import F32, class_pools
+from plada.selection.rules.rule import class_pools
 
 MAX_COMPARED = 4096  # images of a class that are compared, the best ones: what lies further down is hardly ever chosen
 _BLOCK = 512

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.splits import stratified
 from plada.networks.linear_head import PENALTY, fit_head
-from plada.selection.rules.rule import F32, I64, Context
+from plada.selection.rules.rule import Context
 
 PARTS = 5
 ENOUGH = 500  # validation images from which on they alone are judged on, and one fold is enough

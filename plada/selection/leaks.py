@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.common.checksums import append_digest, ends_with_digest
 from plada.common.files import home_directory, whole_file
 from plada.common.progress import Clock, Report, Tracker, silent
@@ -29,7 +30,6 @@ from plada.sources.reference import Reference, manifest_folder, open_reference
 from plada.sources.registry import open_source, open_target
 from plada.sources.targets.target import Split
 
-I64 = npt.NDArray[np.int64]
 Draw = Callable[[Sequence[Leak], Collection, Collection, str], None]
 
 NEIGHBOURS = 8  # candidates a test image that an index adds

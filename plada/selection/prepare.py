@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plada.common.arrays import F32, I64
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.embeddings import Vectors, is_among
 from plada.selection.folds import Fold, cross_folds
-from plada.selection.rules.rule import F32, I64, Context
+from plada.selection.rules.rule import Context
 from plada.selection.space import make_space
 
 

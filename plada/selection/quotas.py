@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import I64
 
 
 def balanced_quotas(counts: I64, k: int) -> I64:

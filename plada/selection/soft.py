@@ -4,14 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, F64, I64
 from plada.errors import RequestError
 from plada.payload.soft_labels import MAX_CLASSES, PARTS, SoftLabels
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 
 HARD, SOFT, DIRICHLET = "hard", "soft", "dirichlet"
 LABELS = (HARD, SOFT, DIRICHLET)

@@ -5,13 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.common.products import steady_product
 from plada.retrieval.embeddings import is_among
 
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 # Axes of the reference, and as many of the target: on the reference's alone, what tells far-off targets apart (X-rays) is
 # lost, and rules were judged wrong by up to 34 points (docs/log.md).
 AXES = 128

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from plada.common.arrays import I64
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
-from plada.selection.rules.rule import I64, Context
+from plada.selection.rules.rule import Context
 
 
 def small_student(labels: PseudoLabels, context: Context, rows: I64, *, steps: int = 40) -> Head:

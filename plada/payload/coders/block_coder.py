@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.errors import PayloadCorrupt
 from plada.payload.coders import arithmetic, block_model
 from plada.payload.coders.compiled import coding_tables, functions, vector
 
-I64 = npt.NDArray[np.int64]
 _ROOM = 64, 2  # bytes reserved for the coded ones: so many, and so many an image; if they are too few, it runs again
 EVEN = 256  # length of blocks where no folder is known
 

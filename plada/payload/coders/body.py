@@ -7,15 +7,14 @@ with a pack carries a checksum of its content. docs/payload-format.md section 5,
 import zlib
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.errors import PayloadCorrupt, PayloadUnsupported, RequestError, SideMissing, UnknownName
 from plada.payload.coders.registry import CODERS, Shape, coders_for, missing_context
 from plada.payload.coders.zstd_coder import encode_bitmap, encode_gaps, encode_zstd
 from plada.payload.shared_context import SharedContext
 from plada.payload.varints import read_varint, varint
 
-I64 = npt.NDArray[np.int64]
 CONTENT_CHECK = 4
 MAX_KEPT = 1 << 24  # images that a body may name: arrays of these numbers are what a reader must have room for
 # A file of few bytes can name many images, if all are alike, and a reader must go through them.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import F64, I64
 from plada.errors import PayloadCorrupt
 from plada.payload.coders import arithmetic, pack_model
 from plada.payload.coders.arithmetic import logarithm as ln_of
@@ -21,8 +22,6 @@ from plada.payload.coders.block_coder import check_end
 from plada.payload.coders.compiled import coding_tables, functions, vector
 from plada.payload.coders.tables import LIMIT, exponential, logarithm
 
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
 I8 = npt.NDArray[np.int8]
 MAX_CLASSES = 1024
 MAX_CELLS = 1 << 26  # blocks x classes

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-I64 = npt.NDArray[np.int64]
+from plada.common.arrays import I64
+
 _LEVEL = 19
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.errors import PayloadCorrupt, RequestError
 from plada.payload.coders.block_coder import cut_bounds, decode_blocks, encode_blocks, even_bounds
 from plada.payload.coders.pack_coder import decode_features, encode_features, fits
@@ -23,8 +24,6 @@ from plada.payload.coders.zstd_coder import (
     encode_zstd,
 )
 from plada.payload.shared_context import SharedContext
-
-I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,12 @@ to 9 % more on the demo's payload. The models give fewer bytes, except for conte
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import I64
 from plada.errors import PayloadCorrupt
 from plada.payload.varints import read_varint, varint
 from plada.payload.zstd_frames import compress, expand
 
-I64 = npt.NDArray[np.int64]
 _PIECE = 1 << 20
 
 

@@ -2,19 +2,11 @@
 
 import numpy as np
 
+from plada.common.arrays import F32
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.scores import consensus
 from plada.selection.quotas import balanced_quotas, safety_net_quotas
-from plada.selection.rules.rule import (
-    F32,
-    Choose,
-    Chosen,
-    Context,
-    Prepare,
-    best_first,
-    first_of_each_class,
-    in_order_of,
-)
+from plada.selection.rules.rule import Choose, Chosen, Context, Prepare, best_first, first_of_each_class, in_order_of
 
 SAFETY_SHARE = 0.5  # s: share of the kept images that quotas reserve; the paper gives no number (design.md section 6)
 

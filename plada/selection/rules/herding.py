@@ -5,12 +5,11 @@ A student on embeddings learns mostly where a class lies. The images that are ea
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, F64, I64
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.selection.rules.rule import F32, I64, Choose, Chosen, Context, Within, class_by_class, class_pools
+from plada.selection.rules.rule import Choose, Chosen, Context, Within, class_by_class, class_pools
 
-F64 = npt.NDArray[np.float64]
 POOL = 20  # candidates for each image that is kept: the largest margins
 MIN_POOL = 64  # candidates of a class that herding chooses from at least
 MAX_POOL = 16_384  # and at most: bounds the time of large budgets

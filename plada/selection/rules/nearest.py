@@ -5,19 +5,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from plada.common.arrays import F32, I64
 from plada.common.products import steady_product
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.quotas import balanced_quotas
-from plada.selection.rules.rule import (
-    F32,
-    I64,
-    Choose,
-    Chosen,
-    Context,
-    class_by_class,
-    class_pools,
-    first_of_each_class,
-)
+from plada.selection.rules.rule import Choose, Chosen, Context, class_by_class, class_pools, first_of_each_class
 
 SURE_POOL = 8  # candidates for each image that `nearest-sure` keeps
 DEPTH = 256  # neighbours that each target image looks at before the rest is taken by similarity alone

@@ -8,14 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, I64
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.quotas import balanced_quotas
 from plada.selection.space import Space
-
-I64 = npt.NDArray[np.int64]
-F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,15 @@ classes a share is one number: a row of shares is tried.
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from plada.common.arrays import F32, F64
 from plada.common.statistics import softmax
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.quotas import balanced_quotas, weighted_quotas
 from plada.selection.rules.herding import herd_within
-from plada.selection.rules.rule import F32, Choose, Chosen, Context, with_quotas
+from plada.selection.rules.rule import Choose, Chosen, Context, with_quotas
 from plada.selection.student import small_student
 
-F64 = npt.NDArray[np.float64]
 OfShares = Callable[[F64], Chosen]
 Answers = Callable[[Chosen], tuple[F32, float, float]]
 

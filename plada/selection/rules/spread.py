@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from plada.common.arrays import F32, I64
 from plada.common.packages import require
 from plada.common.products import one_thread
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.selection.rules.rule import F32, I64, Choose, Chosen, Context, class_by_class, class_pools, in_order_of
+from plada.selection.rules.rule import Choose, Chosen, Context, class_by_class, class_pools, in_order_of
 from plada.selection.space import SAMPLE, main_axes
 
 CELL_DIMENSIONS = 64  # cells are as good there as in all dimensions, and k-means is twenty times as fast for 1 280

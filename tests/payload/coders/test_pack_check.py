@@ -6,6 +6,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
+from plada.common.arrays import I64
 from plada.errors import PayloadCorrupt, SideMissing
 from plada.payload import payload as payloads
 from plada.payload.coders import body as bodies
@@ -17,7 +18,6 @@ from plada.payload.shared_context import SharedContext
 from plada.payload.varints import varint
 from tests.payload.payloads import folders, made, same
 
-I64 = bodies.I64
 encode_body, decode_body = bodies.encode_body, bodies.decode_body  # before they are replaced
 FEATURES = np.random.default_rng(0).integers(-127, 128, (1000, 4), dtype=np.int8)
 PACK_ID = bytes(range(16))
