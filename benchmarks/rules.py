@@ -47,9 +47,7 @@ def measure(
     embedded = EmbeddedTarget(train, none)
     teacher, _, _ = train_linear(index, classes, embedded, seed)
     labels = pseudo_label(index.scan(), teacher.logits, classes=classes)
-    context = prepare(
-        labels, lambda positions: everything[positions], index.mean, embedded, own_teachers=True, judge=False, seed=seed
-    ).context
+    context = prepare(labels, lambda positions: everything[positions], index.mean, embedded, seed=seed).context
     header = header_of(index)
     for name in rules:
         choose = RULES[name].prepare(labels, context)

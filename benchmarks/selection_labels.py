@@ -51,7 +51,7 @@ def measure(index: Index, target: str, seed: int, budget: int) -> dict[str, tupl
     labels = pseudo_label(index.scan(), teacher.logits, classes=classes)
     vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)
     context = prepare(
-        labels, vectors, index.mean, embedded, own_teachers=False, judge=False, seed=seed
+        labels, vectors, index.mean, embedded, seed=seed
     ).context  # fmt: skip
     choose = RULES[DEFAULT].prepare(labels, context)
     key, content = (bytes.fromhex(index.info[name])[:8] for name in ("key_id", "content_id"))

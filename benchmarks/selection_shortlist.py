@@ -67,8 +67,8 @@ class Course:
 
     def _prepare(self, labels: PseudoLabels) -> RuleInputs:
         return prepare(
-            labels, lambda positions: self.vectors[positions], self.index.mean, self.embedded, own_teachers=False,
-            judge=False, axes_from=self.everything,
+            labels, lambda positions: self.vectors[positions], self.index.mean, self.embedded,
+            axes_from=self.everything,
         )  # fmt: skip
 
     def by_leads(self, share: float) -> Shortlist:

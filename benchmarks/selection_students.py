@@ -42,7 +42,7 @@ def payloads(index: Index, target: str, seed: int, points: dict[str, tuple[str, 
     ensemble = teach(index, task, embedded, TeacherSpec(), seed=seed)
     labels = pseudo_label(index.scan(), ensemble.teachers[0].logits, classes=len(task.classes))
     vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)
-    context = prepare(labels, vectors, index.mean, embedded, own_teachers=False, judge=False, seed=seed).context
+    context = prepare(labels, vectors, index.mean, embedded, seed=seed).context
     head, made = header_of(index), {}
     for how, (rule, images) in points.items():
         rows = np.sort(RULES[rule].prepare(labels, context)(images).rows)

@@ -26,6 +26,7 @@ _WHERE = {
     "PladaError": "plada.errors",
     "ReadOptions": "plada.trainer.payload_file",
     "ReferenceCopy": "plada.trainer.payload_images",
+    "RuleSpec": "plada.selection.choose",
     "RunOptions": "plada.trainer.run",
     "PaperTables": "plada.api.bench",
     "Selection": "plada.api.select",
@@ -104,6 +105,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.retrieval.check import check_index as check_index
     from plada.retrieval.index import Index as Index
     from plada.retrieval.index import open_index as open_index
+    from plada.selection.choose import RuleSpec as RuleSpec
     from plada.selection.corrections import Corrections as Corrections
     from plada.trainer.payload_file import ReadOptions as ReadOptions
     from plada.trainer.payload_images import ReferenceCopy as ReferenceCopy

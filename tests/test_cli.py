@@ -199,7 +199,7 @@ def test_report(made: Path, glyph_home: Path, tmp_path: Path) -> None:
 def test_bench(glyph_home: Path, target_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench"
     asked = (
-        "bench", "--index", "glyphs", "--targets", target_folder, "--budgets", "90,0.2kB", "--methods", "oracle,random,herd-even-manifest",
+        "bench", "--index", "glyphs", "--targets", target_folder, "--budgets", "90,0.2kB", "--methods", "oracle,random,herd-sure-manifest",
         "--keep", "2%", "--seeds", "1", "--client-has", "manifest", "--home", glyph_home, "--workers", "1",
     )  # fmt: skip
     found = summary(*asked, "--out", out)
@@ -210,12 +210,12 @@ def test_bench(glyph_home: Path, target_folder: Path, tmp_path: Path) -> None:
     again = call(*asked, "--out", out)
     assert again.exit_code == 0, again.output
     assert "0 of them measured now" in again.stdout
-    assert "herd-even-manifest" in again.stdout
+    assert "herd-sure-manifest" in again.stdout
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     assert "holds something that is no benchmark" in refused(2, "RequestError", *asked, "--out", tmp_path / "full")
-    assert "did you mean 'herd-even-manifest'" in refused(
-        2, "UnknownName", *(part if part != "oracle,random,herd-even-manifest" else "herd-even-manifes" for part in asked), "--out", out
+    assert "did you mean 'herd-sure-manifest'" in refused(
+        2, "UnknownName", *(part if part != "oracle,random,herd-sure-manifest" else "herd-sure-manifes" for part in asked), "--out", out
     )  # fmt: skip
 
 

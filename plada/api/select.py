@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from plada.api.payload import sender_for
+from plada.benchmark.alternatives import forecast_alternatives
+from plada.benchmark.scenario import Labelled, Scenario
 from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
 from plada.common.products import BLAS, one_thread
-from plada.common.progress import Clock, Report, silent
+from plada.common.progress import Clock, Report, Tracker, silent
 from plada.common.units import parse_size
-from plada.errors import UnknownName
+from plada.errors import ReferenceMismatch, UnknownName
 from plada.labeler.embedded_target import embed_target
 from plada.labeler.label import joint_probabilities, label
 from plada.labeler.teachers import TeacherSpec, teach
@@ -24,12 +26,13 @@ from plada.reports.selection_sheets import write_percentiles, write_sheet
 from plada.retrieval.index import Index, open_index
 from plada.selection.auto import scores_of
 from plada.selection.budget import images_at
-from plada.selection.choose import SelectionSpec, choose_images, row_chooser
+from plada.selection.choose import RuleSpec, SelectionSpec, choose_images, row_chooser
 from plada.selection.compose import Composer, header_of, notes_of
 from plada.selection.corrections import Corrections, correct
 from plada.selection.duplicates import without_near_duplicates
 from plada.selection.leaks import SelectionCheck, avoid_leaks
 from plada.selection.named_target import named_target
+from plada.selection.prepare import JudgeSpec
 from plada.selection.report import SelectionReport, summarise
 from plada.selection.rules.registry import AUTO, RULES
 from plada.selection.soft import HARD, LABELS, SoftNotes
@@ -129,7 +132,7 @@ def select(
     target: str | Path,
     budget: str | int = BUDGET,
     keep: str | float | None = None,
-    rule: str = AUTO,
+    rule: str | RuleSpec = AUTO,
     labels: str = HARD,
     teacher: str | Sequence[str] | TeacherSpec = "linear",
     weights: str | Path | None = None,
@@ -153,8 +156,7 @@ def select(
             need none.
         budget: Bytes of the whole file: 65536, "200kB", "1MB".
         keep: Share of the reference to keep instead, "1%" or 0.01; floor(share x images) are kept. The budget still holds.
-        rule: `auto` tries some rules and takes the one that teaches best, judged on the target's own training and validation
-            images; or a rule's name (docs/rules.md).
+        rule: A name as in `RuleSpec.name`, or a RuleSpec.
         labels: `hard`, or the paper's variants: `soft`, the mean probabilities of each class's chosen images (eq. 12), or
             `dirichlet`, a distribution of them (eq. 13). They are sent beside the hard labels.
         teacher: Names as in `TeacherSpec.names`, or a TeacherSpec.
@@ -178,8 +180,9 @@ def select(
         RequestError: An impossible keep rate, or options that do not go together.
         ReferenceMismatch: The encoder or the images have changed.
     """
-    if rule != AUTO and rule not in RULES:
-        raise UnknownName("rule", rule, [AUTO, *RULES])
+    rules = rule if isinstance(rule, RuleSpec) else RuleSpec(name=rule)
+    if rules.name != AUTO and rules.name not in RULES:
+        raise UnknownName("rule", rules.name, [AUTO, *RULES])
     if labels not in LABELS:
         raise UnknownName("kind of labels", labels, list(LABELS))
     teachers = teacher if isinstance(teacher, TeacherSpec) else TeacherSpec(names=teacher)
@@ -194,9 +197,14 @@ def select(
         sender = sender_for(header_of(opened), delivery, home=root)
         slow = delivery.client_has == "pack" and delivery.progressive is None
         approximate = sender_for(header_of(opened), home=root) if slow else None
-        spec = SelectionSpec(rule=rule, budget=limit, keep=images_at(keep, opened.readable), seed=seed)
+        judge = _open_judge(rules.judge, opened, home)
+        spec = SelectionSpec(rule=rules.name, budget=limit, keep=images_at(keep, opened.readable), seed=seed)
     with clock("embed"):
         embedded = embed_target(encoder, task, cache=root / "cache" / EMBEDDINGS, report=report)
+        judged = JudgeSpec(own_teachers=True)
+        if judge is not None:
+            seen = embed_target(judge.lazy_encoder(device), task, cache=root / "cache" / EMBEDDINGS, report=report)
+            judged = replace(judged, other=judge, other_target=seen)
     with clock("teacher"):
         ensemble = teach(
             opened, task, embedded, teachers, cache=root / "cache" / TEACHERS, seed=seed, device=device, report=report
@@ -209,23 +217,32 @@ def select(
         )  # fmt: skip
         labelled = label(
             opened, ensemble, embedded, exhaustive=teachers.exhaustive, budget=limit, seed=seed,
-            choose_rows=row_chooser(composer, embedded, spec), report=report, scores=scores_of(rule),
+            choose_rows=row_chooser(composer, embedded, spec), report=report, scores=scores_of(rules.name),
         )  # fmt: skip
-        corrected, remark = correct(labelled.labels, opened, task.classes, corrections)
-        candidates = corrected
+        corrected = correct(labelled.labels, opened, task.classes, corrections)
+        candidates = corrected.labels
         if corrections.distinct is not None:
-            candidates = without_near_duplicates(corrected, labelled.vectors, corrections.distinct)
+            candidates = without_near_duplicates(candidates, labelled.vectors, corrections.distinct)
     with clock("choose"):
         probabilities = partial(joint_probabilities, opened, ensemble, vectors=labelled.vectors, report=report)
         composer = replace(composer, soft=SoftNotes(labels, probabilities))
         choose = partial(
-            choose_images, composer=composer, labelled=labelled, embedded=embedded, ensemble=ensemble, spec=spec,
+            choose_images, composer=composer, labelled=labelled, embedded=embedded,
+            judge=replace(judged, own_teachers=ensemble.linear, corrected=corrected), spec=spec,
             report=report,
         )  # fmt: skip
         draft = choose(candidates)
     with clock("leaks"):
         check = SelectionCheck(task.test, opened.reference, must=corrections.drop_leaks, report=report)
         draft, leaks = avoid_leaks(draft, choose, check, drop=corrections.drop_leaks)
+    alternatives: dict[str, float] = {}
+    if rules.compare and len(embedded.known.labels):
+        with clock("compare"):
+            Tracker("compare", None, report).say("a quantised head and shrunk pictures in the same bytes")
+            parts = Labelled(
+                target=task, embedded=embedded, ensemble=ensemble, labels=draft.labels, vectors=labelled.vectors
+            )
+            alternatives = forecast_alternatives(Scenario(opened, parts, seed), limit)
     with clock("write"):
         chosen = draft.chosen
         table = make_table(draft.labels, chosen, opened.keys(draft.labels.positions[chosen.rows]))
@@ -233,22 +250,46 @@ def select(
             write_bytes(Path(out), sender.encode(draft.payload))
     summary = summarise(
         draft, leaks, composer, labelled, embedded, ensemble.report, payload=str(out) if out is not None else None,
-        budget=limit, labels=labels, delivery=delivery, copies=len(corrected) - len(candidates),
-        relabel_note=remark, seconds=clock.seconds,
+        budget=limit, labels=labels, delivery=delivery, copies=len(corrected.labels) - len(candidates),
+        relabel_note=corrected.remark, alternatives=alternatives, seconds=clock.seconds,
     )  # fmt: skip
 
     options = changed_options(
         {
             "index": opened.name if isinstance(index, Index) else index, "target": target, "budget": budget, "keep": keep,
-            "rule": rule, "labels": labels, **_teacher_options(teachers), "weights": weights, **_options(delivery),
+            **_rule_options(rules), "labels": labels, **_teacher_options(teachers), "weights": weights, **_options(delivery),
             "recipe": recipe, "out": out, **_options(corrections), "seed": seed, "device": device, "home": home,
         },
         {
-            "budget": BUDGET, "rule": AUTO, "labels": HARD, **_teacher_options(TeacherSpec()), **_options(Delivery()),
+            "budget": BUDGET, **_rule_options(RuleSpec()), "labels": HARD, **_teacher_options(TeacherSpec()), **_options(Delivery()),
             **_options(Corrections()), "seed": 0,
         },
     )  # fmt: skip
     return Selection(table, draft.payload, summary, opened, f"{task.name} from {opened.name}: {summary.rule}", options)
+
+
+def _open_judge(judge: Index | str | Path | None, index: Index, home: str | Path | None) -> Index | None:
+    """The index that rules are judged on beside `index`.
+
+    Raises:
+        UnknownName: there is none of this name. ReferenceMismatch: it is of other images.
+    """
+    if judge is None:
+        return None
+    opened = judge if isinstance(judge, Index) else open_index(judge, home=home)
+    for what in ("key_id", "content_id"):
+        if opened.info[what] != index.info[what]:
+            raise ReferenceMismatch(
+                f"judge {opened.name}: is an index of other images than {index.name} (their {what} is "
+                f"{opened.info[what]}, not {index.info[what]}). Judge on an index of the same reference"
+            )
+    return opened
+
+
+def _rule_options(spec: RuleSpec) -> dict[str, Any]:
+    """The fields of a RuleSpec by the names of the command's options."""
+    judge = spec.judge.name if isinstance(spec.judge, Index) else spec.judge
+    return {"rule": spec.name, "judge": judge, "compare": spec.compare}
 
 
 def _options(group: Delivery | Corrections) -> dict[str, Any]:

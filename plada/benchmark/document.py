@@ -241,7 +241,7 @@ def _sizes(results: Results, rates: Sequence[str]) -> list[str]:
         for target in results.targets:
             names.update(dict.fromkeys(results.coders("energy", target, keep)))
     lines = _head("rule, keep rate", [*names, "paper: raw", "Huffman", "Zstd"])
-    for rule in ("energy", "herd-even"):
+    for rule in ("energy", "herd-sure"):
         for keep, rate in zip(results.keeps, rates, strict=True):
             listed = [results.coders(rule, target, keep) for target in results.targets]
             columns = ([sizes[name] for sizes in listed if name in sizes] for name in names)

@@ -192,7 +192,10 @@ def send_pictures(how: str, *, shrink: bool) -> SendMethod:
         files, labels = unpack_pictures(data, scenario.classes)
         arrived = tuple(whole_jpeg(file) if side else file for file in files)
         return Message(
-            len(data), TargetPictures(arrived, labels, penalty), data, {"side": side or small, "penalty": penalty}
+            len(data),
+            TargetPictures(arrived, labels, penalty),
+            data,
+            {"side": side or small, "penalty": penalty, "expected": best[0]},
         )
 
     return send

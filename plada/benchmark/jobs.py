@@ -10,7 +10,7 @@ from plada.benchmark.label_methods import CURVE, KEPT, send_at_keep_rate
 from plada.benchmark.messages import DoesNotFit, Outcome
 from plada.benchmark.methods import METHODS
 from plada.benchmark.rows import Key, Row, RowFile
-from plada.benchmark.scenario import Scenario
+from plada.benchmark.scenario import Scenario, label_reference
 from plada.benchmark.students import StudentPlan, student_accuracy
 from plada.common.progress import Report, Tracker, silent
 from plada.payload.coders.compiled import functions
@@ -71,7 +71,7 @@ def measure(job: BenchJob, report: Report = silent) -> int:
 
     tracker = Tracker(f"{job.target} {job.seed}", len(missing), report)
     index = open_index(job.index, home=job.index_home)
-    scenario = Scenario(index, job.spec, job.seed, home=job.home, pack=job.pack)
+    scenario = Scenario(index, label_reference(index, job.spec, job.seed, home=job.home), job.seed, pack=job.pack)
     for key in missing:
         job.rows.append(_row(scenario, job.student, key))
         tracker.advance()

@@ -9,9 +9,9 @@ from plada.benchmark.scenario import Scenario
 from plada.errors import BudgetTooSmall
 from plada.payload.coders.paper_coders import paper_sizes
 
-CURVE = ("energy", "random", "herd-even")  # rules that are followed over all keep rates
+CURVE = ("energy", "random", "herd-sure")  # rules that are followed over all keep rates
 KEPT = (*CURVE, "high-energy", "paper", "paper-0.2", "entropy")  # rules that are compared at the lowest keep rate
-_CODED = ("energy", "herd-even")  # rules whose sizes are taken under every coder
+_CODED = ("energy", "herd-sure")  # rules whose sizes are taken under every coder
 CODERS = ("raw", "huffman", "zstd", "ours, manifest", "ours, pack")  # the paper's three, ours for two kinds of clients
 _MAX_PACKED = 2000  # images up to which sizes with a pack are measured: its coder is slow
 

@@ -35,8 +35,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "auto-pack": Method(send_selection("pack"), OURS, "plada select, clients have the pack", has="pack"),
         "auto-manifest": Method(send_selection("manifest"), OURS, "plada select, clients have the manifest"),
-        "herd-even-pack": Method(send_selection("pack", DEFAULT), OURS, "one fixed rule of ours, pack", has="pack"),
-        "herd-even-manifest": Method(send_selection("manifest", DEFAULT), OURS, "one fixed rule of ours, manifest"),
+        "herd-sure-pack": Method(send_selection("pack", DEFAULT), OURS, "one fixed rule of ours, pack", has="pack"),
+        "herd-sure-manifest": Method(send_selection("manifest", DEFAULT), OURS, "one fixed rule of ours, manifest"),
         "energy": Method(send_paper_rule("energy"), PAPER, "lowest energy, the paper's coder"),
         "high-energy": Method(send_paper_rule("high-energy"), PAPER, "highest energy, the paper's coder"),
         "paper": Method(send_paper_rule("paper"), PAPER, "safety net, alpha 0.5, the paper's coder"),

@@ -13,9 +13,9 @@ from plada.reports.plots import Bars, Panel, Style, bars, panels
 _STYLES: Mapping[str, Style] = {
     "auto-pack": Style("#0b5cad", "o", strong=True),
     "auto-manifest": Style("#3b93e0", "o", strong=True),
-    "herd-even-pack": Style("#0b5cad", "s", "--"),
-    "herd-even-manifest": Style("#3b93e0", "s", "--"),
-    "herd-even": Style("#3b93e0", "s", strong=True),
+    "herd-sure-pack": Style("#0b5cad", "s", "--"),
+    "herd-sure-manifest": Style("#3b93e0", "s", "--"),
+    "herd-sure": Style("#3b93e0", "s", strong=True),
     ORACLE: Style("#b45309", "^", strong=True),
     "energy": Style("#d97706", "v"),
     "high-energy": Style("#fbbf24", "v"),
@@ -144,7 +144,7 @@ def _sizes(results: Results, path: Path) -> Path:
     groups, series = [], {}
     present = {name for keep in results.keeps for t in results.targets for name in results.coders("energy", t, keep)}
     names = [name for name in CODERS if name in present]
-    listed = [(rule, keep) for rule in ("energy", "herd-even") for keep in results.keeps]
+    listed = [(rule, keep) for rule in ("energy", "herd-sure") for keep in results.keeps]
     for rule, keep in listed:
         groups.append(f"{rule}, {100 * keep:g} %")
     for name in names:

@@ -154,7 +154,10 @@ def send_quantised_probe(name: str, make: Callable[[Scenario], Basis]) -> SendMe
             count -= max(1, count // 50)
             data = _send(scenario, basis, bits, count, all_images)
         return Message(
-            len(data), ProbeWeights(_arrive(scenario, basis, data)), data, {"bits": bits, "dimensions": count}
+            len(data),
+            ProbeWeights(_arrive(scenario, basis, data)),
+            data,
+            {"bits": bits, "dimensions": count, "expected": best[0]},
         )
 
     return send

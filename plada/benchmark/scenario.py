@@ -5,6 +5,7 @@ validation split and so trains another teacher.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,21 @@ from plada.common.arrays import F32, I64
 from plada.common.progress import silent
 from plada.common.statistics import accuracy
 from plada.errors import DataError, RequestError
-from plada.labeler.embedded_target import EmbeddedSplit, embed_target
+from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget, embed_target
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
-from plada.labeler.teachers import TeacherSpec, teach
-from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
+from plada.labeler.teachers import Ensemble, TeacherSpec, teach
+from plada.networks.linear_head import PENALTY, STUDENT_PENALTY, Head, fit_head
 from plada.payload.coders.paper_coders import paper_bytes
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.sender import Sender
-from plada.retrieval.embeddings import hold
+from plada.retrieval.embeddings import Vectors, hold
 from plada.retrieval.index import Index
 from plada.selection.auto import RuleChoice, choose_rule
-from plada.selection.folds import Fold, cross_folds
-from plada.selection.prepare import prepare
-from plada.selection.rules.registry import RULES
+from plada.selection.prepare import JudgeSpec, RuleInputs, prepare
+from plada.selection.rules.registry import DEFAULT, RULES
 from plada.selection.rules.rule import Choose, Context
 from plada.sources.registry import open_target
+from plada.sources.targets.target import Target
 from plada.trainer.payload_context import PayloadContext, find_shared_context
 
 CLIENT_HAS = ("manifest", "pack")
@@ -37,36 +38,59 @@ STEPS = 120  # of a linear student's L-BFGS
 _IMAGES_A_BYTE = 16  # of the budget: more never fit the paper's coder
 
 
-class Scenario:
-    """Teacher, pseudo-labels and linear students of the target `spec` under `seed`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """A target, its images as the index's encoder sees them, the teachers, and what they say of the reference; `vectors` gives
+    the embeddings of positions."""
 
-    `pack` is a pack's file; `home` is where registered targets and cached embeddings are.
+    target: Target
+    embedded: EmbeddedTarget
+    ensemble: Ensemble
+    labels: PseudoLabels
+    vectors: Vectors
+
+
+def label_reference(index: Index, spec: str | Path, seed: int, *, home: Path) -> Labelled:
+    """What a scenario starts from, with a linear teacher. `home` is where registered targets and cached embeddings are.
 
     Raises:
         RequestError: a target without test images. Others as `plada.select` raises.
     """
+    target = open_target(spec, home, seed=seed)
+    if target.test is None:
+        raise RequestError(f"target {target.name}: has no test images, and nothing can be compared without")
+    embedded = embed_target(index.lazy_encoder(), target, report=silent, cache=home / "cache" / "embeddings")
+    ensemble = teach(index, target, embedded, TeacherSpec(), seed=seed)
+    labels = pseudo_label(index.scan(), ensemble.teachers[0].logits, classes=len(target.classes))
+    vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)
+    return Labelled(target=target, embedded=embedded, ensemble=ensemble, labels=labels, vectors=vectors)
 
-    def __init__(self, index: Index, spec: str | Path, seed: int, *, home: Path, pack: Path | None = None) -> None:
-        self.index, self.spec, self.seed, self.pack, self.home = index, spec, seed, pack, home
+
+class Scenario:
+    """Teacher, pseudo-labels and linear students of a target under `seed`, as `labelled` has them. `pack` is a pack's file."""
+
+    def __init__(self, index: Index, labelled: Labelled, seed: int, *, pack: Path | None = None) -> None:
+        self.index, self.seed, self.pack = index, seed, pack
         self._senders: dict[str, Sender] = {}
         self._sizes: dict[tuple[str, bytes], int] = {}
         self._files: dict[tuple[str, bytes], tuple[bytes, I64]] = {}
         self._choices: dict[str, Choose] = {}
         self.cache: dict[str, Any] = {}  # what methods compute once for all budgets
-        self.target = open_target(spec, home, seed=seed)
+        self.target, self.embedded, self.labels, self.vectors = (
+            labelled.target, labelled.embedded, labelled.labels, labelled.vectors,
+        )  # fmt: skip
         self.classes = len(self.target.classes)
-        if self.target.test is None:
-            raise RequestError(f"target {self.target.name}: has no test images, and nothing can be compared without")
-        encoder = index.lazy_encoder()
-        self.embedded = embed_target(encoder, self.target, report=silent, cache=home / "cache" / "embeddings")
-        ensemble = teach(index, self.target, self.embedded, TeacherSpec(), seed=seed)
-        self.penalty: float = ensemble.penalty or STUDENT_PENALTY
-        self.teacher_accuracy = ensemble.report.accuracy or 0.0
-        teacher = ensemble.teachers[0]
-        assert teacher.head is not None
-        self.head: Head = teacher.head
-        self.labels: PseudoLabels = pseudo_label(index.scan(), teacher.logits, classes=self.classes)
-        self.vectors = hold(self.labels.positions, index.dimension, index.scan, index.vectors)
+        self.penalty: float = labelled.ensemble.penalty or STUDENT_PENALTY
+        self.teacher_accuracy = labelled.ensemble.report.accuracy or 0.0
+        self._head = labelled.ensemble.teachers[0].head
+
+    @cached_property
+    def head(self) -> Head:
+        """The linear teacher; of other teachers a head on the target's own images in its stead."""
+        known = self.own_images
+        return self._head or fit_head(
+            known.vectors, known.labels, classes=self.classes, mean=self.index.mean, penalty=PENALTY
+        )
 
     @property
     def own_images(self) -> EmbeddedSplit:
@@ -74,19 +98,21 @@ class Scenario:
         return self.embedded.known
 
     @cached_property
+    def inputs(self) -> RuleInputs:
+        """What rules choose by, and what `auto` judges them on."""
+        return prepare(
+            self.labels,
+            self.vectors,
+            self.index.mean,
+            self.embedded,
+            judge=JudgeSpec(own_teachers=True),
+            seed=self.seed,
+        )
+
+    @property
     def context(self) -> Context:
         """What rules choose by."""
-        return prepare(
-            self.labels, self.vectors, self.index.mean, self.embedded, own_teachers=True, judge=False, seed=self.seed
-        ).context  # fmt: skip
-
-    @cached_property
-    def folds(self) -> list[Fold]:
-        """What `auto` judges rules on."""
-        return cross_folds(
-            self.labels, self.context, validation=len(self.embedded.validation.labels), own_teachers=True,
-            penalty=self.penalty,
-        )  # fmt: skip
+        return self.inputs.context
 
     @property
     def min_images(self) -> int:
@@ -137,20 +163,20 @@ class Scenario:
             self._files[key] = data, arrived
         return self._files[key]
 
-    def auto(self, budget: int, has: str, *, only: str | None = None) -> RuleChoice:
+    def auto(self, budget: int, has: str, *, only: str | None = None, default: str = DEFAULT) -> RuleChoice:
         """`auto` (or the rule `only`) as `plada select` runs it, for whole files in `budget` bytes and clients that
         have the manifest or the pack. It sees no test image. Sizes for the manifest, which are cheaper, guide the
         search with a pack. Raises BudgetTooSmall: not one label a class fits."""
         return choose_rule(
             self.labels,
             self.context,
-            self.folds if only is None else self.folds[:1],  # one rule alone is not compared
+            self.inputs.judge if only is None else None,  # one rule alone is not compared
             lambda chosen: self.size(has, chosen.rows),
             approximate_size=lambda chosen: self.size("manifest", chosen.rows),
             budget=budget,
             min_images=self.min_images,
             only=only,
-            forecast=False,
+            default=default,
         )
 
     def fit_paper_coder(self, rule: str, budget: int) -> tuple[I64, int] | None:

@@ -77,6 +77,33 @@ class TeacherOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RuleOptions:
+    """Which rule chooses, and how it is judged."""
+
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="auto (tries some, judged on the target's own images), paper, or another; unknown: a list.",
+            autocompletion=completing.rules,
+        ),
+    ] = "auto"
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="Another index of the same reference: rules are judged on it, too, for clients with its encoder.",
+            autocompletion=completing.indexes,
+        ),
+    ] = None
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Forecast a quantised head and shrunk pictures in the same bytes, too.")
+    ] = False
+
+    def spec(self) -> "plada.RuleSpec":
+        """The call's argument."""
+        return plada.RuleSpec(name=self.rule, judge=self.judge, compare=self.compare)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CorrectionOptions:
     """What a person changes before images are chosen."""
 
@@ -159,13 +186,7 @@ def select(
         str | None, typer.Option(help="Share of the reference instead: 1%, 0.01. The budget still holds.")
     ] = None,
     index: IndexOption = None,
-    rule: Annotated[
-        str,
-        typer.Option(
-            help="auto (tries some, judged on the target's own images), paper, or another; unknown: a list.",
-            autocompletion=completing.rules,
-        ),
-    ] = "auto",
+    choosing: RuleOptions,
     labels: Annotated[
         str,
         typer.Option(
@@ -190,7 +211,7 @@ def select(
     check_outputs(out, files.sheet, files.percentiles, files.histogram, files.table)
     with output.reporter() as report:
         selection = plada.select(
-            index, target=target, budget=budget, keep=keep, rule=rule, labels=labels, teacher=teaching.spec(),
+            index, target=target, budget=budget, keep=keep, rule=choosing.spec(), labels=labels, teacher=teaching.spec(),
             weights=weights, delivery=delivering.delivery(), recipe=pairs(recipe),
             out=out, corrections=correcting.corrections(), seed=seed,
             device=machine.device, home=machine.home, report=report,
@@ -201,10 +222,9 @@ def select(
         return
     print_table(_rows(made), title=f"selection for {target}")
     if len(made.tried) > 1:
-        head = ("rule", "images", "bytes", "accuracy", "lead", "seconds")
-        print_table(
-            [_tried(trial) for trial in made.tried[:_MAX_TRIED]], head=head, title="tried on the target's own images"
-        )
+        head = ("rule", "images", "bytes", "accuracy", "elsewhere", "lead", "p")
+        rows = [_tried(trial) for trial in _best_of_each(made.tried)[:_MAX_TRIED]]
+        print_table(rows, head=head, title="each rule at its best, on the target's own images")
     for line in _remarks(made, target):
         print_line(line, error=True)
 
@@ -220,6 +240,9 @@ def _rows(report: "SelectionReport") -> list[list[str]]:
     ]  # fmt: skip
     if forecast is not None:
         rows.append(["students, forecast", f"{_with(forecast.accuracy, forecast.interval)} of the target's images"])
+        if forecast.second_view is not None:
+            rows.append(["students elsewhere", f"{percent(forecast.second_view)}, on a second view of the images"])
+        rows += [[f"{name} instead", f"{percent(value)} expected"] for name, value in report.alternatives.items()]
         if len(forecast.points) > 1:
             points = ", ".join(f"{size} bytes {percent(value)}" for size, value in forecast.points)
             rows.append(["at other budgets", points])
@@ -232,16 +255,31 @@ def _with(accuracy: float | None, interval: tuple[float, float] | None) -> str:
     return percent(accuracy) + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval is not None else "")
 
 
+def _best_of_each(tried: "tuple[RuleTrial, ...]") -> "list[RuleTrial]":
+    """The trial of each rule that leads most, in the order in which rules were tried."""
+    best: dict[str, RuleTrial] = {}
+    for trial in tried:
+        if trial.rule not in best or trial.lead > best[trial.rule].lead:
+            best[trial.rule] = trial
+    return list(best.values())
+
+
 def _tried(trial: "RuleTrial") -> list[str]:
     lead = f"{100 * trial.lead:+.1f} +- {100 * trial.error:.1f}" if trial.error else ""
-    accuracy = percent(trial.validation_accuracy)
-    return [trial.rule, str(trial.keep), str(trial.bytes), accuracy, lead, f"{trial.seconds:.1f}"]
+    shares = (percent(trial.validation_accuracy), percent(trial.second_view))
+    p = "" if trial.p is None else f"{trial.p:.2f}"
+    return [trial.rule, str(trial.keep), str(trial.bytes), *shares, lead, p]
 
 
 def _remarks(report: "SelectionReport", target: str) -> list[str]:
     lines = []
     if report.rule_note:
         lines.append(f"rule {report.rule}: {report.rule_note}")
+    if report.forecast is not None and report.forecast.note:
+        lines.append(f"forecast: {report.forecast.note}")
+    if far := report.nearness_in_words():
+        hint = "" if report.alternatives else ". --compare forecasts what else would serve"
+        lines.append(f"warning: target {target}: {far}{hint}")
     if report.target_note:
         lines.append(f"target {target}: {report.target_note}")
     if report.relabel_note:

@@ -1,6 +1,7 @@
 """Figures that more than one room needs: softmax, accuracy, Wilson's interval, calibration error, ranks within classes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -81,3 +82,33 @@ def class_ranks(labels: I64) -> I64:
     ranks = np.empty(len(labels), np.int64)
     ranks[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
     return ranks
+
+
+def sign_flip_p(differences: F64, *, unit: float, inflation: float = 1.0) -> float:
+    """One-sided p of the mean of paired differences float64 [n], multiples of `unit`, being no larger than 0.
+
+    The exact test of random signs: under no difference each keeps its size and is as likely to be negative. Where the pairs are
+    not independent, `inflation` is by how much the variance of their mean is larger; it divides the number of pairs.
+    """
+    steps = np.rint(differences / unit).astype(np.int64)
+    sizes, counts = np.unique(np.abs(steps[steps != 0]), return_counts=True)
+    spread = np.ones(1)  # probabilities of the sums -reach, ..., reach
+    for size, count in zip(sizes.tolist(), np.rint(counts / inflation).astype(np.int64).tolist(), strict=True):
+        ways = np.ones(1)
+        for number in range(1, count + 1):  # binomial, without large factorials
+            ways = np.append(ways, ways[-1] * (count - number + 1) / number)
+        signs = np.zeros(2 * size * count + 1)
+        signs[:: 2 * size] = ways / ways.sum()
+        spread = np.convolve(spread, signs)
+    reach = len(spread) // 2
+    observed = math.ceil(steps.sum() / inflation - 1e-9)
+    return float(min(1.0, spread[max(0, observed + reach) :].sum()))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Adjusted p values (Holm 1979), in the order given: below a level, they hold together at that level."""
+    adjusted, highest = [0.0] * len(values), 0.0
+    for place, row in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        highest = max(highest, min(1.0, (len(values) - place) * values[row]))
+        adjusted[row] = highest
+    return adjusted

@@ -1,38 +1,39 @@
-"""`auto`: the rule that teaches best, found by training small students, and never by a test image.
+"""`auto`: the rule and the number of images that teach best, found by training small students, and never by a test image.
 
-Every rule is tried on folds of the target's own images: a teacher, the rule and a student see what is not held out, and the
-student is judged on what is. Target images are never sent, so the teacher's own serve as well as any. The sixty images of a
-typical validation split cannot tell rules apart that differ by three points; five times as many nearly can. Where they
-cannot, the default rule is kept.
+Rules are tried at a row of numbers of images on folds of the target's own images: a teacher, the rule and a student see what is not
+held out, and the student is judged on what is. Target images are never sent, so the teacher's own serve as well as any. Every
+student is judged on two views (plada.selection.views), because clients seldom have the server's encoder. The curves of all rules are
+smoothed together (plada.selection.curves), and the budget is a ceiling: fewer images are sent where they teach better.
 """
 
 import itertools
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from plada.common.statistics import wilson
-from plada.errors import BudgetTooSmall, RequestError
+from plada.common.arrays import F64, Bools
+from plada.common.statistics import Z95, holm, sign_flip_p
+from plada.errors import RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.budget import Trial, fill_budget
-from plada.selection.folds import Fold
+from plada.selection.curves import Cell, Curves, smooth
+from plada.selection.folds import Fold, Folds
 from plada.selection.rules.registry import AUTO, BLIND, DEFAULT, RULES
 from plada.selection.rules.rule import Choose, Chosen, Context
-from plada.selection.student import small_student
 
-# Promising on eight real targets by validation (docs/selecting.md), the default first.
-CANDIDATES = (DEFAULT, "herd", "paper", "high-energy", "random")
-MIN_LEAD = 1.64  # standard errors by which another rule must lead the default
-FORECASTS = (0.25, 0.5, 2.0, 4.0)  # of the budget, at which the winner is judged too
-FEWER = (0.5, 0.75)  # of the images that fit: fewer, surer ones may teach better
-# Standard errors by which fewer images must lead. Stricter than between rules: small students gain from few images sooner
-# than a network that is trained whole, and budget that is left over is of no use to anyone.
-MIN_LEAD_OF_FEWER = 2.33
-_PLATEAU = 0.005  # accuracy that a doubled budget must bring to be worth it
+# The default first. docs/benchmarks.md says what each gives on targets that it was not chosen on.
+CANDIDATES = (DEFAULT, "core", "nearest-sure", "spread", "balanced", "paper", "paper-0.2", "high-energy", "random")
+LEVEL = 0.05  # of the test by which a rule must lead the default
+ROW = 2.5  # ratio of neighbouring numbers of images that are tried
+MIN_ROW = 20  # images from which on numbers are tried, or one a class where that is more
+MANY = 2500  # images beyond which students take long, and only the best rules are tried
+FINALISTS = 3  # rules that are tried there beside the default
+NEAR = 1.3  # numbers nearer than this to what fits are not tried beside it
+TIE = 0.01  # accuracy that is no reason to send fewer images: small students need fewer than networks that are trained whole
+_SHARED_TEACHER = "the teacher has seen the images that these students were judged on, so the figures are too high"
+_PLATEAU = 0.005  # accuracy that the next number of images must bring to be worth it
 
 
 def scores_of(rule: str) -> tuple[str, ...]:
@@ -47,44 +48,40 @@ FileSize = Callable[[Chosen], int]
 
 @dataclass(frozen=True, slots=True)
 class RuleTrial:
-    """One rule at one number of images: bytes of its file, accuracy on held-out images (None: not judged), the lead over the
-    default rule with its standard error, and the seconds that trying it took."""
+    """One rule at one number of images, of about `bytes`. Accuracies on held-out images, None where nothing was judged: of
+    students on the server's embedding, and on the second view. `lead` is that of the smoothed mean of both over the default rule at
+    its best, with its standard deviation; `p` is adjusted for the rules that were compared (None: not compared)."""
 
     rule: str
     keep: int
     bytes: int
     validation_accuracy: float | None
+    second_view: float | None = None
     lead: float = 0.0
     error: float = 0.0
+    p: float | None = None
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyForecast:
-    """What a student will reach on the target: `accuracy` with a 95 % interval, by the held-out images; `points` are
-    (bytes, accuracy) of the chosen rule at other budgets; from `enough` bytes on a doubled budget brings less than half
-    a point (None: not within the budgets that were tried)."""
+    """What a student will reach on the target.
+
+    Attributes:
+        accuracy: Of a linear student on the server's embedding, with a 95 % `interval`. Smoothed over rules and numbers of
+            images, so that the best of many is not too good.
+        second_view: The same on the second view: what a client with another encoder loses.
+        points: (bytes, accuracy) of the chosen rule at other numbers of images.
+        enough: Bytes from which on the next number of images brings less than half a point (None: not within these).
+        note: Why the figures are too good; empty where they are not.
+    """
 
     accuracy: float
     interval: tuple[float, float]
+    second_view: float | None
     points: tuple[tuple[int, float], ...]
     enough: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOutScores:
-    """Right (1) or wrong (0) for each held-out image of all folds, float64 [n], under one rule."""
-
-    right: npt.NDArray[np.float64]
-
-    @property
-    def accuracy(self) -> float:
-        return float(self.right.mean())
-
-    def lead_over(self, base: "HeldOutScores") -> tuple[float, float]:
-        """(mean, standard error) of the difference, image by image: both saw the same images, so their luck cancels."""
-        difference = self.right - base.right
-        return float(difference.mean()), float(difference.std() / math.sqrt(len(difference)))
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +95,73 @@ class RuleChoice:
     note: str
 
 
+class Judge:
+    """Judges cells (rule, number of images). What was judged once is remembered, for other budgets.
+
+    Each cell is judged twice. On folds, by students of what the rule chooses there: that is how good the rule is, and what is
+    forecast. And by students of what would really be sent, on the same images: how lucky this choice is. Its teacher has seen
+    these images, so that figure is too high, but it tells cells apart as well as folds do (docs/log.md).
+    """
+
+    def __init__(self, folds: Folds) -> None:
+        self.folds = folds
+        self._held: dict[Cell, Bools] = {}
+        self._whole: dict[Cell, Bools] = {}
+        self._seconds: dict[Cell, float] = {}
+
+    def __call__(self, cells: Sequence[Cell], advance: Callable[[str], None]) -> None:
+        """Judge what is not known yet. Folds are made one at a time: each holds points of all candidates."""
+        missing = [cell for cell in cells if cell not in self._held]
+        if not missing:
+            return
+        held, count = self.folds.held, len(self.folds)
+        found: dict[Cell, list[Bools]] = {cell: [] for cell in missing}
+        for number, fold in enumerate(itertools.chain([self.folds.whole()], self.folds)):
+            where = f"part {number} of {count}" if number else "on all images"
+            for cell, right in self._of_fold(fold, missing, where, advance):
+                if number:
+                    found[cell].append(np.full((len(right), len(held)), False))
+                    found[cell][-1][:, fold.held_out] = right
+                else:
+                    self._whole[cell] = right
+        self._held.update({cell: np.any(parts, axis=0)[:, held] for cell, parts in found.items()})
+
+    def _of_fold(
+        self, fold: Fold, cells: Sequence[Cell], where: str, advance: Callable[[str], None]
+    ) -> Iterator[tuple[Cell, Bools]]:
+        """Each cell with the images of the fold that are answered rightly, bool [views, images]."""
+        for rule in dict.fromkeys(rule for rule, _ in cells):
+            advance(f"trying {rule}, {where}")
+            choose = RULES[rule].prepare(fold.labels, fold.context)
+            for cell in (cell for cell in cells if cell[0] == rule):
+                began = time.monotonic()
+                rows = choose(min(cell[1], len(fold.labels))).rows
+                positions, labels = fold.labels.positions[rows], fold.labels.labels[rows]
+                right = [
+                    view.student(positions, labels, fold.labels.classes).logits(view.held_out).argmax(axis=1)
+                    == fold.held_out_labels
+                    for view in fold.views
+                ]
+                self._seconds[cell] = self._seconds.get(cell, 0.0) + time.monotonic() - began
+                yield cell, np.array(right)
+
+    def held_out(self, cell: Cell) -> Bools:
+        """Which images students of the folds answered rightly, bool [views, images that are held out]."""
+        return self._held[cell]
+
+    def whole(self, cell: Cell) -> Bools:
+        """The same of students of what would be sent."""
+        return self._whole[cell]
+
+    def seconds(self, cell: Cell) -> float:
+        """What judging a cell took."""
+        return self._seconds[cell]
+
+
 def choose_rule(
     labels: PseudoLabels,
     context: Context,
-    folds: Sequence[Fold],
+    judge: Judge | None,
     file_size: FileSize,
     *,
     budget: int,
@@ -111,132 +171,148 @@ def choose_rule(
     only: str | None = None,
     candidates: Sequence[str] = CANDIDATES,
     default: str = DEFAULT,
-    fewer: Sequence[float] = FEWER,
-    forecast: bool = True,
     advance: Callable[[str], None] = lambda _: None,
 ) -> RuleChoice:
-    """Try the rules `candidates` on the folds at the number of images that fits `budget`, and choose.
+    """Try the rules `candidates` at numbers of images up to what fits `budget`, and choose both.
 
-    `file_size` gives the bytes of the whole file for a choice among `labels`. The default rule is left only for one that
-    leads it by more than MIN_LEAD standard errors of the difference, image by image. `keep` asks for that many images,
-    which must fit; `only` names the one rule that is wanted, which is then judged alone. The rule that won is also tried with
-    the shares `fewer` of its images, and a share is kept that leads by more than MIN_LEAD_OF_FEWER standard errors.
-    `approximate_size` is nearly proportional to `file_size`: where exact sizes are slow, only the winner's are searched.
+    `file_size` gives the bytes of the whole file for a choice among `labels`. The default rule is left only for one that leads it
+    in an exact test (sign_flip_p) adjusted for the number of rivals (holm), each at its best number of images. Then the number
+    of images is the one at which the rule's smoothed curve is highest. `keep` asks for that many images, which must fit; `only`
+    names the one rule that is wanted, which fills the budget and is judged alone. `approximate_size` is nearly proportional to
+    `file_size`: where exact sizes are slow, only the winner's are searched. Without a `judge` the default is taken.
 
     Raises:
-        BudgetTooSmall: not one label a class fits under any rule. RequestError: `keep` images do not fit.
+        BudgetTooSmall: not one label a class fits. RequestError: `keep` images do not fit.
     """
     names = [only] if only is not None else [default, *(name for name in candidates if name != default)]
     fill = _Filler(labels, context, file_size, approximate_size, budget, min_images, keep)
-    if not folds:
+    if judge is None:
         trial = fill(names[0])
         reason = f"; rule {names[0]} is what did best on others" if only is None else ""
         note = f"nothing to judge by: too few images of the target are labelled{reason}"
         return RuleChoice(names[0], trial, (RuleTrial(names[0], trial.k, trial.bytes, None),), None, note)
 
-    # Each rule, judged at about the number of images that fits.
-    judge = _Judge(folds)
-    scores: dict[str, HeldOutScores] = {}
-    tried: list[RuleTrial] = []
-    refused: BudgetTooSmall | None = None
-    for name in names:
-        began = time.monotonic()
-        advance(name)
-        try:
-            trial = fill.approximately(name)
-        except BudgetTooSmall as err:
-            refused = err if refused is None or err.least < refused.least else refused
-            continue
-        scores[name] = judge(name, trial.k)
-        lead, error = scores[name].lead_over(next(iter(scores.values())))
-        spent = time.monotonic() - began
-        tried.append(RuleTrial(name, trial.k, trial.bytes, scores[name].accuracy, lead, error, spent))
-    if not tried:
-        assert refused is not None
-        raise refused
+    # How many images fit, by the first rule, and what each rule gives at a row of numbers up to it.
+    advance("counting what fits")
+    full = fill.approximately(names[0])
+    row = [full.k] if keep is not None or only is not None else numbers_of_images(min_images, full.k)
+    trials = _try_rules(judge, names, row, advance)
 
-    # The winner, and the largest selection of it that really fits.
-    base = tried[0].rule
-    best = max(tried, key=lambda each: each.lead - MIN_LEAD * each.error if each.rule != base else 0.0)
-    rule, winner = best.rule, scores[best.rule]
-    note = "" if rule == base else f"{rule} led {base} on the target's own images by more than their noise"
-    final = fill(rule, best.keep)
-    tried = [replace(each, keep=final.k, bytes=final.bytes) if each.rule == rule else each for each in tried]
-
-    # Fewer, surer images, where these teach better.
-    if only is None and keep is None:
-        full = final
-        final, winner, more = _fewer_images(fill, judge, rule, full, winner, fewer)
-        tried += more
-        if final.k < full.k:
-            led = f"{final.k} images led {full.k} on the target's own images by more than their noise"
-            note = f"{note}; {led}" if note else led
-
-    prediction, more = _forecast(judge, rule, final, winner, FORECASTS if forecast and only is None else ())
-    return RuleChoice(rule, final, (*tried, *more), prediction, note)
+    # The rule, then the number of images.
+    base = trials.best(names[0])
+    rivals = trials.compare(base, [trials.best(name) for name in names[1:]])
+    better = [cell for cell, p in rivals.items() if p < LEVEL and trials.curves.lead(cell, base)[0] > 0]
+    rule, count = max(better, key=lambda cell: trials.curves.lead(cell, base)[0], default=base)
+    final = fill(rule, full.k) if count == row[-1] else fill.at_most(rule, count)
+    tried = []
+    for cell, right in zip(trials.curves.cells, trials.held_out, strict=True):
+        own, second = (float(share) for share in right.mean(axis=1))
+        lead = trials.curves.lead(cell, base) if cell != base else (0.0, 0.0)
+        size = round(full.bytes * cell[1] / full.k)
+        tried.append(RuleTrial(cell[0], cell[1], size, own, second, *lead, rivals.get(cell), judge.seconds(cell)))
+    forecast = _forecast(trials, (rule, count), base, final, "" if judge.folds.own_teachers else _SHARED_TEACHER)
+    return RuleChoice(rule, final, tuple(tried), forecast, _note(names[0], rule, final, full, only))
 
 
-def _fewer_images(
-    fill: "_Filler", judge: "_Judge", rule: str, full: Trial[Chosen], scores: HeldOutScores, shares: Sequence[float]
-) -> tuple[Trial[Chosen], HeldOutScores, list[RuleTrial]]:
-    """(selection, its scores, what was tried): `full`, or the share of its images that surely teaches better."""
-    tried: list[RuleTrial] = []
-    best, best_scores, highest = full, scores, 0.0
-    for share in shares:
-        began, k = time.monotonic(), round(full.k * share)
-        if k < fill.min_images:
-            continue
-        try:
-            trial = replace(fill, keep=k)(rule)
-        except RequestError:  # all of a reference can take fewer bytes than a part of it
-            continue
-        judged = judge(rule, k)
-        lead, error = judged.lead_over(scores)
-        tried.append(RuleTrial(rule, k, trial.bytes, judged.accuracy, lead, error, time.monotonic() - began))
-        if lead - MIN_LEAD_OF_FEWER * error > highest:
-            best, best_scores, highest = trial, judged, lead - MIN_LEAD_OF_FEWER * error
-    return best, best_scores, tried
+@dataclass(frozen=True, slots=True, eq=False)
+class _Trials:
+    """What was judged: the smoothed curves of all cells; `held_out` and `whole` are the Judge's, float64 [cells, views, images]."""
+
+    curves: Curves
+    held_out: F64
+    whole: F64
+    inflation: float
+
+    def best(self, rule: str) -> Cell:
+        """The cell of a rule of most images whose curve is as high as any, to within TIE."""
+        mine = [cell for cell in self.curves.cells if cell[0] == rule]
+        highest = max(self.curves.at(cell)[0] for cell in mine)
+        return max((cell for cell in mine if self.curves.at(cell)[0] >= highest - TIE), key=lambda cell: cell[1])
+
+    def scores(self, cell: Cell) -> F64:
+        """Share of the students that answered each image rightly, float64 [images]: of all views, and both ways of judging."""
+        place = self.curves.cells.index(cell)
+        return np.asarray(_scores(self.held_out[place], self.whole[place]))
+
+    def compare(self, base: Cell, rivals: Sequence[Cell]) -> dict[Cell, float]:
+        """p of each rival being no better than `base`, adjusted for their number."""
+        unit, known = 1 / (2 * self.whole.shape[1]), self.scores(base)
+        values = [sign_flip_p(self.scores(cell) - known, unit=unit, inflation=self.inflation) for cell in rivals]
+        return dict(zip(rivals, holm(values), strict=True))
 
 
-def _forecast(
-    judge: "_Judge", rule: str, trial: Trial[Chosen], scores: HeldOutScores, shares: Sequence[float]
-) -> tuple[AccuracyForecast, list[RuleTrial]]:
-    """(forecast, what was tried): the rule's accuracy, and its accuracy at shares of the budget."""
-    points, tried = [(trial.bytes, scores.accuracy)], []
-    for share in shares:
-        began, k, size = time.monotonic(), round(trial.k * share), round(trial.bytes * share)
-        if not judge.classes <= k <= judge.max_images:
-            continue
-        accuracy = judge(rule, k).accuracy
-        points.append((size, accuracy))
-        tried.append(RuleTrial(rule, k, size, accuracy, seconds=time.monotonic() - began))
-    points.sort()
-    images = len(scores.right)
-    interval = wilson(round(scores.accuracy * images), images)
+def _scores(held_out: F64, whole: F64) -> F64:
+    return np.asarray((held_out.mean(axis=-2) + whole.mean(axis=-2)) / 2)
+
+
+def _try_rules(judge: Judge, names: Sequence[str], row: Sequence[int], advance: Callable[[str], None]) -> _Trials:
+    """All rules at the numbers of `row`; beyond MANY images, which takes long, those alone that may still be the best."""
+    few = [count for count in row if count <= MANY] or row[:1]
+    trials = _judged(judge, [(name, count) for name in names for count in few], advance)
+    if len(few) == len(row):
+        return trials
+    base, last = trials.best(names[0]), few[-1]
+    leads = {name: trials.curves.lead((name, last), (names[0], last)) for name in names[1:]}
+    hopeful = [name for name, (lead, deviation) in leads.items() if lead > -Z95 * deviation]
+    hopeful = sorted(hopeful, key=lambda name: -leads[name][0])[:FINALISTS]
+    more = [(name, count) for name in (base[0], *hopeful) for count in row[len(few) :]]
+    return _judged(judge, [*trials.curves.cells, *more], advance)
+
+
+def _judged(judge: Judge, cells: Sequence[Cell], advance: Callable[[str], None]) -> _Trials:
+    judge(cells, advance)
+    held_out = np.array([judge.held_out(cell) for cell in cells], np.float64)
+    whole = np.array([judge.whole(cell) for cell in cells], np.float64)
+    return _Trials(smooth(cells, _scores(held_out, whole)), held_out, whole, judge.folds.inflation)
+
+
+def numbers_of_images(least: int, most: int) -> list[int]:
+    """The numbers of images that are tried: a geometric row from one a class to what fits, to two digits. It is the same for all
+    budgets but for its end."""
+    last = most - most % 10 ** max(len(str(most)) - 2, 0)
+    row, count = [], float(max(least, MIN_ROW))
+    while count * NEAR <= last:
+        row.append(round(count))
+        count *= ROW
+    return [*row, max(last, least)]
+
+
+def _forecast(trials: _Trials, chosen: Cell, base: Cell, final: Trial[Chosen], note: str) -> AccuracyForecast:
+    """What students of the chosen cell will reach, by the curve of its rule in each view. What smoothing took from the rule's lead
+    over the default was luck, and is taken from the forecast too."""
+    cells = [cell for cell in trials.curves.cells if cell[0] == chosen[0]]
+    places = [trials.curves.cells.index(cell) for cell in cells]
+    views = [
+        smooth(cells, trials.held_out[places, view], inflation=trials.inflation)
+        for view in range(trials.held_out.shape[1])
+    ]
+    lead = float(trials.scores(chosen).mean() - trials.scores(base).mean())
+    luck = max(lead - trials.curves.lead(chosen, base)[0], 0.0) if chosen != base else 0.0
+    (own, deviation), *others = [view.at(chosen) for view in views]
+    points = tuple((round(final.bytes * cell[1] / final.k), _share(views[0].at(cell)[0] - luck)) for cell in cells)
     enough = next((size for (size, now), (_, then) in itertools.pairwise(points) if then - now < _PLATEAU), None)
-    return AccuracyForecast(scores.accuracy, interval, tuple(points), enough), tried
+    return AccuracyForecast(
+        accuracy=_share(own - luck),
+        interval=(_share(own - luck - Z95 * deviation), _share(own - luck + Z95 * deviation)),
+        second_view=_share(others[0][0] - luck) if others else None,
+        points=points,
+        enough=enough,
+        note=note,
+    )
 
 
-class _Judge:
-    """Judges rules on folds; each rule is prepared once a fold."""
+def _share(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
 
-    def __init__(self, folds: Sequence[Fold]) -> None:
-        self.folds = folds
-        self.classes = folds[0].labels.classes
-        self.max_images = min(len(fold.labels) for fold in folds)
-        self._prepared: dict[tuple[str, int], Choose] = {}
 
-    def __call__(self, rule: str, k: int) -> HeldOutScores:
-        """Small students of `k` images that the rule chooses, one a fold, on what the fold holds out."""
-        parts = []
-        for number, fold in enumerate(self.folds):
-            key = rule, number
-            if key not in self._prepared:
-                self._prepared[key] = RULES[rule].prepare(fold.labels, fold.context)
-            chosen = self._prepared[key](min(k, len(fold.labels)))
-            answers = small_student(fold.labels, fold.context, chosen.rows).logits(fold.held_out).argmax(axis=1)
-            parts.append(np.asarray(answers == fold.held_out_labels, np.float64))
-        return HeldOutScores(np.concatenate(parts))
+def _note(default: str, rule: str, final: Trial[Chosen], full: Trial[Chosen], only: str | None) -> str:
+    """Why the choice is not the default rule with all that fits; empty where it is."""
+    notes = []
+    if rule != default:
+        notes.append(f"{rule} led {default} on the target's own images by more than their noise")
+    if only is None and final.k < full.k:
+        notes.append(f"{final.k} images are sent where {full.k} would fit: more were not judged to teach better")
+    return "; ".join(notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +336,24 @@ class _Filler:
         """
         if self.keep is None:
             return self._search(rule, self.file_size, self.budget, guess)
-        keep = min(self.keep, len(self.labels))
+        return self.exactly(rule, self.keep)
+
+    def at_most(self, rule: str, keep: int) -> Trial[Chosen]:
+        """The selection of `keep` images; of as many as fit where these do not."""
+        try:
+            return self.exactly(rule, keep)
+        except (
+            RequestError
+        ):  # some rules' images take more bytes, and all of a reference can take fewer than a part of it
+            return self(rule)
+
+    def exactly(self, rule: str, keep: int) -> Trial[Chosen]:
+        """The selection of `keep` images.
+
+        Raises:
+            RequestError: they do not fit.
+        """
+        keep = min(keep, len(self.labels))
         chosen = self._choose(rule)(keep)
         size = self.file_size(chosen)
         if size > self.budget:

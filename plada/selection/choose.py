@@ -1,6 +1,7 @@
 """Choosing images from pseudo-labels: the rule, the number that fits, the payload."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -9,12 +10,13 @@ from plada.common.progress import Report, Tracker
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.label import ChooseRows, LabelledReference
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.labeler.teachers import Ensemble
 from plada.payload.payload import Payload
 from plada.retrieval.embeddings import Vectors
+from plada.retrieval.index import Index
 from plada.selection.auto import RuleChoice, choose_rule
 from plada.selection.compose import Composer
-from plada.selection.prepare import RuleInputs, prepare
+from plada.selection.nearness import Nearness, measure_nearness
+from plada.selection.prepare import JudgeSpec, RuleInputs, prepare
 from plada.selection.rules.registry import AUTO, BLIND, DEFAULT, RULES
 from plada.selection.rules.rule import Chosen
 
@@ -22,8 +24,25 @@ _PACK_GAIN = 1.7  # times the images that fit at most where clients have the pac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSpec:
+    """Which rule chooses, and how it is judged.
+
+    Attributes:
+        name: `auto` tries some rules and takes the one that teaches best, judged on the target's own training and validation
+            images; or a rule's name (docs/rules.md).
+        judge: Another index of the same reference, opened or by name. Students are judged on its embeddings as well as on the
+            index's own, in place of a noisy copy of these: give one whose encoder is like your clients'.
+        compare: Forecast what a quantised head and shrunk pictures would give in the same bytes, too. Takes some minutes.
+    """
+
+    name: str = AUTO
+    judge: Index | str | Path | None = None
+    compare: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionSpec:
-    """What is asked of a choice: the rule, or AUTO; bytes of the file; a number of images instead (None: all that fit)."""
+    """What is asked of a choice: the rule, or AUTO; bytes of the file; a number of images instead (None: what teaches best)."""
 
     rule: str
     budget: int
@@ -33,11 +52,13 @@ class SelectionSpec:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Images chosen from `labels`, the payload of them, and how the rule was chosen."""
+    """Images chosen from `labels`, the payload of them, how the rule was chosen, and how near the reference comes to the target
+    (None: it has no images)."""
 
     labels: PseudoLabels
     choice: RuleChoice
     payload: Payload
+    nearness: Nearness | None
 
     @property
     def chosen(self) -> Chosen:
@@ -50,29 +71,29 @@ def choose_images(
     composer: Composer,
     labelled: LabelledReference,
     embedded: EmbeddedTarget,
-    ensemble: Ensemble,
+    judge: JudgeSpec,
     spec: SelectionSpec,
     report: Report,
 ) -> Draft:
-    """Choose among `labels` (those of `labelled`, corrected) as many images as fit.
+    """Choose among `labels` (those of `labelled`, corrected) the images that teach best, as many as fit.
 
     Raises:
         BudgetTooSmall: not one label a class fits. RequestError: as many images as are wanted do not fit.
     """
     prepared = prepare(
-        labels, labelled.vectors, composer.index.mean, embedded, own_teachers=ensemble.linear, penalty=ensemble.penalty,
-        seed=spec.seed, axes_from=labelled.axes_from, likely=labelled.likely,
+        labels, labelled.vectors, composer.index.mean, embedded, judge=judge, seed=spec.seed, axes_from=labelled.axes_from, likely=labelled.likely,
     )  # fmt: skip
     tracker = Tracker("choose", None, report)
     rule = None if spec.rule == AUTO else spec.rule
     choice = choose_rule(
-        labels, prepared.context, prepared.folds, lambda chosen: composer.size(labels, chosen.rows),
+        labels, prepared.context, prepared.judge, lambda chosen: composer.size(labels, chosen.rows),
         approximate_size=(lambda chosen: composer.approximate_size(labels, chosen.rows)) if composer.approximate_sender else None,
         budget=spec.budget, min_images=int((labels.counts() > 0).sum()), keep=spec.keep,
         only=rule if rule is not None or len(embedded.train.labels) else BLIND,
-        advance=lambda name: tracker.say(f"trying {name}"),
+        advance=tracker.say,
     )  # fmt: skip
-    return Draft(labels, choice, composer.payload(labels, choice.trial.selection.rows))
+    nearness = measure_nearness(prepared.context, composer.target.classes)
+    return Draft(labels, choice, composer.payload(labels, choice.trial.selection.rows), nearness)
 
 
 def row_chooser(composer: Composer, embedded: EmbeddedTarget, spec: SelectionSpec) -> ChooseRows | None:
@@ -87,9 +108,9 @@ def row_chooser(composer: Composer, embedded: EmbeddedTarget, spec: SelectionSpe
     def choose_rows(labels: PseudoLabels, vectors: Vectors) -> I64:
         if not kept or not np.array_equal(kept[0].labels.positions, labels.positions):
             mean, seed = composer.index.mean, spec.seed
-            kept[:] = [prepare(labels, vectors, mean, embedded, own_teachers=False, judge=False, seed=seed)]
+            kept[:] = [prepare(labels, vectors, mean, embedded, seed=seed)]
         choice = choose_rule(
-            labels, kept[0].context, [], lambda chosen: composer.approximate_size(labels, chosen.rows),
+            labels, kept[0].context, None, lambda chosen: composer.approximate_size(labels, chosen.rows),
             budget=budget, min_images=int((labels.counts() > 0).sum()), keep=spec.keep, only=rule,
         )  # fmt: skip
         return choice.trial.selection.rows

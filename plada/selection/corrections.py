@@ -40,16 +40,24 @@ class Corrections:
     drop_leaks: bool = False
 
 
-def correct(
-    labels: PseudoLabels, index: Index, classes: tuple[str, ...], corrections: Corrections
-) -> tuple[PseudoLabels, str]:
-    """(pseudo-labels, remark): with the labels that a person says are right, without the images that are to be left out.
-    The remark counts corrected images that cannot be chosen; it is empty where all can.
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """Pseudo-labels after a person's corrections: `given` int64 [n] are that person's labels of the images at `positions` [n].
+    `remark` counts corrected images that cannot be chosen; it is empty where all can."""
+
+    labels: PseudoLabels
+    positions: I64
+    given: I64
+    remark: str = ""
+
+
+def correct(labels: PseudoLabels, index: Index, classes: tuple[str, ...], corrections: Corrections) -> Corrected:
+    """Pseudo-labels with the labels that a person says are right, without the images that are to be left out.
 
     Raises:
         RequestError: a file that cannot be read. DataError: a key that the reference does not have; nothing is left.
     """
-    remark = ""
+    remark, positions, given = "", np.zeros(0, np.int64), np.zeros(0, np.int64)
     if corrections.relabel is not None:
         path = Path(corrections.relabel)
         keys, given = read_labels(path, classes)
@@ -64,7 +72,7 @@ def correct(
     if corrections.exclude is not None:
         path = Path(corrections.exclude)
         labels = without(labels, _positions_of(index, read_keys(path), path))
-    return labels, remark
+    return Corrected(labels, positions, given, remark)
 
 
 def relabelled(labels: PseudoLabels, positions: I64, given: I64) -> PseudoLabels:

@@ -1,65 +1,132 @@
-"""Parts of a target, each held out once, so that rules are judged on images that neither teacher nor rule has seen."""
+"""Parts of a target, each held out once, so that rules are judged on images that neither teacher nor rule has seen.
 
+A fold is made as the whole selection is, from what it sees alone: its axes, its teacher with a penalty of its own, its labels of
+the candidates with a person's corrections. Folds are made one at a time, because each holds points of all candidates.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from plada.common.arrays import F32, I64
+from plada.common.arrays import F32, I64, Bools
+from plada.labeler.linear_teacher import cross_validate
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.splits import stratified
-from plada.networks.linear_head import PENALTY, fit_head
+from plada.networks.linear_head import fit_head
+from plada.selection.corrections import Corrected, relabelled
 from plada.selection.rules.rule import Context
+from plada.selection.space import Space, make_space
+from plada.selection.views import SecondIndex, View, noisy_view, other_view, own_view
 
 PARTS = 5
 ENOUGH = 500  # validation images from which on they alone are judged on, and one fold is enough
+_PENALTY_PARTS = 3  # of the images of a fold, to choose its teacher's penalty by
 _BLOCK = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A part of the target held out: `held_out` float32 [h, axes] (centred, as the context's students see it) with
-    `held_out_labels` int64 [h], of which `labels` and `context` know nothing."""
+    """A part of the target held out: bool [t] says which images; `labels` and `context` know nothing of them. `views` are where
+    students are judged, `held_out_labels` int64 [h] the truth."""
 
+    held_out: Bools
     labels: PseudoLabels
     context: Context
-    held_out: F32
+    views: tuple[View, ...]
     held_out_labels: I64
 
 
-def cross_folds(
-    labels: PseudoLabels, context: Context, *, validation: int, own_teachers: bool, penalty: float | None = None
-) -> list[Fold]:
-    """Folds of the images in `context` (all that the target has, `validation` of them at the end), or one fold where the
-    validation images alone are ENOUGH. Empty where a class would be left without an image.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folds:
+    """The folds of a target, made one after the other.
 
-    With `own_teachers` each fold has its own linear teacher, which labels the candidates anew on the main axes. Else all share
-    `labels`, whose teacher is too expensive to train five times: it has seen some of the held-out images, so accuracies come
-    out too high, for all rules alike.
+    `labels` can be chosen from; `context` has all labelled images of the target, the last `validation` of them its validation
+    images. With `own_teachers` each fold has its own linear teacher, which labels the candidates anew on the main axes. Else all
+    share `labels`, whose teacher is too expensive to train five times: it has seen the held-out images, so accuracies come out
+    too high. `corrected` are a person's labels, `other` another index of the reference to judge on.
     """
-    wanted = context.target_labels
-    if validation >= ENOUGH:
-        parts = [np.arange(len(wanted)) >= len(wanted) - validation]
-    else:
-        place = stratified(wanted, PARTS, seed=context.seed)
-        parts = [place == part for part in range(PARTS)]
-    folds = []
-    for held_out in parts:
-        seen = np.bincount(wanted[~held_out], minlength=labels.classes)
-        if held_out.any() and seen.all():
-            teacher_penalty = (PENALTY if penalty is None else penalty) if own_teachers else None
-            folds.append(_fold(labels, context, held_out, teacher_penalty))
-    return folds
 
+    labels: PseudoLabels
+    context: Context
+    validation: int
+    own_teachers: bool
+    corrected: Corrected | None = None
+    other: SecondIndex | None = None
 
-def _fold(labels: PseudoLabels, context: Context, held_out: npt.NDArray[np.bool_], penalty: float | None) -> Fold:
-    """The fold of one part; with a `penalty` its own teacher labels the candidates."""
-    points = context.target_points()
-    seen = replace(context, target=context.target[~held_out], target_labels=context.target_labels[~held_out])
-    if penalty is not None:
+    @property
+    def parts(self) -> list[Bools]:
+        """What each fold holds out, bool [t]: fifths of all images, or the validation images alone where these are ENOUGH. Parts
+        that would leave a class without an image are left out."""
+        truth = self.context.target_labels
+        if self.validation >= ENOUGH:
+            parts = [np.arange(len(truth)) >= len(truth) - self.validation]
+        else:
+            place = stratified(truth, PARTS, seed=self.context.seed)
+            parts = [place == part for part in range(PARTS)]
+        return [part for part in parts if part.any() and np.bincount(truth[~part], minlength=self.labels.classes).all()]
+
+    @property
+    def inflation(self) -> float:
+        """By how much the variance of a mean over all held-out images exceeds that of independent ones: those of a fold share a
+        student, and students share images. 1 + J n_held / n_seen (Nadeau and Bengio 2003, for J folds)."""
+        parts = self.parts
+        held, seen = (sum(int((part if side else ~part).sum()) for part in parts) for side in (True, False))
+        return 1 + len(parts) * held / max(seen, 1)
+
+    @property
+    def held(self) -> Bools:
+        """Which images some fold holds out, bool [t]."""
+        return np.asarray(np.any(self.parts, axis=0))
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Fold]:
+        for part in self.parts:
+            yield self._fold(part)
+
+    def whole(self) -> Fold:
+        """What is really sent is chosen from: nothing is held out, and students are judged on the images that folds hold out."""
+        target, context, held = self.context.target, self.context, self.held
+        assert context.space is not None
+        mine = target if self.other is None else self.other.target
+        views = self._views(context.space, mine, mine[held], target[held])
+        return Fold(held, self.labels, context, views, context.target_labels[held])
+
+    def _fold(self, held_out: Bools) -> Fold:
+        context = self.context
+        assert context.space is not None
+        assert context.mean is not None
+        target, truth = context.target, context.target_labels
+        kept = context.space
+        space = make_space(context.vectors, kept.positions, context.mean, target[~held_out], kept.reference_axes)
+        seen = replace(context, target=target[~held_out], target_labels=truth[~held_out], space=space)
+        labels = self._labels(seen, space) if self.own_teachers else self.labels
+        mine = target if self.other is None else self.other.target
+        views = self._views(space, mine[~held_out], mine[held_out], target[held_out])
+        return Fold(held_out, labels, seen, views, truth[held_out])
+
+    def _views(self, space: Space, seen: F32, judged: F32, target: F32) -> tuple[View, View]:
+        """Both views of the images that students are judged on: `target` [h, d] are their embeddings, `judged` the same of another
+        index where there is one, which knows the images `seen`."""
+        if self.other is not None:
+            second = other_view(self.other, space.positions, seen, judged)
+        else:
+            second = noisy_view(space, target, seed=self.context.seed)
+        return own_view(space, target), second
+
+    def _labels(self, seen: Context, space: Space) -> PseudoLabels:
+        """What a teacher of the images that are seen says of the candidates, with a person's corrections, and the classes counted
+        over the whole reference as they are when they are sent."""
+        points, truth, classes = space.of(seen.target), seen.target_labels, self.labels.classes
         zero = np.zeros(points.shape[1], np.float32)
-        head = fit_head(points[~held_out], seen.target_labels, classes=labels.classes, mean=zero, penalty=penalty)
-        positions = (labels.positions[start : start + _BLOCK] for start in range(0, len(labels), _BLOCK))
-        blocks = ((some, context.centred(some)) for some in positions)
-        labels = pseudo_label(blocks, head.logits, classes=labels.classes)
-    return Fold(labels, seen, points[held_out], context.target_labels[held_out])
+        penalty, _ = cross_validate(points, truth, classes=classes, mean=zero, seed=seen.seed, parts=_PENALTY_PARTS)
+        head = fit_head(points, truth, classes=classes, mean=zero, penalty=penalty)
+        positions = self.labels.positions
+        parts = (positions[start : start + _BLOCK] for start in range(0, len(positions), _BLOCK))
+        labels = pseudo_label(((some, space.at(some)) for some in parts), head.logits, classes=classes)
+        labels = replace(labels, whole=self.labels.whole)
+        if self.corrected is not None:
+            labels = relabelled(labels, self.corrected.positions, self.corrected.given)
+        return labels

@@ -14,6 +14,7 @@ from plada.selection.auto import AccuracyForecast, RuleTrial
 from plada.selection.choose import Draft
 from plada.selection.compose import Composer
 from plada.selection.leaks import SelectionLeaks
+from plada.selection.nearness import Nearness
 from plada.sources.leaks.leaks import Leak
 from plada.sources.targets.target import Target
 
@@ -45,6 +46,10 @@ class SelectionReport:
     label_bytes: int  # what is not hard costs in the file
     tried: tuple[RuleTrial, ...]
     forecast: AccuracyForecast | None
+    nearness: Nearness | None  # how near the reference comes to the target; None: it has no images
+    alternatives: Mapping[
+        str, float
+    ]  # accuracy that other messages of as many bytes are expected to give; with `compare`
     left_out: int  # target images that could not be read
     target_note: str  # how the target was split where that is not its publisher's, and counts that are not the known
     leaks: tuple[Leak, ...]  # chosen images that are near copies of test images
@@ -71,6 +76,22 @@ class SelectionReport:
     def leaks_in_words(self) -> str:
         """One line on the leaks of the selection; empty without any."""
         return _in_words(self.leaks)
+
+    def nearness_in_words(self) -> str:
+        """What is said of a target that is far from the reference; empty for others."""
+        near, forecast, teacher = self.nearness, self.forecast, self.teacher.validation_accuracy
+        if near is None or not near.far:
+            return ""
+        name, ratio = near.farthest()
+        text = (
+            f"the reference has few images like these: they are {near.ratio:.2f} times as far from it as its own images are from "
+            f"each other (farthest: class '{name}', {ratio:.2f})"
+        )
+        if forecast is not None and teacher is not None:
+            text += f". The teacher is right on {teacher:.1%}, students on the index's embedding are expected to be on {forecast.accuracy:.1%}"
+            if forecast.second_view is not None:
+                text += f", students elsewhere on {forecast.second_view:.1%}"
+        return text
 
     def dropped_in_words(self) -> str:
         """One line on the leaks that were left out; empty without any."""
@@ -99,6 +120,7 @@ def summarise(
     delivery: Delivery,
     copies: int,
     relabel_note: str,
+    alternatives: Mapping[str, float],
     seconds: Mapping[str, float],
 ) -> SelectionReport:
     """The report of a draft that is final."""
@@ -125,6 +147,8 @@ def summarise(
         label_bytes=composer.soft_bytes(draft.payload),
         tried=choice.tried,
         forecast=choice.forecast,
+        nearness=draft.nearness,
+        alternatives=alternatives,
         left_out=embedded.train.left_out + embedded.validation.left_out,
         target_note="; ".join(note for note in notes if note),
         leaks=leaks.found,

@@ -28,6 +28,7 @@ class Space:
     mean: F32
     axes: F32
     vectors: Callable[[I64], F32]
+    reference_axes: F32  # the first of `axes`, which know nothing of a target
 
     def at(self, positions: I64) -> F32:
         """Points of any positions, [m, axes], in the order asked for."""
@@ -54,20 +55,17 @@ def main_axes(vectors: F32, count: int) -> F32:
     return np.ascontiguousarray(axes * np.sign(axes[peaks, np.arange(axes.shape[1])]), np.float32)
 
 
+def reference_axes(vectors: Callable[[I64], F32], positions: I64, *, axes: int = AXES) -> F32:
+    """Up to `axes` main axes [d, m] of the images at `positions`, by an even sample of them."""
+    return main_axes(vectors(positions[:: max(1, len(positions) // SAMPLE)]), axes)
+
+
 def make_space(
-    vectors: Callable[[I64], F32],
-    positions: I64,
-    mean: F32,
-    target: F32,
-    *,
-    axes: int = AXES,
-    axes_from: I64 | None = None,
+    vectors: Callable[[I64], F32], positions: I64, mean: F32, target: F32, directions: F32, *, axes: int = AXES
 ) -> Space:
     """The space of the images at `positions`, whose embeddings [m, d] `vectors` gives, and of `target` [t, d]; read in
-    blocks. Its axes are up to `axes` main ones of each, made orthogonal. The reference's come first; they are taken from the
-    images at `axes_from` where `positions` are only some of these."""
-    spread = positions if axes_from is None else axes_from
-    directions = main_axes(vectors(spread[:: max(1, len(spread) // SAMPLE)]), axes)
+    blocks. Its axes are the reference's `directions` [d, m], and up to `axes` main ones of the target, made orthogonal."""
+    own = directions
     if len(target) > 1:
         _, _, more = np.linalg.svd(target.astype(np.float64) - mean, full_matrices=False)
         both = np.hstack([directions.astype(np.float64), more[:axes].T])
@@ -78,4 +76,4 @@ def make_space(
     for start in range(0, len(positions), _BLOCK):
         rows = slice(start, start + _BLOCK)
         points[rows] = steady_product(vectors(positions[rows]) - mean, directions)
-    return Space(positions, points, mean, directions, vectors)
+    return Space(positions, points, mean, directions, vectors, own)

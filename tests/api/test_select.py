@@ -27,7 +27,7 @@ def test_auto_is_the_default_and_repeats_itself(glyphs: Index) -> None:
     again = plada.select(glyphs, target="digits", budget=400, home=glyphs.home)
     report = made.report
     assert len({one.rule for one in report.tried}) > 3
-    assert report.tried[0].rule == "herd-even"
+    assert report.tried[0].rule == "herd-sure"
     assert report.forecast is not None
     assert np.array_equal(made.payload.positions, again.payload.positions)
     assert report.bytes <= 400

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import plada
-from plada.benchmark.scenario import Scenario
+from plada.benchmark.scenario import Scenario, label_reference
 
 
 @pytest.fixture(scope="session")
@@ -13,4 +13,4 @@ def scenario(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Scen
     root = tmp_path_factory.mktemp("scenario")
     index = plada.open_index("glyphs", home=glyph_home)
     plada.make_pack(index, out=root / "glyphs.pack", dimensions=16)
-    return Scenario(index, "digits", 0, home=root, pack=root / "glyphs.pack")
+    return Scenario(index, label_reference(index, "digits", 0, home=root), 0, pack=root / "glyphs.pack")

@@ -15,7 +15,7 @@ from plada.common.progress import Progress
 from plada.errors import BudgetTooSmall, DataError, RequestError, UnknownName
 from tests.conftest import make_shades
 
-QUICK = "herd-even-manifest,oracle,random,images-random-shrunk,probe-axes,probe-int8,full-data"
+QUICK = "herd-sure-manifest,oracle,random,images-random-shrunk,probe-axes,probe-int8,full-data"
 
 
 SHADES: list[Path] = []  # where the fixture below has put the target
@@ -76,8 +76,8 @@ def test_what_is_said_is_what_the_rows_say(unbroken: tuple[BenchSummary, Path]) 
 
     oracle = [max(of(rule, seed) for rule in rules) for seed in (0, 1)]
     assert made.accuracy["oracle"]["300"] == pytest.approx(sum(oracle) / 2, abs=1e-4)
-    assert made.ours == "herd-even-manifest"
-    mine = sum(of("herd-even-manifest", seed) for seed in (0, 1)) / 2
+    assert made.ours == "herd-sure-manifest"
+    mine = sum(of("herd-sure-manifest", seed) for seed in (0, 1)) / 2
     assert made.lead["300"]["oracle"] == pytest.approx(mine - sum(oracle) / 2, abs=1e-4)
     assert made.ahead["300"] == all(value > 0 for value in made.lead["300"].values())
     assert made.accuracy["teacher"]["-"] == made.accuracy["full-data"]["-"]
@@ -87,7 +87,7 @@ def test_what_is_said_is_what_the_rows_say(unbroken: tuple[BenchSummary, Path]) 
 def test_the_document_and_the_pictures(unbroken: tuple[BenchSummary, Path]) -> None:
     made, out = unbroken
     text = (out / "bench.md").read_text()
-    for words in ("herd-even-manifest", "oracle", "table 1", "table 3", "table 4", "ImageNet-21K", "What was not run here", "plada bench --index imagenet21k"):  # fmt: skip
+    for words in ("herd-sure-manifest", "oracle", "table 1", "table 3", "table 4", "ImageNet-21K", "What was not run here", "plada bench --index imagenet21k"):  # fmt: skip
         assert words in text
     assert f"{100 * made.accuracy['random']['300']:.1f}" in text
     assert str(out.parent) not in text
@@ -150,7 +150,7 @@ def test_worker_processes_measure_the_same(
 def test_another_target_joins(
     unbroken: tuple[BenchSummary, Path], glyph_home: Path, tmp_path: Path, target_folder: Path
 ) -> None:
-    options: dict[str, Any] = {"methods": "random,herd-even-manifest", "keep": "2%", "seeds": 1}
+    options: dict[str, Any] = {"methods": "random,herd-sure-manifest", "keep": "2%", "seeds": 1}
     other = target_folder.rename(target_folder.with_name("tones"))
     first = bench(glyph_home, tmp_path / "x", **options)
     both = bench(glyph_home, tmp_path / "x", targets=[SHADES[0], other], far="tones", **options)
@@ -201,10 +201,10 @@ def test_what_cannot_be_measured(
 
 def test_a_budget_too_small_for_all(glyph_home: Path, tmp_path: Path) -> None:
     with pytest.raises(BudgetTooSmall) as caught:
-        bench(glyph_home, tmp_path / "x", budgets="3", methods="herd-even-manifest,images-random", keep="none", seeds=1)
+        bench(glyph_home, tmp_path / "x", budgets="3", methods="herd-sure-manifest,images-random", keep="none", seeds=1)
     least = caught.value.least
-    made = bench(glyph_home, tmp_path / "x", budgets=[least], methods="herd-even-manifest", keep="none", seeds=1)
-    assert made.accuracy["herd-even-manifest"][str(least)] > 0.4
+    made = bench(glyph_home, tmp_path / "x", budgets=[least], methods="herd-sure-manifest", keep="none", seeds=1)
+    assert made.accuracy["herd-sure-manifest"][str(least)] > 0.4
 
 
 def test_a_target_without_test_images(glyph_home: Path, tmp_path: Path, target_folder: Path) -> None:

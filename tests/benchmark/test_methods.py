@@ -245,7 +245,7 @@ def test_names_of_methods() -> None:
 def test_a_network_as_student(scenario: Scenario) -> None:
     quick = StudentPlan(network=NetworkSpec(name="small_cnn"), recipe={"epochs": 2})
     for content in (
-        send(scenario, "herd-even-manifest", 150).content,
+        send(scenario, "herd-sure-manifest", 150).content,
         send(scenario, "images-random-shrunk", 2000).content,
     ):
         found = student_accuracy(scenario, content, quick)

@@ -14,15 +14,14 @@ from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.scores import SCORES
 from plada.networks.linear_head import fit_head
 from plada.retrieval.embeddings import hold
-from plada.selection.auto import FEWER, choose_rule
-from plada.selection.folds import ENOUGH, cross_folds
-from plada.selection.prepare import RuleInputs, prepare
+from plada.selection.auto import choose_rule, numbers_of_images
+from plada.selection.prepare import JudgeSpec, RuleInputs, prepare
 from plada.selection.quotas import weighted_quotas
 from plada.selection.rules.herding import _lowest, herd_order
 from plada.selection.rules.registry import DEFAULT, RULES
 from plada.selection.rules.rule import Chosen, Context
 from plada.selection.rules.shares import MIN_IMAGES, _pairs
-from plada.selection.space import make_space
+from plada.selection.space import main_axes, make_space
 from plada.selection.student import small_student
 
 I64 = np.ndarray
@@ -52,9 +51,8 @@ def world(
 def prepared(seed: int = 0, noise: float = 0.6) -> RuleInputs:
     labels, vectors, target, mean = world(seed=seed, noise=noise)
     nothing = EmbeddedSplit(target.vectors[:0], target.labels[:0], 0)
-    return prepare(
-        labels, lambda p: vectors[p], mean, EmbeddedTarget(target, nothing), own_teachers=True, penalty=1e-3, seed=seed
-    )
+    own = JudgeSpec(own_teachers=True)
+    return prepare(labels, lambda p: vectors[p], mean, EmbeddedTarget(target, nothing), judge=own, seed=seed)
 
 
 def size(chosen: Chosen) -> int:
@@ -63,7 +61,7 @@ def size(chosen: Chosen) -> int:
 
 def test_auto_fills_the_budget_and_reports_what_it_tried() -> None:
     made = prepared()
-    found = choose_rule(made.labels, made.context, made.folds, size, budget=200, min_images=3)
+    found = choose_rule(made.labels, made.context, made.judge, size, budget=200, min_images=3)
     assert found.trial.bytes == size(found.trial.selection) <= 200
     assert found.trial.bytes >= 0.99 * 200
     assert found.tried[0].rule == DEFAULT
@@ -72,7 +70,7 @@ def test_auto_fills_the_budget_and_reports_what_it_tried() -> None:
     low, high = found.forecast.interval
     assert low <= found.forecast.accuracy <= high
     assert [bytes_ for bytes_, _ in found.forecast.points] == sorted(bytes_ for bytes_, _ in found.forecast.points)
-    again = choose_rule(made.labels, made.context, made.folds, size, budget=200, min_images=3)
+    again = choose_rule(made.labels, made.context, made.judge, size, budget=200, min_images=3)
     assert np.array_equal(found.trial.selection.rows, again.trial.selection.rows)
     assert found.rule == again.rule
 
@@ -81,7 +79,7 @@ def test_auto_leaves_a_default_that_is_bad() -> None:
     """With plain energy as the default, class balance leads it by far more than its noise."""
     made = prepared(noise=1.2)
     found = choose_rule(
-        made.labels, made.context, made.folds, size, budget=32, min_images=3, default="energy", candidates=("herd",)
+        made.labels, made.context, made.judge, size, budget=32, min_images=3, default="energy", candidates=("herd",)
     )
     assert found.rule == "herd"
     assert "led energy" in found.note
@@ -90,7 +88,7 @@ def test_auto_leaves_a_default_that_is_bad() -> None:
 def test_auto_keeps_the_default_among_equals() -> None:
     made = prepared()
     found = choose_rule(
-        made.labels, made.context, made.folds, size, budget=400, min_images=3, default="herd", candidates=("herd-even",)
+        made.labels, made.context, made.judge, size, budget=400, min_images=3, default="herd", candidates=("herd-even",)
     )
     assert found.rule == "herd"
     assert found.note == ""
@@ -101,7 +99,7 @@ def test_an_approximate_size_changes_no_budget() -> None:
     rough = choose_rule(
         made.labels,
         made.context,
-        made.folds,
+        made.judge,
         size,
         approximate_size=lambda c: 3 * len(c.rows) + 7,
         budget=200,
@@ -113,22 +111,22 @@ def test_an_approximate_size_changes_no_budget() -> None:
 
 def test_one_rule_alone_is_judged_but_not_compared() -> None:
     made = prepared()
-    found = choose_rule(made.labels, made.context, made.folds, size, budget=200, min_images=3, only="random")
+    found = choose_rule(made.labels, made.context, made.judge, size, budget=200, min_images=3, only="random")
     assert [one.rule for one in found.tried] == ["random"]
     assert found.forecast is not None
 
 
 def test_a_keep_rate_counts_images_and_holds_the_budget() -> None:
     made = prepared()
-    found = choose_rule(made.labels, made.context, made.folds, size, budget=200, min_images=3, keep=37, only="energy")
+    found = choose_rule(made.labels, made.context, made.judge, size, budget=200, min_images=3, keep=37, only="energy")
     assert found.trial.k == len(found.trial.selection.rows) == 37
     with pytest.raises(RequestError, match=r"150 images need a file of 320 bytes.*--budget 320"):
-        choose_rule(made.labels, made.context, made.folds, size, budget=200, min_images=3, keep=150, only="energy")
+        choose_rule(made.labels, made.context, made.judge, size, budget=200, min_images=3, keep=150, only="energy")
 
 
 def test_without_folds_the_default_is_taken_and_said() -> None:
     made = prepared()
-    found = choose_rule(made.labels, made.context, [], size, budget=200, min_images=3)
+    found = choose_rule(made.labels, made.context, None, size, budget=200, min_images=3)
     assert found.rule == DEFAULT
     assert "nothing to judge by" in found.note
     assert found.forecast is None
@@ -137,32 +135,7 @@ def test_without_folds_the_default_is_taken_and_said() -> None:
 def test_a_budget_for_not_even_one_a_class() -> None:
     made = prepared()
     with pytest.raises(BudgetTooSmall):
-        choose_rule(made.labels, made.context, made.folds, size, budget=21, min_images=3)
-
-
-def test_folds_never_show_what_they_hold() -> None:
-    made = prepared()
-    assert sum(len(fold.held_out) for fold in made.folds) == 60
-    for fold in made.folds:
-        seen = {row.tobytes() for row in fold.context.target}
-        held = {row.tobytes() for row in made.context.target} - seen
-        assert len(held) == len(fold.held_out_labels)
-        assert len(fold.context.target) + len(fold.held_out_labels) == 60
-
-
-def test_many_validation_images_are_one_fold() -> None:
-    labels, vectors, target, mean = world()
-    more = EmbeddedSplit(np.repeat(target.vectors, 10, axis=0)[:ENOUGH], np.repeat(target.labels, 10)[:ENOUGH], 0)
-    made = prepare(labels, lambda p: vectors[p], mean, EmbeddedTarget(target, more), own_teachers=False)
-    assert [len(fold.held_out_labels) for fold in made.folds] == [ENOUGH]
-    assert made.folds[0].labels is labels
-
-
-def test_a_class_of_one_image_is_never_held() -> None:
-    made = prepared()
-    single = replace(made.context, target=made.context.target[:41], target_labels=made.context.target_labels[:41])
-    for fold in cross_folds(made.labels, single, validation=0, own_teachers=False):
-        assert np.bincount(fold.context.target_labels, minlength=3).min() >= 1
+        choose_rule(made.labels, made.context, made.judge, size, budget=21, min_images=3)
 
 
 def test_corrected_quotas_answer_no_worse_on_what_they_look_at() -> None:
@@ -258,7 +231,9 @@ def test_a_space_keeps_what_tells_the_target_apart() -> None:
     vectors[:, 9] *= 1e-3
     target = rng.normal(size=(20, 10)).astype(np.float32) * 1e-2
     target[:, 9] = np.where(np.arange(20) % 2, 5.0, -5.0)
-    space = make_space(lambda p: vectors[p], np.arange(300), vectors.mean(axis=0), target, axes=4)
+    space = make_space(
+        lambda p: vectors[p], np.arange(300), vectors.mean(axis=0), target, main_axes(vectors, 4), axes=4
+    )
     np.testing.assert_allclose(space.axes.T @ space.axes, np.eye(space.axes.shape[1]), atol=1e-5)
     apart = space.of(target)
     assert np.linalg.norm(apart[0] - apart[1]) == pytest.approx(10, rel=1e-2)
@@ -289,28 +264,25 @@ def test_scores_that_rules_name_are_kept() -> None:
     assert {"energy", "entropy", "margin"} == set(SCORES)
 
 
-def test_fewer_images_are_sent_where_they_surely_teach_better() -> None:
-    """Labels below the median margin are wrong: half of the images beat all of them. Right labels keep all."""
+def test_fewer_images_are_sent_where_they_teach_better() -> None:
+    """Labels below the median margin are wrong: a part of the images beats all of them. Right labels keep all."""
     labels, vectors, target, mean = world()
     nothing = EmbeddedSplit(target.vectors[:0], target.labels[:0], 0)
     margin = labels.scores["margin"]
     wrong = replace(labels, labels=np.where(margin < np.median(margin), (labels.labels + 1) % 3, labels.labels))
     found = {}
     for name, shown in (("right", labels), ("wrong", wrong)):
-        made = prepare(shown, lambda p: vectors[p], mean, EmbeddedTarget(target, nothing), own_teachers=False, seed=0)
+        shared = JudgeSpec(own_teachers=False)
+        made = prepare(shown, lambda p: vectors[p], mean, EmbeddedTarget(target, nothing), judge=shared, seed=0)
         found[name] = choose_rule(
-            made.labels, made.context, made.folds, size, budget=100_000, min_images=3, default="entropy", candidates=()
+            made.labels, made.context, made.judge, size, budget=100_000, min_images=3, default="entropy", candidates=()
         )
     assert found["right"].trial.k == 900
-    assert found["wrong"].trial.k == 450
-    assert found["wrong"].trial.bytes == size(found["wrong"].trial.selection) == 20 + 2 * 450
-    assert "450 images led 900" in found["wrong"].note
+    assert found["wrong"].trial.k < 500
+    assert found["wrong"].trial.bytes == size(found["wrong"].trial.selection) == 20 + 2 * found["wrong"].trial.k
+    assert f"{found['wrong'].trial.k} images are sent where 900 would fit" in found["wrong"].note
     assert found["wrong"].forecast is not None
-    half = next(one for one in found["wrong"].tried if one.keep == 450)
-    assert half.validation_accuracy == found["wrong"].forecast.accuracy
-    assert half.lead > 0.1
-    for auto in found.values():
-        assert [one.keep for one in auto.tried[1:3]] == [round(900 * share) for share in FEWER]
+    assert "the figures are too high" in found["wrong"].forecast.note
 
 
 def test_a_part_that_takes_more_than_the_whole_is_passed_over() -> None:
@@ -321,6 +293,25 @@ def test_a_part_that_takes_more_than_the_whole_is_passed_over() -> None:
         k = len(chosen.rows)
         return 300 if k == 900 else 500 if k > 300 else 20 + k // 4
 
-    found = choose_rule(made.labels, made.context, made.folds, odd, budget=400, min_images=3, candidates=())
-    assert (found.trial.k, found.trial.bytes) == (900, 300)
-    assert max(one.bytes for one in found.tried) <= 400
+    found = choose_rule(made.labels, made.context, made.judge, odd, budget=400, min_images=3, candidates=())
+    assert found.trial.bytes == odd(found.trial.selection) <= 400
+
+
+def test_a_row_of_numbers_is_shared_by_all_budgets() -> None:
+    rows = [numbers_of_images(5, most) for most in (300, 1400, 1430)]
+    assert rows[0] == [20, 50, 125, 300]
+    assert rows[1] == rows[2] == [20, 50, 125, 312, 781, 1400]
+    assert numbers_of_images(43, 60) == [43, 60]
+    assert numbers_of_images(5, 7) == [7]
+
+
+def test_what_is_judged_once_serves_other_budgets() -> None:
+    made = prepared()
+    assert made.judge is not None
+    said: list[str] = []
+    for budget in (200, 400):
+        choose_rule(made.labels, made.context, made.judge, size, budget=budget, min_images=3, advance=said.append)
+    again = len(said)
+    choose_rule(made.labels, made.context, made.judge, size, budget=400, min_images=3, advance=said.append)
+    assert said[again:] == ["counting what fits"]
+    assert any("trying core, part 3 of 5" in line for line in said)

@@ -14,6 +14,9 @@ POOL = 20  # candidates for each image that is kept: the largest margins
 MIN_POOL = 64  # candidates of a class that herding chooses from at least
 MAX_POOL = 16_384  # and at most: bounds the time of large budgets
 MAX_TURNS = 512  # of herding in a class; where more images are wanted, each turn takes several
+SURE_SHARE = 0.2  # of a class, the largest margins, that bounded pools hold at most
+CORE = 300  # images over all classes that `core` takes by herding
+_CORE_SHARE = 0.5  # of a class, the largest margins, that they are taken from
 
 
 def herd(labels: PseudoLabels, context: Context) -> Choose:
@@ -22,9 +25,36 @@ def herd(labels: PseudoLabels, context: Context) -> Choose:
     return class_by_class(labels, herd_within(labels, context))
 
 
-def herd_within(labels: PseudoLabels, context: Context) -> Within:
+def core(labels: PseudoLabels, context: Context) -> Choose:
+    """Class-balanced. Within a class, its part of CORE images by herding among the surer half, then the largest margins."""
+    pools = class_pools(labels)
+    means = class_means(context.target_points(), context.target_labels, labels.classes)
+    count = max(1, CORE // labels.classes)
+    orders: dict[int, Chosen] = {}
+
+    def whole(label: int) -> Chosen:
+        """All images of a class in order."""
+        if label not in orders:
+            pool = pools[label]
+            candidates = pool[: max(round(_CORE_SHARE * len(pool)), min(MIN_POOL, len(pool)))][:MAX_POOL]
+            vectors = context.centred(labels.positions[candidates])
+            first = candidates[herd_order(vectors, means[label], count)]
+            rest = pool[np.isin(pool, first, invert=True)]
+            rows = np.concatenate([first, rest])
+            orders[label] = Chosen(rows, np.arange(len(rows), 0, -1).astype(np.float32))
+        return orders[label]
+
+    def within(label: int, quota: int) -> Chosen:
+        chosen = whole(label)
+        return Chosen(chosen.rows[:quota], chosen.scores[:quota])
+
+    return class_by_class(labels, within)
+
+
+def herd_within(labels: PseudoLabels, context: Context, *, share: float = 1.0) -> Within:
     """Herding within a class, for any quota. Pools grow in powers of two, so that one order serves many quotas; the score of
-    an image is its cosine to the mean that is aimed at."""
+    an image is its cosine to the mean that is aimed at. A pool holds at most `share` of its class, but no less than the
+    quota: with a large quota and all of the class, doubtful images would be herded as well."""
     pools = class_pools(labels)
     means = class_means(context.target_points(), context.target_labels, labels.classes)
     orders: dict[tuple[int, int], tuple[I64, F32]] = {}
@@ -32,11 +62,13 @@ def herd_within(labels: PseudoLabels, context: Context) -> Within:
     def within(label: int, quota: int) -> Chosen:
         wanted = max(POOL * quota, MIN_POOL)
         size = min(1 << (wanted - 1).bit_length(), MAX_POOL)
+        if size > (bound := max(round(share * len(pools[label])), MIN_POOL, quota)):
+            size = bound
         key = label, size
         if key not in orders or len(orders[key][0]) < min(quota, len(pools[label])):
             candidates = pools[label][:size]
-            # Every quota that shares this pool is at most its size / POOL, unless the pool is the largest there is.
-            count = max(quota, min(size // POOL, len(candidates)))
+            # Every quota that shares this pool is at most its size / POOL, unless the pool is the largest there is, or bounded.
+            count = max(quota, min(size // POOL, len(candidates))) if share == 1 else len(candidates)
             vectors = context.centred(labels.positions[candidates])
             order = herd_order(vectors, means[label], count, turns=MAX_TURNS)
             orders[key] = candidates[order], _cosines(vectors, means[label])[order]

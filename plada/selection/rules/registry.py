@@ -4,19 +4,21 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from plada.selection.rules.basic import agreed, balanced, balanced_random, highest, lowest, random, safety_net
-from plada.selection.rules.herding import herd
+from plada.selection.rules.herding import core, herd
 from plada.selection.rules.nearest import nearest, nearest_sure
 from plada.selection.rules.rule import Rule
-from plada.selection.rules.shares import herd_even
+from plada.selection.rules.shares import herd_even, herd_sure
 from plada.selection.rules.spread import spread
 
 AUTO = "auto"  # not a rule: tries some and takes the best (plada.selection.auto)
-DEFAULT = "herd-even"  # where nothing can be tried
+DEFAULT = "herd-sure"  # where nothing can be tried
 BLIND = "spread"  # the rule of `auto` for a target without images
 _ENERGY = ("margin", "energy")
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
+        "herd-sure": Rule(herd_sure, "as herd-even, from the surest fifth of each class alone", True),
+        "core": Rule(core, "class-balanced, 300 images as herd takes them, then the largest margins", True),
         "herd-even": Rule(herd_even, "as herd, with more of the classes that a small student answers too seldom", True),
         "herd": Rule(herd, "class-balanced, with the target's class means as their own", True),
         "nearest-sure": Rule(nearest_sure, "class-balanced, nearest to the target's training images of the largest margins", True),

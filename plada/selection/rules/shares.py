@@ -14,8 +14,8 @@ from plada.common.arrays import F32, F64
 from plada.common.statistics import softmax
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.quotas import balanced_quotas, weighted_quotas
-from plada.selection.rules.herding import herd_within
-from plada.selection.rules.rule import Choose, Chosen, Context, with_quotas
+from plada.selection.rules.herding import SURE_SHARE, herd_within
+from plada.selection.rules.rule import Choose, Chosen, Context, Within, with_quotas
 from plada.selection.student import small_student
 
 OfShares = Callable[[F64], Chosen]
@@ -31,12 +31,22 @@ _MIN_SHARE = 0.1  # of an even share that every class keeps
 _SAME_SHARES = (
     1.3  # ratio of numbers of images within which shares are reused: a search over budgets tries many near ones
 )
+_MAX_ROWS = 4000  # images that these students are trained on
 _STEPS = 30  # of the student's training: near enough to count its answers
 
 
 def herd_even(labels: PseudoLabels, context: Context) -> Choose:
     """Herding within each class (plada.selection.rules.herding), with corrected quotas."""
-    within = herd_within(labels, context)
+    return _corrected_quotas(labels, context, herd_within(labels, context))
+
+
+def herd_sure(labels: PseudoLabels, context: Context) -> Choose:
+    """The same from the surest images of each class alone, SURE_SHARE of it."""
+    return _corrected_quotas(labels, context, herd_within(labels, context, share=SURE_SHARE), rows=_MAX_ROWS)
+
+
+def _corrected_quotas(labels: PseudoLabels, context: Context, within: Within, *, rows: int | None = None) -> Choose:
+    """Herding with corrected quotas; students are trained on every n-th image where the choice has more than `rows`."""
     target_points, wanted = context.target_points(), context.target_labels
     prior = np.bincount(wanted, minlength=labels.classes) / max(len(wanted), 1)
     settled: dict[int, F64] = {}  # shares by the number of images that they were found for
@@ -58,7 +68,8 @@ def herd_even(labels: PseudoLabels, context: Context) -> Choose:
     def answers(chosen: Chosen) -> tuple[F32, float, float]:
         """Probabilities [t, classes] that a student gives the target's images; how often it is right; its mean probability
         of the truth."""
-        given = softmax(small_student(labels, context, chosen.rows, steps=_STEPS).logits(target_points))
+        step = 1 if rows is None else -(-len(chosen.rows) // rows)
+        given = softmax(small_student(labels, context, chosen.rows[::step], steps=_STEPS).logits(target_points))
         right = float((given.argmax(axis=1) == wanted).mean())
         return given, right, float(given[np.arange(len(wanted)), wanted].mean())
 
