@@ -144,7 +144,6 @@ def measure_auto(scenario: Scenario, students: Students, budget: int, done: Call
 
 def measure_networks(
     scenario: Scenario,
-    students: Students,
     budget: int,
     done: Callable[[str], bool],
     points: Sequence[Point],

@@ -25,7 +25,10 @@ def forecast_alternatives(scenario: Scenario, budget: int) -> dict[str, float]:
     expected: dict[str, float] = {}
     for name, methods in ALTERNATIVES.items():
         outcomes = [METHODS[method].send(scenario, budget) for method in methods]
-        figures = [float(outcome.detail["expected"]) for outcome in outcomes if isinstance(outcome, Message)]
-        if figures:
-            expected[name] = max(figures)
+        figures = [outcome.detail["expected"] for outcome in outcomes if isinstance(outcome, Message)]
+        known = [
+            float(figure) for figure in figures if figure is not None
+        ]  # None: all pictures fit, none is left to judge by
+        if known:
+            expected[name] = max(known)
     return expected

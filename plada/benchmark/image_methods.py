@@ -195,7 +195,7 @@ def send_pictures(how: str, *, shrink: bool) -> SendMethod:
             len(data),
             TargetPictures(arrived, labels, penalty),
             data,
-            {"side": side or small, "penalty": penalty, "expected": best[0]},
+            {"side": side or small, "penalty": penalty, "expected": best[0] if count < len(order) else None},
         )
 
     return send

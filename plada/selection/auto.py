@@ -208,8 +208,9 @@ def choose_rule(
     for cell, right in zip(trials.curves.cells, trials.held_out, strict=True):
         own, second = (float(share) for share in right.mean(axis=1))
         lead = trials.curves.lead(cell, base) if cell != base else (0.0, 0.0)
-        size = round(full.bytes * cell[1] / full.k)
-        tried.append(RuleTrial(cell[0], cell[1], size, own, second, *lead, rivals.get(cell), judge.seconds(cell)))
+        sent = cell == (rule, count)
+        keep, size = (final.k, final.bytes) if sent else (cell[1], round(full.bytes * cell[1] / full.k))
+        tried.append(RuleTrial(cell[0], keep, size, own, second, *lead, rivals.get(cell), judge.seconds(cell)))
     forecast = _forecast(trials, (rule, count), base, final, "" if judge.folds.own_teachers else _SHARED_TEACHER)
     return RuleChoice(rule, final, tuple(tried), forecast, _note(names[0], rule, final, full, only))
 

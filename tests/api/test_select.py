@@ -1,6 +1,7 @@
 """`plada.select` as people use it: corrections, keep rates, pictures, other teachers, and everything bad that can come in."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from PIL import Image
 
 import plada
 from plada.common.progress import Progress
-from plada.errors import BudgetTooSmall, DataError, RequestError, UnknownName
+from plada.errors import BudgetTooSmall, DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.retrieval.index import Index
+from plada.selection.nearness import Nearness
 
 
 def select(index: Index, target: str | Path = "digits", **options: Any) -> plada.Selection:
@@ -34,6 +36,42 @@ def test_auto_is_the_default_and_repeats_itself(glyphs: Index) -> None:
     assert report.teacher.interval is not None
     assert report.teacher.accuracy is not None
     assert report.teacher.interval[0] < report.teacher.accuracy < report.teacher.interval[1]
+
+
+def test_rules_are_judged_on_another_index_of_the_same_images(glyphs: Index, target_folder: Path) -> None:
+    """The index itself stands for another one: students there are those on the index, but for their penalty."""
+    noisy = plada.select(glyphs, target=target_folder, budget=110, home=glyphs.home).report.forecast
+    spec = plada.RuleSpec(judge=glyphs.name)
+    judged = plada.select(glyphs, target=target_folder, budget=110, rule=spec, home=glyphs.home).report.forecast
+    assert noisy is not None
+    assert judged is not None
+    assert judged.second_view is not None
+    assert judged.second_view >= judged.accuracy - 0.05
+    other = replace(glyphs, info={**glyphs.info, "name": "other", "content_id": "00" * 16})
+    with pytest.raises(ReferenceMismatch, match="judge other: is an index of other images than"):
+        select(glyphs, target_folder, rule=plada.RuleSpec(judge=other))
+    with pytest.raises(UnknownName):
+        select(glyphs, target_folder, rule=plada.RuleSpec(judge="nowhere"))
+
+
+def test_what_else_would_serve_is_forecast_when_asked(glyphs: Index, target_folder: Path) -> None:
+    report = select(glyphs, target_folder, rule=plada.RuleSpec(name="balanced", compare=True), budget=2000).report
+    assert 0.5 <= report.alternatives["quantised head"] <= 1
+    assert "shrunk pictures" not in report.alternatives  # all fit: none is left to judge by
+    less = select(glyphs, target_folder, rule=plada.RuleSpec(name="balanced", compare=True), budget=700).report
+    assert 0 <= less.alternatives["shrunk pictures"] <= 1
+    assert report.seconds["compare"] > 0
+    assert not select(glyphs, target_folder, budget=2000).report.alternatives
+
+
+def test_a_far_off_target_is_said(glyphs: Index, target_folder: Path) -> None:
+    report = select(glyphs, target_folder).report
+    assert report.nearness is not None
+    assert report.nearness.ratio > 0
+    far = replace(report, nearness=Nearness(1.52, {"glioma": 1.6, "none": 1.4}))
+    assert "1.52 times as far from it" in far.nearness_in_words()
+    assert "farthest: class 'glioma', 1.60" in far.nearness_in_words()
+    assert replace(report, nearness=Nearness(1.1, {"cat": 1.1})).nearness_in_words() == ""
 
 
 def test_a_keep_rate(glyphs: Index) -> None:
