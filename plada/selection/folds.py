@@ -16,7 +16,7 @@ from plada.labeler.splits import stratified
 from plada.networks.linear_head import fit_head
 from plada.selection.corrections import Corrected, relabelled
 from plada.selection.rules.rule import Context
-from plada.selection.space import Space, make_space
+from plada.selection.space import Space, space_of_others
 from plada.selection.views import SecondIndex, View, noisy_view, other_view, own_view
 
 PARTS = 5
@@ -97,10 +97,8 @@ class Folds:
     def _fold(self, held_out: Bools) -> Fold:
         context = self.context
         assert context.space is not None
-        assert context.mean is not None
         target, truth = context.target, context.target_labels
-        kept = context.space
-        space = make_space(context.vectors, kept.positions, context.mean, target[~held_out], kept.reference_axes)
+        space = space_of_others(context.space, target[~held_out])
         seen = replace(context, target=target[~held_out], target_labels=truth[~held_out], space=space)
         labels = self._labels(seen, space) if self.own_teachers else self.labels
         mine = target if self.other is None else self.other.target

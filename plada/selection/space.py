@@ -2,7 +2,7 @@
 tries."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,15 +65,35 @@ def make_space(
 ) -> Space:
     """The space of the images at `positions`, whose embeddings [m, d] `vectors` gives, and of `target` [t, d]; read in
     blocks. Its axes are the reference's `directions` [d, m], and up to `axes` main ones of the target, made orthogonal."""
-    own = directions
-    if len(target) > 1:
-        _, _, more = np.linalg.svd(target.astype(np.float64) - mean, full_matrices=False)
-        both = np.hstack([directions.astype(np.float64), more[:axes].T])
-        joint, triangle = np.linalg.qr(both)
-        kept = np.abs(np.diag(triangle)) > _PARALLEL
-        directions = np.ascontiguousarray(joint[:, kept] * np.sign(np.diag(triangle))[kept], np.float32)
-    points = np.empty((len(positions), directions.shape[1]), np.float32)
+    both = _joint_axes(directions, target, mean, axes)
+    return Space(positions, _project(vectors, positions, mean, both), mean, both, vectors, directions)
+
+
+def space_of_others(space: Space, target: F32, *, axes: int = AXES) -> Space:
+    """The same space for other target images [t, d], which `space` may have seen: points on the reference's axes are taken over."""
+    kept = space.reference_axes
+    both = _joint_axes(kept, target, space.mean, axes)
+    more = np.ascontiguousarray(both[:, kept.shape[1] :])
+    added = _project(space.vectors, space.positions, space.mean, more)
+    points = np.hstack([space.points[:, : kept.shape[1]], added])
+    return replace(space, points=points, axes=both)
+
+
+def _joint_axes(directions: F32, target: F32, mean: F32, axes: int) -> F32:
+    """`directions` [d, m], then up to `axes` main ones of the target, all orthogonal."""
+    if len(target) < 2:
+        return directions
+    _, _, more = np.linalg.svd(target.astype(np.float64) - mean, full_matrices=False)
+    both = np.hstack([directions.astype(np.float64), more[:axes].T])
+    joint, triangle = np.linalg.qr(both)
+    kept = np.abs(np.diag(triangle)) > _PARALLEL
+    return np.ascontiguousarray(joint[:, kept] * np.sign(np.diag(triangle))[kept], np.float32)
+
+
+def _project(vectors: Callable[[I64], F32], positions: I64, mean: F32, axes: F32) -> F32:
+    """Points [n, m] of the images at `positions` on `axes` [d, m]."""
+    points = np.empty((len(positions), axes.shape[1]), np.float32)
     for start in range(0, len(positions), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        points[rows] = steady_product(vectors(positions[rows]) - mean, directions)
-    return Space(positions, points, mean, directions, vectors, own)
+        points[rows] = steady_product(vectors(positions[rows]) - mean, axes)
+    return points
