@@ -176,8 +176,8 @@ def choose_rule(
     """Try the rules `candidates` at numbers of images up to what fits `budget`, and choose both.
 
     `file_size` gives the bytes of the whole file for a choice among `labels`. The default rule is left only for one that leads it
-    in an exact test (sign_flip_p) adjusted for the number of rivals (holm), each at its best number of images. Then the number
-    of images is the one at which the rule's smoothed curve is highest. `keep` asks for that many images, which must fit; `only`
+    in an exact test (sign_flip_p) adjusted for the number of rivals (holm), each at its best number of images: the largest at
+    which its smoothed curve is highest, to within TIE. `keep` asks for that many images, which must fit; `only`
     names the one rule that is wanted, which fills the budget and is judged alone. `approximate_size` is nearly proportional to
     `file_size`: where exact sizes are slow, only the winner's are searched. Without a `judge` the default is taken.
 
@@ -209,10 +209,15 @@ def choose_rule(
         own, second = (float(share) for share in right.mean(axis=1))
         lead = trials.curves.lead(cell, base) if cell != base else (0.0, 0.0)
         sent = cell == (rule, count)
-        keep, size = (final.k, final.bytes) if sent else (cell[1], round(full.bytes * cell[1] / full.k))
-        tried.append(RuleTrial(cell[0], keep, size, own, second, *lead, rivals.get(cell), judge.seconds(cell)))
+        images, size = (final.k, final.bytes) if sent else (cell[1], round(full.bytes * cell[1] / full.k))
+        tried.append(RuleTrial(cell[0], images, size, own, second, *lead, rivals.get(cell), judge.seconds(cell)))
     forecast = _forecast(trials, (rule, count), base, final, "" if judge.folds.own_teachers else _SHARED_TEACHER)
-    return RuleChoice(rule, final, tuple(tried), forecast, _note(names[0], rule, final, full, only))
+    notes = []
+    if rule != names[0]:
+        notes.append(f"{rule} led {names[0]} on the target's own images by more than their noise")
+    if count < row[-1]:
+        notes.append(f"{final.k} images are sent where {full.k} would fit: more were not judged to teach better")
+    return RuleChoice(rule, final, tuple(tried), forecast, "; ".join(notes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -304,16 +309,6 @@ def _forecast(trials: _Trials, chosen: Cell, base: Cell, final: Trial[Chosen], n
 
 def _share(value: float) -> float:
     return min(max(value, 0.0), 1.0)
-
-
-def _note(default: str, rule: str, final: Trial[Chosen], full: Trial[Chosen], only: str | None) -> str:
-    """Why the choice is not the default rule with all that fits; empty where it is."""
-    notes = []
-    if rule != default:
-        notes.append(f"{rule} led {default} on the target's own images by more than their noise")
-    if only is None and final.k < full.k:
-        notes.append(f"{final.k} images are sent where {full.k} would fit: more were not judged to teach better")
-    return "; ".join(notes)
 
 
 @dataclass(frozen=True, slots=True)
