@@ -13,7 +13,7 @@ from plada.retrieval.index import Index
 
 CROSS_PARTS = 5
 CROSS_PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)  # falling: each search begins where the last one ended
-_CROSS_STEPS = 80  # of a search in a part: enough to tell penalties apart (docs/log.md)
+CROSS_STEPS = 80  # of a search in a part: enough to tell penalties apart (docs/log.md)
 _WORSE = 2  # penalties in a row below the best, after which smaller ones, the slowest, are not tried
 
 
@@ -30,7 +30,7 @@ def train_linear(index: Index, classes: int, embedded: EmbeddedTarget, seed: int
 
 
 def cross_validate(
-    vectors: F32, labels: I64, *, classes: int, mean: F32, seed: int, parts: int = CROSS_PARTS
+    vectors: F32, labels: I64, *, classes: int, mean: F32, seed: int, parts: int = CROSS_PARTS, steps: int = CROSS_STEPS
 ) -> tuple[float, F32]:
     """(penalty, held-out logits float32 [n, classes]) of heads on vectors [n, d] with labels [n].
 
@@ -49,7 +49,7 @@ def cross_validate(
     for penalty in CROSS_PENALTIES:
         logits = np.zeros_like(best_logits)
         for held, fitter in fitters:
-            logits[held] = fitter.head(penalty, steps=_CROSS_STEPS).logits(vectors[held])
+            logits[held] = fitter.head(penalty, steps=steps).logits(vectors[held])
         likelihood = log_likelihood(logits, labels, fit_temperature(logits, labels))
         judged = accuracy(logits, labels), likelihood, penalty
         worse = worse + 1 if best is not None and judged[0] < best[0] else 0

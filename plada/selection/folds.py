@@ -21,7 +21,7 @@ from plada.selection.views import SecondIndex, View, noisy_view, other_view, own
 
 PARTS = 5
 ENOUGH = 500  # validation images from which on they alone are judged on, and one fold is enough
-_PENALTY_PARTS = 3  # of the images of a fold, to choose its teacher's penalty by
+_PENALTY_PARTS, _PENALTY_STEPS = 3, 40  # of a fold's images, and of each search, to choose its teacher's penalty by
 _BLOCK = 16_384
 
 
@@ -119,7 +119,9 @@ class Folds:
         over the whole reference as they are when they are sent."""
         points, truth, classes = space.of(seen.target), seen.target_labels, self.labels.classes
         zero = np.zeros(points.shape[1], np.float32)
-        penalty, _ = cross_validate(points, truth, classes=classes, mean=zero, seed=seen.seed, parts=_PENALTY_PARTS)
+        penalty, _ = cross_validate(
+            points, truth, classes=classes, mean=zero, seed=seen.seed, parts=_PENALTY_PARTS, steps=_PENALTY_STEPS
+        )
         head = fit_head(points, truth, classes=classes, mean=zero, penalty=penalty)
         positions = self.labels.positions
         parts = (positions[start : start + _BLOCK] for start in range(0, len(positions), _BLOCK))
