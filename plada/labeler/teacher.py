@@ -17,8 +17,8 @@ from plada.sources.decode import View, decode, load_pixels
 from plada.sources.targets.target import Split
 
 VECTORS, PIXELS, PICTURES, POSITIONS = "vectors", "pixels", "pictures", "positions"
-_BLOCK = 1024  # images that are decoded at a time
-_READ = 16_384  # embeddings that are read at a time
+SHOWN = 1024  # images that are decoded at a time
+READ = 16_384  # embeddings that are read at a time: a multiple of SHOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +92,8 @@ def target_logits(
         return teacher.ask(vectors, len(vectors))
     positions = split.positions[readable]
     parts = [np.zeros((0, teacher.classes), np.float32)]
-    for start in range(0, len(positions), _BLOCK):
-        wanted = positions[start : start + _BLOCK]
+    for start in range(0, len(positions), SHOWN):
+        wanted = positions[start : start + SHOWN]
         seen, logits = _look(teacher, split.collection.read, wanted, stage)
         if not seen.all():
             raise DataError(f"{split.collection.location}: image {wanted[~seen][0]} can no longer be read")
@@ -110,15 +110,16 @@ def reference_logits(
         DataError: bad logits. ReferenceMismatch: an image has changed since it was indexed.
     """
     tracker = Tracker("label", len(positions), report)
+    tracker.advance(0)
     if teacher.needs_no_pixels:
-        for start in range(0, len(positions), _READ):
-            wanted = positions[start : start + _READ]
+        for start in range(0, len(positions), READ):
+            wanted = positions[start : start + READ]
             yield wanted, teacher.ask(vectors(wanted) if teacher.needs == VECTORS else wanted, len(wanted))
             tracker.advance(len(wanted))
         return
     reference = index.reference()
-    for start in range(0, len(positions), _BLOCK):
-        wanted = positions[start : start + _BLOCK]
+    for start in range(0, len(positions), SHOWN):
+        wanted = positions[start : start + SHOWN]
         seen, logits = _look(teacher, reference.read, wanted, "label")
         yield wanted[seen], logits
         tracker.advance(len(wanted))
