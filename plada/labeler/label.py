@@ -101,7 +101,7 @@ def label(
         return LabelledReference(labels, vectors, len(labels), positions)
 
     proxy = next((each for each in teachers if each.head is not None and each.needs == VECTORS), None)
-    proxy_teacher = proxy or train_linear(index, classes, embedded, seed)[0]
+    proxy_teacher = proxy or train_linear(index, classes, embedded, seed, report)[0]
     in_rounds = choose_rows is not None and not exhaustive
     shortlist = find_shortlist(
         index.scan(), proxy_teacher.logits, classes=classes, images=index.readable,

@@ -1,8 +1,19 @@
 """Images dealt out into parts, for everything that is judged by cross-validation."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from plada.common.arrays import I64
+from plada.common.arrays import F32, I64
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Cross-validated logits float32 [m, classes] of known images at `rows` int64 [m] (rising): each by a head that has not seen
+    it."""
+
+    rows: I64
+    logits: F32
 
 
 def stratified(labels: I64, parts: int, *, seed: int) -> I64:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F32, I64
-from plada.common.progress import Report, Tracker
+from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import softmax
 from plada.errors import DataError, Unreadable
 from plada.networks.linear_head import Head
@@ -78,7 +78,12 @@ def checked_logits(kind: str, logits: Any, images: int, classes: int) -> F32:
 
 
 def target_logits(
-    teacher: Teacher, split: Split, vectors: F32, readable: npt.NDArray[np.bool_], stage: str
+    teacher: Teacher,
+    split: Split,
+    vectors: F32,
+    readable: npt.NDArray[np.bool_],
+    stage: str,
+    report: Report = silent,
 ) -> F32 | None:
     """Logits of the readable images of a split, float32 [readable, classes]; None where the teacher cannot say. `vectors`
     [readable, d] are their embeddings.
@@ -92,12 +97,14 @@ def target_logits(
         return teacher.ask(vectors, len(vectors))
     positions = split.positions[readable]
     parts = [np.zeros((0, teacher.classes), np.float32)]
+    tracker = Tracker(f"label {stage}", len(positions), report)
     for start in range(0, len(positions), SHOWN):
         wanted = positions[start : start + SHOWN]
         seen, logits = _look(teacher, split.collection.read, wanted, stage)
         if not seen.all():
             raise DataError(f"{split.collection.location}: image {wanted[~seen][0]} can no longer be read")
         parts.append(logits)
+        tracker.advance(len(wanted))
     return np.concatenate(parts)
 
 
