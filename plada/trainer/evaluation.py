@@ -14,7 +14,7 @@ from plada.sources.decode import View, load_pixels
 from plada.sources.targets.target import Split
 
 _BLOCK = 1024  # images in memory at a time
-_NUMBERS = 1 << 22  # logits whose probabilities are computed at a time
+_NUMBERS = 1 << 20  # logits whose probabilities are computed at a time
 DENSE = 500  # classes up to which JSON has the whole confusion matrix
 MAX_PAIRS = 300_000  # entries of the confusion matrix that JSON has beyond that: the most frequent ones
 
