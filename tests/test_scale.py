@@ -95,7 +95,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_blocks")
 def test_votes_keep_scores_of_an_image_and_no_logits() -> None:
     """With 100 classes two teachers' logits would take 800 bytes an image."""
-    few, many = (peak_of(lambda images=images: votes(images, 100)) for images in (8_000, 40_000))
+    few, many = (peak_of(partial(votes, images, 100)) for images in (8_000, 40_000))
     assert (many - few) / 32_000 < 100
 
 
@@ -111,15 +111,15 @@ def test_a_shortlist_takes_its_own_memory_whatever_the_images(monkeypatch: pytes
     def shortlist(images: int) -> object:
         return find_shortlist(Synthetic(images).scan(), head.logits, classes=20, images=images, share=0.0)
 
-    few, many = (peak_of(lambda images=images: shortlist(images)) for images in (20_000, 100_000))
+    few, many = (peak_of(partial(shortlist, images)) for images in (20_000, 100_000))
     assert many < 1.2 * few
 
 
 def test_the_linear_pass_takes_the_memory_of_what_it_keeps() -> None:
-    few, many = (
-        peak_of(lambda images=images: scan_linear(Synthetic(images).scan(), head_of(20), depth=20))
-        for images in (20_000, 100_000)
-    )
+    def scanned(images: int) -> object:
+        return scan_linear(Synthetic(images).scan(), head_of(20), depth=20)
+
+    few, many = (peak_of(partial(scanned, images)) for images in (20_000, 100_000))
     assert many < 1.2 * few
 
 

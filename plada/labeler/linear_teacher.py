@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from plada.common.arrays import I64
+from plada.common.arrays import F32, I64
 from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import accuracy, class_ranks
 from plada.labeler.calibration import fit_temperature, log_likelihood
 from plada.labeler.embedded_target import EmbeddedTarget
-from plada.labeler.splits import HeldOut, stratified
+from plada.labeler.splits import stratified
 from plada.labeler.teacher import VECTORS, Teacher
 from plada.networks.linear_head import LARGE, HeadFitter, fit_head
 from plada.retrieval.index import Index
@@ -21,13 +21,13 @@ _WORSE = 2  # penalties in a row below the best, after which smaller ones, the s
 
 def train_linear(
     index: Index, classes: int, embedded: EmbeddedTarget, seed: int, report: Report = silent
-) -> tuple[Teacher, float, HeldOut]:
+) -> tuple[Teacher, float, F32]:
     """(teacher, its penalty, held-out logits): a head on the index's embeddings, trained on train and validation images.
 
     The penalty is the one under which five heads of four fifths each are right most often on the other fifth (equals: the
     likeliest, then the larger). The held-out logits serve for calibration and for an accuracy with a narrow interval:
-    validation splits are small. They are of all these images, or of a sample of them where that would be more than LARGE
-    logits (see `searched`); the teacher is trained on all.
+    validation splits are small. They are float32 [m, classes] of the images that `searched` gives: of all, or of a sample where
+    that would be more than LARGE logits. Each is by a head that has not seen it. The teacher is trained on all images.
     """
     known = embedded.known
     rows = searched(known.labels, classes, seed)
@@ -63,7 +63,7 @@ def train_linear(
     head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=best[2], beat=tracker.beat)
     tracker.advance()
     teacher = Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits, head=head)
-    return teacher, best[2], HeldOut(rows, best_logits)
+    return teacher, best[2], best_logits
 
 
 def searched(labels: I64, classes: int, seed: int) -> I64:

@@ -97,18 +97,17 @@ class _Collector:
         self.floor = np.full(classes, -np.inf, np.float32)
         self.counts = np.zeros(classes, np.int64)
         self.seen = self.rows = 0
+        # Of each row: position, label, largest logit, second largest, all logits.
+        self.parts: tuple[npt.NDArray[Any], ...] = ()
         self._reserve(max(1, min(images, 2 * classes * depth)))
 
     def _reserve(self, rows: int) -> None:
-        old = (self.positions, self.labels, self.best, self.second, self.logits) if self.rows else None
-        self.positions, self.labels = np.empty(rows, np.int64), np.empty(rows, np.int64)
-        self.best, self.second = np.empty(rows, np.float32), np.empty(rows, np.float32)
-        self.logits = np.empty((rows, len(self.floor)), np.float32)  # what is never written takes no memory
-        for array, before in zip(self._arrays(), old or (), strict=False):
-            array[: self.rows] = before[: self.rows]
-
-    def _arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        return self.positions, self.labels, self.best, self.second, self.logits
+        """Make room for so many rows; what is never written takes no memory."""
+        before = self.parts
+        kinds = (np.int64, np.int64, np.float32, np.float32)
+        self.parts = (*(np.empty(rows, kind) for kind in kinds), np.empty((rows, len(self.floor)), np.float32))
+        for part, old in zip(self.parts, before, strict=False):
+            part[: self.rows] = old[: self.rows]
 
     def add(self, positions: I64, logits: F32) -> None:
         """Take in a block, whose positions are larger than those before.
@@ -131,13 +130,13 @@ class _Collector:
             stay[some] |= (logits[some] - best[some, None] > self.floor).any(axis=1)
         rows = np.flatnonzero(stay)
         while len(rows):
-            if self.rows == len(self.positions):
+            if self.rows == len(self.parts[0]):
                 self._cut()
-                if 2 * self.rows > len(self.positions):  # nothing can be dropped: more images than were announced
-                    self._reserve(2 * len(self.positions))
-            some_rows, rows = np.split(rows, [len(self.positions) - self.rows])
+                if 2 * self.rows > len(self.parts[0]):  # nothing can be dropped: more images than were announced
+                    self._reserve(2 * len(self.parts[0]))
+            some_rows, rows = np.split(rows, [len(self.parts[0]) - self.rows])
             into = slice(self.rows, self.rows + len(some_rows))
-            for array, block in zip(self._arrays(), (positions, labels, best, second, logits), strict=True):
+            for array, block in zip(self.parts, (positions, labels, best, second, logits), strict=True):
                 array[into] = block[some_rows]
             self.rows += len(some_rows)
 
@@ -145,11 +144,11 @@ class _Collector:
         """Keep the rows that are among the `depth` largest of any class; ties to the lower row. No class is sorted."""
         if self.rows <= self.depth:
             return
-        rows, classes = slice(self.rows), len(self.floor)
-        labels, best, margin = self.labels[rows], self.best[rows], self.best[rows] - self.second[rows]
+        _, labels, best, second, logits = (part[: self.rows] for part in self.parts)
+        margin, classes = best - second, len(self.floor)
         keep = np.zeros(self.rows, np.bool_)
         for first in range(0, classes, _COLUMNS):
-            columns = np.ascontiguousarray(self.logits[rows, first : first + _COLUMNS].T)
+            columns = np.ascontiguousarray(logits[:, first : first + _COLUMNS].T)
             for label, lead in enumerate(columns, start=first):
                 lead -= best
                 own = labels == label
@@ -162,7 +161,7 @@ class _Collector:
         kept = np.flatnonzero(keep)
         for start in range(0, len(kept), _ROWS):  # rising, so nothing is overwritten before it has moved
             some = kept[start : start + _ROWS]
-            for array in self._arrays():
+            for array in self.parts:
                 array[start : start + len(some)] = array[some]
         self.rows = len(kept)
 
@@ -170,10 +169,11 @@ class _Collector:
         if not self.seen:
             raise DataError("teacher: the reference has no readable image")
         self._cut()
-        order = np.argsort(self.positions[: self.rows])
+        positions, logits = self.parts[0][: self.rows], self.parts[-1][: self.rows]
+        order = np.argsort(positions)
         if (order == np.arange(self.rows)).all():  # as it is in every pass over an index: no copy
-            return Shortlist(self.positions[: self.rows], self.logits[: self.rows], self.counts, self.seen)
-        return Shortlist(self.positions[order], self.logits[order], self.counts, self.seen)
+            return Shortlist(positions, logits, self.counts, self.seen)
+        return Shortlist(positions[order], logits[order], self.counts, self.seen)
 
 
 def with_leads(shortlist: Shortlist, positions: I64, labels: PseudoLabels) -> PseudoLabels:

@@ -93,9 +93,15 @@ def test_logits_that_are_not_finite_are_refused() -> None:
 @pytest.mark.parametrize("images", [40_000, 160_000])
 def test_the_shortlist_is_cut_a_few_times_and_memory_is_its_own(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not once a block; and of images that cannot stay nothing is kept."""
-    classes, block, cuts = 8, 500, []
+    classes, block = 8, 500
+    cuts: list[int] = []
     cut = shortlist._Collector._cut
-    monkeypatch.setattr(shortlist._Collector, "_cut", lambda self: (cuts.append(self.rows), cut(self))[1])
+
+    def counted(self: shortlist._Collector) -> None:
+        cuts.append(self.rows)
+        cut(self)
+
+    monkeypatch.setattr(shortlist._Collector, "_cut", counted)
 
     def drawn() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for at in range(0, images, block):

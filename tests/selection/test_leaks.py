@@ -123,7 +123,7 @@ def test_no_chosen_image_is_decoded_but_candidates(
     places_collection = reference.collection
     watched = Watched(places_collection, counted)
     monkeypatch.setattr("plada.selection.leaks.scan_fingerprints", None)
-    kept = SelectionCheck(split, lambda: replace(reference, collection=watched))(positions)  # type: ignore[arg-type]
+    kept = SelectionCheck(split, lambda: replace(reference, collection=watched))(positions)
     assert kept == decoded
     assert len(kept) == 2 * COPIED
     assert {leak.position for leak in kept} <= set(read)
