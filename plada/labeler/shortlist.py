@@ -169,10 +169,13 @@ class _Collector:
         if not self.seen:
             raise DataError("teacher: the reference has no readable image")
         self._cut()
-        positions, logits = self.parts[0][: self.rows], self.parts[-1][: self.rows]
-        order = np.argsort(positions)
-        if (order == np.arange(self.rows)).all():  # as it is in every pass over an index: no copy
+        positions, logits = self.parts[0], self.parts[-1]
+        self.parts = ()
+        for part in (positions, logits):  # the rest of the buffer is given back; nothing else looks at it
+            part.resize((self.rows, *part.shape[1:]), refcheck=False)
+        if (np.diff(positions) > 0).all():  # as in every pass over an index: no copy
             return Shortlist(positions, logits, self.counts, self.seen)
+        order = np.argsort(positions)
         return Shortlist(positions[order], logits[order], self.counts, self.seen)
 
 
