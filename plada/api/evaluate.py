@@ -4,7 +4,7 @@ from pathlib import Path
 
 from plada.common.files import home_directory
 from plada.common.progress import Report, silent
-from plada.reports.plots import confusion_picture
+from plada.reports.plots import MAX_SIDE, confusion_picture
 from plada.trainer.model import ModelEvaluation, evaluate_model
 
 
@@ -41,5 +41,5 @@ def evaluate(
     if confusion is not None:
         names = [each.name for each in result.evaluation.classes]
         title = f"{Path(model).name} on {result.target}"
-        confusion_picture(names, result.evaluation.confusion, Path(confusion), title=title)
+        confusion_picture(names, result.evaluation.binned_confusion(MAX_SIDE), Path(confusion), title=title)
     return result

@@ -13,7 +13,7 @@ from plada.networks.logs import check_log
 from plada.networks.network import NetworkSpec, as_spec
 from plada.networks.process_group import join_process_group
 from plada.payload.payload import Payload
-from plada.reports.plots import confusion_picture
+from plada.reports.plots import MAX_SIDE, confusion_picture
 from plada.sources.registry import open_target
 from plada.trainer.evaluation import evaluate_split
 from plada.trainer.expand import expand
@@ -120,7 +120,7 @@ def train(
             if confusion is not None:
                 names = [each.name for each in evaluation.classes]
                 title = f"{network.name} on {task.name}"
-                confusion_picture(names, evaluation.confusion, Path(confusion), title=title)
+                confusion_picture(names, evaluation.binned_confusion(MAX_SIDE), Path(confusion), title=title)
     return TrainingSummary(
         student=network.name,
         images=result.images,

@@ -45,6 +45,15 @@ class Tracker:
             self._last = now
             self.report(Progress(self.stage, self.done, self.total, self.rate))
 
+    def beat(self) -> None:
+        """Report again what is done, within an item that takes long."""
+        self.advance(0)
+
+    def finish(self) -> None:
+        """Count all that is left as done, where less was needed than was announced."""
+        if self.total is not None and self.done < self.total:
+            self.advance(self.total - self.done)
+
     def say(self, note: str) -> None:
         """Report a message for the user now."""
         self.report(Progress(self.stage, self.done, self.total, self.rate, note))

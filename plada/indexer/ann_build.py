@@ -16,7 +16,7 @@ from plada.common.machine import free_memory
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, Tracker, silent
 from plada.errors import DataError, RequestError, ResourceError
-from plada.indexer.ann import FILES, FORMAT, KINDS, KNOB, Ann, digest, import_faiss
+from plada.indexer.ann import FILES, FORMAT, KINDS, KNOB, Ann, digest, file_state, import_faiss
 from plada.indexer.scores import VectorBlocks
 
 Exact = Callable[[VectorBlocks, F32, int], tuple[F32, I64]]
@@ -99,6 +99,7 @@ def build_ann(
         "rows": rows,
         "dimension": dimension,
         "digests": {name: digest(folder / name) for name in FILES},
+        "states": {name: file_state(folder / name) for name in FILES},
         "bytes": sum((folder / name).stat().st_size for name in FILES),
         "seconds": clock.seconds,
         **measured,

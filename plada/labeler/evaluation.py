@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plada.common.arrays import F32, I64
+from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import wilson
 from plada.errors import DataError
 from plada.labeler.calibration import fit_temperature
 from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget
+from plada.labeler.splits import HeldOut
 from plada.labeler.teacher import MEAN, Teacher, target_logits, vote
 from plada.sources.targets.target import Split, Target
 
@@ -37,30 +39,40 @@ def judge_teachers(
     teachers: Sequence[Teacher],
     target: Target,
     embedded: EmbeddedTarget,
-    held_out: Mapping[int, F32],
+    held_out: Mapping[int, HeldOut],
     *,
     force: bool,
     how: str = MEAN,
+    report: Report = silent,
 ) -> tuple[tuple[Teacher, ...], TeacherReport]:
     """(calibrated teachers, what is known of them together): temperatures are found on held-out images, accuracies on
     held-out and test images. These are the validation images, which a linear teacher is trained on: `held_out` has
-    cross-validated logits float32 [n, c] of train and validation images together, by the teacher's place. `how` is how several vote.
+    cross-validated logits of train and validation images together, or of a sample of them, by the teacher's place. `how` is how
+    several vote.
 
     Raises:
         DataError: not above chance on the images it has not seen, unless `force`d; bad logits.
     """
-    images = len(embedded.validation.labels)
+    images, trained_on = len(embedded.validation.labels), len(embedded.train.labels)
+    known = np.concatenate([embedded.train.labels, embedded.validation.labels])
+    voted_on = np.arange(images)  # validation images that a vote is judged on
     seen: list[F32 | None] = []  # of validation images, by what was not trained on them
     judged: list[tuple[F32 | None, I64]] = []  # all that a teacher can be judged on
     for place, teacher in enumerate(teachers):
         if place in held_out:
-            seen.append(held_out[place][-images:] if images else None)
-            judged.append((held_out[place], embedded.known.labels))
+            rows, logits = held_out[place].rows, held_out[place].logits
+            voted_on = rows[rows >= trained_on] - trained_on
+            seen.append(logits[rows >= trained_on] if images else None)
+            judged.append((logits, known[rows]))
         else:
-            seen.append(_logits(teacher, target.validation, embedded.validation, "validation images"))
+            seen.append(_logits(teacher, target.validation, embedded.validation, "validation images", report))
             judged.append((seen[-1], embedded.validation.labels))
-    test = [_logits(teacher, target.test, embedded.test, "test images") for teacher in teachers]
-    temperatures = [fit_temperature(logits, labels) if logits is not None else 1.0 for logits, labels in judged]
+    test = [_logits(teacher, target.test, embedded.test, "test images", report) for teacher in teachers]
+    tracker = Tracker("teacher: calibrate", len(teachers), report)
+    temperatures = []
+    for logits_seen, labels in judged:
+        temperatures.append(fit_temperature(logits_seen, labels, beat=tracker.beat) if logits_seen is not None else 1.0)
+        tracker.advance()
     calibrated = tuple(
         replace(teacher, temperature=temperature) for teacher, temperature in zip(teachers, temperatures, strict=True)
     )
@@ -68,21 +80,24 @@ def judge_teachers(
         _report(teacher, logits, labels, tested, embedded.test)
         for teacher, (logits, labels), tested in zip(calibrated, judged, test, strict=True)
     ]
-    report = members[0]
+    summary = members[0]
     if len(teachers) > 1:
         together = replace(teachers[0], kind="+".join(teacher.kind for teacher in teachers), temperature=1.0)
-        voted, tested = _vote(seen, temperatures, how), _vote(test, temperatures, how)
-        pooled = _report(together, voted, embedded.validation.labels, tested, embedded.test)
-        report = replace(pooled, members=tuple(members))
-    _refuse_chance(report, target, force=force)
-    return calibrated, report
+        there = [each if each is None or place in held_out else each[voted_on] for place, each in enumerate(seen)]
+        voted, tested = _vote(there, temperatures, how), _vote(test, temperatures, how)
+        pooled = _report(together, voted, embedded.validation.labels[voted_on], tested, embedded.test)
+        summary = replace(pooled, members=tuple(members))
+    _refuse_chance(summary, target, force=force)
+    return calibrated, summary
 
 
-def _logits(teacher: Teacher, split: Split | None, seen: EmbeddedSplit | None, stage: str) -> F32 | None:
+def _logits(
+    teacher: Teacher, split: Split | None, seen: EmbeddedSplit | None, stage: str, report: Report
+) -> F32 | None:
     if split is None or seen is None or not len(seen.labels):
         return None
     readable = seen.readable if seen.readable is not None else np.ones(len(split), np.bool_)
-    return target_logits(teacher, split, seen.vectors, readable, stage)
+    return target_logits(teacher, split, seen.vectors, readable, stage, report)
 
 
 def _vote(logits: Sequence[F32 | None], temperatures: Sequence[float], how: str) -> F32 | None:

@@ -1,11 +1,13 @@
 """The pseudo-labels that `plada select` chooses from: which images are shown to which teacher."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
 
 import numpy as np
 
-from plada.common.arrays import F32, I64
+from plada.common.arrays import F16, F32, I64
 from plada.common.progress import Report, Tracker
 from plada.common.statistics import softmax
 from plada.errors import DataError
@@ -16,9 +18,9 @@ from plada.labeler.rounds import MAX_LOGITS, ask_in_rounds
 from plada.labeler.scan import KEEP_ALL, scan_linear, score_all, surest_rows
 from plada.labeler.scores import SCORES
 from plada.labeler.shortlist import MIN_DEPTH, find_shortlist, with_leads
-from plada.labeler.teacher import VECTORS, reference_logits, vote
+from plada.labeler.teacher import READ, SHOWN, VECTORS, reference_logits, vote
 from plada.labeler.teachers import Ensemble
-from plada.retrieval.embeddings import Vectors, held_or_read, hold
+from plada.retrieval.embeddings import Vectors, held_or_read, hold, in_order
 from plada.retrieval.index import Index
 
 # Rows that the rule chooses of some pseudo-labels, whose embeddings are given.
@@ -65,8 +67,15 @@ def label(
     teachers, first = ensemble.teachers, ensemble.teachers[0]
     classes, tracker = first.classes, Tracker("scan", index.readable, report)
 
+    def scan(stage: str) -> Iterator[tuple[I64, F16]]:
+        """One pass over the embeddings that tells how far it is."""
+        own = Tracker(stage, index.readable, report)
+        for where, some in index.scan():
+            yield where, some
+            own.advance(len(where))
+
     def held(positions: I64) -> Vectors:
-        return hold(positions, index.dimension, index.scan, index.vectors)
+        return hold(positions, index.dimension, lambda: scan("read embeddings"), index.vectors)
 
     if len(teachers) == 1 and first.head is not None:
         large = index.readable > KEEP_ALL and not exhaustive
@@ -82,24 +91,29 @@ def label(
         )
         return LabelledReference(labels, held(labels.positions), len(labels), labels.positions)
     if all(teacher.needs_no_pixels for teacher in teachers):
-        positions = np.concatenate([where for where, _ in index.scan()])
+        positions = np.concatenate([where for where, _ in scan("scan")])
         vectors = held(positions)
-        readable, logits = joint_logits(index, ensemble, positions, vectors, report)
-        labels = pseudo_label([(readable, logits)], lambda logits: logits, classes=classes)
-        return LabelledReference(labels, vectors, len(readable), positions)
+        # What memory does not hold is read in one pass, never row by row.
+        in_turn = vectors if vectors != index.vectors else in_order(index.scan())
+        labels = pseudo_label(
+            joint_blocks(index, ensemble, positions, in_turn, report), lambda logits: logits, classes=classes
+        )
+        return LabelledReference(labels, vectors, len(labels), positions)
 
     proxy = next((each for each in teachers if each.head is not None and each.needs == VECTORS), None)
-    proxy_teacher = proxy or train_linear(index, classes, embedded, seed)[0]
+    proxy_teacher = proxy or train_linear(index, classes, embedded, seed, report)[0]
     in_rounds = choose_rows is not None and not exhaustive
     shortlist = find_shortlist(
         index.scan(), proxy_teacher.logits, classes=classes, images=index.readable,
         share=1.0 if exhaustive else SHARE / 2 if in_rounds else SHARE, advance=tracker.advance,
     )  # fmt: skip
     axes_from, vectors = shortlist.positions, held(shortlist.positions)
-    known = joint_logits(index, ensemble, shortlist.positions, vectors, report)
     if in_rounds and choose_rows is not None and proxy_teacher.head is not None:
         images = min(POOL * budget, MAX_IMAGES, MAX_LOGITS // classes, index.readable * classes)
-        candidates = scan_linear(index.scan(), proxy_teacher.head, depth=max(MIN_DEPTH, images // classes)).positions
+        known = joint_logits(index, ensemble, shortlist.positions, vectors, report)
+        candidates = scan_linear(
+            scan("candidates"), proxy_teacher.head, depth=max(MIN_DEPTH, images // classes)
+        ).positions
         axes_from = np.union1d(candidates, shortlist.positions)
         vectors = held(axes_from)
         shortlist, known = ask_in_rounds(
@@ -108,8 +122,11 @@ def label(
             ask=lambda positions: joint_logits(index, ensemble, positions, vectors, report),
             max_images=max(int(SHARE * index.readable), len(shortlist.positions)),
         )  # fmt: skip
-    labels = pseudo_label([known], lambda logits: logits, classes=classes)
-    return LabelledReference(with_leads(shortlist, known[0], labels), vectors, len(known[0]), axes_from)
+        labels = pseudo_label([known], lambda logits: logits, classes=classes)
+    else:
+        shown = joint_blocks(index, ensemble, shortlist.positions, vectors, report)
+        labels = pseudo_label(shown, lambda logits: logits, classes=classes)
+    return LabelledReference(with_leads(shortlist, labels.positions, labels), vectors, len(labels), axes_from)
 
 
 def _likely_rows(labels: PseudoLabels, budget: int) -> I64:
@@ -123,27 +140,44 @@ def _likely_rows(labels: PseudoLabels, budget: int) -> I64:
     return np.unique(np.concatenate(parts))
 
 
-def joint_logits(index: Index, ensemble: Ensemble, positions: I64, vectors: Vectors, report: Report) -> tuple[I64, F32]:
-    """(positions int64 [n], logits float32 [n, c]) of the images, of those at rising `positions`, that every teacher could
-    answer for; several teachers are put to the vote.
+def joint_blocks(
+    index: Index, ensemble: Ensemble, positions: I64, vectors: Vectors, report: Report
+) -> Iterator[tuple[I64, F32]]:
+    """Block by block, (positions int64 [m], logits float32 [m, c]) of the images, of those at rising `positions`, that every
+    teacher could answer for; several teachers are put to the vote. Memory holds one block of each teacher's logits.
 
     Raises:
         DataError: there is none; bad logits.
     """
-    answers = []
-    for teacher in ensemble.teachers:
-        blocks = list(reference_logits(teacher, index, positions, vectors, report))
-        where = np.concatenate([np.zeros(0, np.int64), *(block[0] for block in blocks)])
-        answers.append((where, [block[1] for block in blocks]))
-    common = answers[0][0]
-    for where, _ in answers[1:]:
-        common = np.intersect1d(common, where)
-    if not len(common):
+    answers = [reference_logits(teacher, index, positions, vectors, report) for teacher in ensemble.teachers]
+    images = 0
+    for start in range(0, len(positions), READ):
+        asked = min(READ, len(positions) - start)
+        blocks = [
+            list(islice(each, 1 if teacher.needs_no_pixels else -(-asked // SHOWN)))
+            for teacher, each in zip(ensemble.teachers, answers, strict=True)
+        ]
+        where = [np.concatenate([block[0] for block in each]) for each in blocks]
+        common = reduce(np.intersect1d, where)
+        if not len(common):
+            continue
+        logits = [
+            np.concatenate([block[1] for block in each])[np.searchsorted(seen, common)]
+            for each, seen in zip(blocks, where, strict=True)
+        ]
+        images += len(common)
+        temperatures = [teacher.temperature for teacher in ensemble.teachers]
+        yield common, logits[0] if len(logits) == 1 else vote(logits, temperatures, ensemble.vote)
+    for each in answers:
+        next(each, None)  # so that each says that it is done
+    if not images:
         raise DataError("teacher: none of the candidates could be read")
-    logits = [np.concatenate(parts)[np.searchsorted(where, common)] for where, parts in answers]
-    if len(logits) == 1:
-        return common, logits[0]
-    return common, vote(logits, [teacher.temperature for teacher in ensemble.teachers], ensemble.vote)
+
+
+def joint_logits(index: Index, ensemble: Ensemble, positions: I64, vectors: Vectors, report: Report) -> tuple[I64, F32]:
+    """(positions int64 [n], logits float32 [n, c]): all blocks of `joint_blocks` together."""
+    blocks = list(joint_blocks(index, ensemble, positions, vectors, report))
+    return np.concatenate([where for where, _ in blocks]), np.concatenate([logits for _, logits in blocks])
 
 
 def joint_probabilities(index: Index, ensemble: Ensemble, positions: I64, vectors: Vectors, report: Report) -> F32:

@@ -3,59 +3,93 @@
 import numpy as np
 
 from plada.common.arrays import F32, I64
-from plada.common.statistics import accuracy
+from plada.common.progress import Report, Tracker, silent
+from plada.common.statistics import accuracy, class_ranks
 from plada.labeler.calibration import fit_temperature, log_likelihood
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.splits import stratified
 from plada.labeler.teacher import VECTORS, Teacher
-from plada.networks.linear_head import HeadFitter, fit_head
+from plada.networks.linear_head import LARGE, HeadFitter, fit_head
 from plada.retrieval.index import Index
 
 CROSS_PARTS = 5
 CROSS_PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)  # falling: each search begins where the last one ended
 CROSS_STEPS = 80  # of a search in a part: enough to tell penalties apart (docs/log.md)
+_A_CLASS = 10  # images of a class that a penalty is searched on, at least
 _WORSE = 2  # penalties in a row below the best, after which smaller ones, the slowest, are not tried
 
 
-def train_linear(index: Index, classes: int, embedded: EmbeddedTarget, seed: int) -> tuple[Teacher, float, F32]:
+def train_linear(
+    index: Index, classes: int, embedded: EmbeddedTarget, seed: int, report: Report = silent
+) -> tuple[Teacher, float, F32]:
     """(teacher, its penalty, held-out logits): a head on the index's embeddings, trained on train and validation images.
 
     Penalty and held-out logits are those of `cross_validate`. The logits serve for calibration and for an accuracy with a
     narrow interval: validation splits are small.
     """
     known = embedded.known
-    penalty, logits = cross_validate(known.vectors, known.labels, classes=classes, mean=index.mean, seed=seed)
-    head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=penalty)
+    penalty, logits = cross_validate(
+        known.vectors, known.labels, classes=classes, mean=index.mean, seed=seed, report=report
+    )
+    tracker = Tracker("teacher: fit", 1, report)
+    tracker.advance(0)
+    head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=penalty, beat=tracker.beat)
+    tracker.advance()
     return Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits, head=head), penalty, logits
 
 
 def cross_validate(
-    vectors: F32, labels: I64, *, classes: int, mean: F32, seed: int, parts: int = CROSS_PARTS, steps: int = CROSS_STEPS
+    vectors: F32,
+    labels: I64,
+    *,
+    classes: int,
+    mean: F32,
+    seed: int,
+    parts: int = CROSS_PARTS,
+    steps: int = CROSS_STEPS,
+    report: Report = silent,
 ) -> tuple[float, F32]:
-    """(penalty, held-out logits float32 [n, classes]) of heads on vectors [n, d] with labels [n].
+    """(penalty, held-out logits) of heads on vectors [n, d] with labels [n].
 
     The penalty is the one under which heads of all parts but one are right most often on that one (equals: the likeliest,
-    then the larger). The logits are of all images, each by a head that has not seen it.
+    then the larger). The logits are float32 [m, classes] of the images that `searched` gives: of all, or of a sample where
+    that would be more than LARGE logits. Each is by a head that has not seen it.
     """
-    place = stratified(labels, parts, seed=seed)
+    rows = searched(labels, classes, seed)
+    wanted = labels[rows]
+    place = stratified(wanted, parts, seed=seed)
     fitters = [
-        (held, HeadFitter(vectors[~held], labels[~held], classes=classes, mean=mean))
+        (held, HeadFitter(vectors, labels, classes=classes, mean=mean, rows=rows[~held]))
         for held in (place == part for part in range(parts))
         if held.any() and not held.all()
     ]
     best: tuple[float, float, float] | None = None
-    best_logits = np.zeros((len(labels), classes), np.float32)
+    best_logits = np.zeros((len(rows), classes), np.float32)
     worse = 0
+    tracker = Tracker("teacher: penalty", len(CROSS_PENALTIES) * len(fitters), report)
+    tracker.advance(0)
     for penalty in CROSS_PENALTIES:
         logits = np.zeros_like(best_logits)
         for held, fitter in fitters:
-            logits[held] = fitter.head(penalty, steps=steps).logits(vectors[held])
-        likelihood = log_likelihood(logits, labels, fit_temperature(logits, labels))
-        judged = accuracy(logits, labels), likelihood, penalty
+            logits[held] = fitter.head(penalty, steps=steps, beat=tracker.beat).logits(vectors[rows[held]])
+            tracker.advance()
+        likelihood = log_likelihood(logits, wanted, fit_temperature(logits, wanted, beat=tracker.beat))
+        judged = accuracy(logits, wanted), likelihood, penalty
         worse = worse + 1 if best is not None and judged[0] < best[0] else 0
         if best is None or judged > best:
             best, best_logits = judged, logits
         if worse == _WORSE:
             break
     assert best is not None
+    tracker.finish()
     return best[2], best_logits
+
+
+def searched(labels: I64, classes: int, seed: int) -> I64:
+    """The rows, rising, of the images that a penalty is searched on: all, or where they have more than LARGE logits as many of
+    each class, drawn at random, as have about LARGE logits together; at least _A_CLASS of each."""
+    if len(labels) * classes <= LARGE:
+        return np.arange(len(labels))
+    order = np.random.default_rng([seed, 6]).permutation(len(labels))
+    kept = order[class_ranks(labels[order]) < max(_A_CLASS, LARGE // classes**2)]
+    return np.sort(kept)

@@ -15,7 +15,7 @@ from plada.common.arrays import F32, I64
 from plada.common.statistics import class_ranks
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.scores import SCORES
-from plada.labeler.shortlist import Shortlist, leads
+from plada.labeler.shortlist import Shortlist, label_leads, two_best
 
 # Rising positions -> those that could be read, and the teacher's logits [m, classes] of them.
 AskTeacher = Callable[[I64], tuple[I64, F32]]
@@ -88,7 +88,7 @@ def ask_in_rounds(
         logits[rows], labelled[rows] = answers[1], True
 
     enter(shortlist.positions, known)
-    lead = leads(first)
+    best, second = two_best(first)
     for _ in range(_ROUNDS):
         guess = fit_guess(vectors(positions[labelled]), first[labelled], logits[labelled])
         for part in _parts(np.flatnonzero(~labelled)):
@@ -96,7 +96,7 @@ def ask_in_rounds(
         there = np.flatnonzero(~unreadable)
         labels = logits[there].argmax(axis=1)
         scores = {name: score(logits[there]) for name, score in SCORES.items()}
-        scores["margin"] = lead[there, labels]
+        scores["margin"] = label_leads(first[there], labels, best[there], second[there])
         chosen = there[choose_rows(PseudoLabels(positions[there], labels, scores, first.shape[1]))]
         room = max(max_images, len(chosen) * 3 // 2) - int((labelled | unreadable).sum())
         fresh = chosen[~labelled[chosen]]

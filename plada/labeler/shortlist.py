@@ -7,6 +7,7 @@ goes down that order chooses from the shortlist what it would choose from everyt
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from plada.errors import DataError
 from plada.labeler.pseudo_labels import PseudoLabels
 
 MIN_DEPTH = 50  # images of each class that it is shown at least
+_ROWS = 4096  # logits of so many images are compared at a time
+_COLUMNS = 16  # classes whose leads are compared at a time: a line of the cache holds so many logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,27 @@ def leads(logits: F32) -> F32:
     """For each image and class the class's logit less the largest other one, float32 [n, c]: positive for the label alone."""
     if logits.shape[1] == 1:
         return logits
-    top = np.partition(logits, -2, axis=1)
-    best, second = top[:, -1:], top[:, -2:-1]
+    best, second = (each[:, None] for each in two_best(logits))
     return np.where(logits == best, logits - second, logits - best).astype(np.float32)
+
+
+def two_best(logits: F32) -> tuple[F32, F32]:
+    """(largest, second largest) logit of each image, float32 [n] each; of one class the second is zero."""
+    best, second = np.empty(len(logits), np.float32), np.zeros(len(logits), np.float32)
+    for start in range(0, len(logits), _ROWS):
+        some = slice(start, start + _ROWS)
+        top = np.partition(logits[some], -min(2, logits.shape[1]), axis=1)
+        best[some] = top[:, -1]
+        if logits.shape[1] > 1:
+            second[some] = top[:, -2]
+    return best, second
+
+
+def label_leads(logits: F32, labels: I64, best: F32, second: F32) -> F32:
+    """The lead of each image in its label alone, float32 [n]: what `leads` has at [i, labels[i]]. `best` and `second` as
+    `two_best` gives them."""
+    own = logits[np.arange(len(labels)), labels]
+    return np.asarray(own - np.where(own == best, second, best), np.float32)
 
 
 def find_shortlist(
@@ -48,36 +69,114 @@ def find_shortlist(
     advance: Callable[[int], None] = lambda _: None,
 ) -> Shortlist:
     """The images with the largest leads, the same number of each class, `share` of `images` in all, from one pass. `blocks`
-    gives (positions [m], embeddings [m, d]). Memory holds the shortlist and one block, whatever the number of images.
+    gives (positions [m], embeddings [m, d]), positions rising. Memory holds twice the shortlist and one block, whatever the
+    number of images.
 
     Raises:
-        DataError: no image has an embedding.
+        DataError: no image has an embedding; logits that are not finite.
     """
     depth = images if share >= 1 else max(MIN_DEPTH, int(share * images / classes))  # a class may have all images
-    positions, logits = np.zeros(0, np.int64), np.zeros((0, classes), np.float32)
-    counts, seen = np.zeros(classes, np.int64), 0
+    kept = _Collector(classes, depth, images)
     for where, vectors in blocks:
         if not len(where):
             continue
-        block = logits_of(vectors)
-        counts += np.bincount(block.argmax(axis=1), minlength=classes)
-        seen += len(where)
-        positions, logits = np.concatenate([positions, where]), np.concatenate([logits, block])
-        keep = _deepest(leads(logits), depth)
-        positions, logits = positions[keep], logits[keep]
+        kept.add(where, logits_of(vectors))
         advance(len(where))
-    if not seen:
-        raise DataError("teacher: the reference has no readable image")
-    order = np.argsort(positions)
-    return Shortlist(positions[order], logits[order], counts, seen)
+    return kept.finish()
 
 
-def _deepest(lead: F32, depth: int) -> I64:
-    """Rows that are among the `depth` largest of any class, rising; ties to the lower row."""
-    keep = np.zeros(len(lead), np.bool_)
-    for label in range(lead.shape[1]):
-        keep[np.argsort(-lead[:, label], kind="stable")[:depth]] = True
-    return np.flatnonzero(keep)
+class _Collector:
+    """Collects the rows with the largest leads of any class; one that cannot stay is not even written down.
+
+    Its buffer holds at most twice as many rows as all classes together can keep. When it is full the best are kept: each
+    lead that did not suffice raises a floor, so this happens a few times in a pass, not once a block.
+    """
+
+    def __init__(self, classes: int, depth: int, images: int) -> None:
+        self.depth = depth
+        self.floor = np.full(classes, -np.inf, np.float32)
+        self.counts = np.zeros(classes, np.int64)
+        self.seen = self.rows = 0
+        # Of each row: position, label, largest logit, second largest, all logits.
+        self.parts: tuple[npt.NDArray[Any], ...] = ()
+        self._reserve(max(1, min(images, 2 * classes * depth)))
+
+    def _reserve(self, rows: int) -> None:
+        """Make room for so many rows; what is never written takes no memory."""
+        before = self.parts
+        kinds = (np.int64, np.int64, np.float32, np.float32)
+        self.parts = (*(np.empty(rows, kind) for kind in kinds), np.empty((rows, len(self.floor)), np.float32))
+        for part, old in zip(self.parts, before, strict=False):
+            part[: self.rows] = old[: self.rows]
+
+    def add(self, positions: I64, logits: F32) -> None:
+        """Take in a block, whose positions are larger than those before.
+
+        Raises:
+            DataError: logits that are not finite.
+        """
+        best, second = two_best(logits)
+        lead = best - second
+        if not np.isfinite(lead).all():
+            bad = int(positions[np.flatnonzero(~np.isfinite(lead))[0]])
+            raise DataError(f"teacher: the logits of image {bad} are not finite. Train it again, or check the index")
+        labels = logits.argmax(axis=1)
+        self.counts += np.bincount(labels, minlength=len(self.floor))
+        self.seen += len(positions)
+        # A class's floor is the lead of its depth-th image so far: equal ones come later, so they lose the tie.
+        stay = lead > self.floor[labels]
+        for start in range(0, len(logits), _ROWS):
+            some = slice(start, start + _ROWS)
+            stay[some] |= (logits[some] - best[some, None] > self.floor).any(axis=1)
+        rows = np.flatnonzero(stay)
+        while len(rows):
+            if self.rows == len(self.parts[0]):
+                self._cut()
+                if 2 * self.rows > len(self.parts[0]):  # nothing can be dropped: more images than were announced
+                    self._reserve(2 * len(self.parts[0]))
+            some_rows, rows = np.split(rows, [len(self.parts[0]) - self.rows])
+            into = slice(self.rows, self.rows + len(some_rows))
+            for array, block in zip(self.parts, (positions, labels, best, second, logits), strict=True):
+                array[into] = block[some_rows]
+            self.rows += len(some_rows)
+
+    def _cut(self) -> None:
+        """Keep the rows that are among the `depth` largest of any class; ties to the lower row. No class is sorted."""
+        if self.rows <= self.depth:
+            return
+        _, labels, best, second, logits = (part[: self.rows] for part in self.parts)
+        margin, classes = best - second, len(self.floor)
+        keep = np.zeros(self.rows, np.bool_)
+        for first in range(0, classes, _COLUMNS):
+            columns = np.ascontiguousarray(logits[:, first : first + _COLUMNS].T)
+            for label, lead in enumerate(columns, start=first):
+                lead -= best
+                own = labels == label
+                lead[own] = margin[own]
+                last = np.partition(lead, -self.depth)[-self.depth]
+                inside = lead > last
+                inside[np.flatnonzero(lead == last)[: self.depth - int(inside.sum())]] = True
+                keep |= inside
+                self.floor[label] = last
+        kept = np.flatnonzero(keep)
+        for start in range(0, len(kept), _ROWS):  # rising, so nothing is overwritten before it has moved
+            some = kept[start : start + _ROWS]
+            for array in self.parts:
+                array[start : start + len(some)] = array[some]
+        self.rows = len(kept)
+
+    def finish(self) -> Shortlist:
+        if not self.seen:
+            raise DataError("teacher: the reference has no readable image")
+        self._cut()
+        positions, logits = self.parts[0], self.parts[-1]
+        self.parts = ()
+        for part in (positions, logits):  # the rest of the buffer is given back; nothing else looks at it
+            part.resize((self.rows, *part.shape[1:]), refcheck=False)
+        if (np.diff(positions) > 0).all():  # as in every pass over an index: no copy
+            return Shortlist(positions, logits, self.counts, self.seen)
+        order = np.argsort(positions)
+        return Shortlist(positions[order], logits[order], self.counts, self.seen)
 
 
 def with_leads(shortlist: Shortlist, positions: I64, labels: PseudoLabels) -> PseudoLabels:
@@ -85,6 +184,7 @@ def with_leads(shortlist: Shortlist, positions: I64, labels: PseudoLabels) -> Ps
     could read. The score `margin` becomes the pass's lead of the class that the teacher gives; the other scores stay the
     teacher's. `whole` estimates the teacher's counts over the reference from the pass's."""
     rows = np.searchsorted(shortlist.positions, positions)
-    lead = leads(shortlist.logits)[rows, labels.labels]
+    best, second = two_best(shortlist.logits)
+    lead = label_leads(shortlist.logits[rows], labels.labels, best[rows], second[rows])
     whole = np.maximum(labels.counts(), np.where(labels.counts() > 0, shortlist.counts, 0))
     return PseudoLabels(labels.positions, labels.labels, {**labels.scores, "margin": lead}, labels.classes, whole)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F32, I64
-from plada.common.progress import Report, Tracker
+from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import softmax
 from plada.errors import DataError, Unreadable
 from plada.networks.linear_head import Head
@@ -17,8 +17,8 @@ from plada.sources.decode import View, decode, load_pixels
 from plada.sources.targets.target import Split
 
 VECTORS, PIXELS, PICTURES, POSITIONS = "vectors", "pixels", "pictures", "positions"
-_BLOCK = 1024  # images that are decoded at a time
-_READ = 16_384  # embeddings that are read at a time
+SHOWN = 1024  # images that are decoded at a time
+READ = 16_384  # embeddings that are read at a time: a multiple of SHOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,12 @@ def checked_logits(kind: str, logits: Any, images: int, classes: int) -> F32:
 
 
 def target_logits(
-    teacher: Teacher, split: Split, vectors: F32, readable: npt.NDArray[np.bool_], stage: str
+    teacher: Teacher,
+    split: Split,
+    vectors: F32,
+    readable: npt.NDArray[np.bool_],
+    stage: str,
+    report: Report = silent,
 ) -> F32 | None:
     """Logits of the readable images of a split, float32 [readable, classes]; None where the teacher cannot say. `vectors`
     [readable, d] are their embeddings.
@@ -92,12 +97,14 @@ def target_logits(
         return teacher.ask(vectors, len(vectors))
     positions = split.positions[readable]
     parts = [np.zeros((0, teacher.classes), np.float32)]
-    for start in range(0, len(positions), _BLOCK):
-        wanted = positions[start : start + _BLOCK]
+    tracker = Tracker(f"label {stage}", len(positions), report)
+    for start in range(0, len(positions), SHOWN):
+        wanted = positions[start : start + SHOWN]
         seen, logits = _look(teacher, split.collection.read, wanted, stage)
         if not seen.all():
             raise DataError(f"{split.collection.location}: image {wanted[~seen][0]} can no longer be read")
         parts.append(logits)
+        tracker.advance(len(wanted))
     return np.concatenate(parts)
 
 
@@ -110,15 +117,16 @@ def reference_logits(
         DataError: bad logits. ReferenceMismatch: an image has changed since it was indexed.
     """
     tracker = Tracker("label", len(positions), report)
+    tracker.advance(0)
     if teacher.needs_no_pixels:
-        for start in range(0, len(positions), _READ):
-            wanted = positions[start : start + _READ]
+        for start in range(0, len(positions), READ):
+            wanted = positions[start : start + READ]
             yield wanted, teacher.ask(vectors(wanted) if teacher.needs == VECTORS else wanted, len(wanted))
             tracker.advance(len(wanted))
         return
     reference = index.reference()
-    for start in range(0, len(positions), _BLOCK):
-        wanted = positions[start : start + _BLOCK]
+    for start in range(0, len(positions), SHOWN):
+        wanted = positions[start : start + SHOWN]
         seen, logits = _look(teacher, reference.read, wanted, "label")
         yield wanted[seen], logits
         tracker.advance(len(wanted))

@@ -7,7 +7,6 @@ from typing import Any
 
 from blake3 import blake3
 
-from plada.common.arrays import F32
 from plada.common.progress import Report, silent
 from plada.encoders.encoder import config_from_json
 from plada.errors import RequestError, UnknownName
@@ -15,7 +14,8 @@ from plada.labeler.custom_teachers import function_teacher, table_teacher, write
 from plada.labeler.embedded_target import EmbeddedTarget, check_every_class
 from plada.labeler.embedding_cache import identity_of
 from plada.labeler.evaluation import TeacherReport, judge_teachers
-from plada.labeler.linear_teacher import train_linear
+from plada.labeler.linear_teacher import searched, train_linear
+from plada.labeler.splits import HeldOut
 from plada.labeler.teacher import MAJORITY, MEAN, PIXELS, Teacher, checked_logits
 from plada.labeler.zeroshot import zeroshot_teacher
 from plada.networks.finetune import finetune
@@ -96,11 +96,12 @@ def teach(
     classes = len(task.classes)
     teachers: list[Teacher] = []
     penalty: float | None = None
-    held_out: dict[int, F32] = {}
+    held_out: dict[int, HeldOut] = {}
     for name in names:
         if name == LINEAR:
             check_every_class(task, embedded.train)
-            teacher, penalty, held_out[len(teachers)] = train_linear(index, classes, embedded, seed)
+            teacher, penalty, logits = train_linear(index, classes, embedded, seed, report)
+            held_out[len(teachers)] = HeldOut(searched(embedded.known.labels, classes, seed), logits)
         elif name == ZEROSHOT:
             teacher = zeroshot_teacher(index.encoder(device=device), task.classes)
         elif name.startswith(FINETUNE):
@@ -116,7 +117,9 @@ def teach(
             hint = "ARCH is small_cnn or a timm network; several vote, comma-separated"
             raise UnknownName("teacher", name, known, hint=hint)
         teachers.append(teacher)
-    calibrated, judged = judge_teachers(teachers, task, embedded, held_out, force=spec.force, how=spec.vote)
+    calibrated, judged = judge_teachers(
+        teachers, task, embedded, held_out, force=spec.force, how=spec.vote, report=report
+    )
     return Ensemble(calibrated, judged, penalty, spec.vote)
 
 

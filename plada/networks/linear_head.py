@@ -1,17 +1,22 @@
 """Linear classifiers on embeddings: multinomial logistic regression, for teachers and students alike."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F32, F64, I64
-from plada.networks.solver import softmax_regression
+from plada.networks.solver import blocked_regression, silent_beat, softmax_regression
 
 PENALTY = 1e-3  # of a teacher whose penalty nothing has chosen
 # A linear student's labels come from a linear teacher: it may follow them closely. At 1e-3 it fell behind with many or
 # uneven labels, by up to 25 points (docs/log.md).
 STUDENT_PENALTY = 1e-5
+LARGE = (
+    1 << 25
+)  # examples x classes up to which a fit is whole in memory, in float64: 0.3 GB for each of its three arrays
+_BLOCK = 8192  # examples that are measured at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,41 +32,79 @@ class Head:
         return np.asarray((np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias, np.float32)
 
 
-def fit_head(vectors: F32, labels: I64 | F64, *, classes: int, mean: F32, penalty: float, steps: int = 300) -> Head:
+def fit_head(
+    vectors: F32,
+    labels: I64 | F64,
+    *,
+    classes: int,
+    mean: F32,
+    penalty: float,
+    steps: int = 300,
+    beat: Callable[[], None] = silent_beat,
+) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
-    In float64: the number of threads changes how sums round, and in float32 that changed labels.
+    In float64: the number of threads changes how sums round, and in float32 that changed labels. Beyond LARGE logits in
+    float32, with sums in one order.
 
     vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the
     reference's). The centred vectors are scaled to a mean length of one, so that a penalty means the same for every encoder.
     """
-    return HeadFitter(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps)
+    return HeadFitter(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps, beat=beat)
 
 
 class HeadFitter:
-    """Fits heads to the same examples under several penalties. Arguments as for `fit_head`.
+    """Fits heads to the same examples under several penalties. Arguments as for `fit_head`; `rows` int64 [m] are the examples
+    to fit to, None for all.
 
     Each search starts where the last one ended: from large penalties to small ones this takes a quarter of the time.
+
+    Beyond LARGE logits neither these nor labels as rows of zeros and ones are ever whole in memory: a block of examples is
+    centred, multiplied and added up at a time, in float32. Memory is that of `vectors`, and 16 MB a processor.
     """
 
-    def __init__(self, vectors: F32, labels: I64 | F64, *, classes: int, mean: F32) -> None:
-        centred = vectors.astype(np.float64) - mean
+    def __init__(self, vectors: F32, labels: I64 | F64, *, classes: int, mean: F32, rows: I64 | None = None) -> None:
+        self._classes, self._mean = classes, mean
+        self._weights: F64 | None = None
+        self._axes: F64 | None = None
+        self._points: F64 | None = None
+        examples = len(labels) if rows is None else len(rows)
+        self._labels = labels if rows is None else labels[rows]
+        if examples * classes > LARGE and examples >= vectors.shape[1]:
+            self._vectors, self._rows, self._centre = vectors, rows, mean.astype(np.float32)
+            self._scale = 1.0  # so that lengths are those of the centred vectors
+            length = sum(
+                float(np.linalg.norm(self._block(slice(start, start + _BLOCK)).astype(np.float64), axis=1).sum())
+                for start in range(0, examples, _BLOCK)
+            )
+            self._scale = 1.0 / max(length / examples, 1e-9)
+            return
+        centred = (vectors if rows is None else vectors[rows]).astype(np.float64) - mean
         self._scale = 1.0 / max(float(np.linalg.norm(centred, axis=1).mean()), 1e-9)
-        self._points, self._axes = centred * self._scale, None
+        self._points = centred * self._scale
         if 0 < len(centred) < centred.shape[1]:
             # The best weights lie in the span of the examples: fewer numbers to find, the same result.
             self._axes, triangle = np.linalg.qr(self._points.T)
             self._points = np.ascontiguousarray(triangle.T)
-        self._labels, self._classes, self._mean = labels, classes, mean
-        self._weights: F64 | None = None
 
-    def head(self, penalty: float, *, steps: int = 300) -> Head:
-        """The head under `penalty`, after at most `steps` steps."""
-        weights = softmax_regression(
-            self._points, self._labels, self._classes, penalty=penalty, steps=steps, start=self._weights
-        )
+    def head(self, penalty: float, *, steps: int = 300, beat: Callable[[], None] = silent_beat) -> Head:
+        """The head under `penalty`, after at most `steps` steps; `beat` is called several times in each."""
+        if self._points is not None:
+            weights = softmax_regression(
+                self._points, self._labels, self._classes, penalty=penalty, steps=steps, start=self._weights, beat=beat
+            )
+        else:
+            weights = blocked_regression(
+                self._block, self._labels, self._classes, self._vectors.shape[1], penalty=penalty, steps=steps,
+                start=self._weights, beat=beat,
+            )  # fmt: skip
         self._weights = weights
         weight = weights[:-1] if self._axes is None else self._axes @ weights[:-1]
         return Head(
             self._mean.astype(np.float32), (weight * self._scale).astype(np.float32), weights[-1].astype(np.float32)
         )
+
+    def _block(self, some: slice) -> F32:
+        """Centred and rescaled examples of a slice, float32 [m, d]."""
+        block = self._vectors[some if self._rows is None else self._rows[some]] - self._centre
+        return np.asarray(block * np.float32(self._scale), np.float32)

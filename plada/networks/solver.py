@@ -4,23 +4,41 @@ For problems this small it takes a tenth of the time of a general optimiser; cho
 """
 
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from plada.common.arrays import F64, I64
+from plada.common.arrays import F32, F64, I64
+from plada.common.machine import cores
+from plada.common.products import BLAS, one_thread
 
 _HISTORY = 10
 _ARMIJO, _SHRINK, _MAX_HALVINGS = 1e-4, 0.5, 12
+_NUMBERS = 1 << 22  # logits of a block: 16 MB
+_LEAST_ROWS, _MOST_ROWS = 256, 8192  # examples of a block
 _FLAT = 1e-7  # largest gradient at which the search ends
 
 
+def silent_beat() -> None:
+    """What is called after each step, by default."""
+
+
 def softmax_regression(
-    points: F64, labels: I64 | F64, classes: int, *, penalty: float, steps: int, start: F64 | None = None
+    points: F64,
+    labels: I64 | F64,
+    classes: int,
+    *,
+    penalty: float,
+    steps: int,
+    start: F64 | None = None,
+    beat: Callable[[], None] = silent_beat,
 ) -> F64:
     """Weights float64 [d + 1, classes] (bias last) that minimise mean cross-entropy + penalty x |weights|^2, bias free.
 
     points [n, d], labels int64 [n], or soft ones float64 [n, classes] whose rows add up to 1. At most `steps` iterations from
-    `start`, by default zero; the problem is convex, so the start only decides how long it takes.
+    `start`, by default zero; the problem is convex, so the start only decides how long it takes. `beat` is called after each
+    evaluation.
     """
     inputs = np.hstack([points, np.ones((len(points), 1))])
     if labels.ndim == 2:
@@ -39,10 +57,71 @@ def softmax_regression(
         powers -= targets
         slope = inputs.T @ powers
         slope /= len(points)
+        beat()
         slope[:-1] += 2 * penalty * weights[:-1]
         return loss + penalty * float(np.vdot(weights[:-1], weights[:-1])), slope
 
-    weights = np.zeros((inputs.shape[1], classes)) if start is None else start.copy()
+    return _minimise(value, np.zeros((inputs.shape[1], classes)) if start is None else start.copy(), steps)
+
+
+def blocked_regression(
+    points_of: Callable[[slice], F32],
+    labels: I64 | F64,
+    classes: int,
+    dimension: int,
+    *,
+    penalty: float,
+    steps: int,
+    start: F64 | None = None,
+    beat: Callable[[], None] = silent_beat,
+) -> F64:
+    """As softmax_regression, for more examples and classes than memory holds the logits of.
+
+    `points_of` gives points float32 [m, d] of a slice of the examples. Logits are float32 and exist for one block of examples a
+    processor; sums over blocks are float64 and taken in one order, so the result does not depend on the number of threads.
+    """
+    rows = max(_LEAST_ROWS, min(_MOST_ROWS, _NUMBERS // classes))
+
+    def part(first: int, weights: F32) -> tuple[float, F32]:
+        some = slice(first, first + rows)
+        points, wanted = points_of(some), labels[some]
+        logits = points @ weights[:-1]
+        logits += weights[-1]
+        logits -= logits.max(axis=1, keepdims=True)
+        at = np.arange(len(points))
+        own = logits[at, wanted] if wanted.ndim == 1 else np.einsum("nc,nc->n", logits, wanted)
+        powers = np.exp(logits, out=logits)
+        totals = powers.sum(axis=1, keepdims=True)
+        loss = float((np.log(totals[:, 0].astype(np.float64)) - own).sum())
+        powers /= totals
+        if wanted.ndim == 1:
+            powers[at, wanted] -= 1
+        else:
+            powers -= wanted
+        slope = np.empty(weights.shape, np.float32)
+        np.matmul(points.T, powers, out=slope[:-1])
+        slope[-1] = powers.sum(axis=0)
+        return loss, slope
+
+    with one_thread(BLAS), ThreadPoolExecutor(cores()) as pool:
+
+        def value(weights: F64) -> tuple[float, F64]:
+            rounded, loss, slope = weights.astype(np.float32), 0.0, np.zeros(weights.shape)
+            for first in range(0, len(labels), rows * cores()):
+                starts = range(first, min(first + rows * cores(), len(labels)), rows)
+                for one_loss, one_slope in pool.map(lambda at: part(at, rounded), starts):
+                    loss += one_loss
+                    slope += one_slope
+                beat()
+            slope /= len(labels)
+            slope[:-1] += 2 * penalty * weights[:-1]
+            return loss / len(labels) + penalty * float(np.vdot(weights[:-1], weights[:-1])), slope
+
+        return _minimise(value, np.zeros((dimension + 1, classes)) if start is None else start.copy(), steps)
+
+
+def _minimise(value: Callable[[F64], tuple[float, F64]], weights: F64, steps: int) -> F64:
+    """L-BFGS with halving steps: weights after at most `steps` iterations; `value` gives loss and slope."""
     loss, slope = value(weights)
     history: deque[tuple[F64, F64, float]] = deque(maxlen=_HISTORY)
     for _ in range(steps):

@@ -17,6 +17,7 @@ _DPI = 110
 _GREY = "#6b7280"
 _NAMED_GROUPS = 60  # groups of bars that have a name below them
 _NAMED_CLASSES = 40  # classes up to which a confusion matrix carries names and counts
+MAX_SIDE = 1000  # rows of a confusion matrix that a picture shows; with more classes a row stands for several
 _GREEN, _RED = (0, 104, 55), (178, 24, 43)
 
 
@@ -165,14 +166,15 @@ def confusion_picture(
 ) -> Path:
     """Write a PNG of a confusion matrix: rows are true classes, columns predicted ones, shaded by shares of the row.
 
-    `counts` [classes][classes] are images. Up to 40 classes have names, counts, and their accuracy at the right.
+    `counts` [m][m] are images, of each class or of equal runs of neighbouring classes. Up to 40 classes have names, counts, and
+    their accuracy at the right.
 
     Raises:
         MissingExtra: matplotlib is not installed.
     """
     matrix = np.asarray(counts, np.int64)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    full = np.where(np.eye(len(names), dtype=bool)[..., None], _GREEN, _RED)
+    full = np.where(np.eye(len(matrix), dtype=bool)[..., None], _GREEN, _RED)
     colours = (255 + (full - 255) * shares[..., None] ** 0.7).round().astype(np.uint8)  # a few per cent must show
     named = len(names) <= _NAMED_CLASSES
     side = max(3.0, 0.3 * len(names)) if named else 10.0
@@ -180,8 +182,10 @@ def confusion_picture(
     axes = figure.subplots()
     axes.imshow(colours, interpolation="nearest")
     axes.set_title(title, fontsize=11, parse_math=False)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("class")
+    run = -(-len(names) // max(len(matrix), 1))
+    together = f" (a line is {run} classes)" if run > 1 else ""
+    axes.set_xlabel(f"predicted class{together}")
+    axes.set_ylabel(f"class{together}")
     if named:
         places, short = range(len(names)), [name[:24] for name in names]
         axes.set_xticks(places, short, rotation=90, fontsize=8, parse_math=False)

@@ -257,7 +257,7 @@ def _ann(index: Index, seed: int) -> Iterator[CheckItem]:
     if not (folder / "ann.json").exists():
         return
     try:
-        ann = read_ann(folder, ann_source(index.info))
+        ann = read_ann(folder, ann_source(index.info), whole=True)
     except RequestError as err:  # no FAISS here
         yield _item("ann", None, reason_of(err))
         return

@@ -30,6 +30,33 @@ def hold(
     return lambda wanted: held[np.searchsorted(positions, wanted)]
 
 
+def in_order(blocks: Iterable[tuple[I64, F16]]) -> Callable[[I64], F16]:
+    """A function that gives embeddings [m, d] of positions int64 [m] from one pass over `blocks`. It is asked for rising positions,
+    each time for later ones than before, or for the same again; memory holds what was asked for last, and one block."""
+    source = iter(blocks)
+    left: tuple[I64, F16] | None = None  # what the last block had beyond what was asked for
+    last: tuple[I64, F16] | None = None
+
+    def vectors(wanted: I64) -> F16:
+        nonlocal left, last
+        if last is not None and np.array_equal(wanted, last[0]):
+            return last[1]
+        parts: list[F16] = []
+        missing = wanted
+        while len(missing):
+            where, block = left if left is not None else next(source)
+            first = int(np.searchsorted(missing, where[-1], side="right")) if len(where) else 0
+            rows = np.searchsorted(where, missing[:first])
+            parts.append(block[rows])
+            missing = missing[first:]
+            beyond = int(rows[-1]) + 1 if len(rows) else 0
+            left = (where[beyond:], block[beyond:]) if not len(missing) and beyond < len(where) else None
+        last = wanted, np.concatenate(parts)
+        return last[1]
+
+    return vectors
+
+
 def held_or_read(positions: I64, held: Callable[[I64], F16], read: Callable[[I64], F16]) -> Callable[[I64], F16]:
     """A function that gives embeddings [m, d] of any positions: those of `positions` int64 [n] (rising) by `held`, others by
     `read`."""

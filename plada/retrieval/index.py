@@ -6,7 +6,7 @@ Search is exact unless asked otherwise: the table is streamed once in blocks. Sc
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError,
 from plada.indexer.ann import Ann, ann_source, read_ann
 from plada.indexer.builds import BuildHold, open_build, table_of
 from plada.indexer.store import DAMAGE, ColumnLedger, Store, column_vectors, connect, readable_rows, with_vector
+from plada.retrieval.fingerprints import stored_fingerprints
 from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import embed_queries
 from plada.sources.decode import View
@@ -153,7 +154,11 @@ class Index:
                 wanted=self.info["content_id"],
                 found=found,
             )
-        return reference
+        if "look" not in self.info.get("shards", {}).get("columns", {}):  # an older plada kept none
+            return reference
+        return replace(
+            reference, fingerprints=lambda rows: stored_fingerprints(rows, len(self), self._batches, self._take)
+        )
 
     def scan(self, batch_size: int = _SCAN) -> Iterator[tuple[I64, F16]]:
         """All readable images in order of position, in blocks.

@@ -5,6 +5,7 @@ The comparison itself is in plada/sources/leaks; an index adds candidates to it,
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ Draw = Callable[[Sequence[Leak], Collection, Collection, str], None]
 NEIGHBOURS = 8  # candidates a test image that an index adds
 _BLOCK = 8192
 _EMBEDDED = 64
+_CHOSEN = 1 << 22  # chosen images whose fingerprints are read at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +128,10 @@ def find_reference_leaks(
 
 
 class SelectionCheck:
-    """Finds near copies of test images among the images of a selection; asked again, it decodes only what is new.
+    """Finds near copies of test images among the images of a selection; asked again, it looks only at what is new.
+
+    Fingerprints and hashes are those that the index keeps, where the reference was opened by one that does; then no image is
+    decoded but the candidates. Else every chosen image is.
 
     `note` says why nothing can be checked: the reference is not here, or has changed. The index alone is enough to
     select, so that is no failure unless `must` says so. Without test images there is nothing to check.
@@ -137,11 +142,13 @@ class SelectionCheck:
     ) -> None:
         self._report = report
         self._collection: Collection | None = None
+        self._kept: Callable[[I64], Fingerprints] | None = None
         self._fingerprints: Fingerprints | None = None  # of all images seen so far
         self.note = ""
         if test is not None and len(test):
             try:
-                self._collection = reference().collection
+                opened = reference()
+                self._collection, self._kept = opened.collection, opened.fingerprints
             except PladaError as err:
                 if must:
                     raise
@@ -157,7 +164,7 @@ class SelectionCheck:
         known = self._fingerprints.positions if self._fingerprints is not None else np.zeros(0, np.int64)
         fresh = np.setdiff1d(positions, known)
         if len(fresh):
-            seen, _ = scan_fingerprints(self._collection, fresh, stage="chosen images", report=self._report)
+            seen = self._fingerprints_of(self._collection, fresh)
             self._fingerprints = seen if self._fingerprints is None else _joined(self._fingerprints, seen)
         if self._fingerprints is None:
             return ()
@@ -165,6 +172,16 @@ class SelectionCheck:
         blocks = _parts(wanted)
         images = len(wanted.positions)
         return find_leaks(self._tests, self._collection, blocks, images=images, report=self._report).found
+
+    def _fingerprints_of(self, collection: Collection, positions: I64) -> Fingerprints:
+        if self._kept is None:
+            return scan_fingerprints(collection, positions, stage="chosen images", report=self._report)[0]
+        tracker = Tracker("chosen images", len(positions), self._report)
+        parts = []
+        for start in range(0, len(positions), _CHOSEN):
+            parts.append(self._kept(positions[start : start + _CHOSEN]))
+            tracker.advance(len(parts[-1].positions))
+        return reduce(_joined, parts)
 
 
 def _joined(first: Fingerprints, second: Fingerprints) -> Fingerprints:

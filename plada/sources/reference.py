@@ -4,18 +4,20 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
+from plada.common.arrays import I64
 from plada.common.files import write_json
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, ReferenceMismatch
 from plada.sources.collection import Collection
 from plada.sources.compare import sample_positions
 from plada.sources.decode import decode
+from plada.sources.leaks.fingerprints import Fingerprints
 from plada.sources.manifest import Manifest, content_hash, key_id, load_manifest
 from plada.sources.scan import scan_manifest
 from plada.sources.storage import plain_name, slug
@@ -33,12 +35,15 @@ class Reference:
         collection: The images.
         manifest: Key, size and content hash of every image.
         reused: The manifest was there, and not made now.
+        fingerprints: Gives what an index keeps of images at rising positions int64 [k], so that none is decoded for it; None
+            where no index opened this reference, or where it keeps none.
     """
 
     name: str
     collection: Collection
     manifest: Manifest
     reused: bool = False
+    fingerprints: Callable[[I64], Fingerprints] | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.collection)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from plada.common.products import BLAS, one_thread
 from plada.common.statistics import class_ranks
 from plada.errors import ReferenceMismatch, RequestError
 from plada.labeler.scan import scan_linear
@@ -38,7 +39,8 @@ def expand(
     opened = _index_of(payload, home, index, same_keys)
     positions, labels = with_embedding(opened, payload)
     vectors = opened.vectors(positions).astype(np.float32)
-    head = fit_head(vectors, labels, classes=len(payload.classes), mean=opened.mean, penalty=STUDENT_PENALTY)
+    with one_thread(BLAS):  # the number of threads must not change the labels
+        head = fit_head(vectors, labels, classes=len(payload.classes), mean=opened.mean, penalty=STUDENT_PENALTY)
     # The images that were sent may be among the surest of their class.
     depth = per_class + max(payload.class_counts())
     surest = scan_linear(opened.scan(), head, depth=depth)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from plada.common.arrays import F32, I64, U8
+from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report, Tracker
 from plada.common.summary import shared_fields
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
@@ -102,7 +103,14 @@ def train_linear(
     with clock("train"):
         soft, classes = run.soft_labels, run.payload.classes
         labels = embedded.labels if soft is None else soft.targets(embedded.labels, run.seed)
-        head = fit_head(embedded.vectors, labels, classes=len(classes), mean=embedded.mean, penalty=STUDENT_PENALTY)
+        tracker = Tracker("train: fit", 1, report)
+        tracker.advance(0)
+        with one_thread(BLAS):  # the number of threads must not change the model
+            head = fit_head(
+                embedded.vectors, labels, classes=len(classes), mean=embedded.mean, penalty=STUDENT_PENALTY,
+                beat=tracker.beat,
+            )  # fmt: skip
+        tracker.advance()
         trained = LinearStudent(embedded.encoder, head, classes, {**identity, "images": count})
     return TrainingResult(trained, count, 1, finished_before=False)
 

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from plada.commands.console.output import print_json, print_table, reporter
@@ -26,6 +27,22 @@ def test_a_long_stage_is_told_now_and_then(capsys: pytest.CaptureFixture[str], m
         for done in (1, 5, 9, 2, 6):
             report(Progress("read", done, 10, 5.0))
     assert [json.loads(line)["done"] for line in capsys.readouterr().out.splitlines()] == [9, 6]
+
+
+def test_the_first_line_comes_soon_and_others_before_five_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = [number / 10 for number in range(101)]
+    seconds = iter(times)
+    monkeypatch.setattr("plada.commands.console.output.time.monotonic", lambda: next(seconds))
+    told = [0.0]
+    with reporter(as_json=False) as report:
+        for now in times:
+            report(Progress("teacher: penalty", 0, 35, 0.0))
+            if capsys.readouterr().err:
+                told.append(now)
+    assert 0 < told[1] < 2
+    assert max(np.diff([*told, times[-1]])) < 5
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

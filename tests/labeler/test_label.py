@@ -1,6 +1,7 @@
 """Which images a teacher that looks at pictures is shown, through the whole of `plada.select`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,7 +10,16 @@ import numpy as np
 import pytest
 
 import plada
+from plada.common.progress import silent
+from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget
+from plada.labeler.evaluation import TeacherReport
+from plada.labeler.label import LabelledReference, joint_blocks, label
+from plada.labeler.teacher import POSITIONS, VECTORS, Teacher, vote
+from plada.labeler.teachers import Ensemble
+from plada.retrieval.embeddings import hold
 from plada.retrieval.index import Index
+
+EMPTY = EmbeddedSplit(np.zeros((0, 1), np.float32), np.zeros(0, np.int64), 0)
 
 
 @pytest.fixture
@@ -91,3 +101,32 @@ def test_corrections_of_images_outside_the_shortlist_are_counted(
     assert made.report.looked_at == 150
     assert made.report.relabel_note.startswith(f"1350 of the 1500 images of {path} are not among those")
     assert set(made.payload.labels.tolist()) == {1}
+
+
+def test_votes_and_tables_hold_one_block_of_logits(glyphs: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two teachers that need no pixels: what is labelled block by block is what is labelled at once."""
+    monkeypatch.setattr("plada.labeler.label.READ", 64)
+    monkeypatch.setattr("plada.labeler.teacher.READ", 64)
+    images, classes = len(glyphs), 10
+    logits = [np.random.default_rng(seed).normal(size=(images, classes)).astype(np.float32) for seed in range(2)]
+    by_position = Teacher(kind="table", classes=classes, needs=POSITIONS, logits=lambda rows: logits[0][rows])
+    by_vector = Teacher(
+        kind="linear", classes=classes, needs=VECTORS, logits=lambda vectors: vectors[:, :classes].astype(np.float32)
+    )
+    report = TeacherReport(kind="vote", accuracy=None, validation_accuracy=None)
+    ensemble = Ensemble((by_position, by_vector), report)
+    blocks = list(joint_blocks(glyphs, ensemble, np.arange(images), glyphs.vectors, silent))
+    assert max(len(where) for where, _ in blocks) == 64
+    own = by_vector.logits(glyphs.vectors(np.arange(images)))
+    np.testing.assert_array_equal(np.concatenate([each for _, each in blocks]), vote([logits[0], own], [1.0, 1.0]))
+
+    labelled: list[LabelledReference] = []
+    for limit in (1 << 30, 0):  # held in memory, and read in one pass
+        monkeypatch.setattr("plada.labeler.label.hold", partial(hold, limit=limit))
+        embedded = EmbeddedTarget(EMPTY, EMPTY)
+        labelled.append(
+            label(glyphs, ensemble, embedded, exhaustive=False, budget=100, seed=0, choose_rows=None, report=silent)
+        )
+    for name, score in labelled[0].labels.scores.items():
+        np.testing.assert_array_equal(score, labelled[1].labels.scores[name])
+    np.testing.assert_array_equal(labelled[0].labels.labels, labelled[1].labels.labels)

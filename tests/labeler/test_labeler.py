@@ -1,18 +1,25 @@
 """Scores obey their laws; the linear teacher learns what can be learned; bad logits are refused."""
 
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from plada.common.progress import Progress
 from plada.common.statistics import accuracy
 from plada.errors import DataError
+from plada.labeler.calibration import log_likelihood
 from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget
-from plada.labeler.linear_teacher import CROSS_PENALTIES, train_linear
+from plada.labeler.evaluation import judge_teachers
+from plada.labeler.linear_teacher import CROSS_PENALTIES, searched, train_linear
 from plada.labeler.pseudo_labels import pseudo_label
 from plada.labeler.scores import SCORES, energy, entropy, margin
+from plada.labeler.splits import HeldOut
+from plada.labeler.teacher import VECTORS, Teacher
 from plada.networks.linear_head import fit_head
+from plada.sources.targets.target import EmptyCollection, Split, Target
 
 LOGITS = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32) * 4
 
@@ -51,6 +58,7 @@ def test_a_linear_teacher_learns_and_repeats_itself() -> None:
     teacher, penalty, held_out = train_linear(index, 3, embedded, 0)
     assert accuracy(teacher.ask(test.vectors, 300), test.labels) > 0.85
     assert penalty in CROSS_PENALTIES
+    assert searched(embedded.known.labels, 3, 0).tolist() == list(range(len(embedded.known.labels)))
     assert accuracy(held_out, embedded.known.labels) > 0.85
     again, _, _ = train_linear(index, 3, embedded, 0)
     assert np.array_equal(teacher.ask(test.vectors, 300), again.ask(test.vectors, 300))
@@ -78,3 +86,51 @@ def test_bad_logits_are_refused(bad: np.ndarray) -> None:
 def test_a_reference_without_images_is_refused() -> None:
     with pytest.raises(DataError, match="no readable image"):
         pseudo_label([], lambda x: x, classes=3)
+
+
+def test_the_penalty_of_a_large_target_is_searched_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher is trained on all images; it tells of itself from the first moment, in every step."""
+    monkeypatch.setattr("plada.labeler.linear_teacher.LARGE", 600)
+    vectors, labels = blobs(900, 0)
+    embedded = EmbeddedTarget(EmbeddedSplit(vectors, labels, 0), EmbeddedSplit(vectors[:60], labels[:60], 0))
+    index: Any = SimpleNamespace(mean=vectors.mean(axis=0))
+    events: list[Progress] = []
+    teacher, _, held_out = train_linear(index, 3, embedded, 0, events.append)
+    rows = searched(embedded.known.labels, 3, 0)
+    assert np.bincount(embedded.known.labels[rows]).tolist() == [66, 66, 66]
+    assert held_out.shape == (198, 3)
+    assert accuracy(held_out, embedded.known.labels[rows]) > 0.85
+    assert accuracy(teacher.logits(vectors), labels) > 0.85
+    assert (events[0].stage, events[0].done) == ("teacher: penalty", 0)
+    assert [each.done == each.total for each in events if each.stage == "teacher: fit"][-1]
+
+
+def test_a_vote_is_judged_on_the_validation_images_that_all_members_answered() -> None:
+    """Where the linear teacher's held-out logits are of a sample."""
+    vectors, labels = blobs(300, 0)
+    known = EmbeddedTarget(EmbeddedSplit(vectors[:200], labels[:200], 0), EmbeddedSplit(vectors[200:], labels[200:], 0))
+    logits = np.eye(3, dtype=np.float32)[labels] * 4
+    member = Teacher(kind="a", classes=3, needs=VECTORS, logits=lambda rows: np.tile(logits[:1], (len(rows), 1)))
+    rows = np.arange(0, 300, 3)
+    empty = Split(EmptyCollection("none"), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    whole = Split(EmptyCollection("v"), np.arange(100), labels[200:])
+    task = Target("t", ("a", "b", "c"), empty, whole, None)
+    _, report = judge_teachers((member, member), task, known, {0: HeldOut(rows, logits[rows])}, force=True)
+    assert report.validation_images == int((rows >= 200).sum())
+    assert report.members[0].validation_images == len(rows)
+    assert report.members[1].validation_images == 100
+
+
+@pytest.mark.parametrize("images", [2000, 8000])
+def test_likelihoods_take_the_memory_of_a_block(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plada.labeler.calibration._NUMBERS", 1 << 14)
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(images, 100)).astype(np.float32), rng.integers(0, 100, images)
+    scaled = logits.astype(np.float64)
+    expected = (scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True)))[np.arange(images), labels].mean()
+    tracemalloc.start()
+    found = log_likelihood(logits, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert peak < 8 * images + 5 * 8 * (1 << 14)

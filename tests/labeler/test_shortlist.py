@@ -1,13 +1,16 @@
 """The shortlist is what sorting everything would give, whatever the blocks; choosing from it equals choosing from all."""
 
 import itertools
+import tracemalloc
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from plada.errors import DataError
+from plada.labeler import shortlist
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
-from plada.labeler.shortlist import find_shortlist, leads, with_leads
+from plada.labeler.shortlist import find_shortlist, label_leads, leads, two_best, with_leads
 from plada.selection.rules.registry import RULES
 from plada.selection.rules.rule import Context
 
@@ -52,3 +55,70 @@ def test_choosing_from_the_shortlist_is_choosing_from_all() -> None:
 def test_a_reference_without_embeddings() -> None:
     with pytest.raises(DataError, match="no readable image"):
         find_shortlist([], lambda x: x, classes=3, images=0, share=0.05)
+
+
+@pytest.mark.parametrize("levels", [3, 7])
+def test_equal_leads_go_to_the_lower_position(levels: int) -> None:
+    """Few different logits, so that floors are met again and again, and a buffer that is cut many times."""
+    logits = np.random.default_rng(3).integers(0, levels, (6000, 3)).astype(np.float32)
+    some = [(np.arange(at, at + 250), logits[at : at + 250]) for at in range(0, 6000, 250)]
+    found = find_shortlist(some, lambda x: x, classes=3, images=6000, share=0.03)
+    lead = leads(logits)
+    wanted = np.unique(np.concatenate([np.argsort(-lead[:, c], kind="stable")[:60] for c in range(3)]))
+    assert found.positions.tolist() == wanted.tolist()
+    assert np.array_equal(found.logits, logits[wanted])
+
+
+def test_more_images_than_were_announced() -> None:
+    short = find_shortlist(blocks([500] * 8), lambda x: x, classes=4, images=10, share=1.0)
+    assert short.images == 4000
+    every = find_shortlist(blocks([500] * 8), lambda x: x, classes=4, images=4000, share=1.0)
+    assert every.positions.tolist() == list(range(4000))
+
+
+def test_one_class_has_a_shortlist() -> None:
+    logits = LOGITS[:, :1]
+    some = [(np.arange(at, at + 100), logits[at : at + 100]) for at in range(0, 4000, 100)]
+    found = find_shortlist(some, lambda x: x, classes=1, images=4000, share=0.05)
+    assert found.positions.tolist() == np.sort(np.argsort(-logits[:, 0], kind="stable")[:200]).tolist()
+
+
+def test_logits_that_are_not_finite_are_refused() -> None:
+    logits = LOGITS[:9].copy()
+    logits[4, 1] = np.nan
+    with pytest.raises(DataError, match="logits of image 4 are not finite"):
+        find_shortlist([(np.arange(9), logits)], lambda x: x, classes=4, images=9, share=0.5)
+
+
+@pytest.mark.parametrize("images", [40_000, 160_000])
+def test_the_shortlist_is_cut_a_few_times_and_memory_is_its_own(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once a block; and of images that cannot stay nothing is kept."""
+    classes, block = 8, 500
+    cuts: list[int] = []
+    cut = shortlist._Collector._cut
+
+    def counted(self: shortlist._Collector) -> None:
+        cuts.append(self.rows)
+        cut(self)
+
+    monkeypatch.setattr(shortlist._Collector, "_cut", counted)
+
+    def drawn() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for at in range(0, images, block):
+            yield np.arange(at, at + block), np.random.default_rng(at).normal(size=(block, classes)).astype(np.float32)
+
+    tracemalloc.start()
+    found = find_shortlist(drawn(), lambda x: x, classes=classes, images=images, share=400 * classes / images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    rows = classes * 400
+    assert len(found.positions) <= rows
+    assert len(cuts) <= 2 + np.log2(images / rows)
+    assert peak < 2 * rows * (4 * classes + 24) + 16 * rows * 16 + 20 * block * 4 * classes
+
+
+def test_leads_of_labels_are_those_of_all_classes() -> None:
+    labels = np.random.default_rng(5).integers(0, 4, len(LOGITS))
+    best, second = two_best(LOGITS)
+    expected = leads(LOGITS)[np.arange(len(LOGITS)), labels]
+    np.testing.assert_array_equal(label_leads(LOGITS, labels, best, second), expected)

@@ -1,6 +1,7 @@
 """The approximate index: right scores, measured recall, the same files again, and refused when it does not fit."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,9 +14,11 @@ import pytest
 import plada
 from plada.common.checksums import write_sealed_json
 from plada.errors import DataError, MissingExtra, PladaError, ReferenceMismatch, RequestError, ResourceError
+from plada.indexer import ann as ann_files
 from plada.indexer import ann_build
-from plada.indexer.ann import FILES, ann_source, choose_ann_kind, read_ann
+from plada.indexer.ann import FILES, ann_source, choose_ann_kind, digest, read_ann
 from plada.indexer.ann_build import build_ann, check_memory, sizes
+from plada.retrieval.check import check_index
 from plada.retrieval.index import Index
 from plada.retrieval.knn import exact_search
 from tests.conftest import edit_json, picture
@@ -162,6 +165,53 @@ def test_one_wrong_byte_is_found(own: Index, name: str) -> None:
     path.unlink()
     with pytest.raises(DataError, match="found no file"):
         own.search("position:1", exact=False)
+
+
+def counted(names: list[str]) -> Callable[[Path], str]:
+    def hash_file(path: Path) -> str:
+        names.append(path.name)
+        return digest(path)
+
+    return hash_file
+
+
+def test_opening_reads_neither_file_as_a_whole(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A digest of all vectors of 14 million images takes seconds."""
+
+    def refuse(path: Path) -> str:
+        raise AssertionError(f"{path} is hashed")
+
+    monkeypatch.setattr(ann_files, "digest", refuse)
+    assert index.search("position:1", exact=False)[0][0].position == 1
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_copy_without_its_times_is_hashed(own: Index, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr(ann_files, "digest", counted(hashed))
+    os.utime(own.folder / "ann" / name)
+    assert own.search("position:1", exact=False)[0][0].position == 1
+    assert hashed == [name]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_check_finds_a_wrong_byte_whatever_the_time_says(own: Index, name: str) -> None:
+    path = own.folder / "ann" / name
+    state, data = path.stat(), bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(DataError, match=f"{name}: damaged"):
+        read_ann(own.folder / "ann", ann_source(own.info), whole=True)
+    assert [item.ok for item in check_index(own.folder, home=own.home).items if item.what == "ann"] == [False]
+
+
+def test_one_that_an_older_plada_made_is_hashed(own: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr(ann_files, "digest", counted(hashed))
+    edited(lambda info: info.pop("states"))(own.folder / "ann" / "ann.json")
+    assert own.search("position:1", exact=False)[0][0].position == 1
+    assert hashed == list(FILES)
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,10 @@ from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.index import Index
 from plada.selection.corrections import Corrections, without
-from plada.selection.leaks import find_reference_leaks
+from plada.selection.leaks import SelectionCheck, find_reference_leaks
+from plada.sources.collection import Collection
+from plada.sources.leaks.fingerprints import scan_fingerprints
+from plada.sources.registry import open_target
 from tests.sources.leaks.test_leaks import scene
 
 FORCED = plada.TeacherSpec(force=True)  # so few images are no proof that a teacher is better than chance
@@ -98,6 +104,58 @@ def test_replacements_are_checked_as_well(places: tuple[Path, Path], index: Inde
         assert not [key for key in after.table["key"].to_pylist() if "leak" in key]
         assert after.report.bytes <= 56 and after.report.images > before.report.images - 6  # the budget is filled again
     assert again
+
+
+def test_no_chosen_image_is_decoded_but_candidates(
+    places: tuple[Path, Path], index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index keeps fingerprints and hashes; without them every chosen image is decoded, with the same result."""
+    split = open_target(places[1], index.home).test
+    positions = np.arange(len(index))
+    decoded = SelectionCheck(split, lambda: replace(index.reference(), fingerprints=None))(positions)
+    read: list[int] = []
+
+    def counted(position: int) -> bytes:
+        read.append(position)
+        return places_collection.read(position)
+
+    reference = index.reference()
+    places_collection = reference.collection
+    watched = Watched(places_collection, counted)
+    monkeypatch.setattr("plada.selection.leaks.scan_fingerprints", None)
+    kept = SelectionCheck(split, lambda: replace(reference, collection=watched))(positions)
+    assert kept == decoded
+    assert len(kept) == 2 * COPIED
+    assert {leak.position for leak in kept} <= set(read)
+    assert len(set(read)) < len(index) / 2
+
+
+@pytest.mark.parametrize("sparse", [1, 1 << 20])
+def test_what_the_index_keeps_of_an_image_is_what_decoding_gives(
+    index: Index, monkeypatch: pytest.MonkeyPatch, sparse: int
+) -> None:
+    """Taken row by row, and from a pass over the table."""
+    monkeypatch.setattr("plada.retrieval.fingerprints._SPARSE", sparse)
+    monkeypatch.setattr("plada.retrieval.fingerprints._BLOCK", 7)
+    positions = np.array([0, 3, 6, 7, 30, 67])
+    reference = index.reference()
+    assert reference.fingerprints is not None
+    kept, (made, _) = reference.fingerprints(positions), scan_fingerprints(reference.collection, positions)
+    for name in ("positions", "hashes", "fingerprints"):
+        np.testing.assert_array_equal(getattr(kept, name), getattr(made, name))
+
+
+class Watched:
+    """A collection whose reads are counted."""
+
+    def __init__(self, collection: Collection, read: Callable[[int], bytes]) -> None:
+        self.collection, self.read = collection, read
+
+    def __len__(self) -> int:
+        return len(self.collection)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.collection, name)
 
 
 def test_a_test_image_with_many_copies_loses_all_of_them(places: tuple[Path, Path]) -> None:

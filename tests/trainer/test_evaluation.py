@@ -1,6 +1,8 @@
 """What a model is worth: intervals against published values, counts against a loop, calibration against its definition."""
 
 import json
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ from PIL import Image
 from plada.common.statistics import softmax, wilson
 from plada.errors import DataError
 from plada.reports.plots import confusion_picture
-from plada.trainer.evaluation import evaluate_logits
+from plada.sources.decode import View
+from plada.sources.targets.target import Split
+from plada.trainer.evaluation import DENSE, MAX_PAIRS, evaluate_logits, evaluate_split
 
 NAMES = ("a", "b", "c")
 
@@ -110,7 +114,7 @@ def test_the_confusion_matrix_is_an_array_and_json_all_the_same() -> None:
     assert sum(map(sum, told["confusion"])) == 120
 
 
-def test_many_classes_take_an_array_alone() -> None:
+def test_many_classes_are_counted_as_few_are() -> None:
     classes, images = 2000, 300
     rng = np.random.default_rng(0)
     labels = rng.integers(0, classes, images)
@@ -118,7 +122,7 @@ def test_many_classes_take_an_array_alone() -> None:
     logits = np.zeros((images, classes), np.float32)
     logits[np.arange(images), called] = 5
     found = evaluate_logits(logits, labels, tuple(f"c{number:04d}" for number in range(classes)))
-    assert found.confusion.nbytes == 8 * classes * classes
+    assert found.confusion.sum() == images
     assert found.right == images - 100
     wrong: dict[tuple[str, str], int] = {}
     for true, seen in zip(labels.tolist(), called.tolist(), strict=True):
@@ -127,3 +131,71 @@ def test_many_classes_take_an_array_alone() -> None:
     expected = sorted((-count, *pair) for pair, count in wrong.items())
     assert found.confused(10) == [(true, seen, -count) for count, true, seen in expected[:10]]
     assert len(found.confused(1000)) == len(wrong)
+
+
+def test_above_a_number_of_classes_json_has_the_pairs_that_occur() -> None:
+    classes = DENSE + 1
+    logits = np.zeros((4, classes), np.float32)
+    logits[[0, 1, 2, 3], [7, 7, 3, 0]] = 1
+    told = evaluate_logits(logits, np.array([7, 2, 2, 0]), tuple(map(str, range(classes)))).to_dict()
+    assert told["confusion"] is None
+    assert told["confusion_pairs"] == [[0, 0, 1], [2, 3, 1], [2, 7, 1], [7, 7, 1]]
+    assert told["confusion_left_out"] == 0
+
+
+def test_the_rarest_pairs_are_left_out_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plada.trainer.evaluation.MAX_PAIRS", 2)
+    classes = DENSE + 1
+    called, labels = np.array([5, 5, 1, 1, 9]), np.array([5, 5, 4, 4, 3])
+    found = evaluate_logits(np.eye(classes, dtype=np.float32)[called], labels, tuple(map(str, range(classes))))
+    told = found.to_dict()
+    assert (told["confusion_pairs"], told["confusion_left_out"]) == ([[4, 1, 2], [5, 5, 2]], 1)
+    assert len(found.confusion_pairs) == 3
+
+
+def test_ten_thousand_classes_are_evaluated_in_the_memory_of_the_images(tmp_path: Path) -> None:
+    """A matrix of 10 000 classes would take 0.8 GB, the logits of 20 000 images as much again."""
+    classes, images = 10_000, 20_000
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, images)
+
+    class Drawn:
+        location = "drawn"
+
+        def read(self, position: int) -> bytes:
+            return b""
+
+    def pixels_of(read: object, positions: np.ndarray, view: object, *, stage: str) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(positions)[:, None], np.ones(len(positions), bool)
+
+    def logits_of(rows: np.ndarray) -> np.ndarray:
+        logits = np.zeros((len(rows), classes), np.float32)
+        logits[np.arange(len(rows)), (labels[rows[:, 0]] * 7919) % classes] = 9
+        return logits
+
+    split = Split(collection=Drawn(), positions=np.arange(images), labels=labels)  # type: ignore[arg-type]
+    names = tuple(f"a rather long name of class {number}" for number in range(classes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("plada.trainer.evaluation.load_pixels", pixels_of)
+        patch.setattr("plada.trainer.evaluation._BLOCK", 128)
+        tracemalloc.start()
+        found = evaluate_split(logits_of, View(size=1), split, names)
+        text = json.dumps(found.to_dict())
+        picture = found.binned_confusion(1000)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 100e6
+    assert len(text) < 10e6
+    assert (picture.shape, picture.sum()) == ((1000, 1000), images)
+    assert sum(images for _, _, images in json.loads(text)["confusion_pairs"]) == images
+
+
+def test_json_of_ten_thousand_classes_has_at_most_ten_megabytes() -> None:
+    classes, images = 10_000, 500_000
+    rng = np.random.default_rng(1)
+    cells = rng.choice(classes * classes, MAX_PAIRS + 1000, replace=False)
+    base = evaluate_logits(np.eye(2, dtype=np.float32), np.array([0, 1]), ("a", "b"))
+    result = replace(base.classes[0], name="a name of thirty-two characters.", accuracy=1 / 3, low=1 / 7, high=2 / 3)
+    pairs = np.stack([cells // classes, cells % classes, rng.integers(1, 9, len(cells))], axis=1)
+    found = replace(base, images=images, classes=(result,) * classes, confusion_pairs=pairs)
+    assert len(json.dumps(found.to_dict())) < 10e6

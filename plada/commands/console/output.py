@@ -10,7 +10,8 @@ from typing import Any
 from plada.common.progress import Progress, Report
 from plada.common.text import visible
 
-_QUIET_SECONDS = 5.0  # between two plain lines of one stage
+_QUIET_SECONDS = 4.0  # between two plain lines of one stage
+_FIRST_SECONDS = 1.0  # after which a command that has said nothing yet says where it is
 
 
 @contextmanager
@@ -61,10 +62,13 @@ def _plain(cell: str) -> Any:
 
 
 class _Pace:
-    """Lets the events of each stage through at most once in `seconds`, and always the one that ends it."""
+    """Lets the events of each stage through at most once in `seconds`, and always the one that ends it; the first of all as
+    soon as _FIRST_SECONDS have passed."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self._began: float | None = None  # when the first event came
+        self._shown = False
         self._seen: dict[str, tuple[int, float]] = {}
 
     def __call__(self, progress: Progress) -> bool:
@@ -73,6 +77,9 @@ class _Pace:
         if progress.done < done:  # the same stage anew: another student, another split
             last = now
         show = progress.done == progress.total or now - last >= self.seconds
+        self._began = now if self._began is None else self._began
+        show = show or (not self._shown and now - self._began >= _FIRST_SECONDS)
+        self._shown = self._shown or show
         self._seen[progress.stage] = (progress.done, now if show else last)
         return show
 
