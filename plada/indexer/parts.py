@@ -243,11 +243,13 @@ def _shard_tables(part: Store, info: dict[str, Any], done: int) -> Iterator[Any]
     spans = [tuple(span) for span in info["spans"]]
     if not any(stop > done for _, stop in spans):
         return
-    dataset = connect(part.folder).open_table(TABLE).to_lance()
+    with part.readable():
+        dataset = connect(part.folder).open_table(TABLE).to_lance()
     for (start, stop), digest in zip(spans, info["digests"], strict=True):
         if start < done:
             continue
-        table = dataset.scanner(offset=start - spans[0][0], limit=stop - start, scan_in_order=True).to_table()
+        with part.readable():
+            table = dataset.scanner(offset=start - spans[0][0], limit=stop - start, scan_in_order=True).to_table()
         ledger = Ledger(info["plan"]["shard"])
         for batch in table.to_batches():
             ledger.add(batch)

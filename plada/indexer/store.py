@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from plada.common.arrays import F16, I64
 from plada.common.checksums import is_sealed, write_sealed_json
+from plada.common.failures import first_line, panics_as_errors
 from plada.common.files import DISK_FULL
 from plada.common.packages import require
 from plada.errors import DataError, PladaError, ReferenceMismatch, ResourceError
@@ -269,13 +270,40 @@ class Store:
             raise DataError(f"{self.folder}: {at} of {n} rows are there. Run again to go on, or with --restart")
 
     def batches(self, columns: list[str]) -> Iterator[Any]:
-        """Record batches of all rows in order of position."""
-        dataset = connect(self.folder).open_table(self.table).to_lance()
-        yield from dataset.to_batches(columns=columns, batch_size=SCAN_ROWS, scan_in_order=True)
+        """Record batches of all rows in order of position.
+
+        Raises:
+            DataError: the table is damaged.
+        """
+        with self.readable():
+            dataset = connect(self.folder).open_table(self.table).to_lance()
+            yield from dataset.to_batches(columns=columns, batch_size=SCAN_ROWS, scan_in_order=True)
 
     def rows(self) -> int:
-        """Images that are committed."""
-        return int(connect(self.folder).open_table(self.table).count_rows()) if self._committed() else 0
+        """Images that are committed.
+
+        Raises:
+            DataError: the table is damaged.
+        """
+        with self.readable():
+            return int(connect(self.folder).open_table(self.table).count_rows()) if self._committed() else 0
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Say in one line what is wrong with a table that cannot be read.
+
+        Raises:
+            DataError: the table is damaged.
+        """
+        try:
+            with panics_as_errors():
+                yield
+        except PladaError:
+            raise
+        except DAMAGE as err:
+            raise DataError(
+                f"{self.table_path}: cannot be read ({first_line(err)}); it is damaged. Run `plada index` again with --restart"
+            ) from err
 
     def _committed(self) -> bool:
         """Whether there is a table at all: a kill in the first commit leaves a folder, but no version of the table."""
@@ -395,6 +423,24 @@ class ColumnLedger:
         number, digest = (self._row - 1) // self.rows, self._digest.hexdigest(length=16)
         self._digest = blake3()
         return None if number < len(self.expected) and self.expected[number] == digest else number * self.rows
+
+
+def damaged_shard(dataset: Any, info: dict[str, Any], positions: I64, checked: set[int]) -> int | None:
+    """The first row of a shard that holds some of `positions` int64 [k] and whose vectors in a Lance data set do not have the
+    digest that index.json (`info`) has of them; None if all have. Shards in `checked` are passed over; sound ones are added."""
+    shards = info.get("shards", {})
+    if "columns" not in shards:  # of an older plada
+        return None
+    rows = int(shards["rows"])
+    numbers: set[int] = set((positions // rows).tolist())
+    for number in sorted(numbers - checked):
+        ledger = ColumnLedger(rows, [shards["columns"]["vector"][number]])
+        table = dataset.scanner(columns=["vector"], offset=number * rows, limit=rows, scan_in_order=True).to_table()
+        said = [ledger.add(chunk) for chunk in table.column(0).chunks if len(chunk)]
+        if any(row is not None for row in [*said, ledger.finish() if len(table) % rows else None]):
+            return number * rows
+        checked.add(number)
+    return None
 
 
 def stored_bytes(column: Any) -> bytes:

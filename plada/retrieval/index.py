@@ -14,14 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F16, F32, I64, U8
-from plada.common.failures import first_line
+from plada.common.failures import first_line, panics_as_errors
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer.ann import Ann, ann_source, read_ann
 from plada.indexer.builds import BuildHold, open_build, table_of
-from plada.indexer.store import DAMAGE, ColumnLedger, Store, column_vectors, connect, readable_rows, with_vector
+from plada.indexer.store import (
+    DAMAGE,
+    ColumnLedger,
+    Store,
+    column_vectors,
+    connect,
+    damaged_shard,
+    readable_rows,
+    with_vector,
+)  # fmt: skip
 from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import embed_queries
 from plada.sources.decode import View
@@ -63,6 +72,7 @@ class Index:
     _encoder: list[Encoder] = field(default_factory=list)
     _opened: list[Any] = field(default_factory=list)
     _ann: list[Ann] = field(default_factory=list)
+    _checked: set[int] = field(default_factory=set)  # shards whose vectors were compared with their digests
     _hold: BuildHold | None = None  # keeps the table from being removed while this index is open
 
     def __len__(self) -> int:
@@ -183,10 +193,13 @@ class Index:
             self._refuse_damage(ledger.finish(), "vectors")
         if at != len(self):
             raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
+        if ledger is not None:
+            self._checked.update(range(len(ledger.expected)))
 
     def has_fingerprints(self) -> bool:
         """Whether the index was made by a plada that keeps fingerprints (format 2)."""
-        return "look" in self._rows().schema.names
+        with self._readable():
+            return "look" in self._rows().schema.names
 
     def fingerprints(self, batch_size: int = 65_536) -> Iterator[U8]:
         """Fingerprints of all images in order of position, in blocks.
@@ -218,10 +231,12 @@ class Index:
 
         Raises:
             RequestError: A position is outside the index.
-            DataError: An image has no embedding, because it could not be read.
+            DataError: An image has no embedding, because it could not be read; or its shard is damaged.
         """
         wanted = np.asarray(positions, np.int64)
         rows = self._take(wanted, ["position", "vector"])
+        with self._readable():
+            self._refuse_damage(damaged_shard(self._rows(), self.info, wanted, self._checked), "vectors")
         found, vectors = readable_rows(rows)
         if len(found) != len(np.unique(wanted)):
             missing = sorted(set(wanted.tolist()) - set(found.tolist()))
@@ -299,11 +314,8 @@ class Index:
         scores, positions = self.nearest(self.embed_queries(queries), k, ann)
         distinct, place = np.unique(positions, return_inverse=True)
         keys = self.keys(distinct)
-        hits = list(
-            map(
-                Hit, positions.reshape(-1).tolist(), [keys[at] for at in place.reshape(-1)], scores.reshape(-1).tolist()
-            )
-        )
+        named = [keys[at] for at in place.reshape(-1)]
+        hits = list(map(Hit, positions.reshape(-1).tolist(), named, scores.reshape(-1).tolist()))
         return [hits[at : at + positions.shape[1]] for at in range(0, len(hits), positions.shape[1])]
 
     def nearest(self, vectors: F32, k: int, ann: Ann | None = None) -> tuple[F32, I64]:
@@ -403,7 +415,8 @@ class Index:
             ReferenceMismatch: the index was made anew since it was opened, and this build is gone. DataError: damage.
         """
         try:
-            yield
+            with panics_as_errors():
+                yield
         except PladaError:
             raise
         except DAMAGE as err:
@@ -484,5 +497,4 @@ def open_index(name: str | Path | None = None, *, home: str | Path | None = None
         unfinished = (folder / "building.json").exists()
         hint = "It is not finished: run the same `plada index` again" if unfinished else "Make one with `plada index`"
         raise UnknownName("index", str(name), known, hint=hint)
-    info, hold = build
-    return Index(folder.absolute(), root, info, _hold=hold)
+    return Index(folder.absolute(), root, build[0], _hold=build[1])

@@ -13,7 +13,7 @@ from plada.labeler.embedding_cache import load_embeddings, save_embeddings
 from plada.networks.checkpoint import read_checkpoint
 from plada.sources.formats import listing
 from plada.trainer.model_file import check_model, read_card, save_model
-from tests.conftest import table_folder
+from tests.conftest import picture, table_folder
 
 FLIPS = 60
 
@@ -118,6 +118,11 @@ def test_wrong_bits_in_an_index(pictures: Path, home: Path) -> None:
     rows.write_bytes(whole[: at + 7] + bytes([whole[at + 7] ^ 16]) + whole[at + 8 :])
     with pytest.raises(DataError, match="the vectors of images 0 and following are not those that were written"):
         list(plada.open_index("p").scan())
+    with pytest.raises(DataError, match="the vectors of images 0 and following are not those that were written"):
+        plada.open_index("p").vectors([5])
+    picture(99).save(pictures / "n0" / "new.png")
+    with pytest.raises(DataError, match="rows of the index are not those that were written, and are not taken over"):
+        plada.index(pictures, name="p", encoder="gradients", append=True)
     for _ in range(FLIPS):
         rows.write_bytes(flipped(whole, rng))
         try:

@@ -487,3 +487,18 @@ def test_a_full_disk_ends_in_one_line_and_can_be_gone_on_from(home: Path, whole:
     assert "Traceback" not in done.stderr
     assert plada.index(GLYPHS, name="g").images == 4500
     assert stored(home) == stored(whole)
+
+
+def test_a_table_that_cannot_be_opened_is_one_line(pictures: Path, home: Path) -> None:
+    """Lance panics on some versions of a damaged table, which is no Exception in Python."""
+    plada.index(pictures, name="p", encoder="gradients")
+    (version,) = (table_folder(home / "indexes" / "p") / "_versions").glob("*.manifest")
+    whole = version.read_bytes()
+    at = whole.rindex(b"halffloat")
+    version.write_bytes(whole[:at] + b"halffloAt" + whole[at + 9 :])
+    with pytest.raises(DataError, match="cannot be opened or read"):
+        list(plada.open_index("p").scan())
+    picture(99).save(pictures / "n0" / "new.png")
+    with pytest.raises(DataError, match="cannot be read"):
+        plada.index(pictures, name="p", encoder="gradients", append=True)
+    assert not plada.check_index("p").ok
