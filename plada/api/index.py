@@ -18,7 +18,7 @@ from plada.indexer.build import build_index
 from plada.indexer.forecast import IndexForecast, run_trial
 from plada.indexer.job import IndexSummary, Job
 from plada.indexer.pack import PackSpec
-from plada.indexer.parts import build_part, merge_parts, parse_shard
+from plada.indexer.parts import PartNumber, build_part, merge_parts, parse_shard, part_store
 from plada.indexer.ray_engine import ray_workers
 from plada.indexer.workers import Plan, WorkerPool, all_gpus, gpu_workers, make_plan, this_process, worker_processes
 from plada.retrieval.index import open_index
@@ -85,7 +85,9 @@ def index(
         raise UnknownName("engine", engine, ENGINES)
     part, root, clock = parse_shard(shard) if shard is not None else None, home_directory(home), Clock()
     check_output_folder(root / "indexes")
-    job = _job(source, name, root, clock, relist=append)
+    job = _job(source, name, root, clock, report)
+    if append or _is_unfinished(job, part):
+        job = _listed_anew(job, source, clock)
     if merge:
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
@@ -141,7 +143,7 @@ def forecast(
         PladaError: As `plada.index` raises.
     """
     root, clock = home_directory(home), Clock()
-    job = _job(source, None, root, clock)
+    job = _job(source, None, root, clock, report)
     spec = _spec(source, encoder)
     encoders = _load(spec, device, clock)
     plan = make_plan(encoders[0], len(job.collection), batch_size=batch_size, workers=workers)
@@ -157,16 +159,30 @@ def _refuse_combinations(*, restart: bool, append: bool, shard: object, merge: b
         raise RequestError("--restart throws away what --append would keep. Give one of them")
 
 
-def _job(source: str | Path, name: str | None, home: Path, clock: Clock, *, relist: bool = False) -> Job:
+def _job(source: str | Path, name: str | None, home: Path, clock: Clock, report: Report) -> Job:
     with clock("list"):
-        collection = open_source(source, home)
-        # A kept listing has the sizes of its time: it notices new names in a folder, and no change inside a file.
-        kept = home / "listings" / slug(collection.location)
-        if relist and isinstance(collection, FolderCollection) and kept.exists():
-            shutil.rmtree(kept)
-            collection = open_source(source, home)
+        collection = open_source(source, home, report=report)
     own = name or plain_name(collection.location)
     return Job(collection=collection, name=own, reference_name=own, home=home)
+
+
+def _listed_anew(job: Job, source: str | Path, clock: Clock) -> Job:
+    """The same job; images whose sizes come from a kept listing are listed again. It has the sizes of its time: it notices new
+    names in a folder, and no change inside a file."""
+    kept = job.home / "listings" / slug(job.collection.location)
+    if not isinstance(job.collection, FolderCollection) or not kept.exists():
+        return job
+    with clock("list"):
+        shutil.rmtree(kept)
+        return replace(job, collection=open_source(source, job.home))
+
+
+def _is_unfinished(job: Job, part: PartNumber | None) -> bool:
+    """Whether some of the images were embedded by a run that was stopped: they are compared with the images of now."""
+    if part is None:
+        return job.store().plan_path.exists()
+    store = part_store(job.store(), part)
+    return store.plan_path.exists() and not (store.folder / "part.json").exists()
 
 
 def _spec(source: str | Path, encoder: str | EncoderSpec | None) -> EncoderSpec:

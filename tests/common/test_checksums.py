@@ -97,6 +97,12 @@ def test_a_wrong_bit_in_a_listing(tmp_path: Path, pictures: Path, monkeypatch: p
             assert listing.load_listing(folder, lambda _: True) is None
         path.write_bytes(whole)
     assert len(first) == 24
+    said: list[str] = []
+    (folder / "size.npy").write_bytes(flipped((folder / "size.npy").read_bytes(), rng))
+    for _ in range(2):
+        again = plada.open_images(pictures, home=tmp_path, report=lambda progress: said.append(progress.note))
+        assert again.manifest.content_id == first.manifest.content_id
+    assert len([note for note in said if "the kept listing is damaged" in note and "listed again" in note]) == 1
 
 
 def test_wrong_bits_in_an_index(pictures: Path, home: Path) -> None:

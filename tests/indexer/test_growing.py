@@ -316,6 +316,23 @@ def test_resuming_notices_changed_images(bitmaps: Path, tmp_path: Path) -> None:
     same_rows(plada.open_index("p"), plada.open_index("p", home=tmp_path / "fresh"))
 
 
+@pytest.mark.parametrize("shard", [None, "1/1"])
+def test_resuming_lists_anew(bitmaps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str | None) -> None:
+    """A kept listing has the sizes of its time: a change of size among images beyond the sample would not show."""
+    from plada.indexer import changes
+    from plada.sources.formats import listing
+
+    monkeypatch.setattr(listing, "SPILL", 4)
+    monkeypatch.setattr("plada.sources.formats.folder.settled", lambda stamps, start: stamps)
+    monkeypatch.setattr(changes, "sample_positions", lambda count, sample, seed: np.arange(1))
+    with pytest.raises(Interrupted):
+        plada.index(bitmaps, name="p", encoder="gradients", report=stopping(2090), shard=shard)
+    picture(5000, (11, 7)).save(bitmaps / "0234.bmp")
+    made = plada.index(bitmaps, name="p", encoder="gradients", shard=shard)
+    assert made.reused == 0
+    assert "1 images changed since they were embedded, the first is 0234" in made.notes[0]
+
+
 def test_parts_notice_changed_images(bitmaps: Path) -> None:
     for number in (1, 2):
         plada.index(bitmaps, name="p", encoder="gradients", shard=f"{number}/2")
