@@ -108,6 +108,44 @@ def test_a_server_that_drips(part: str, pictures: Path, monkeypatch: pytest.Monk
         assert time.monotonic() - began < 5
 
 
+class Dripping:
+    """A file system whose file never ends, and gives more than it was asked for."""
+
+    def __init__(self, data: bytes, piece: int, pause: float) -> None:
+        self.data, self.piece, self.pause, self.given = data, piece, pause, 0
+
+    def open(self, name: str) -> "Dripping":
+        return self
+
+    def __enter__(self) -> "Dripping":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, *asked: Any) -> bytes:
+        time.sleep(self.pause)
+        piece = (self.data[self.given :] + bytes(self.piece))[: self.piece]
+        self.given += self.piece
+        return piece
+
+
+def test_another_store_that_drips(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload_file, "_DEADLINE", 1)
+    drip = Dripping(made(pictures).encode(), piece=1, pause=0.2)
+    monkeypatch.setattr(payload_file, "open_files", lambda url: (drip, "x.plada"))
+    began = time.monotonic()
+    with pytest.raises(RequestError, match=r"s3://a/x\.plada: not here after 1 seconds"):
+        payload_file.fetch("s3://a/x.plada")
+    assert time.monotonic() - began < 5
+
+
+def test_another_store_that_gives_more_than_it_was_asked_for(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made(pictures).encode()
+    flood = Dripping(data, piece=1 << 20, pause=0)
+    monkeypatch.setattr(payload_file, "open_files", lambda url: (flood, "x.plada"))
+    assert len(payload_file.fetch("s3://a/x.plada")) <= max(len(data) + 1, 64)
+
+
 def test_a_server_whose_payload_claims_a_gigabyte(pictures: Path) -> None:
     data = made(pictures).encode()
     claims = data[:6] + b"\xff\xff\xff\xff\3" + data[7:]
