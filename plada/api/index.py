@@ -62,7 +62,7 @@ def index(
         shard: "3/8" embeds only the third of eight parts, for a scheduler of your own; then call with `merge`.
         merge: Make the index of its finished parts.
         append: Keep the rows of a finished index of this name, and embed only images that are new or changed.
-        restart: Throw away what is there under this name.
+        restart: Throw away what is there under this name; with `append`, an unfinished build alone.
         ann: Also an approximate index: `ivf`, `hnsw`, `none`, or `auto` (where it pays).
         pack: Also the pack for clients (`plada.make_pack`): True, or its file and its dimensions.
         home: Where indexes and manifests are kept. None: $PLADA_HOME, or the user's data folder.
@@ -79,7 +79,7 @@ def index(
         ResourceError: Disk or memory is full, or another process writes this index.
         Interrupted: Ctrl-C; what is finished is kept.
     """
-    _refuse_combinations(restart=restart, append=append, shard=shard, merge=merge)
+    _refuse_combinations(append=append, shard=shard, merge=merge)
     choose_ann_kind(ann, 0, 1)  # an unknown kind is refused now, not after hours
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
@@ -151,12 +151,10 @@ def forecast(
     return run_trial(job.collection, encoders[0], plan, pool, seconds=seconds, clock=clock, home=root, report=report)
 
 
-def _refuse_combinations(*, restart: bool, append: bool, shard: object, merge: bool) -> None:
+def _refuse_combinations(*, append: bool, shard: object, merge: bool) -> None:
     given = [name for name, on in (("--append", append), ("--shard", shard), ("--merge", merge)) if on]
     if len(given) > 1:
         raise RequestError(f"{given[0]} and {given[1]} exclude each other. Give one of them")
-    if restart and append:
-        raise RequestError("--restart throws away what --append would keep. Give one of them")
 
 
 def _job(source: str | Path, name: str | None, home: Path, clock: Clock, report: Report) -> Job:

@@ -147,7 +147,7 @@ class Store:
             said = f"of another plan: {difference}" if unfinished is not None else "of a build that nothing describes"
             raise ReferenceMismatch(
                 f"{self.folder}: an unfinished index is here, {rows} rows {said}. Finish it with the command that began "
-                f"it, give another --name, or throw it away: --restart (of an --append: delete {self.plan_path})"
+                f"it, give another --name, or throw it away: --restart (of an --append: --append --restart, which keeps the finished index)"
             )
         if rows:
             return rows

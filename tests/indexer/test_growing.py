@@ -131,7 +131,6 @@ def test_options_that_exclude_each_other(pictures: Path) -> None:
     for options in (
         {"shard": "1/2", "merge": True},
         {"append": True, "merge": True},
-        {"append": True, "restart": True},
     ):
         with pytest.raises(RequestError, match="Give one of them"):
             plada.index(pictures, encoder="gradients", **options)
@@ -366,6 +365,23 @@ def test_an_unfinished_index_in_another_precision_is_kept(tmp_path: Path, pictur
     with pytest.raises(ReferenceMismatch, match=r"encoder.precision is fp32, now fp16"):
         unfinished.begin(job.plan(replace(config, precision="fp16")))
     assert plada.index("glyphs:count=4501", name="g", home=tmp_path, restart=True).reused == 0
+
+
+def test_an_unfinished_append_is_given_up_and_the_finished_index_stays(bitmaps: Path, home: Path) -> None:
+    plada.index(bitmaps, name="p", encoder="gradients")
+    finished = plada.open_index("p").info
+    picture(3000, (9, 7)).save(bitmaps / "0000a.bmp")
+    with pytest.raises(Interrupted):
+        plada.index(bitmaps, name="p", encoder="gradients", append=True, report=stopping(2090))
+    (bitmaps / "0000a.bmp").unlink()
+    picture(3001, (9, 7)).save(bitmaps / "0000b.bmp")
+    with pytest.raises(ReferenceMismatch, match="--append --restart, which keeps the finished index"):
+        plada.index(bitmaps, name="p", encoder="gradients", append=True)
+    with pytest.raises(Interrupted):
+        plada.index(bitmaps, name="p", encoder="gradients", append=True, restart=True, report=stopping(500))
+    assert plada.open_index("p").info == finished
+    assert plada.index(bitmaps, name="p", encoder="gradients", append=True).images == 2101
+    assert len(list((home / "indexes" / "p").glob("images*.lance"))) == 1
 
 
 def test_an_old_format_cannot_grow(pictures: Path, home: Path) -> None:
