@@ -278,17 +278,21 @@ def _index(material: Material) -> Iterator[Believed]:
 
     def rows() -> str:
         index = plada.open_index(INDEX, home=home)
-        return fingerprint([[list(pair) for pair in index.scan()], list(index.fingerprints())])
+        keys = [column.to_pylist() for column in index.keys_in_order()]
+        return fingerprint([[list(pair) for pair in index.scan()], list(index.fingerprints()), keys])
 
-    yield Believed(name="vectors and looks of the table", files=tuple((table / "data").iterdir()), read=rows, share=5)
+    yield Believed(
+        name="vectors, looks and keys of the table", files=tuple((table / "data").iterdir()), read=rows, share=5
+    )
     yield Believed(
         name="versions of the table", files=tuple((table / "_versions").glob("*.manifest")), read=rows, share=1
     )
 
     def some() -> str:
-        return fingerprint(plada.open_index(INDEX, home=home).vectors(range(0, IMAGES, 7)))
+        index, places = plada.open_index(INDEX, home=home), range(0, IMAGES, 7)
+        return fingerprint([index.vectors(places), index.keys(places)])
 
-    yield Believed(name="vectors by position", files=tuple((table / "data").iterdir()), read=some, share=1)
+    yield Believed(name="vectors and keys by position", files=tuple((table / "data").iterdir()), read=some, share=1)
     yield from _unfinished(material)
     yield from _parts(material)
     yield from _growing(material)

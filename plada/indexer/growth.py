@@ -99,9 +99,11 @@ def finished_rows(store: Store, info: dict[str, Any]) -> FinishedRows:
     shards = info.get("shards", {})
     if "columns" in shards:
         ledger = Ledger(int(shards["rows"]))
-        for batch in finished.batches(["position", "hash", "vector", "look"]):
+        for batch in finished.batches(["position", "key", "hash", "vector", "look"]):
             ledger.add(batch)
-        if ledger.digests() != shards["digests"] or ledger.alone != shards["columns"]:
+        if ledger.digests() != shards["digests"] or any(
+            ledger.alone[name] != digests for name, digests in shards["columns"].items()
+        ):
             raise DataError(
                 f"{store.folder}: rows of the index are not those that were written, and are not taken over; the disk has damaged "
                 f"them. `plada index {info['name']} --check` says more; index again with --restart"

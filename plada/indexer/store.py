@@ -358,10 +358,11 @@ class Ledger:
     """
 
     rows: int
-    alone: dict[str, list[str]] = field(default_factory=lambda: {"vector": [], "look": []})
+    alone: dict[str, list[str]] = field(default_factory=lambda: {"key": [], "vector": [], "look": []})
     _done: list[str] = field(default_factory=list)
     _parts: tuple[list[bytes], list[bytes], list[bytes]] = field(default_factory=lambda: ([], [], []))
     _looks: list[bytes] = field(default_factory=list)
+    _keys: list[bytes] = field(default_factory=list)
     _held: int = 0
 
     def add(self, batch: Any) -> None:
@@ -373,8 +374,9 @@ class Ledger:
             positions.append(piece.column("position").to_numpy().astype("<u4").tobytes())
             hashes.append(binary_rows(piece.column("hash")).tobytes())
             vectors.append(stored_bytes(piece.column("vector")))
-            if "look" in piece.schema.names:
-                self._looks.append(stored_bytes(piece.column("look")))
+            for name, pieces in (("look", self._looks), ("key", self._keys)):
+                if name in piece.schema.names:
+                    pieces.append(stored_bytes(piece.column(name)))
             at += piece.num_rows
             self._held += piece.num_rows
             if self._held == self.rows:
@@ -392,9 +394,9 @@ class Ledger:
             for data in parts:
                 whole.update(data)
         self._done.append(whole.hexdigest(length=16))
-        for name, pieces in (("vector", self._parts[2]), ("look", self._looks)):
+        for name, pieces in (("key", self._keys), ("vector", self._parts[2]), ("look", self._looks)):
             self.alone[name].append(blake3(b"".join(pieces)).hexdigest(length=16))
-        self._parts, self._looks, self._held = ([], [], []), [], 0
+        self._parts, self._looks, self._keys, self._held = ([], [], []), [], [], 0
 
 
 @dataclass(slots=True)
@@ -425,26 +427,38 @@ class ColumnLedger:
         return None if number < len(self.expected) and self.expected[number] == digest else number * self.rows
 
 
-def damaged_shard(dataset: Any, info: dict[str, Any], positions: I64, checked: set[int]) -> int | None:
-    """The first row of a shard that holds some of `positions` int64 [k] and whose vectors in a Lance data set do not have the
-    digest that index.json (`info`) has of them; None if all have. Shards in `checked` are passed over; sound ones are added."""
-    shards = info.get("shards", {})
-    if "columns" not in shards:  # of an older plada
+def column_ledger(info: dict[str, Any], column: str) -> ColumnLedger | None:
+    """The digests that index.json has of a column; None where an older plada made the index."""
+    digests = info.get("shards", {}).get("columns", {}).get(column)
+    return ColumnLedger(int(info["shards"]["rows"]), digests) if digests is not None else None
+
+
+def damaged_shard(
+    dataset: Any, info: dict[str, Any], column: str, positions: I64, checked: set[tuple[str, int]]
+) -> int | None:
+    """The first row of a shard that holds some of `positions` int64 [k] and whose `column` in a Lance data set does not have the
+    digest that index.json (`info`) has of it; None if all have. Shards in `checked` are passed over; sound ones are added."""
+    whole = column_ledger(info, column)
+    if whole is None:
         return None
-    rows = int(shards["rows"])
-    numbers: set[int] = set((positions // rows).tolist())
-    for number in sorted(numbers - checked):
-        ledger = ColumnLedger(rows, [shards["columns"]["vector"][number]])
-        table = dataset.scanner(columns=["vector"], offset=number * rows, limit=rows, scan_in_order=True).to_table()
+    rows = whole.rows
+    for number in np.unique(positions // rows).tolist():
+        if (column, number) in checked:
+            continue
+        ledger = ColumnLedger(rows, [whole.expected[number]])
+        table = dataset.scanner(columns=[column], offset=number * rows, limit=rows, scan_in_order=True).to_table()
         said = [ledger.add(chunk) for chunk in table.column(0).chunks if len(chunk)]
         if any(row is not None for row in [*said, ledger.finish() if len(table) % rows else None]):
-            return number * rows
-        checked.add(number)
+            return int(number * rows)
+        checked.add((column, number))
     return None
 
 
 def stored_bytes(column: Any) -> bytes:
-    """The bytes of a column of vectors (of readable images, float16, little-endian) or of fingerprints, as digests take them."""
+    """The bytes of a column as digests take them: vectors (of readable images, float16, little-endian), fingerprints, or keys
+    (UTF-8, each with a zero byte behind it)."""
+    if pa.types.is_string(column.type):
+        return b"".join(key.encode() + b"\0" for key in column.to_pylist())
     if pa.types.is_fixed_size_list(column.type):
         return column_vectors(column).astype("<f2", copy=False).tobytes()
     return binary_rows(column).tobytes()

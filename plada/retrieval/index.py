@@ -23,8 +23,8 @@ from plada.indexer.ann import Ann, ann_source, read_ann
 from plada.indexer.builds import BuildHold, open_build, table_of
 from plada.indexer.store import (
     DAMAGE,
-    ColumnLedger,
     Store,
+    column_ledger,
     column_vectors,
     connect,
     damaged_shard,
@@ -72,7 +72,7 @@ class Index:
     _encoder: list[Encoder] = field(default_factory=list)
     _opened: list[Any] = field(default_factory=list)
     _ann: list[Ann] = field(default_factory=list)
-    _checked: set[int] = field(default_factory=set)  # shards whose vectors were compared with their digests
+    _checked: set[tuple[str, int]] = field(default_factory=set)  # columns and shards that have their digests
     _hold: BuildHold | None = None  # keeps the table from being removed while this index is open
 
     def __len__(self) -> int:
@@ -178,23 +178,29 @@ class Index:
             DataError: The table holds another number of rows than index.json says, or other vectors: each shard is compared
                 with its digest.
         """
-        return self._scan(batch_size, self._ledger("vector"))
+        return self._scan(batch_size)
 
-    def _scan(self, batch_size: int, ledger: ColumnLedger | None) -> Iterator[tuple[I64, F16]]:
+    def _scan(self, batch_size: int, *, check: bool = True) -> Iterator[tuple[I64, F16]]:
         at = 0
         # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
-        for batch in self._batches(["vector"], batch_size):
-            column = batch.column("vector")
-            if ledger is not None:
-                self._refuse_damage(ledger.add(column), "vectors")
-            yield with_vector(np.arange(at, at + batch.num_rows), column), column_vectors(column)
-            at += batch.num_rows
-        if ledger is not None and at % ledger.rows:
-            self._refuse_damage(ledger.finish(), "vectors")
+        for column in self._column("vector", "vectors", batch_size, check=check):
+            yield with_vector(np.arange(at, at + len(column)), column), column_vectors(column)
+            at += len(column)
         if at != len(self):
             raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
+
+    def _column(self, name: str, what: str, batch_size: int, *, check: bool = True) -> Iterator[Any]:
+        """A column of all rows in order of position, block by block, each shard compared with its digest if there is one."""
+        ledger, rows = column_ledger(self.info, name) if check else None, 0
+        for batch in self._batches([name], batch_size):
+            column = batch.column(name)
+            if ledger is not None:
+                self._refuse_damage(ledger.add(column), what)
+            yield column
+            rows += len(column)
         if ledger is not None:
-            self._checked.update(range(len(ledger.expected)))
+            self._refuse_damage(ledger.finish() if rows % ledger.rows else None, what)
+            self._checked.update((name, number) for number in range(-(-rows // ledger.rows)))
 
     def has_fingerprints(self) -> bool:
         """Whether the index was made by a plada that keeps fingerprints (format 2)."""
@@ -210,15 +216,7 @@ class Index:
         Yields:
             uint8 [m, 64]; zeros for an unreadable image.
         """
-        ledger, rows = self._ledger("look"), 0
-        for batch in self._batches(["look"], batch_size):
-            column = batch.column("look")
-            if ledger is not None:
-                self._refuse_damage(ledger.add(column), "fingerprints")
-            yield binary_rows(column)
-            rows += batch.num_rows
-        if ledger is not None and rows % ledger.rows:
-            self._refuse_damage(ledger.finish(), "fingerprints")
+        yield from map(binary_rows, self._column("look", "fingerprints", batch_size))
 
     def vectors(self, positions: npt.ArrayLike) -> F16:
         """Embeddings of some images.
@@ -235,8 +233,7 @@ class Index:
         """
         wanted = np.asarray(positions, np.int64)
         rows = self._take(wanted, ["position", "vector"])
-        with self._readable():
-            self._refuse_damage(damaged_shard(self._rows(), self.info, wanted, self._checked), "vectors")
+        self._check("vector", "vectors", wanted)
         found, vectors = readable_rows(rows)
         if len(found) != len(np.unique(wanted)):
             missing = sorted(set(wanted.tolist()) - set(found.tolist()))
@@ -253,10 +250,11 @@ class Index:
             The keys, in the order of `positions`.
 
         Raises:
-            RequestError: A position is outside the index.
+            RequestError: A position is outside the index. DataError: The keys of its shard are damaged.
         """
         wanted = np.asarray(positions, np.int64)
         rows = self._take(wanted, ["position", "key"])
+        self._check("key", "keys", wanted)
         names = dict(zip(rows.column("position").to_pylist(), rows.column("key").to_pylist(), strict=True))
         return [names[position] for position in wanted.tolist()]
 
@@ -266,8 +264,7 @@ class Index:
         Yields:
             A pyarrow string array, block by block.
         """
-        for batch in self._batches(["key"], _SCAN):
-            yield batch.column("key")
+        return self._column("key", "keys", _SCAN)
 
     def images(self, positions: npt.ArrayLike) -> list[Any]:
         """Decoded images from the reference, their hashes compared.
@@ -335,10 +332,11 @@ class Index:
         """
         k = min(k, self.readable)
         if ann is None:
-            return exact_search(self._scan(_SCAN, None), vectors, k)
+            return exact_search(self._scan(_SCAN, check=False), vectors, k)
         scores, positions, complete = ann.search(vectors, k)
         if not complete.all():  # fewer than k were found: the rest of these queries' answers is elsewhere
-            scores[~complete], positions[~complete] = exact_search(self._scan(_SCAN, None), vectors[~complete], k)
+            rest = exact_search(self._scan(_SCAN, check=False), vectors[~complete], k)
+            scores[~complete], positions[~complete] = rest
         return scores, positions
 
     def ann(self) -> Ann:
@@ -395,10 +393,10 @@ class Index:
         with self._readable():
             yield from rows.to_batches(columns=columns, batch_size=batch_size, scan_in_order=True)
 
-    def _ledger(self, column: str) -> ColumnLedger | None:
-        """The digests of a column; None where an older plada made the index."""
-        shards = self.info.get("shards", {})
-        return ColumnLedger(int(shards["rows"]), shards["columns"][column]) if "columns" in shards else None
+    def _check(self, column: str, what: str, positions: I64) -> None:
+        """Compare the shards of some positions with their digests, each once."""
+        with self._readable():
+            self._refuse_damage(damaged_shard(self._rows(), self.info, column, positions, self._checked), what)
 
     def _refuse_damage(self, row: int | None, what: str) -> None:
         if row is not None:

@@ -126,6 +126,11 @@ def test_wrong_bits_in_an_index(pictures: Path, home: Path) -> None:
         list(plada.open_index("p").scan())
     with pytest.raises(DataError, match="the vectors of images 0 and following are not those that were written"):
         plada.open_index("p").vectors([5])
+    key = whole.index(b"n1/image_04")
+    rows.write_bytes(whole[:key] + b"n1/image_07" + whole[key + 11 :])
+    for read in (lambda: plada.open_index("p").keys([0]), lambda: list(plada.open_index("p").keys_in_order())):
+        with pytest.raises(DataError, match="the keys of images 0 and following are not those that were written"):
+            read()
     picture(99).save(pictures / "n0" / "new.png")
     with pytest.raises(DataError, match="rows of the index are not those that were written, and are not taken over"):
         plada.index(pictures, name="p", encoder="gradients", append=True)
