@@ -10,7 +10,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from plada.common.failures import first_line
-from plada.errors import DataError, PayloadError, PladaError, ReferenceMismatch, RequestError
+from plada.errors import DataError, PayloadError, ReferenceMismatch, RequestError
 from plada.payload.container import Header, Signature, read_container, read_header
 from plada.payload.diff import apply_changes, parse_changes
 from plada.payload.payload import Payload, PayloadFile, parse_payload
@@ -135,8 +135,6 @@ def _download(url: str, read: Callable[[str, threading.Event], bytes]) -> bytes:
     if not results:
         raise RequestError(f"{url}: not here after {_DEADLINE} seconds. Fetch the file yourself, and name it")
     match results[0]:
-        case PladaError() as err:
-            raise err
         case OSError() | HTTPException() | ValueError() as err:
             raise RequestError(
                 f"{url}: cannot be fetched ({err}). Look at the address, or fetch the file yourself"
