@@ -802,14 +802,15 @@ static void even_blocks(struct reference *ref)
 static struct content read_content(struct bytes body, struct reference ref)
 {
     struct content out = {NULL, NULL, 0, 0};
+    i64 most = 65536 + 256 * (i64)(body.end - body.at), k, i;
     int coder = *take(&body, 1);
-    i64 most = ref.images < 1 << 24 ? ref.images : 1 << 24, k, i;
     u32 check = 0, found = 0;
     if (coder == 1 || coder == 2)
         refuse("unsupported", "coders 1 and 2 need a Zstandard decoder");
     if (coder < 3 || coder > 6)
         refuse("unsupported", "an unknown coder");
-    k = varint(&body, 0, most, "the number of images named");
+    most = most < 1 << 24 ? most : 1 << 24;
+    k = varint(&body, 0, most < ref.images ? most : ref.images, "the number of images named");
     if (coder % 2 == 0) {
         need(ref.pack_named, "a pack is needed and none is named");
         if (!ref.d)

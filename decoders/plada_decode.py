@@ -28,7 +28,7 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
-MAX_IMAGES, MAX_NAMED, MAX_FILE, MAX_TEXT = 2**28, 2**24, 2**30, 2**24
+MAX_IMAGES, MAX_NAMED, MAX_FILE, MAX_TEXT, MAX_NAME = 2**28, 2**24, 2**30, 2**24, 1024
 Pairs = list[tuple[int, int]]  # (position, label), rising
 
 
@@ -602,7 +602,7 @@ def read_content(body: bytes, ref: Reference) -> Pairs:
     cursor = Cursor(body)
     coder = cursor.number(1)
     need(1 <= coder <= 6, f"coder {coder} is unknown", "unsupported")
-    k = cursor.varint(0, min(ref.images, MAX_NAMED), "the number of images named")
+    k = cursor.varint(0, min(ref.images, MAX_NAMED, 65536 + 256 * len(body)), "the number of images named")
     checksum = None
     if coder in (4, 6):
         need(ref.pack_named, f"coder {coder} in a file that names no pack")
@@ -666,6 +666,7 @@ def read_about(body: bytes, number: int) -> tuple[list[str] | None, dict[str, An
     notes = canonical_notes(parts.pop()) if flags & 4 else None
     need(len(parts) == (number if flags & 2 else 0), f"{len(parts)} names of {number} classes")
     need(len(set(parts)) == len(parts), "two classes of one name")
+    need(all(len(part) <= MAX_NAME for part in parts), f"a class name of more than {MAX_NAME} letters")
     return (parts if flags & 2 else None), notes
 
 

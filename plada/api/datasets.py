@@ -45,4 +45,4 @@ def open_images(reference: str | Path, *, home: str | Path | None = None, report
         DataError: The files are damaged.
     """
     root = home_directory(home)
-    return open_reference(open_source(reference, root), root, report=report)
+    return open_reference(open_source(reference, root, report=report), root, report=report)

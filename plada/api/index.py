@@ -18,7 +18,7 @@ from plada.indexer.build import build_index
 from plada.indexer.forecast import IndexForecast, run_trial
 from plada.indexer.job import IndexSummary, Job
 from plada.indexer.pack import PackSpec
-from plada.indexer.parts import build_part, merge_parts, parse_shard
+from plada.indexer.parts import PartNumber, build_part, merge_parts, parse_shard, part_store
 from plada.indexer.ray_engine import ray_workers
 from plada.indexer.workers import Plan, WorkerPool, all_gpus, gpu_workers, make_plan, this_process, worker_processes
 from plada.retrieval.index import open_index
@@ -62,7 +62,7 @@ def index(
         shard: "3/8" embeds only the third of eight parts, for a scheduler of your own; then call with `merge`.
         merge: Make the index of its finished parts.
         append: Keep the rows of a finished index of this name, and embed only images that are new or changed.
-        restart: Throw away what is there under this name.
+        restart: Throw away what is there under this name; with `append`, an unfinished build alone.
         ann: Also an approximate index: `ivf`, `hnsw`, `none`, or `auto` (where it pays).
         pack: Also the pack for clients (`plada.make_pack`): True, or its file and its dimensions.
         home: Where indexes and manifests are kept. None: $PLADA_HOME, or the user's data folder.
@@ -79,13 +79,15 @@ def index(
         ResourceError: Disk or memory is full, or another process writes this index.
         Interrupted: Ctrl-C; what is finished is kept.
     """
-    _refuse_combinations(restart=restart, append=append, shard=shard, merge=merge)
+    _refuse_combinations(append=append, shard=shard, merge=merge)
     choose_ann_kind(ann, 0, 1)  # an unknown kind is refused now, not after hours
     if engine not in ENGINES:
         raise UnknownName("engine", engine, ENGINES)
     part, root, clock = parse_shard(shard) if shard is not None else None, home_directory(home), Clock()
     check_output_folder(root / "indexes")
-    job = _job(source, name, root, clock, relist=append)
+    job = _job(source, name, root, clock, report)
+    if append or _is_unfinished(job, part):
+        job = _listed_anew(job, source, clock)
     if merge:
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
@@ -141,7 +143,7 @@ def forecast(
         PladaError: As `plada.index` raises.
     """
     root, clock = home_directory(home), Clock()
-    job = _job(source, None, root, clock)
+    job = _job(source, None, root, clock, report)
     spec = _spec(source, encoder)
     encoders = _load(spec, device, clock)
     plan = make_plan(encoders[0], len(job.collection), batch_size=batch_size, workers=workers)
@@ -149,24 +151,36 @@ def forecast(
     return run_trial(job.collection, encoders[0], plan, pool, seconds=seconds, clock=clock, home=root, report=report)
 
 
-def _refuse_combinations(*, restart: bool, append: bool, shard: object, merge: bool) -> None:
+def _refuse_combinations(*, append: bool, shard: object, merge: bool) -> None:
     given = [name for name, on in (("--append", append), ("--shard", shard), ("--merge", merge)) if on]
     if len(given) > 1:
         raise RequestError(f"{given[0]} and {given[1]} exclude each other. Give one of them")
-    if restart and append:
-        raise RequestError("--restart throws away what --append would keep. Give one of them")
 
 
-def _job(source: str | Path, name: str | None, home: Path, clock: Clock, *, relist: bool = False) -> Job:
+def _job(source: str | Path, name: str | None, home: Path, clock: Clock, report: Report) -> Job:
     with clock("list"):
-        collection = open_source(source, home)
-        # A kept listing has the sizes of its time: it notices new names in a folder, and no change inside a file.
-        kept = home / "listings" / slug(collection.location)
-        if relist and isinstance(collection, FolderCollection) and kept.exists():
-            shutil.rmtree(kept)
-            collection = open_source(source, home)
+        collection = open_source(source, home, report=report)
     own = name or plain_name(collection.location)
     return Job(collection=collection, name=own, reference_name=own, home=home)
+
+
+def _listed_anew(job: Job, source: str | Path, clock: Clock) -> Job:
+    """The same job; images whose sizes come from a kept listing are listed again. It has the sizes of its time: it notices new
+    names in a folder, and no change inside a file."""
+    kept = job.home / "listings" / slug(job.collection.location)
+    if not isinstance(job.collection, FolderCollection) or not kept.exists():
+        return job
+    with clock("list"):
+        shutil.rmtree(kept)
+        return replace(job, collection=open_source(source, job.home))
+
+
+def _is_unfinished(job: Job, part: PartNumber | None) -> bool:
+    """Whether some of the images were embedded by a run that was stopped: they are compared with the images of now."""
+    if part is None:
+        return job.store().plan_path.exists()
+    store = part_store(job.store(), part)
+    return store.plan_path.exists() and not (store.folder / "part.json").exists()
 
 
 def _spec(source: str | Path, encoder: str | EncoderSpec | None) -> EncoderSpec:

@@ -121,7 +121,7 @@ def verify(
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")
     check_outputs(sheet)
     root = home_directory(home)
-    collection = open_source(reference, root)
+    collection = open_source(reference, root, report=report)
     kind, wanted = _described(against, require_signature)
     check = partial(_compare, collection, sample=None if full else sample, seed=seed, report=report)
     path = manifest_path(root, collection)

@@ -97,7 +97,12 @@ class BuildOptions:
     append: Annotated[
         bool, typer.Option("--append", help="The reference has grown: embed only what is new or changed.")
     ] = False
-    restart: Annotated[bool, typer.Option("--restart", help="Throw away what is there under this name.")] = False
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="Throw away what is there under this name; with --append an unfinished build alone."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

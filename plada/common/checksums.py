@@ -56,6 +56,18 @@ def is_sealed(value: Mapping[str, Any]) -> bool:
     return value.get("digest") == _json_digest({name: item for name, item in value.items() if name != "digest"})
 
 
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. One without a digest, of an older plada, is taken as it is.
+
+    Raises:
+        Damaged: its digest is not that of its other fields. OSError, ValueError: it cannot be read, or is something else.
+    """
+    value = json.loads(path.read_text())
+    if not isinstance(value, dict) or ("digest" in value and not is_sealed(value)):
+        raise Damaged("its checksum is wrong" if isinstance(value, dict) else "it is no JSON object")
+    return value
+
+
 def file_digest_b3(path: Path, size: int | None = None) -> bytes:
     """BLAKE3 of a file, or of its first `size` bytes."""
     whole, left = blake3(), path.stat().st_size if size is None else size

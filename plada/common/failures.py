@@ -1,5 +1,8 @@
 """What the failures of libraries say, on one line, and which of them mean that memory ran out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def first_line(err: BaseException) -> str:
     """The first line of an error's message that is not empty; the name of its class where there is none."""
@@ -12,3 +15,15 @@ def out_of_memory(err: BaseException) -> bool:
     return (
         isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(err)
     )
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Make a RuntimeError of a panic: a library in Rust ends in one on some damaged files, and Python gets it as something that
+    is no Exception, so that nobody catches it."""
+    try:
+        yield
+    except BaseException as err:
+        if type(err).__name__ != "PanicException":
+            raise
+        raise RuntimeError(first_line(err)) from err

@@ -104,9 +104,9 @@ def _try_folder_of(path: Path) -> None:
             above = above.parent
         if not above.is_dir():
             raise RequestError(f"{path}: cannot be made, since {above} is no folder. Name another place")
-        with tempfile.NamedTemporaryFile(dir=above, prefix=".plada-", suffix=".part") as file:
+        # Without a buffer: what is left in one is written again when the file is closed, which fails before it is removed.
+        with tempfile.NamedTemporaryFile(dir=above, prefix=".plada-", suffix=".part", buffering=0) as file:
             file.write(b"\0")
-            file.flush()
     except FileNotFoundError as err:  # a file system that makes no files
         raise RequestError(f"{path}: cannot be made ({err.strerror}). Name another place") from err
     except OSError as err:

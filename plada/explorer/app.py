@@ -15,7 +15,7 @@ from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
 from plada.explorer import pages
 from plada.explorer.components import address
 from plada.explorer.gallery import LARGE, THUMB, EncodedImage, Gallery
-from plada.explorer.guard import Guard
+from plada.explorer.guard import Guard, is_same
 from plada.explorer.pages import SearchResults
 from plada.explorer.query import KEY, POSITION, position_of, read_query
 from plada.retrieval.index import Hit
@@ -106,6 +106,8 @@ class _Endpoints:
         return HTMLResponse(pages.image(gallery, position, results, ""))
 
     async def upload(self, request: Request) -> Response:
+        if not is_same(request.query_params.get("form", ""), self.gallery.form_token):
+            raise HTTPException(403, "This was not sent by a page of the plada explore that runs here. Open it anew.")
         async with request.form(max_files=1, max_fields=4, max_part_size=1000) as form:
             given = form.get("image")
             data = b"" if given is None or isinstance(given, str) else await given.read()

@@ -54,16 +54,15 @@ def is_small(width: int, height: int) -> bool:
     return 0 < max(width, height) < _SMALL
 
 
-def layout(
-    title: str, main: str, *, index: str, version: str, hint: str, typed: str = "", pictures: bool = True
-) -> str:
-    """A whole page. `title` is text, `main` HTML; `typed` is what the search box holds, `hint` (HTML) what it takes."""
-    upload = (
-        '<form class="upload" action="/upload" method="post" enctype="multipart/form-data">'
+def layout(title: str, main: str, *, index: str, version: str, hint: str, typed: str = "", upload: str = "") -> str:
+    """A whole page. `title` is text, `main` HTML; `typed` is what the search box holds, `hint` (HTML) what it takes; a picture
+    can be sent to the address `upload`, if there is one."""
+    upload_form = (
+        f'<form class="upload" action="{esc(upload, 2000)}" method="post" enctype="multipart/form-data">'
         '<label for="image">Or by a picture of yours</label>'
         '<input type="file" id="image" name="image" accept="image/*" required> <button type="submit">Search by it</button>'
         '<output id="said" role="status"></output></form>'
-        if pictures
+        if upload
         else ""
     )
     return f"""<!doctype html>
@@ -87,7 +86,7 @@ def layout(
 <input type="search" id="q" name="q" value="{esc(typed, 2000)}" maxlength="2000" aria-describedby="hint" autocomplete="off" required>
 <button type="submit">Search</button>
 <p id="hint" class="quiet">{hint}</p></form>
-{upload}</div>
+{upload_form}</div>
 </header>
 <main id="main" tabindex="-1">
 {main}

@@ -70,6 +70,7 @@ class Gallery:
         default_factory=lambda: BoundedCache(_PICTURES, lambda picture: len(picture.data))
     )
     searches: BoundedCache[tuple[str, object, bool], list[Hit]] = field(default_factory=lambda: BoundedCache(_SEARCHES))
+    form_token: str = field(default_factory=secrets.token_urlsafe)  # of the pages' own forms: nothing else may post
     uploads: BoundedCache[str, Upload] = field(default_factory=lambda: BoundedCache(_UPLOADS))
     _searching: threading.Lock = field(default_factory=threading.Lock)
     _uploading: threading.Lock = field(default_factory=threading.Lock)

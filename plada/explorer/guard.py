@@ -75,7 +75,7 @@ class Guard:
         token = request.query_params.get("token") if (request.scope["path"], request.method) == ("/", "GET") else None
         if token is not None:
             return self._open(request, token)
-        if not _same(request.cookies.get(self.cookie, ""), self._session(request)):
+        if not is_same(request.cookies.get(self.cookie, ""), self._session(request)):
             return _page(
                 "The address that plada explore printed holds a token, which opens this page. Go there first.", 403
             )
@@ -88,7 +88,7 @@ class Guard:
         return hmac.new(self._key, request.headers.get("host", "").lower().encode(), "sha256").hexdigest()
 
     def _open(self, request: Request, token: str) -> Any:
-        if not _same(token, self._token):
+        if not is_same(token, self._token):
             return _page(
                 "This token is not that of the plada explore that runs here. Open the address it printed.", 403
             )
@@ -102,7 +102,7 @@ def _is_here(host: str) -> bool:
     return (name if colon else port).lower() in HOSTS
 
 
-def _same(given: str, wanted: str) -> bool:
+def is_same(given: str, wanted: str) -> bool:
     """Compared in a time that does not tell how much of it is right."""
     return secrets.compare_digest(given.encode(), wanted.encode())
 

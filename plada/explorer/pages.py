@@ -180,10 +180,10 @@ def _page(gallery: Gallery, title: str, main: str, typed: str = "") -> str:
     words = "" if gallery.no_words else "Words, a "
     hint = f"{words or 'A '}position, or the beginning of a key. <code>position:</code>, <code>key:</code>"
     hint += "" if gallery.no_words else ", <code>text:</code>"
-    pictures = gallery.encoder is not None
+    upload = address("/upload", form=gallery.form_token) if gallery.encoder is not None else ""
     return layout(
         title, main, index=gallery.index.name, version=gallery.version, hint=f"{hint} in front say which is meant.", typed=typed,
-        pictures=pictures,
+        upload=upload,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from blake3 import blake3
 
 from plada.common.arrays import F16, F64, I64, U8, Bools
-from plada.common.failures import first_line
+from plada.common.failures import first_line, panics_as_errors
 from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
 from plada.indexer.builds import table_of
@@ -99,6 +99,7 @@ class _Pass:
         self.unreadable += int(null.sum())
 
 
+@panics_as_errors()
 def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> AuditedRows:
     """Read every row of the table of an index once, in order. Memory: its keys and content hashes, and a block.
 
@@ -185,6 +186,7 @@ def compare_images(
     return True, f"keys and sizes of all {n} images, content of {hashed}"
 
 
+@panics_as_errors()
 def some_rows(folder: Path, info: Mapping[str, Any], count: int, seed: int) -> tuple[I64, F16]:
     """(positions int64 [m], vectors float16 [m, d]) of a seeded choice of at most `count` images, rising; m is smaller where
     some of them are unreadable."""

@@ -42,14 +42,14 @@ def build_index(
 
     Raises:
         ReferenceMismatch: a finished index of that name is of other images or another encoder, or an unfinished one of
-            another plan is here (`restart` replaces it).
+            another plan is here (`restart` replaces it; with `append` only the unfinished one).
         Interrupted: Ctrl-C; finished shards are kept.
         ResourceError: disk full, or another process writes this index. DataError: nothing readable.
     """
     store, images, stats = job.store(), len(job.collection), RunStats()
     plan = plan or make_plan(encoder, images, batch_size=None, workers=0)
     with store.lock():
-        target = next_build(store, restart=restart)
+        target = next_build(store, restart=restart, keep_finished=append)
         finished = store.info()
         known: FinishedRows | None = None
         if finished is not None:

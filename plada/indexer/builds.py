@@ -68,17 +68,18 @@ def open_build(folder: Path) -> tuple[dict[str, Any], BuildHold] | None:
     return None
 
 
-def next_build(store: Store, *, restart: bool = False) -> Store:
+def next_build(store: Store, *, restart: bool = False, keep_finished: bool = False) -> Store:
     """The store of the unfinished build that is here, or of a new one; old builds that nobody holds are removed.
 
-    With `restart` the finished index and the unfinished one are given up first. The caller holds the lock.
+    With `restart` the unfinished index is given up first, and unless `keep_finished` the finished one. The caller holds the lock.
 
     Raises:
         ReferenceMismatch: rows are here that neither index.json nor building.json describes.
     """
     if restart:
-        store.info_path.unlink(missing_ok=True)
         store.plan_path.unlink(missing_ok=True)
+    if restart and not keep_finished:
+        store.info_path.unlink(missing_ok=True)
         shutil.rmtree(store.folder / "ann", ignore_errors=True)
     info, unfinished = store.info(), store.unfinished()
     if info is not None and unfinished is not None and table_of(info) == table_of(unfinished):

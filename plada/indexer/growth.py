@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from plada.common.arrays import I64, U8, Bools
-from plada.errors import RequestError
+from plada.errors import DataError, RequestError
 from plada.indexer.builds import table_of
 from plada.indexer.embed import EmbeddedRows
-from plada.indexer.store import Store, column_vectors, connect
+from plada.indexer.store import Ledger, Store, column_vectors, connect
 from plada.sources.manifest import HASH_BYTES, binary_rows
 
 _COLUMNS = ["key", "vector", "width", "height", "hash", "look"]
@@ -45,15 +45,17 @@ class RowMatch:
 class FinishedRows:
     """The rows of a finished index, by key."""
 
+    store: Store
     dataset: Any
     images: int
 
     def match(self, keys: Any) -> RowMatch:
         """What is known of the images with these keys: a pyarrow string array [n], chunked or not, rising."""
-        first, last = (self._rank(keys[at].as_py()) for at in (0, len(keys) - 1))
-        rows = self.dataset.scanner(
-            columns=[*_COLUMNS], offset=first, limit=max(last + 1 - first, 1), scan_in_order=True
-        ).to_table()
+        with self.store.readable():
+            first, last = (self._rank(keys[at].as_py()) for at in (0, len(keys) - 1))
+            rows = self.dataset.scanner(
+                columns=[*_COLUMNS], offset=first, limit=max(last + 1 - first, 1), scan_in_order=True
+            ).to_table()
         # An image that could not be read has no vector: it is tried again.
         rows = rows.filter(pc.is_valid(rows["vector"]))
         found = pc.index_in(keys, value_set=rows["key"].combine_chunks())
@@ -78,15 +80,32 @@ class FinishedRows:
 def finished_rows(store: Store, info: dict[str, Any]) -> FinishedRows:
     """The rows of a finished index.
 
+    Their vectors and fingerprints are compared with the digests of index.json first: taken over, they would get new ones.
+
     Raises:
-        RequestError: it was made by a plada that kept no fingerprints, which its rows would lack.
+        RequestError: it was made by a plada that kept no fingerprints, which its rows would lack. DataError: they are damaged.
     """
-    table = connect(store.folder).open_table(table_of(info))
-    table.checkout(info["version"])
-    dataset = table.to_lance()
-    if "look" not in dataset.schema.names:
+    finished = Store(store.folder, table_of(info))
+    with finished.readable():
+        table = connect(store.folder).open_table(finished.table)
+        table.checkout(info["version"])
+        dataset = table.to_lance()
+        columns = dataset.schema.names
+    if "look" not in columns:
         raise RequestError(
             f"index '{info['name']}': of format {info['format']}, whose rows cannot be taken over. Run again with --restart "
             "instead of --append"
         )
-    return FinishedRows(dataset, int(info["images"]))
+    shards = info.get("shards", {})
+    if "columns" in shards:
+        ledger = Ledger(int(shards["rows"]))
+        for batch in finished.batches(["position", "key", "hash", "vector", "look"]):
+            ledger.add(batch)
+        if ledger.digests() != shards["digests"] or any(
+            ledger.alone[name] != digests for name, digests in shards["columns"].items()
+        ):
+            raise DataError(
+                f"{store.folder}: rows of the index are not those that were written, and are not taken over; the disk has damaged "
+                f"them. `plada index {info['name']} --check` says more; index again with --restart"
+            )
+    return FinishedRows(finished, dataset, int(info["images"]))

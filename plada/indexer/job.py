@@ -87,7 +87,7 @@ class Job:
         Raises:
             RequestError: the name is not a plain one.
         """
-        if not self.name or self.name.startswith(".") or "/" in self.name or "\\" in self.name:
+        if not self.name or self.name.startswith(".") or any(letter in self.name for letter in "/\\\0"):
             raise RequestError(f"index name '{self.name}': expected a plain name without slashes")
         return Store(self.home / "indexes" / self.name)
 

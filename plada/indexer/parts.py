@@ -83,7 +83,7 @@ def build_part(
     """
     images, stats = len(job.collection), RunStats()
     plan = plan or make_plan(encoder, images, batch_size=None, workers=0)
-    part = _part_store(job.store(), shard)
+    part = part_store(job.store(), shard)
     wanted = {**job.plan(encoder.config), "batch_size": plan.batch_size}
     spans = part_spans(images, wanted["shard"], shard)
     expected = sum(stop - start for start, stop in spans)
@@ -187,7 +187,7 @@ def find_parts(store: Store) -> list[tuple[Store, dict[str, Any]]]:
         raise DataError(f"{root}: parts of {counts[0]} and parts of {counts[1]}. Remove those that are not meant")
     found = []
     for number in range(1, counts[0] + 1):
-        part = _part_store(store, PartNumber(number, counts[0]))
+        part = part_store(store, PartNumber(number, counts[0]))
         info = _read_part(part)
         if info is None:
             state = "is not finished" if part.folder.exists() else "is missing"
@@ -243,11 +243,13 @@ def _shard_tables(part: Store, info: dict[str, Any], done: int) -> Iterator[Any]
     spans = [tuple(span) for span in info["spans"]]
     if not any(stop > done for _, stop in spans):
         return
-    dataset = connect(part.folder).open_table(TABLE).to_lance()
+    with part.readable():
+        dataset = connect(part.folder).open_table(TABLE).to_lance()
     for (start, stop), digest in zip(spans, info["digests"], strict=True):
         if start < done:
             continue
-        table = dataset.scanner(offset=start - spans[0][0], limit=stop - start, scan_in_order=True).to_table()
+        with part.readable():
+            table = dataset.scanner(offset=start - spans[0][0], limit=stop - start, scan_in_order=True).to_table()
         ledger = Ledger(info["plan"]["shard"])
         for batch in table.to_batches():
             ledger.add(batch)
@@ -256,7 +258,7 @@ def _shard_tables(part: Store, info: dict[str, Any], done: int) -> Iterator[Any]
         yield table
 
 
-def _part_store(store: Store, shard: PartNumber) -> Store:
+def part_store(store: Store, shard: PartNumber) -> Store:
     return Store(store.folder / PARTS / f"{shard.number}-of-{shard.of}")
 
 

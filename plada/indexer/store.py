@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from plada.common.arrays import F16, I64
 from plada.common.checksums import is_sealed, write_sealed_json
+from plada.common.failures import first_line, panics_as_errors
 from plada.common.files import DISK_FULL
 from plada.common.packages import require
 from plada.errors import DataError, PladaError, ReferenceMismatch, ResourceError
@@ -146,7 +147,7 @@ class Store:
             said = f"of another plan: {difference}" if unfinished is not None else "of a build that nothing describes"
             raise ReferenceMismatch(
                 f"{self.folder}: an unfinished index is here, {rows} rows {said}. Finish it with the command that began "
-                f"it, give another --name, or throw it away: --restart (of an --append: delete {self.plan_path})"
+                f"it, give another --name, or throw it away: --restart (of an --append: --append --restart, which keeps the finished index)"
             )
         if rows:
             return rows
@@ -269,13 +270,40 @@ class Store:
             raise DataError(f"{self.folder}: {at} of {n} rows are there. Run again to go on, or with --restart")
 
     def batches(self, columns: list[str]) -> Iterator[Any]:
-        """Record batches of all rows in order of position."""
-        dataset = connect(self.folder).open_table(self.table).to_lance()
-        yield from dataset.to_batches(columns=columns, batch_size=SCAN_ROWS, scan_in_order=True)
+        """Record batches of all rows in order of position.
+
+        Raises:
+            DataError: the table is damaged.
+        """
+        with self.readable():
+            dataset = connect(self.folder).open_table(self.table).to_lance()
+            yield from dataset.to_batches(columns=columns, batch_size=SCAN_ROWS, scan_in_order=True)
 
     def rows(self) -> int:
-        """Images that are committed."""
-        return int(connect(self.folder).open_table(self.table).count_rows()) if self._committed() else 0
+        """Images that are committed.
+
+        Raises:
+            DataError: the table is damaged.
+        """
+        with self.readable():
+            return int(connect(self.folder).open_table(self.table).count_rows()) if self._committed() else 0
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Say in one line what is wrong with a table that cannot be read.
+
+        Raises:
+            DataError: the table is damaged.
+        """
+        try:
+            with panics_as_errors():
+                yield
+        except PladaError:
+            raise
+        except DAMAGE as err:
+            raise DataError(
+                f"{self.table_path}: cannot be read ({first_line(err)}); it is damaged. Run `plada index` again with --restart"
+            ) from err
 
     def _committed(self) -> bool:
         """Whether there is a table at all: a kill in the first commit leaves a folder, but no version of the table."""
@@ -330,10 +358,11 @@ class Ledger:
     """
 
     rows: int
-    alone: dict[str, list[str]] = field(default_factory=lambda: {"vector": [], "look": []})
+    alone: dict[str, list[str]] = field(default_factory=lambda: {"key": [], "vector": [], "look": []})
     _done: list[str] = field(default_factory=list)
     _parts: tuple[list[bytes], list[bytes], list[bytes]] = field(default_factory=lambda: ([], [], []))
     _looks: list[bytes] = field(default_factory=list)
+    _keys: list[bytes] = field(default_factory=list)
     _held: int = 0
 
     def add(self, batch: Any) -> None:
@@ -345,8 +374,9 @@ class Ledger:
             positions.append(piece.column("position").to_numpy().astype("<u4").tobytes())
             hashes.append(binary_rows(piece.column("hash")).tobytes())
             vectors.append(stored_bytes(piece.column("vector")))
-            if "look" in piece.schema.names:
-                self._looks.append(stored_bytes(piece.column("look")))
+            for name, pieces in (("look", self._looks), ("key", self._keys)):
+                if name in piece.schema.names:
+                    pieces.append(stored_bytes(piece.column(name)))
             at += piece.num_rows
             self._held += piece.num_rows
             if self._held == self.rows:
@@ -364,9 +394,9 @@ class Ledger:
             for data in parts:
                 whole.update(data)
         self._done.append(whole.hexdigest(length=16))
-        for name, pieces in (("vector", self._parts[2]), ("look", self._looks)):
+        for name, pieces in (("key", self._keys), ("vector", self._parts[2]), ("look", self._looks)):
             self.alone[name].append(blake3(b"".join(pieces)).hexdigest(length=16))
-        self._parts, self._looks, self._held = ([], [], []), [], 0
+        self._parts, self._looks, self._keys, self._held = ([], [], []), [], [], 0
 
 
 @dataclass(slots=True)
@@ -397,8 +427,38 @@ class ColumnLedger:
         return None if number < len(self.expected) and self.expected[number] == digest else number * self.rows
 
 
+def column_ledger(info: dict[str, Any], column: str) -> ColumnLedger | None:
+    """The digests that index.json has of a column; None where an older plada made the index."""
+    digests = info.get("shards", {}).get("columns", {}).get(column)
+    return ColumnLedger(int(info["shards"]["rows"]), digests) if digests is not None else None
+
+
+def damaged_shard(
+    dataset: Any, info: dict[str, Any], column: str, positions: I64, checked: set[tuple[str, int]]
+) -> int | None:
+    """The first row of a shard that holds some of `positions` int64 [k] and whose `column` in a Lance data set does not have the
+    digest that index.json (`info`) has of it; None if all have. Shards in `checked` are passed over; sound ones are added."""
+    whole = column_ledger(info, column)
+    if whole is None:
+        return None
+    rows = whole.rows
+    for number in np.unique(positions // rows).tolist():
+        if (column, number) in checked:
+            continue
+        ledger = ColumnLedger(rows, [whole.expected[number]])
+        table = dataset.scanner(columns=[column], offset=number * rows, limit=rows, scan_in_order=True).to_table()
+        said = [ledger.add(chunk) for chunk in table.column(0).chunks if len(chunk)]
+        if any(row is not None for row in [*said, ledger.finish() if len(table) % rows else None]):
+            return int(number * rows)
+        checked.add((column, number))
+    return None
+
+
 def stored_bytes(column: Any) -> bytes:
-    """The bytes of a column of vectors (of readable images, float16, little-endian) or of fingerprints, as digests take them."""
+    """The bytes of a column as digests take them: vectors (of readable images, float16, little-endian), fingerprints, or keys
+    (UTF-8, each with a zero byte behind it)."""
+    if pa.types.is_string(column.type):
+        return b"".join(key.encode() + b"\0" for key in column.to_pylist())
     if pa.types.is_fixed_size_list(column.type):
         return column_vectors(column).astype("<f2", copy=False).tobytes()
     return binary_rows(column).tobytes()

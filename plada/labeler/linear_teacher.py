@@ -29,7 +29,7 @@ def train_linear(
     """
     known = embedded.known
     penalty, logits = cross_validate(
-        known.vectors, known.labels, classes=classes, mean=index.mean, seed=seed, report=report
+        known.vectors, known.labels, classes=classes, mean=index.mean, seed=seed, steps=CROSS_STEPS, report=report
     )
     tracker = Tracker("teacher: fit", 1, report)
     tracker.advance(0)

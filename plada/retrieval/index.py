@@ -14,14 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F16, F32, I64, U8
-from plada.common.failures import first_line
+from plada.common.failures import first_line, panics_as_errors
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer.ann import Ann, ann_source, read_ann
 from plada.indexer.builds import BuildHold, open_build, table_of
-from plada.indexer.store import DAMAGE, ColumnLedger, Store, column_vectors, connect, readable_rows, with_vector
+from plada.indexer.store import (
+    DAMAGE,
+    Store,
+    column_ledger,
+    column_vectors,
+    connect,
+    damaged_shard,
+    readable_rows,
+    with_vector,
+)  # fmt: skip
 from plada.retrieval.fingerprints import stored_fingerprints
 from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import embed_queries
@@ -64,6 +73,7 @@ class Index:
     _encoder: list[Encoder] = field(default_factory=list)
     _opened: list[Any] = field(default_factory=list)
     _ann: list[Ann] = field(default_factory=list)
+    _checked: set[tuple[str, int]] = field(default_factory=set)  # columns and shards that have their digests
     _hold: BuildHold | None = None  # keeps the table from being removed while this index is open
 
     def __len__(self) -> int:
@@ -173,25 +183,34 @@ class Index:
             DataError: The table holds another number of rows than index.json says, or other vectors: each shard is compared
                 with its digest.
         """
-        return self._scan(batch_size, self._ledger("vector"))
+        return self._scan(batch_size)
 
-    def _scan(self, batch_size: int, ledger: ColumnLedger | None) -> Iterator[tuple[I64, F16]]:
+    def _scan(self, batch_size: int, *, check: bool = True) -> Iterator[tuple[I64, F16]]:
         at = 0
         # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
-        for batch in self._batches(["vector"], batch_size):
-            column = batch.column("vector")
-            if ledger is not None:
-                self._refuse_damage(ledger.add(column), "vectors")
-            yield with_vector(np.arange(at, at + batch.num_rows), column), column_vectors(column)
-            at += batch.num_rows
-        if ledger is not None and at % ledger.rows:
-            self._refuse_damage(ledger.finish(), "vectors")
+        for column in self._column("vector", "vectors", batch_size, check=check):
+            yield with_vector(np.arange(at, at + len(column)), column), column_vectors(column)
+            at += len(column)
         if at != len(self):
             raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
 
+    def _column(self, name: str, what: str, batch_size: int, *, check: bool = True) -> Iterator[Any]:
+        """A column of all rows in order of position, block by block, each shard compared with its digest if there is one."""
+        ledger, rows = column_ledger(self.info, name) if check else None, 0
+        for batch in self._batches([name], batch_size):
+            column = batch.column(name)
+            if ledger is not None:
+                self._refuse_damage(ledger.add(column), what)
+            yield column
+            rows += len(column)
+        if ledger is not None:
+            self._refuse_damage(ledger.finish() if rows % ledger.rows else None, what)
+            self._checked.update((name, number) for number in range(-(-rows // ledger.rows)))
+
     def has_fingerprints(self) -> bool:
         """Whether the index was made by a plada that keeps fingerprints (format 2)."""
-        return "look" in self._rows().schema.names
+        with self._readable():
+            return "look" in self._rows().schema.names
 
     def fingerprints(self, batch_size: int = 65_536) -> Iterator[U8]:
         """Fingerprints of all images in order of position, in blocks.
@@ -202,15 +221,7 @@ class Index:
         Yields:
             uint8 [m, 64]; zeros for an unreadable image.
         """
-        ledger, rows = self._ledger("look"), 0
-        for batch in self._batches(["look"], batch_size):
-            column = batch.column("look")
-            if ledger is not None:
-                self._refuse_damage(ledger.add(column), "fingerprints")
-            yield binary_rows(column)
-            rows += batch.num_rows
-        if ledger is not None and rows % ledger.rows:
-            self._refuse_damage(ledger.finish(), "fingerprints")
+        yield from map(binary_rows, self._column("look", "fingerprints", batch_size))
 
     def vectors(self, positions: npt.ArrayLike) -> F16:
         """Embeddings of some images.
@@ -223,10 +234,11 @@ class Index:
 
         Raises:
             RequestError: A position is outside the index.
-            DataError: An image has no embedding, because it could not be read.
+            DataError: An image has no embedding, because it could not be read; or its shard is damaged.
         """
         wanted = np.asarray(positions, np.int64)
         rows = self._take(wanted, ["position", "vector"])
+        self._check("vector", "vectors", wanted)
         found, vectors = readable_rows(rows)
         if len(found) != len(np.unique(wanted)):
             missing = sorted(set(wanted.tolist()) - set(found.tolist()))
@@ -243,10 +255,11 @@ class Index:
             The keys, in the order of `positions`.
 
         Raises:
-            RequestError: A position is outside the index.
+            RequestError: A position is outside the index. DataError: The keys of its shard are damaged.
         """
         wanted = np.asarray(positions, np.int64)
         rows = self._take(wanted, ["position", "key"])
+        self._check("key", "keys", wanted)
         names = dict(zip(rows.column("position").to_pylist(), rows.column("key").to_pylist(), strict=True))
         return [names[position] for position in wanted.tolist()]
 
@@ -256,8 +269,7 @@ class Index:
         Yields:
             A pyarrow string array, block by block.
         """
-        for batch in self._batches(["key"], _SCAN):
-            yield batch.column("key")
+        return self._column("key", "keys", _SCAN)
 
     def images(self, positions: npt.ArrayLike) -> list[Any]:
         """Decoded images from the reference, their hashes compared.
@@ -304,11 +316,8 @@ class Index:
         scores, positions = self.nearest(self.embed_queries(queries), k, ann)
         distinct, place = np.unique(positions, return_inverse=True)
         keys = self.keys(distinct)
-        hits = list(
-            map(
-                Hit, positions.reshape(-1).tolist(), [keys[at] for at in place.reshape(-1)], scores.reshape(-1).tolist()
-            )
-        )
+        named = [keys[at] for at in place.reshape(-1)]
+        hits = list(map(Hit, positions.reshape(-1).tolist(), named, scores.reshape(-1).tolist()))
         return [hits[at : at + positions.shape[1]] for at in range(0, len(hits), positions.shape[1])]
 
     def nearest(self, vectors: F32, k: int, ann: Ann | None = None) -> tuple[F32, I64]:
@@ -328,10 +337,11 @@ class Index:
         """
         k = min(k, self.readable)
         if ann is None:
-            return exact_search(self._scan(_SCAN, None), vectors, k)
+            return exact_search(self._scan(_SCAN, check=False), vectors, k)
         scores, positions, complete = ann.search(vectors, k)
         if not complete.all():  # fewer than k were found: the rest of these queries' answers is elsewhere
-            scores[~complete], positions[~complete] = exact_search(self._scan(_SCAN, None), vectors[~complete], k)
+            rest = exact_search(self._scan(_SCAN, check=False), vectors[~complete], k)
+            scores[~complete], positions[~complete] = rest
         return scores, positions
 
     def ann(self) -> Ann:
@@ -388,10 +398,10 @@ class Index:
         with self._readable():
             yield from rows.to_batches(columns=columns, batch_size=batch_size, scan_in_order=True)
 
-    def _ledger(self, column: str) -> ColumnLedger | None:
-        """The digests of a column; None where an older plada made the index."""
-        shards = self.info.get("shards", {})
-        return ColumnLedger(int(shards["rows"]), shards["columns"][column]) if "columns" in shards else None
+    def _check(self, column: str, what: str, positions: I64) -> None:
+        """Compare the shards of some positions with their digests, each once."""
+        with self._readable():
+            self._refuse_damage(damaged_shard(self._rows(), self.info, column, positions, self._checked), what)
 
     def _refuse_damage(self, row: int | None, what: str) -> None:
         if row is not None:
@@ -408,7 +418,8 @@ class Index:
             ReferenceMismatch: the index was made anew since it was opened, and this build is gone. DataError: damage.
         """
         try:
-            yield
+            with panics_as_errors():
+                yield
         except PladaError:
             raise
         except DAMAGE as err:
@@ -489,5 +500,4 @@ def open_index(name: str | Path | None = None, *, home: str | Path | None = None
         unfinished = (folder / "building.json").exists()
         hint = "It is not finished: run the same `plada index` again" if unfinished else "Make one with `plada index`"
         raise UnknownName("index", str(name), known, hint=hint)
-    info, hold = build
-    return Index(folder.absolute(), root, info, _hold=hold)
+    return Index(folder.absolute(), root, build[0], _hold=build[1])

@@ -91,7 +91,7 @@ def find_reference_leaks(
         task = open_target(target, root)
         if task.test is None or not len(task.test):
             raise RequestError(f"target {task.name}: has no test images; there is nothing that could leak")
-        collection = open_source(reference, root)
+        collection = open_source(reference, root, report=report)
         opened = open_reference(collection, root, report=report)
     with clock("looks"):
         path = manifest_folder(root, collection) / f"looks-{opened.manifest.content_id.hex()[:16]}.bin"

@@ -1,7 +1,6 @@
 """A reference on this machine: the collection, and the manifest that identifies its images."""
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from plada.common.arrays import I64
-from plada.common.files import write_json
+from plada.common.checksums import read_sealed_json, write_sealed_json
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, ReferenceMismatch
 from plada.sources.collection import Collection
@@ -119,7 +118,7 @@ def save_reference(home: Path, name: str, collection: Collection, manifest: Mani
         "content_id": manifest.content_id.hex(),
     }
     folder = manifest_folder(home, collection)
-    write_json(folder / "reference.json", note)
+    write_sealed_json(folder / "reference.json", note)
     (folder / f"manifest-{manifest.content_id.hex()}.parquet").unlink(missing_ok=True)  # it is manifest.parquet now
 
 
@@ -177,7 +176,7 @@ def kept_manifests(home: Path, key: bytes, passed_over: list[str] | None = None)
     """Every manifest below a home whose key id begins with `key`; records that are damaged are named in `passed_over`."""
     for path in sorted((home / "references").glob("*/reference.json")):
         try:
-            location = str(json.loads(path.read_text())["location"])
+            location = str(read_sealed_json(path)["location"])
         except (OSError, ValueError, KeyError, TypeError) as err:
             if passed_over is not None:
                 passed_over.append(f"{path}: cannot be read ({err}). Delete it; `plada verify` makes it again")

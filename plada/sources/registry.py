@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlparse
 
 import numpy as np
 
+from plada.common.progress import Report, silent
 from plada.errors import RequestError, UnknownName
 from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
 from plada.sources.catalogue.known import KNOWN, KnownDataset
@@ -20,8 +21,8 @@ _BUILT_IN_REFERENCES: dict[str, Callable[[dict[str, str]], Collection]] = {"glyp
 _BUILT_IN_TARGETS: dict[str, Callable[[], Target]] = {"digits": open_digits}
 
 
-def open_source(spec: str | Path, home: Path) -> Collection:
-    """The collection that a registered name, a path or a URL stands for.
+def open_source(spec: str | Path, home: Path, *, report: Report = silent) -> Collection:
+    """The collection that a registered name, a path or a URL stands for. `report` hears of a kept listing that is damaged.
 
     A name counts as registered unless it has a path separator; `./glyphs` is always a path. Of a name that is reference
     and target, the training images are the reference.
@@ -42,12 +43,12 @@ def open_source(spec: str | Path, home: Path) -> Collection:
         found = find_target(home, text) if KNOWN[text].role == "target" else None
         if found is not None and LAYOUTS[found[1]].arrays and found[1] != "parquet":
             return open_target(text, home).train.collection
-        return open_collection(find_source(home, text) or not_here(home, text), cache=cache)
+        return open_collection(find_source(home, text) or not_here(home, text), cache=cache, report=report)
     path = Path(text).expanduser()
     if "/" in text or path.exists():
         if not path.exists() and not _has_form(text):
             raise RequestError(f"{text}: expected a folder of images or of tar files; there is none")
-        return open_collection(text if _has_form(text) else path, cache=cache)
+        return open_collection(text if _has_form(text) else path, cache=cache, report=report)
     raise _unknown("reference", text)
 
 

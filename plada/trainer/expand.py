@@ -17,7 +17,7 @@ from plada.labeler.scan import scan_linear
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index, indexes_that, open_index
-from plada.trainer.linear_student import with_embedding
+from plada.trainer.linear_student import check_targets, with_embedding
 
 
 def expand(
@@ -32,17 +32,18 @@ def expand(
     Raises:
         RequestError: `per_class` below 1; no index here is of the payload's reference.
         ReferenceMismatch: `index` is of other images. UnknownName: there is no such index.
-        DataError: the index could read none of the payload's images.
+        DataError: the index could read none of the payload's images. ResourceError: too many images and classes.
     """
     if per_class < 1:
         raise RequestError(f"--widen {per_class}: expected 1 or more images of each class")
+    # The images that were sent may be among the surest of their class.
+    depth = per_class + max(payload.class_counts())
+    check_targets(max(len(payload), min(depth, payload.reference)), len(payload.classes))
     opened = _index_of(payload, home, index, same_keys)
     positions, labels = with_embedding(opened, payload)
     vectors = opened.vectors(positions).astype(np.float32)
     with one_thread(BLAS):  # the number of threads must not change the labels
         head = fit_head(vectors, labels, classes=len(payload.classes), mean=opened.mean, penalty=STUDENT_PENALTY)
-    # The images that were sent may be among the surest of their class.
-    depth = per_class + max(payload.class_counts())
     surest = scan_linear(opened.scan(), head, depth=depth)
     fresh = np.flatnonzero(~np.isin(surest.positions, payload.positions))
     order = fresh[np.lexsort((surest.positions[fresh], -surest.margins[fresh]))]

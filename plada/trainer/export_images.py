@@ -56,10 +56,11 @@ def export_folder(payload: Payload, images: PayloadImages, out: Path, report: Re
         table = csv.writer(file)
         table.writerow(["file_name", "position", "key", "label", "class"])
         for item in _items(payload, images, report):
-            path = part / item.name / (item.key.replace("/", "__") + item.suffix)
+            stem = item.key.replace("/", "__").replace("\0", "_")
+            path = part / item.name / f"{stem}{item.suffix}"
             path.parent.mkdir(exist_ok=True)
             if path.exists():  # a__b and a/b
-                path = path.with_name(f"{item.key.replace('/', '__')}-{item.position}{item.suffix}")
+                path = path.with_name(f"{stem}-{item.position}{item.suffix}")
             if link:
                 path.symlink_to(_file_of(images, item.position))
             else:

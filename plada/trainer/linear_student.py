@@ -16,7 +16,7 @@ from plada.common.progress import Clock, Report, Tracker
 from plada.common.summary import shared_fields
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
 from plada.encoders.spec import EncoderSpec
-from plada.errors import DataError, RequestError, UnknownName, Unreadable
+from plada.errors import DataError, RequestError, ResourceError, UnknownName, Unreadable
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
 from plada.networks.network import NetworkSpec, read_safetensors
 from plada.networks.process_group import ProcessGroup
@@ -28,6 +28,7 @@ from plada.trainer.payload_images import PayloadImages
 from plada.trainer.run import LINEAR, TrainingResult, TrainingRun
 
 _BATCH = 64
+MAX_TARGETS = 1 << 30  # numbers of the table of images and classes; four such are held, of 8 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,13 @@ def train_linear(
     The only random choice is soft labels that are drawn: once for each image, by the run's seed.
 
     Raises:
-        RequestError: options that a linear student does not take; the output holds another run. Others as `embed_payload`.
+        RequestError: options that a linear student does not take; the output holds another run. ResourceError: too many images
+            and classes. Others as `embed_payload`.
     """
     if group.size > 1 or run.recipe or run.options.log:
         what = "torchrun" if group.size > 1 else "--recipe" if run.recipe else "--log"
         raise RequestError(f"student {LINEAR}: is fitted at once, in one process; leave out {what}")
+    check_targets(len(run.payload), len(run.payload.classes))
     options = run.encoder or run.student
     with clock("read"):
         embedded = embed_payload(
@@ -113,6 +116,19 @@ def train_linear(
         tracker.advance()
         trained = LinearStudent(embedded.encoder, head, classes, {**identity, "images": count})
     return TrainingResult(trained, count, 1, finished_before=False)
+
+
+def check_targets(images: int, classes: int) -> None:
+    """Refuse a table of so many images and classes, before any work: a few bytes of a payload can name many of both.
+
+    Raises:
+        ResourceError: it takes more than MAX_TARGETS numbers.
+    """
+    if images * classes > MAX_TARGETS:
+        raise ResourceError(
+            f"student {LINEAR}: {images} images of {classes} classes are a table of {images * classes} numbers; expected at most "
+            f"{MAX_TARGETS}. Train a network without --widen: it takes a batch at a time"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from plada.common.failures import first_line
 from plada.errors import DataError, PayloadError, ReferenceMismatch, RequestError
 from plada.payload.container import Header, Signature, read_container, read_header
 from plada.payload.diff import apply_changes, parse_changes
@@ -93,16 +94,8 @@ def fetch(path: str | Path) -> bytes:
     """
     text = str(path)
     with naming(path):
-        if text.startswith(("http://", "https://")):
-            return _download(text)
         if "://" in text:
-            files, name = open_files(text)
-            if not name:
-                raise RequestError(f"{text}: a folder; expected a payload file")
-            try:
-                return _read_claimed(lambda offset, size: files.read(name, offset, size))
-            except DataError as err:
-                raise RequestError(str(err)) from err
+            return _download(text, _read_http if text.startswith(("http://", "https://")) else _read_store)
         try:
             with Path(path).open("rb") as file:
                 return _read_claimed(lambda _, size: file.read(size))
@@ -121,24 +114,20 @@ def naming(path: str | Path) -> Iterator[None]:
         raise
 
 
-def _download(url: str) -> bytes:
-    """With the standard library: fsspec would want two more packages of a client for one small file."""
+def _download(url: str, read: Callable[[str, threading.Event], bytes]) -> bytes:
+    """What `read` gives, within the time that there is for all of it; then its event is set, and nobody waits for it any more.
+
+    In a thread, since a server can drip the lines of its answer and no timeout of a socket would end that.
+    """
     results: list[bytes | Exception] = []
     given_up = threading.Event()
 
-    def piece(response: Any, size: int) -> bytes:
-        if given_up.is_set():
-            raise TimeoutError("given up")
-        return bytes(response.read1(size))  # what is there; `read` waits until all of it is
-
     def work() -> None:
         try:
-            with urlopen(url, timeout=_TIMEOUT) as response:
-                results.append(_read_claimed(lambda _, size: piece(response, size)))
+            results.append(read(url, given_up))
         except Exception as err:
             results.append(err)
 
-    # In a thread, since a server can drip the lines of its answer and no timeout of a socket would end that.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(_DEADLINE)
@@ -154,6 +143,39 @@ def _download(url: str) -> bytes:
             raise err
         case data:
             return data
+
+
+def _read_http(url: str, given_up: threading.Event) -> bytes:
+    """With the standard library: fsspec would want two more packages of a client for one small file."""
+
+    def piece(response: Any, size: int) -> bytes:
+        if given_up.is_set():
+            raise TimeoutError("given up")
+        return bytes(response.read1(size))  # what is there; `read` waits until all of it is
+
+    with urlopen(url, timeout=_TIMEOUT) as response:
+        return _read_claimed(lambda _, size: piece(response, size))
+
+
+def _read_store(url: str, given_up: threading.Event) -> bytes:
+    """Of another kind of URL, by fsspec."""
+    files, name = open_files(url)
+    if not name:
+        raise RequestError(f"{url}: a folder; expected a payload file")
+
+    def piece(stream: Any, size: int) -> bytes:
+        if given_up.is_set():
+            raise TimeoutError("given up")
+        try:
+            return bytes(stream.read(size)[:size])
+        except Exception as err:  # every file system of fsspec has errors of its own
+            raise RequestError(f"{url}: cannot be read ({first_line(err)}). Try again") from err
+
+    try:
+        with files.open(name) as stream:
+            return _read_claimed(lambda _, size: piece(stream, size))
+    except DataError as err:
+        raise RequestError(str(err)) from err
 
 
 def _read_claimed(read: Callable[[int, int], bytes]) -> bytes:

@@ -154,7 +154,7 @@ def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, re
             f"no collection known here has the payload's key id {payload.key_id.hex()}. Say where its "
             f"{payload.reference} images are: --reference NAME or PATH"
         )
-    collection = open_source(spec, home)
+    collection = open_source(spec, home, report=report)
     if not copy.same_keys:
         stored = manifests_in(manifest_folder(home, collection)) if given is None else [given]
         manifest = next((manifest for manifest in stored if _is_of(payload, manifest)), None)

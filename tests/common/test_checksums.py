@@ -13,7 +13,7 @@ from plada.labeler.embedding_cache import load_embeddings, save_embeddings
 from plada.networks.checkpoint import read_checkpoint
 from plada.sources.formats import listing
 from plada.trainer.model_file import check_model, read_card, save_model
-from tests.conftest import table_folder
+from tests.conftest import picture, table_folder
 
 FLIPS = 60
 
@@ -97,6 +97,12 @@ def test_a_wrong_bit_in_a_listing(tmp_path: Path, pictures: Path, monkeypatch: p
             assert listing.load_listing(folder, lambda _: True) is None
         path.write_bytes(whole)
     assert len(first) == 24
+    said: list[str] = []
+    (folder / "size.npy").write_bytes(flipped((folder / "size.npy").read_bytes(), rng))
+    for _ in range(2):
+        again = plada.open_images(pictures, home=tmp_path, report=lambda progress: said.append(progress.note))
+        assert again.manifest.content_id == first.manifest.content_id
+    assert len([note for note in said if "the kept listing is damaged" in note and "listed again" in note]) == 1
 
 
 def test_wrong_bits_in_an_index(pictures: Path, home: Path) -> None:
@@ -118,6 +124,16 @@ def test_wrong_bits_in_an_index(pictures: Path, home: Path) -> None:
     rows.write_bytes(whole[: at + 7] + bytes([whole[at + 7] ^ 16]) + whole[at + 8 :])
     with pytest.raises(DataError, match="the vectors of images 0 and following are not those that were written"):
         list(plada.open_index("p").scan())
+    with pytest.raises(DataError, match="the vectors of images 0 and following are not those that were written"):
+        plada.open_index("p").vectors([5])
+    key = whole.index(b"n1/image_04")
+    rows.write_bytes(whole[:key] + b"n1/image_07" + whole[key + 11 :])
+    for read in (lambda: plada.open_index("p").keys([0]), lambda: list(plada.open_index("p").keys_in_order())):
+        with pytest.raises(DataError, match="the keys of images 0 and following are not those that were written"):
+            read()
+    picture(99).save(pictures / "n0" / "new.png")
+    with pytest.raises(DataError, match="rows of the index are not those that were written, and are not taken over"):
+        plada.index(pictures, name="p", encoder="gradients", append=True)
     for _ in range(FLIPS):
         rows.write_bytes(flipped(whole, rng))
         try:

@@ -174,6 +174,25 @@ def test_a_limit_on_the_size_of_files_leaves_nothing_behind(tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from plada.common.outputs import check_outputs
+from plada.errors import ResourceError
+folder = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    check_outputs(folder / "out")
+except ResourceError:
+    print(list(folder.iterdir()))  # while the error is handled: what it holds is not collected yet
+"""
+
+
+def test_trying_a_full_disk_leaves_nothing_on_it(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("[]\n", "")
+
+
 def test_files_have_the_users_umask(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from plada.trainer.model_file import save_model

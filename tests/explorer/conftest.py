@@ -64,13 +64,17 @@ class Client:
         self.cookie = answer.headers["set-cookie"].partition(";")[0]
         return answer
 
+    @property
+    def upload_address(self) -> str:
+        return f"/upload?form={self.gallery.form_token}"
+
     def upload(self, data: bytes, *, name: str = "image", count: int = 1, file: bool = True) -> Answer:
         """Send a picture as a form does."""
         mark = uuid.uuid4().hex
         filename = '; filename="../../x.png"' if file else ""
         part = f'--{mark}\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n\r\n'.encode() + data + b"\r\n"
         kind = f"multipart/form-data; boundary={mark}"
-        return self.ask("/upload", "POST", part * count + f"--{mark}--\r\n".encode(), Content_Type=kind)
+        return self.ask(self.upload_address, "POST", part * count + f"--{mark}--\r\n".encode(), Content_Type=kind)
 
 
 @contextmanager

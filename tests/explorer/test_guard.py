@@ -95,6 +95,15 @@ def test_this_machine_under_any_port_is_fine(stranger: Client, host: str) -> Non
     assert stranger.ask("/", Host=host).status == 200
 
 
+def test_only_a_page_of_its_own_can_send_something(served: Client, nasty: Gallery) -> None:
+    """The cookie alone does not do: each form has a token, new with every start."""
+    (address,) = re.findall(r'action="(/upload[^"]*)"', served.ask("/").text)
+    assert address == served.upload_address
+    assert served.ask(address, "POST", b"x").status == 400  # let in, and no picture
+    for wrong in ("/upload", "/upload?form=", f"{address}x", f"/upload?form={TOKEN}"):
+        assert served.ask(wrong, "POST", b"x").status == 403
+
+
 def test_a_cookie_is_of_no_use_on_another_port(served: Client, nasty: Gallery) -> None:
     """A browser sends it to every port of this machine."""
     assert served.ask("/").status == 200

@@ -312,10 +312,13 @@ def test_an_upload_that_is_none(served: Client) -> None:
     assert "no picture was given" in read(served.upload(b"/etc/passwd", file=False), 400).text
     assert "not an image of a known kind" in read(served.upload(b"<svg onload=alert(1)>"), 400).text
     assert "Too many files" in read(served.upload(png(picture(1)), count=2), 400).text
-    assert "no picture was given" in read(served.ask("/upload", "POST", b"image=x"), 400).text
+    assert "no picture was given" in read(served.ask(served.upload_address, "POST", b"image=x"), 400).text
     form = {"Content_Type": "application/x-www-form-urlencoded"}
-    assert "no picture was given" in read(served.ask("/upload", "POST", b"image=%2Fetc%2Fpasswd", **form), 400).text
-    assert served.ask("/upload", "POST", b"x", Content_Type="multipart/form-data").status == 400
+    assert (
+        "no picture was given"
+        in read(served.ask(served.upload_address, "POST", b"image=%2Fetc%2Fpasswd", **form), 400).text
+    )
+    assert served.ask(served.upload_address, "POST", b"x", Content_Type="multipart/form-data").status == 400
 
 
 def test_an_upload_that_is_too_large(served: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +337,7 @@ def stopped(client: Client, body: bytes, headers: dict[str, str]) -> bool:
     import socket
 
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in {**headers, "Cookie": client.cookie}.items()]
-    head = "\r\n".join(["POST /upload HTTP/1.1", f"Host: 127.0.0.1:{client.port}", *lines, "", ""])
+    head = "\r\n".join([f"POST {client.upload_address} HTTP/1.1", f"Host: 127.0.0.1:{client.port}", *lines, "", ""])
     with socket.create_connection(("127.0.0.1", client.port), timeout=120) as connection:
         try:
             connection.sendall(head.encode() + body)
@@ -367,7 +370,7 @@ def test_without_an_encoder_the_rest_works(nasty: Gallery) -> None:
         client.enter()
         seen = read(client.ask("/"))
         assert "No search by words: its weights are gone" in seen.text
-        assert "/upload" not in seen.of("form", "action")
+        assert not any(where.startswith("/upload") for where in seen.of("form", "action"))
         assert "its weights are gone" in read(client.upload(png(picture(1))), 400).text
         assert read(client.ask("/image/0")).images() != []
 

@@ -121,7 +121,7 @@ def test_the_encoder_must_be_named_for_photographs(pictures: Path) -> None:
         plada.index("glyphs:count=64", encoder=plada.EncoderSpec(name="", weights="w.safetensors"))
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a\\b"])
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a\\b", "a\0b"])
 def test_an_index_has_a_plain_name(pictures: Path, name: str) -> None:
     with pytest.raises(RequestError, match="plain name"):
         build_index(job(pictures, pictures, name), load_encoder("gradients"), clock=Clock())

@@ -131,7 +131,6 @@ def test_options_that_exclude_each_other(pictures: Path) -> None:
     for options in (
         {"shard": "1/2", "merge": True},
         {"append": True, "merge": True},
-        {"append": True, "restart": True},
     ):
         with pytest.raises(RequestError, match="Give one of them"):
             plada.index(pictures, encoder="gradients", **options)
@@ -316,6 +315,23 @@ def test_resuming_notices_changed_images(bitmaps: Path, tmp_path: Path) -> None:
     same_rows(plada.open_index("p"), plada.open_index("p", home=tmp_path / "fresh"))
 
 
+@pytest.mark.parametrize("shard", [None, "1/1"])
+def test_resuming_lists_anew(bitmaps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str | None) -> None:
+    """A kept listing has the sizes of its time: a change of size among images beyond the sample would not show."""
+    from plada.indexer import changes
+    from plada.sources.formats import listing
+
+    monkeypatch.setattr(listing, "SPILL", 4)
+    monkeypatch.setattr("plada.sources.formats.folder.settled", lambda stamps, start: stamps)
+    monkeypatch.setattr(changes, "sample_positions", lambda count, sample, seed: np.arange(1))
+    with pytest.raises(Interrupted):
+        plada.index(bitmaps, name="p", encoder="gradients", report=stopping(2090), shard=shard)
+    picture(5000, (11, 7)).save(bitmaps / "0234.bmp")
+    made = plada.index(bitmaps, name="p", encoder="gradients", shard=shard)
+    assert made.reused == 0
+    assert "1 images changed since they were embedded, the first is 0234" in made.notes[0]
+
+
 def test_parts_notice_changed_images(bitmaps: Path) -> None:
     for number in (1, 2):
         plada.index(bitmaps, name="p", encoder="gradients", shard=f"{number}/2")
@@ -349,6 +365,23 @@ def test_an_unfinished_index_in_another_precision_is_kept(tmp_path: Path, pictur
     with pytest.raises(ReferenceMismatch, match=r"encoder.precision is fp32, now fp16"):
         unfinished.begin(job.plan(replace(config, precision="fp16")))
     assert plada.index("glyphs:count=4501", name="g", home=tmp_path, restart=True).reused == 0
+
+
+def test_an_unfinished_append_is_given_up_and_the_finished_index_stays(bitmaps: Path, home: Path) -> None:
+    plada.index(bitmaps, name="p", encoder="gradients")
+    finished = plada.open_index("p").info
+    picture(3000, (9, 7)).save(bitmaps / "0000a.bmp")
+    with pytest.raises(Interrupted):
+        plada.index(bitmaps, name="p", encoder="gradients", append=True, report=stopping(2090))
+    (bitmaps / "0000a.bmp").unlink()
+    picture(3001, (9, 7)).save(bitmaps / "0000b.bmp")
+    with pytest.raises(ReferenceMismatch, match="--append --restart, which keeps the finished index"):
+        plada.index(bitmaps, name="p", encoder="gradients", append=True)
+    with pytest.raises(Interrupted):
+        plada.index(bitmaps, name="p", encoder="gradients", append=True, restart=True, report=stopping(500))
+    assert plada.open_index("p").info == finished
+    assert plada.index(bitmaps, name="p", encoder="gradients", append=True).images == 2101
+    assert len(list((home / "indexes" / "p").glob("images*.lance"))) == 1
 
 
 def test_an_old_format_cannot_grow(pictures: Path, home: Path) -> None:
@@ -487,3 +520,18 @@ def test_a_full_disk_ends_in_one_line_and_can_be_gone_on_from(home: Path, whole:
     assert "Traceback" not in done.stderr
     assert plada.index(GLYPHS, name="g").images == 4500
     assert stored(home) == stored(whole)
+
+
+def test_a_table_that_cannot_be_opened_is_one_line(pictures: Path, home: Path) -> None:
+    """Lance panics on some versions of a damaged table, which is no Exception in Python."""
+    plada.index(pictures, name="p", encoder="gradients")
+    (version,) = (table_folder(home / "indexes" / "p") / "_versions").glob("*.manifest")
+    whole = version.read_bytes()
+    at = whole.rindex(b"halffloat")
+    version.write_bytes(whole[:at] + b"halffloAt" + whole[at + 9 :])
+    with pytest.raises(DataError, match="cannot be opened or read"):
+        list(plada.open_index("p").scan())
+    picture(99).save(pictures / "n0" / "new.png")
+    with pytest.raises(DataError, match="cannot be read"):
+        plada.index(pictures, name="p", encoder="gradients", append=True)
+    assert not plada.check_index("p").ok

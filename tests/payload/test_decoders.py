@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plada.payload.container import Signer
+from plada.errors import PayloadCorrupt
+from plada.payload.coders.body import read_content
+from plada.payload.container import LABELS, Header, Signer, write_container
 from plada.payload.diff import write_changes
 from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
@@ -254,6 +256,23 @@ def test_what_is_missing_is_said() -> None:
     assert caught.value.kind == "corrupt"
 
 
+def test_declared_sizes_are_bounded_by_what_is_there() -> None:
+    """payload-format.md, section 10: few bytes could otherwise claim work and output without end."""
+    for coder in range(1, 7):
+        body = bytes([coder]) + D.varint_bytes(65536 + 256 * 14 + 1) + bytes(10)
+        assert len(body) == 14
+        shared = SharedContext(np.array([0, 1 << 20]))
+        reference = D.Reference(1 << 20, 2, [0, 1 << 20], True, 1, lambda image: [0])
+        with pytest.raises(D.Refused, match="the number of images named"):
+            D.read_content(body, reference)
+        with pytest.raises(PayloadCorrupt, match="a body of 14 bytes claims 69121 images; expected at most 69120"):
+            read_content(body, images=1 << 20, classes=2, shared=shared)
+    names = D.read_about(b"\2" + b"a" * 1024 + b"\0b", 2)[0]
+    assert names is not None and len(names[0]) == 1024
+    with pytest.raises(D.Refused, match="a class name of more than 1024 letters"):
+        D.read_about(b"\2" + b"a" * 1025 + b"\0b", 2)
+
+
 def test_a_signature_is_verified() -> None:
     ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
     private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -380,6 +399,14 @@ def test_c_reads_random_contents(coder: str, seed: int, in_c: Callable[..., tupl
                 assert in_c(data[:cut], shared, "--partial")[0] == 1
             else:
                 assert in_c(data[:cut], shared, "--partial")[:2] == (0, got)
+
+
+def test_c_bounds_what_is_declared(in_c: Callable[..., tuple[int, str, str]]) -> None:
+    body = b"\5" + D.varint_bytes(65536 + 256 * 14 + 1) + bytes(10)
+    data = write_container(Header(1 << 20, 2, bytes(8), bytes(8)), {LABELS: body})
+    code, out, error = in_c(data)
+    assert (code, out) == (1, "")
+    assert "the number of images named" in error
 
 
 def test_c_bears_lies_behind_right_checksums(in_c: Callable[..., tuple[int, str, str]]) -> None:

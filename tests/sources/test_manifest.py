@@ -42,6 +42,24 @@ def written(path: Path, n: int = N, block: int = 3000) -> Manifest:
     return load_manifest(path)
 
 
+def test_a_wrong_bit_in_the_footer(tmp_path: Path) -> None:
+    manifest = written(tmp_path / "m.parquet")
+    path, whole = tmp_path / "x.parquet", (tmp_path / "m.parquet").read_bytes()
+    start = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    places = [start + at for at in range(0, len(whole) - start, 7)]
+    for wanted in (manifest.content_id, manifest.key_id):
+        at = whole.index(wanted.hex().encode())
+        places += [at, at + 31]
+    for at in places:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            found = load_manifest(path)
+        except DataError:
+            continue
+        assert (found.key_id, found.content_id, len(found)) == (manifest.key_id, manifest.content_id, N)
+        assert found.find("k009999") == N - 1
+
+
 def test_rows_are_found_by_position_and_by_key(tmp_path: Path) -> None:
     manifest = written(tmp_path / "m.parquet")
     hashes = np.concatenate([binary_rows(table.column("hash")) for table in manifest.blocks(["hash"])])

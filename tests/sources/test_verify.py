@@ -164,6 +164,31 @@ def test_the_command_says_it_and_exits_with_4(copy: Path, manifest: Path) -> Non
     assert (summary["type"], summary["ok"], summary["missing"], summary["mode"]) == ("summary", False, 1, "full")
 
 
+def test_the_servers_manifest_on_the_command_line(copy: Path, manifest: Path, tmp_path: Path) -> None:
+    """--manifest FILE: a copy that lost an image is compared with what the server had, not with what is here."""
+    sent = tmp_path / "sent.parquet"
+    shutil.copyfile(manifest, sent)
+    (copy / "n1" / "image_04.png").unlink()
+    run = CliRunner().invoke(
+        app, ["verify", str(copy), "-q"]
+    )  # the first look at this copy: its own manifest is made now
+    assert run.exit_code == 0
+    run = CliRunner().invoke(app, ["verify", str(copy), "--manifest", str(sent), "--json"])
+    summary = json.loads(run.stdout.splitlines()[-1])
+    assert (run.exit_code, summary["ok"], summary["missing"]) == (4, False, 1)
+    assert str(sent) in summary["against"]
+    run = CliRunner().invoke(app, ["verify", str(copy), "--manifest", str(sent), "--against", str(sent)])
+    assert run.exit_code == 2
+    assert "--manifest FILE is short for --against FILE" in run.stderr
+    run = CliRunner().invoke(app, ["verify", str(copy), "--manifest", str(tmp_path / "none")])
+    assert run.exit_code == 2
+    data = bytearray(sent.read_bytes())
+    data[-40] ^= 1
+    sent.write_bytes(data)
+    run = CliRunner().invoke(app, ["verify", str(copy), "--manifest", str(sent)])
+    assert run.exit_code == 5
+
+
 def test_copies_of_test_images_are_looked_for(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image, ImageOps
 

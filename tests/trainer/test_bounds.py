@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 import plada
 from plada.cli import app
-from plada.errors import PayloadError, PayloadUnsupported, RequestError
+from plada.errors import PayloadError, PayloadUnsupported, RequestError, ResourceError
 from plada.networks.recipe import Recipe
 from plada.payload.payload import Payload
-from plada.trainer import payload_file
+from plada.trainer import linear_student, payload_file
 
 
 def made(pictures: Path, **notes: Any) -> Payload:
@@ -57,6 +57,21 @@ def test_a_recipe_is_bounded(advice: dict[str, Any], words: str, pictures: Path,
     with pytest.raises(PayloadUnsupported, match=f"the payload's recipe: .*{words}"):
         plada.train(made(pictures, recipe=advice), reference=pictures, student="small_cnn", out=tmp_path / "m")
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_targets_of_a_linear_student_are_bounded(soft: bool, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few bytes can name many images and many classes, and a table of both is what a linear student is fitted to."""
+    sent = made(pictures, **({"soft_labels": {"shares": [[0, 255], [1, 255]]}} if soft else {}))
+    assert plada.train(sent, reference=pictures, student="linear", encoder="gradients").images == 12
+    monkeypatch.setattr(linear_student, "MAX_TARGETS", 23)
+    monkeypatch.setattr(linear_student, "embed_payload", None)  # said before any work
+    with pytest.raises(
+        ResourceError, match="student linear: 12 images of 2 classes are a table of 24 numbers; expected at most 23"
+    ):
+        plada.train(sent, reference=pictures, student="linear", encoder="gradients")
+    with pytest.raises(ResourceError, match="24 numbers"):
+        plada.train(sent, reference=pictures, student="small_cnn", widen=1)
 
 
 def test_train_says_what_came_from_the_payload(pictures: Path, tmp_path: Path) -> None:
@@ -106,6 +121,44 @@ def test_a_server_that_drips(part: str, pictures: Path, monkeypatch: pytest.Monk
         with pytest.raises(RequestError, match="not here after 1 seconds"):
             payload_file.fetch(url)
         assert time.monotonic() - began < 5
+
+
+class Dripping:
+    """A file system whose file never ends, and gives more than it was asked for."""
+
+    def __init__(self, data: bytes, piece: int, pause: float) -> None:
+        self.data, self.piece, self.pause, self.given = data, piece, pause, 0
+
+    def open(self, name: str) -> "Dripping":
+        return self
+
+    def __enter__(self) -> "Dripping":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, *asked: Any) -> bytes:
+        time.sleep(self.pause)
+        piece = (self.data[self.given :] + bytes(self.piece))[: self.piece]
+        self.given += self.piece
+        return piece
+
+
+def test_another_store_that_drips(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload_file, "_DEADLINE", 1)
+    drip = Dripping(made(pictures).encode(), piece=1, pause=0.2)
+    monkeypatch.setattr(payload_file, "open_files", lambda url: (drip, "x.plada"))
+    began = time.monotonic()
+    with pytest.raises(RequestError, match=r"s3://a/x\.plada: not here after 1 seconds"):
+        payload_file.fetch("s3://a/x.plada")
+    assert time.monotonic() - began < 5
+
+
+def test_another_store_that_gives_more_than_it_was_asked_for(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made(pictures).encode()
+    flood = Dripping(data, piece=1 << 20, pause=0)
+    monkeypatch.setattr(payload_file, "open_files", lambda url: (flood, "x.plada"))
+    assert len(payload_file.fetch("s3://a/x.plada")) <= max(len(data) + 1, 64)
 
 
 def test_a_server_whose_payload_claims_a_gigabyte(pictures: Path) -> None:

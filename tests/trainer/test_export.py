@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tfrecord
 from PIL import Image
@@ -84,6 +86,17 @@ def test_names_that_fall_together_stay_apart(pictures: Path, tmp_path: Path) -> 
     )
     plada.export(tmp_path / "x.plada", to="folder", out=tmp_path / "f")
     assert sorted(p.name for p in (tmp_path / "f" / "a").iterdir()) == [f"n0__x__y-{positions[1]}.png", "n0__x__y.png"]
+
+
+def test_a_key_that_no_file_can_have(pictures: Path, tmp_path: Path) -> None:
+    root = tmp_path / "table"
+    root.mkdir()
+    data = (pictures / "n0" / "image_00.png").read_bytes()
+    pq.write_table(pa.table({"key": ["a\0b", "a_b"], "image": [data, data]}), root / "x.parquet")
+    manifest = plada.open_images(root).manifest
+    payload = Payload(np.arange(2), np.zeros(2, np.int64), ("a",), 2, manifest.key_id, manifest.content_id)
+    plada.export(payload, to="folder", out=tmp_path / "out", reference=root)
+    assert sorted(path.name for path in (tmp_path / "out" / "a").iterdir()) == ["a_b-1.png", "a_b.png"]
 
 
 def test_links_instead_of_copies(sent: Path, pictures: Path, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """The list of known collections: what each should be, and how it is on this machine."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from plada.common.checksums import read_sealed_json
 from plada.common.summary import Summary, shared_fields
 from plada.common.units import group_digits
 from plada.errors import PladaError, UnknownName
@@ -165,7 +165,7 @@ def _stored_counts(home: Path) -> dict[str, int]:
     found = {}
     for path in sorted((home / "references").glob("*/reference.json")):
         try:
-            note = json.loads(path.read_text())
+            note = read_sealed_json(path)
             found[str(note["location"])] = int(note["images"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a note that cannot be read is no reason not to list the others

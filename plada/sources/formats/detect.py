@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from plada.common.progress import Report, silent
 from plada.errors import RequestError
 from plada.sources.collection import Collection, is_image_name
 from plada.sources.formats.folder import open_folder
@@ -14,7 +15,7 @@ FORMS = ("folder", "tars", "webdataset", "parquet", "lance")
 _MAX_FOLDERS = 64  # that are opened to find out the form
 
 
-def open_collection(place: str | Path, *, cache: Path | None = None) -> Collection:
+def open_collection(place: str | Path, *, cache: Path | None = None, report: Report = silent) -> Collection:
     """The collection of images at a local path or an fsspec URL; large listings are kept below `cache`.
 
     The form is detected from what lies there: images, tars (one a synset, or WebDataset shards), parquet, or a Lance data
@@ -31,10 +32,10 @@ def open_collection(place: str | Path, *, cache: Path | None = None) -> Collecti
     if chosen == "parquet":
         return open_parquet(files, only=only)
     if chosen in ("tars", "webdataset"):
-        return open_tars(files, form=form, only=only, cache=cache)
+        return open_tars(files, form=form, only=only, cache=cache, report=report)
     if only:
         raise RequestError(f"{place}: expected a folder, a tar or a parquet file; this is a file of another kind")
-    return open_folder(files, cache=cache)
+    return open_folder(files, cache=cache, report=report)
 
 
 def form_at(files: Files, only: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plada.common.progress import Report, silent
 from plada.sources.collection import is_image_name, key_of, stream_by_position
 from plada.sources.formats.listing import ListedCollection, ListingWriter, load_listing, settled
 from plada.sources.storage import Files, LocalFiles, slug, suffix_of, walk
@@ -25,12 +26,12 @@ class FolderCollection(ListedCollection):
         return stream_by_position(self, start, stop)
 
 
-def open_folder(root: Path | Files, *, cache: Path | None = None) -> FolderCollection:
+def open_folder(root: Path | Files, *, cache: Path | None = None, report: Report = silent) -> FolderCollection:
     """List a folder of images. A large listing is kept below `cache` and used again while no folder has changed. Raises
     DataError: no image in it, two files with one key, a folder that may not be read, a link back to one above."""
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
     kept = cache / slug(files.location) if cache is not None else None
-    if kept is not None and (listing := load_listing(kept, lambda note: _unchanged(files, note))) is not None:
+    if kept is not None and (listing := load_listing(kept, lambda note: _unchanged(files, note), report)) is not None:
         return FolderCollection(files.location, listing, files)
     start, folders, suffixes = time.time_ns(), dict[str, str](), dict[str, int]()
     with ListingWriter(files.location, folder=kept, place=lambda part, _, key: key + part) as writer:

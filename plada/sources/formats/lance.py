@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from plada.common.failures import first_line
+from plada.common.failures import first_line, panics_as_errors
 from plada.common.packages import require
 from plada.errors import DataError, RequestError
 from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
@@ -44,9 +44,10 @@ class LanceCollection(ListedCollection):
         rows = self.listing.offsets[places]
         try:
             # Rows in rising order: Lance gives them so, whatever order they were asked for.
-            table = self._opened[0].take(
-                np.sort(rows).tolist(), columns=[self.columns.image, self.columns.key.partition(".")[0]]
-            )
+            with panics_as_errors():
+                table = self._opened[0].take(
+                    np.sort(rows).tolist(), columns=[self.columns.image, self.columns.key.partition(".")[0]]
+                )
         except Exception as err:  # the library raises many kinds
             raise DataError(f"{self.location}: cannot be read ({first_line(err)}). Restore the data set") from err
         images = dict(zip(np.sort(rows).tolist(), table.column(0).to_pylist(), strict=True))
@@ -79,6 +80,9 @@ def _dataset(location: str, version: int | None) -> Any:
     import lance
 
     try:
-        return lance.dataset(location, version=version)
+        with panics_as_errors():
+            dataset = lance.dataset(location, version=version)
+            _ = dataset.schema  # where it is damaged, this panics
+            return dataset
     except Exception as err:  # the library raises ValueError, OSError and its own
         raise RequestError(f"{location}: no Lance data set can be opened there ({first_line(err)})") from err

@@ -23,7 +23,9 @@ import pyarrow.compute as pc
 
 from plada.common.arrays import I32, I64
 from plada.common.checksums import file_digest_b3, is_sealed, write_sealed_json
+from plada.common.failures import first_line
 from plada.common.files import DISK_FULL
+from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, ResourceError
 from plada.sources.collection import IMAGE_SUFFIXES, first_at_least
 
@@ -271,18 +273,24 @@ def settled(stamps: dict[str, str], start: int) -> dict[str, str]:
     return {} if young else stamps
 
 
-def load_listing(folder: Path, still: Callable[[dict[str, Any]], bool]) -> Listing | None:
-    """The listing that `ListingWriter` left in `folder` if `still` agrees with the note it was left with."""
+def load_listing(folder: Path, still: Callable[[dict[str, Any]], bool], report: Report = silent) -> Listing | None:
+    """The listing that `ListingWriter` left in `folder` if `still` agrees with the note it was left with. One that is damaged is
+    said: it is only a copy of what the files say, and the caller lists again."""
+    if not (folder / "listing.json").exists():
+        return None
     try:
         saved = json.loads((folder / "listing.json").read_text())
-        if saved["format"] != _FORMAT or not is_sealed(saved) or not still(saved):
+        if saved["format"] != _FORMAT or (is_sealed(saved) and not still(saved)):
             return None
-        if any(file_digest_b3(folder / name).hex() != digest for name, digest in saved["digests"].items()):
-            return None
-        listing = _mapped(folder)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-        return None  # it is only a copy of what the files say: list again
-    return listing if len(listing) == saved["images"] == len(listing.sizes) else None
+        if is_sealed(saved) and all(file_digest_b3(folder / name).hex() == saved["digests"][name] for name in _FILES):
+            listing = _mapped(folder)
+            if len(listing) == saved["images"] == len(listing.sizes):
+                return listing
+        reason = "its checksum is wrong"
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as err:
+        reason = first_line(err)
+    Tracker("list", None, report).say(f"{folder}: the kept listing is damaged ({reason}); the images are listed again")
+    return None
 
 
 def _mapped(folder: Path) -> Listing:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plada.common.arrays import I64
+from plada.common.progress import Report, silent
 from plada.errors import DataError
 from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
 from plada.sources.formats.listing import ListedCollection, Listing, ListingWriter, load_listing, settled
@@ -87,7 +88,7 @@ class TarCollection(ListedCollection):
 
 
 def open_tars(
-    root: Path | Files, *, form: str | None = None, only: str = "", cache: Path | None = None
+    root: Path | Files, *, form: str | None = None, only: str = "", cache: Path | None = None, report: Report = silent
 ) -> TarCollection:
     """List the tars below a root, at any depth, by walking their headers; `only` names a single one.
 
@@ -106,7 +107,7 @@ def open_tars(
     kept = cache / slug(location) if cache is not None else None
     note = {"form": form, "shards": stamps if young or not tars else {}}
     if kept is not None and note["shards"]:
-        listing = load_listing(kept, lambda saved: {name: saved.get(name) for name in note} == note)
+        listing = load_listing(kept, lambda saved: {name: saved.get(name) for name in note} == note, report)
         if listing is not None:
             return TarCollection(location, listing, files, form or _form_of(files, tars, listing))
     paths = tuple(sorted(tars, key=lambda path: path.removesuffix(".tar") + "/"))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from blake3 import blake3
 from PIL import Image
 
 from plada.common.arrays import I64, U8, Bools
@@ -87,7 +88,8 @@ def collection_fingerprints(
     """The fingerprints of a whole collection, uint8 [N, FINGERPRINT_BYTES], mapped from `path`, which is written first if
     it is not there.
 
-    `path` must name the content of the collection; its last 32 bytes are a checksum, which is compared. A run that was stopped resumes behind its last whole chunk.
+    `path` must name the content of the collection; its last 32 bytes are a checksum, which is compared. A run that was stopped
+    resumes behind the last chunk that is whole and has its digest.
 
     Raises:
         Interrupted: Ctrl-C; the same call goes on.
@@ -105,9 +107,10 @@ def collection_fingerprints(
 
 def _write_fingerprints(collection: Collection, path: Path, report: Report, workers: int, chunk: int) -> None:
     images = len(collection)
-    part = path.with_name(f"{path.name}.part")
+    part, sums = (path.with_name(f"{path.name}.{name}") for name in ("part", "part-sums"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = part.stat().st_size // (chunk * FINGERPRINT_BYTES) * chunk if part.exists() else 0
+    digests = _whole_chunks(part, sums, chunk * FINGERPRINT_BYTES)
+    done = len(digests) * chunk
     tracker = Tracker("looks", images, report)
     tracker.advance(done)
     with ThreadPoolExecutor(workers) as pool, part.open("r+b" if part.exists() else "wb") as file:
@@ -121,8 +124,11 @@ def _write_fingerprints(collection: Collection, path: Path, report: Report, work
                 for fingerprints in pool.map(lambda task: _fingerprints_of(collection, *task), tasks):
                     parts.append(fingerprints.tobytes())
                     tracker.advance(len(fingerprints))
-                file.write(b"".join(parts))
+                data = b"".join(parts)
+                file.write(data)
                 file.flush()
+                digests.append(blake3(data).digest())
+                sums.write_bytes(b"".join(digests))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise Interrupted(
@@ -133,6 +139,22 @@ def _write_fingerprints(collection: Collection, path: Path, report: Report, work
     with part.open("rb+") as written:
         os.fsync(written.fileno())
     part.replace(path)
+    sums.unlink(missing_ok=True)
+
+
+def _whole_chunks(part: Path, sums: Path, size: int) -> list[bytes]:
+    """Digests of the chunks, of `size` bytes each, at the beginning of an unfinished file that are as they were written."""
+    kept: list[bytes] = []
+    if not part.exists() or not sums.exists():
+        return kept
+    wanted = sums.read_bytes()
+    with part.open("rb") as file:
+        while len(data := file.read(size)) == size:
+            digest = blake3(data).digest()
+            if wanted[len(kept) * len(digest) :][: len(digest)] != digest:
+                break
+            kept.append(digest)
+    return kept
 
 
 def _fingerprints_of(collection: Collection, start: int, stop: int) -> U8:

@@ -84,24 +84,45 @@ def test_looks_of_some_images_keep_their_places(tmp_path: Path) -> None:
     assert events[-1].done == 4
 
 
-def test_kept_looks_are_made_once_and_go_on_where_they_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Half:
+    """A collection, interrupted behind its second chunk of two images."""
+
+    def __init__(self, collection: FolderCollection) -> None:
+        self.whole = collection
+        self.location, self.keys, self.sizes = collection.location, collection.keys, collection.sizes
+        self.read = collection.read
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        if start >= 4:
+            raise KeyboardInterrupt
+        return self.whole.stream(start, stop)
+
+    def part(self, start: int, stop: int) -> FolderCollection:
+        return self.whole.part(start, stop)
+
+
+def test_a_wrong_bit_in_kept_looks_that_are_not_whole_yet(tmp_path: Path) -> None:
     collection, path = folder_of(tmp_path / "all", 5), tmp_path / "looks.bin"
+    right = np.array(collection_fingerprints(collection, tmp_path / "right.bin"))
+    part = tmp_path / "looks.bin.part"
+    for at in (0, 2 * FINGERPRINT_BYTES + 7):
+        with pytest.raises(Interrupted):
+            collection_fingerprints(Half(collection), path, chunk=2)
+        damaged = bytearray(part.read_bytes())
+        damaged[at] ^= 1
+        part.write_bytes(damaged)
+        assert np.array_equal(collection_fingerprints(collection, path, chunk=2), right)
+        assert sorted(found.name for found in tmp_path.glob("looks*")) == ["looks.bin"]
+        path.unlink()
 
-    class Half:
-        """The same collection, interrupted behind its second chunk."""
 
-        location, keys, sizes, read = collection.location, collection.keys, collection.sizes, collection.read
-
-        def __len__(self) -> int:
-            return len(collection)
-
-        def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-            if start >= 4:
-                raise KeyboardInterrupt
-            return collection.stream(start, stop)
-
+def test_kept_looks_are_made_once_and_go_on_where_they_stopped(tmp_path: Path) -> None:
+    collection, path = folder_of(tmp_path / "all", 5), tmp_path / "looks.bin"
     with pytest.raises(Interrupted):
-        collection_fingerprints(Half(), path, chunk=2)
+        collection_fingerprints(Half(collection), path, chunk=2)
     assert not path.exists()
     (tmp_path / "all" / "0.png").unlink()  # done already: not read again
     fingerprints = collection_fingerprints(collection, path, chunk=2)
