@@ -144,7 +144,8 @@ def run_one(scratch: Path, photos: Path, classes: int) -> dict[str, float]:
     from plada.trainer import payload_images as chosen
 
     collection: Any = Simulated(scratch / "keys.arrow", photos)
-    chosen.open_source = lambda spec, home: collection  # type: ignore[attr-defined]
+    opened: Any = chosen
+    opened.open_source = lambda spec, home, **_: collection
     start, used = time.perf_counter(), time.process_time()
     made = plada.report(
         scratch / f"{classes}.plada", out=scratch / f"{classes}.html", reference="simulated",

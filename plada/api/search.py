@@ -13,7 +13,8 @@ from plada.indexer.ann import ann_source
 from plada.indexer.ann_build import build_ann
 from plada.indexer.store import Store
 from plada.reports.contact_sheet import contact_sheet
-from plada.retrieval.index import Hit, Index, open_index
+from plada.retrieval.hit import Hit
+from plada.retrieval.index import Index, open_index
 from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import Query, parse_query, query_image, split_queries
 

@@ -18,7 +18,7 @@ from plada.explorer.gallery import LARGE, THUMB, EncodedImage, Gallery
 from plada.explorer.guard import Guard, is_same
 from plada.explorer.pages import SearchResults
 from plada.explorer.query import KEY, POSITION, position_of, read_query
-from plada.retrieval.index import Hit
+from plada.retrieval.hit import Hit
 
 UPLOAD = 20_000_000  # bytes of a picture that is searched by
 _OVERHEAD = 10_000  # bytes of a request around it

@@ -20,7 +20,8 @@ from plada.errors import PladaError, RequestError
 from plada.explorer.cache import BoundedCache
 from plada.explorer.payloads import Placement, RankedPayload
 from plada.reports.thumbnails import encode_picture, fit_square
-from plada.retrieval.index import Hit, Index
+from plada.retrieval.hit import Hit
+from plada.retrieval.index import Index
 from plada.sources.decode import decode
 from plada.sources.manifest import READABLE, ManifestRow
 from plada.sources.reference import Reference

@@ -11,7 +11,7 @@ from plada.explorer.payloads import RankedPayload
 from plada.explorer.query import KEY, WORDS, Query
 from plada.reports.findings import even_ranks
 from plada.reports.text import digits, esc, many, name
-from plada.retrieval.index import Hit
+from plada.retrieval.hit import Hit
 
 EACH = 60  # pictures on a page
 CLASSES = 20  # classes on a page of a payload

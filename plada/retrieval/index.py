@@ -32,6 +32,7 @@ from plada.indexer.store import (
     with_vector,
 )  # fmt: skip
 from plada.retrieval.fingerprints import stored_fingerprints
+from plada.retrieval.hit import Hit
 from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import embed_queries
 from plada.sources.decode import View
@@ -40,21 +41,6 @@ from plada.sources.reference import Reference, open_reference
 from plada.sources.registry import open_source
 
 _SCAN = 16_384  # rows of a block that is searched: what Lance reads fastest
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One search result.
-
-    Attributes:
-        position: Position of the image in the reference.
-        key: Key of the image.
-        score: Cosine of the angle between the image's embedding and the query's.
-    """
-
-    position: int
-    key: str
-    score: float
 
 
 @dataclass(frozen=True, slots=True, repr=False)
