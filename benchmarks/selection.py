@@ -175,7 +175,7 @@ def figures(points: Sequence[Point]) -> dict[str, float | None]:
     """The named figures, each target under the variant that was chosen on the other half of the targets."""
     of = {(p.target, p.budget, p.seed, p.how): p for p in points}
     chosen = choose_variants(points)
-    cells = sorted({key[:3] for key in of if all((*key[:3], how) in of for how in (*ORACLE, *OTHERS, *VARIANTS))})
+    cells = sorted({key[:3] for key in of if all((*key[:3], how) in of for how in (*ORACLE, *OTHERS, chosen[key[0]]))})
     ours = {cell: of[(*cell, chosen[cell[0]])] for cell in cells}
     found: dict[str, float | None] = {}
     worst: list[float] = []
@@ -210,12 +210,14 @@ def choose_variants(points: Sequence[Point]) -> dict[str, str]:
     """The variant of each target: the one that gained most, A and B together, on the half that it is not in."""
     targets = sorted({p.target for p in points})
     halves = (targets[::2], targets[1::2])
+    gained: dict[tuple[str, int, int], dict[str, float]] = {}
+    for p in points:
+        if p.how in VARIANTS:
+            gained.setdefault((p.target, p.seed, p.budget), {})[p.how] = p.a + max(p.b)
+    whole = {cell: by for cell, by in gained.items() if len(by) == len(VARIANTS)}
     chosen = {}
     for half, others in (halves, halves[::-1]):
-        means = {
-            how: mean([p.a + max(p.b) for p in points if p.how == how and p.target in others and p.seed == 0]) or 0.0
-            for how in VARIANTS
-        }
+        means = {how: mean([by[how] for cell, by in whole.items() if cell[0] in others]) or 0.0 for how in VARIANTS}
         chosen.update(dict.fromkeys(half, max(means, key=lambda how: means[how])))
     return chosen
 
