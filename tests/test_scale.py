@@ -4,6 +4,7 @@ work or memory is quadratic in classes. Nothing is timed: peaks are those of tra
 import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from plada.selection.rules.rule import class_pools
 from plada.trainer.evaluation import evaluate_logits
 
 DIMENSION, BLOCK = 8, 512
+NOWHERE = Path(__file__) / "no folder"  # where nothing can be written
 EMPTY = EmbeddedSplit(np.zeros((0, DIMENSION), np.float32), np.zeros(0, np.int64), 0)
 
 
@@ -34,7 +36,8 @@ class Synthetic:
 
     dimension = DIMENSION
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: int, home: Path = NOWHERE) -> None:
+        self.home = home
         self.readable = images
         self.mean = np.zeros(DIMENSION, np.float32)
         self.taken = 0
@@ -71,9 +74,9 @@ def peak_of(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def votes(images: int, classes: int) -> Synthetic:
+def votes(images: int, classes: int, home: Path = NOWHERE) -> Synthetic:
     """A vote of a linear teacher and a table over everything, embeddings not held in memory."""
-    head, index = head_of(classes), Synthetic(images)
+    head, index = head_of(classes), Synthetic(images, home)
     linear = Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits)
     table = Teacher(kind="table", classes=classes, needs=POSITIONS, logits=lambda rows: head.logits(drawn(rows)))
     ensemble = Ensemble((linear, table), TeacherReport(kind="vote", accuracy=None, validation_accuracy=None))
@@ -100,7 +103,9 @@ def test_votes_keep_scores_of_an_image_and_no_logits() -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_embeddings_that_memory_does_not_hold_are_read_in_one_pass() -> None:
+def test_embeddings_that_memory_does_not_hold_are_never_taken_row_by_row(tmp_path: Path) -> None:
+    """From a mapped file, or where no such file can be, in one pass."""
+    assert votes(4_000, 5, tmp_path).taken == 0
     assert votes(4_000, 5).taken == 0
 
 

@@ -75,7 +75,9 @@ def label(
             own.advance(len(where))
 
     def held(positions: I64) -> Vectors:
-        return hold(positions, index.dimension, lambda: scan("read embeddings"), index.vectors)
+        return hold(
+            positions, index.dimension, lambda: scan("read embeddings"), index.vectors, scratch=index.home / "cache"
+        )
 
     if len(teachers) == 1 and first.head is not None:
         large = index.readable > KEEP_ALL and not exhaustive
@@ -93,7 +95,7 @@ def label(
     if all(teacher.needs_no_pixels for teacher in teachers):
         positions = np.concatenate([where for where, _ in scan("scan")])
         vectors = held(positions)
-        # What memory does not hold is read in one pass, never row by row.
+        # What neither memory nor the disk holds is read in one pass, never row by row.
         in_turn = vectors if vectors != index.vectors else in_order(index.scan())
         labels = pseudo_label(
             joint_blocks(index, ensemble, positions, in_turn, report), lambda logits: logits, classes=classes

@@ -1,6 +1,9 @@
-"""Embeddings of some images of an index, held in memory where they fit."""
+"""Embeddings of some images of an index, held in memory where they fit, else in a file that is mapped."""
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +11,7 @@ import numpy.typing as npt
 from plada.common.arrays import F16, I64, Bools
 
 Vectors = Callable[[I64], npt.NDArray[np.floating]]  # positions int64 [m] -> embeddings [m, d]
-MAX_BYTES = 1 << 30  # of embeddings that are kept in memory; more are read when they are asked for
+MAX_BYTES = 1 << 30  # of embeddings that are kept in memory; more lie in a mapped file
 
 
 def hold(
@@ -18,16 +21,36 @@ def hold(
     read: Callable[[I64], F16],
     *,
     limit: int = MAX_BYTES,
+    scratch: Path | None = None,
 ) -> Callable[[I64], F16]:
-    """A function that gives embeddings [m, d] of some of `positions` int64 [n] (rising): from memory where they fit into
-    `limit` bytes, taken from one pass over `blocks`, else by `read`."""
-    if len(positions) * dimension * 2 > limit:
-        return read
-    held = np.empty((len(positions), dimension), np.float16)
+    """A function that gives embeddings [m, d] of some of `positions` int64 [n] (rising), taken from one pass over `blocks`: from
+    memory where they fit into `limit` bytes, else from a file without a name in the folder `scratch`, which is mapped and gone
+    with the process. Where there is no such folder, or not twice the room on its disk, `read` gives them."""
+    if len(positions) * dimension * 2 <= limit:
+        held: F16 = np.empty((len(positions), dimension), np.float16)
+    else:
+        mapped = _scratch_array((len(positions), dimension), scratch) if scratch is not None else None
+        if mapped is None:
+            return read
+        held = mapped
     for where, vectors in blocks():
         low, high = np.searchsorted(positions, [where[0], where[-1] + 1]) if len(where) else (0, 0)
         held[low:high] = vectors[np.searchsorted(where, positions[low:high])]
     return lambda wanted: held[np.searchsorted(positions, wanted)]
+
+
+def _scratch_array(shape: tuple[int, int], folder: Path) -> F16 | None:
+    """A float16 array in a file without a name; None where the disk has no room for it."""
+    size = shape[0] * shape[1] * 2
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < 2 * size:
+            return None
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(size)
+            return np.memmap(file, np.float16, "r+", shape=shape)
+    except OSError:
+        return None
 
 
 def in_order(blocks: Iterable[tuple[I64, F16]]) -> Callable[[I64], F16]:
