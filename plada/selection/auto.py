@@ -295,7 +295,8 @@ def _forecast(trials: _Trials, chosen: Cell, base: Cell, final: Trial[Chosen], n
     lead = float(trials.scores(chosen).mean() - trials.scores(base).mean())
     luck = max(lead - trials.curves.lead(chosen, base)[0], 0.0) if chosen != base else 0.0
     (own, deviation), *others = [view.at(chosen) for view in views]
-    points = tuple((round(final.bytes * cell[1] / final.k), _share(views[0].at(cell)[0] - luck)) for cell in cells)
+    sizes = [final.bytes if cell == chosen else round(final.bytes * cell[1] / final.k) for cell in cells]
+    points = tuple((size, _share(views[0].at(cell)[0] - luck)) for size, cell in zip(sizes, cells, strict=True))
     enough = next((size for (size, now), (_, then) in itertools.pairwise(points) if then - now < _PLATEAU), None)
     return AccuracyForecast(
         accuracy=_share(own - luck),
