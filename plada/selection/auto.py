@@ -110,13 +110,17 @@ class Judge:
         self._seconds: dict[Cell, float] = {}
 
     def __call__(self, cells: Sequence[Cell], advance: Callable[[str], None]) -> None:
-        """Judge what is not known yet. Folds are made one at a time: each holds points of all candidates."""
-        missing = [cell for cell in cells if cell not in self._held]
+        """Judge what is not known yet. Folds are made one at a time: each holds points of all candidates. What would be sent is
+        judged for comparisons alone."""
+        compared = len(cells) > 1
+        missing = [cell for cell in cells if cell not in (self._whole if compared else self._held)]
         if not missing:
             return
         held, count = self.folds.held, len(self.folds)
         found: dict[Cell, list[Bools]] = {cell: [] for cell in missing}
-        for number, fold in enumerate(itertools.chain([self.folds.whole()], self.folds)):
+        for number, fold in enumerate(itertools.chain([self.folds.whole()] if compared else [None], self.folds)):
+            if fold is None:
+                continue
             where = f"part {number} of {count}" if number else "on all images"
             for cell, right in self._of_fold(fold, missing, where, advance):
                 if number:
@@ -150,8 +154,8 @@ class Judge:
         return self._held[cell]
 
     def whole(self, cell: Cell) -> Bools:
-        """The same of students of what would be sent."""
-        return self._whole[cell]
+        """The same of students of what would be sent; of a cell that is alone, of the folds'."""
+        return self._whole.get(cell, self._held[cell])
 
     def seconds(self, cell: Cell) -> float:
         """What judging a cell took."""
