@@ -39,9 +39,11 @@ def refused(status: int, kind: str, *arguments: str | Path) -> str:
     assert (plain.exit_code, plain.stdout) == (status, ""), plain.output
     *progress, last = plain.stderr.splitlines()
     assert last.startswith("plada: ")
-    assert not [line for line in progress if not re.match(r"[a-z ]+: (\d+ of \d+, \d+/s|trying [a-z0-9.-]+$)", line)], (
-        plain.stderr
-    )
+    assert not [
+        line
+        for line in progress
+        if not re.match(r"[a-z: ]+: (\d+ of \d+, \d+/s|counting what fits$|trying [a-z0-9.-]+, )", line)
+    ], plain.stderr
     as_json = call(*arguments, "--json")
     error = json.loads(as_json.stderr)
     assert (as_json.exit_code, error["type"], error["code"], error["kind"]) == (status, "error", status, kind)

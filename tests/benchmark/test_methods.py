@@ -62,7 +62,8 @@ def test_every_method_keeps_its_budget_and_says_something(scenario: Scenario, na
     message = send(scenario, name)
     assert message.size is not None
     assert message.size <= BUDGET
-    assert message.size > 0.5 * BUDGET or len(message.content) == len(scenario.index), "all there is"
+    if not name.startswith("auto"):  # which sends fewer images where these teach better
+        assert message.size > 0.5 * BUDGET or len(message.content) == len(scenario.index), "all there is"
     if message.data is not None:
         assert message.size == len(message.data)
     assert 0.15 < accuracy(scenario, message.content) <= 1.0
