@@ -325,7 +325,9 @@ def load_manifest(path: Path) -> Manifest:
     if _FOOTER_DIGEST.encode() in meta:
         footer = _footer(path)[1]
         if footer[_digest_place(footer)] != _footer_digest(footer):
-            raise DataError(f"{path}: the checksum of its footer is wrong; it is damaged. {_REMEDY}")
+            raise DataError(
+                f"{path}: the checksum of its footer is wrong: it is damaged, or another program wrote it. {_REMEDY}"
+            )
     groups = file.metadata.num_row_groups
     if any(
         file.metadata.row_group(group).num_rows != _GROUP
