@@ -12,6 +12,7 @@ from plada.payload.inspect import PayloadSummary
 from plada.payload.payload import Payload
 from plada.reports.command_line import command_line
 from plada.selection.corrections import read_keys, read_labels
+from plada.selection.nearness import FAR
 from plada.selection.table import SelectionTable
 from plada.trainer.model_file import read_card
 from plada.trainer.payload_file import fetch
@@ -113,6 +114,13 @@ def remarks(
     if leaks := said.get("leaks"):
         lines.append(
             f"{len(leaks)} chosen images are near copies of test images of the target; select --drop-leaks leaves them out."
+        )
+    nearness = said.get("nearness")
+    ratio = nearness.get("ratio") if isinstance(nearness, dict) else None
+    if isinstance(ratio, (int, float)) and ratio >= FAR:
+        lines.append(
+            f"The reference has few images like the target's: they are {ratio:.2f} times as far from it as its own images are "
+            "from each other. Students may lose much of the teacher's accuracy."
         )
     for name, lead in (
         ("rule_note", "Rule: "),
