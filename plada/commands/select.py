@@ -223,7 +223,7 @@ def select(
     print_table(_rows(made), title=f"selection for {target}")
     if len(made.tried) > 1:
         head = ("rule", "images", "bytes", "accuracy", "elsewhere", "lead", "p")
-        rows = [_tried(trial) for trial in _best_of_each(made.tried)[:_MAX_TRIED]]
+        rows = [_tried(trial) for trial in _compared(made.tried)[:_MAX_TRIED]]
         print_table(rows, head=head, title="each rule at its best, on the target's own images")
     for line in _remarks(made, target):
         print_line(line, error=True)
@@ -255,13 +255,9 @@ def _with(accuracy: float | None, interval: tuple[float, float] | None) -> str:
     return percent(accuracy) + (f" ({interval[0]:.1%} to {interval[1]:.1%})" if interval is not None else "")
 
 
-def _best_of_each(tried: "tuple[RuleTrial, ...]") -> "list[RuleTrial]":
-    """The trial of each rule that leads most, in the order in which rules were tried."""
-    best: dict[str, RuleTrial] = {}
-    for trial in tried:
-        if trial.rule not in best or trial.lead > best[trial.rule].lead:
-            best[trial.rule] = trial
-    return list(best.values())
+def _compared(tried: "tuple[RuleTrial, ...]") -> "list[RuleTrial]":
+    """The trial of each rule that was compared, or compared with: each at its best number of images, to within a point."""
+    return [trial for trial in tried if trial.p is not None or not trial.error]
 
 
 def _tried(trial: "RuleTrial") -> list[str]:
