@@ -40,6 +40,8 @@ _BEGINNINGS = {
     b"II*\0": "a TIFF",
     b"MM\0*": "a TIFF",
 }
+_WHOLE = 16  # views that a scaled image may be as large as; of a larger one only the part that is seen is made
+_TALL = 16  # heights in widths from which an image is scaled in height first
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _ALPHA = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value of the second
@@ -149,7 +151,7 @@ class View:
     """How a network wants to see an image: size x size RGB pixels, with PIL's antialiased interpolation.
 
     `squash` ignores the aspect ratio; `crop` scales the short side to size / crop and takes the centre, as timm's
-    evaluation transform does.
+    evaluation transform does. Work and memory are bounded by the size of the view, whatever the shape of the image.
     """
 
     size: int
@@ -168,16 +170,38 @@ class View:
         """Pixels of an RGB image, uint8 [size, size, 3]."""
         how = Image.Resampling[self.interpolation.upper()]
         if self.mode == "squash":
-            seen = image.resize((self.size, self.size), how)
-        else:
-            scaled = int(self.size / self.crop)
-            short = min(image.size)
-            width, height = (max(self.size, round(side * scaled / short)) for side in image.size)
-            left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-            seen = image.resize((width, height), how)
-            if seen.size != (self.size, self.size):
-                seen = seen.crop((left, top, left + self.size, top + self.size))
+            if image.height > _TALL * image.width:
+                # PIL scales the width first, for every row that there is.
+                image = image.resize((image.width, self.size), how)
+            return np.asarray(image.resize((self.size, self.size), how))
+        scaled = int(self.size / self.crop)
+        short = min(image.size)
+        width, height = (max(self.size, round(side * scaled / short)) for side in image.size)
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        if width * height > _WHOLE * self.size**2:
+            return np.asarray(_resize_part(image, (width, height), (left, top), self.size, how))
+        seen = image.resize((width, height), how)
+        if seen.size != (self.size, self.size):
+            seen = seen.crop((left, top, left + self.size, top + self.size))
         return np.asarray(seen)
+
+
+def _resize_part(
+    image: Image.Image, whole: tuple[int, int], corner: tuple[int, int], size: int, how: Image.Resampling
+) -> Image.Image:
+    """The square of `size` at `corner` of an image that would be scaled to `whole`, without the rest of it."""
+    region, box = [], []
+    for side, scaled, begin in zip(image.size, whole, corner, strict=True):
+        scale = side / scaled
+        first, last = begin * scale, (begin + size) * scale
+        margin = 4 * max(scale, 1.0)  # the widest filter of PIL's reaches three pixels
+        start, stop = max(0, int(first - margin)), min(side, int(last + margin) + 1)
+        region.append((start, stop))
+        # PIL has the box in 32 bits, which hold no fraction of a pixel far from the origin: hence the crop.
+        box.append((first - start, min(last, side) - start))
+    (left, right), (top, bottom) = region
+    (x0, x1), (y0, y1) = box
+    return image.crop((left, top, right, bottom)).resize((size, size), how, box=(x0, y0, x1, y1))
 
 
 def load_pixels(

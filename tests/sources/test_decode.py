@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from typing import Any
@@ -302,3 +304,34 @@ def test_an_unreadable_image_keeps_its_place() -> None:
     assert readable.tolist() == [True, False, True]
     assert not pixels[1].any()
     assert np.array_equal(pixels[2], View(size=8).of(picture(0)))
+
+
+@pytest.mark.parametrize("mode", ["crop", "squash"])
+@pytest.mark.parametrize("shape", [(1, 1_000_000), (1_000_000, 1), (3, 65_000), (65_000, 2)])
+def test_a_thin_picture_costs_no_more_than_its_view(shape: tuple[int, int], mode: str) -> None:
+    data = stored(Image.new("RGB", shape, (10, 200, 30)))
+    code = (
+        "import io, resource, sys; from plada.sources.decode import View, decode; from plada.sources.leaks.fingerprints import fingerprint\n"
+        "from plada.sources.leaks.alignment import square; from plada.reports.thumbnails import thumbnail\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)); image = decode(sys.stdin.buffer.read())\n"
+        f"view = View(size=224, mode={mode!r}, crop=0.875).of(image); assert view.shape == (224, 224, 3)\n"
+        "assert (view == (10, 200, 30)).all(); fingerprint(image), square(image), thumbnail(image)\n"
+        "assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 400 << 10"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("how", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("shape", [(7, 900), (900, 7), (41, 2001), (3000, 90), (1, 500)])
+def test_a_thin_picture_is_seen_as_if_it_had_been_scaled_as_a_whole(
+    shape: tuple[int, int], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the middle of the range: which of the two directions PIL takes first shows where values are clipped.
+    image = Image.fromarray(np.random.default_rng(0).integers(80, 176, (*shape[::-1], 3), np.uint8))
+    for view in (View(size=32, crop=0.875, interpolation=how), View(size=32, mode="squash", interpolation=how)):
+        bounded = view.of(image).astype(int)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_WHOLE", 1 << 30)
+            patch.setattr(module, "_TALL", 1 << 30)
+            assert np.abs(bounded - view.of(image)).max() <= 2
