@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
-from plada.common.arrays import F16, F64, I64, U8, Bools
+from plada.common.arrays import F16, F64, I32, I64, U8, Bools
 from plada.common.failures import first_line, panics_as_errors
 from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
@@ -22,6 +22,7 @@ from plada.sources.manifest import HASH_BYTES, Manifest, binary_rows, content_ha
 
 _OFF = 0.01  # how far a length may be from one; float16 takes a tenth of it
 _FACTS = ("size", "width", "height")
+_SHAPE = _FACTS[1:]  # 0 where unknown
 _COLUMNS = ("position", "key", "vector", "hash", "status", *_FACTS)
 
 
@@ -47,12 +48,13 @@ class Tally:
 @dataclass(frozen=True, slots=True)
 class AuditedRows:
     """What a pass over a table found: `checks`, whether each holds and what is to be said of it; `keys`, a pyarrow chunked
-    string array [rows]; `hashes` uint8 [rows, 16]; `facts`, a digest of all sizes, all widths, all heights."""
+    string array [rows]; `hashes` uint8 [rows, 16]; `sizes`, a digest of all sizes; `shapes` int32 [2, rows], widths and heights, 0 where unknown."""
 
     checks: Mapping[str, tuple[bool, str]]
     keys: Any = None
     hashes: U8 = field(default_factory=lambda: np.empty((0, HASH_BYTES), np.uint8))
-    facts: Mapping[str, bytes] = field(default_factory=dict)
+    sizes: bytes = b""
+    shapes: I32 = field(default_factory=lambda: np.empty((2, 0), np.int32))
 
 
 @dataclass(slots=True)
@@ -64,7 +66,8 @@ class _Pass:
     status: Tally = field(default_factory=Tally)
     keys: list[Any] = field(default_factory=list)
     hashes: list[U8] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=lambda: {name: blake3() for name in _FACTS})
+    sizes: Any = field(default_factory=blake3)
+    shapes: list[I32] = field(default_factory=list)
     total: F64 | None = None
     rows: int = 0
     unreadable: int = 0
@@ -90,8 +93,8 @@ class _Pass:
         )
         self.keys.append(batch.column("key"))
         self.hashes.append(binary_rows(batch.column("hash")))
-        for name, digest in self.facts.items():
-            digest.update(batch.column(name).to_numpy().astype("<i8").tobytes())
+        self.sizes.update(batch.column("size").to_numpy().astype("<i8").tobytes())
+        self.shapes.append(_shapes(batch))
         if len(vectors):
             total = vectors.sum(axis=0, dtype=np.float64)
             self.total = total if self.total is None else self.total + total
@@ -136,7 +139,9 @@ def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> Audited
     }  # fmt: skip
     if ledger is not None and promised is not None:
         checks["shards"] = _shards(ledger, promised)
-    return AuditedRows(checks, keys, hashes, {name: digest.digest() for name, digest in found.facts.items()})
+    return AuditedRows(
+        checks, keys, hashes, found.sizes.digest(), np.concatenate([np.empty((2, 0), np.int32), *found.shapes], axis=1)
+    )
 
 
 def compare_manifest(rows: AuditedRows, manifest: Manifest) -> tuple[bool, str]:
@@ -152,12 +157,27 @@ def compare_manifest(rows: AuditedRows, manifest: Manifest) -> tuple[bool, str]:
             False,
             f"of other images: content id {manifest.content_id.hex()[:16]}, the table's is {own[1].hex()[:16]}",
         )
-    digests = {name: blake3() for name in _FACTS}
+    sizes, at = blake3(), 0
     for table in manifest.blocks(list(_FACTS)):
-        for name, digest in digests.items():
-            digest.update(table.column(name).to_numpy().astype("<i8").tobytes())
-    other = [name for name, digest in digests.items() if digest.digest() != rows.facts[name]]
-    return not other, f"another {other[0]} than in the table" if other else f"the same {len(rows.keys)} images"
+        sizes.update(table.column("size").to_numpy().astype("<i8").tobytes())
+        theirs, own_shapes = _shapes(table), rows.shapes[:, at : at + table.num_rows]
+        # A header can say what a damaged image does not: only what both know is compared.
+        wrong = np.argwhere((theirs != own_shapes) & (theirs > 0) & (own_shapes > 0))
+        if len(wrong):
+            side, row = (int(number) for number in wrong[0])
+            return False, (
+                f"another {_SHAPE[side]} than in the table: image {at + row} ({rows.keys[at + row]}) has "
+                f"{theirs[side, row]}, the table's is {own_shapes[side, row]}"
+            )
+        at += table.num_rows
+    if sizes.digest() != rows.sizes:
+        return False, "another size than in the table"
+    return True, f"the same {len(rows.keys)} images"
+
+
+def _shapes(table: Any) -> I32:
+    """Widths and heights of some rows, int32 [2, n]."""
+    return np.stack([table.column(name).to_numpy() for name in _SHAPE]).astype(np.int32)
 
 
 def compare_images(
@@ -170,7 +190,7 @@ def compare_images(
         DataError: an image cannot be read.
     """
     n, sizes = len(collection), collection.sizes
-    if (sizes >= 0).all() and blake3(sizes.astype("<i8").tobytes()).digest() != rows.facts["size"]:
+    if (sizes >= 0).all() and blake3(sizes.astype("<i8").tobytes()).digest() != rows.sizes:
         return False, f"{collection.location}: images have other sizes than when they were indexed"
     if sample is None:
         entries: Iterable[tuple[int, bytes]] = collection.stream(0, n)

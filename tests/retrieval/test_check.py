@@ -383,3 +383,17 @@ def test_bad_questions(own: Path) -> None:
     (own / "indexes" / "p" / "index.json").write_text("{")
     with pytest.raises(DataError, match=r"index\.json"):
         check(own)
+
+
+def test_a_manifest_may_know_the_width_of_what_cannot_be_decoded(pictures: Path, tmp_path: Path) -> None:
+    path = min(pictures.rglob("*.png"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])  # its header says a width, nothing decodes
+    home = tmp_path / "home"
+    plada.index(pictures, name="p", encoder="gradients", home=home)
+    for manifest in home.rglob("manifest.parquet"):
+        manifest.unlink()
+    plada.verify(pictures, home=home)  # makes a manifest from the headers
+    report = check(home)
+    assert failed(report) == []
+    assert next(item for item in report.items if item.what == "manifest").ok
