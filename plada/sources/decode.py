@@ -13,10 +13,14 @@ PIL and nothing faster: see docs/decisions.md for what another decoder would gai
 """
 
 import io
+import re
 import struct
+import threading
+import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +57,7 @@ def decode(data: bytes) -> Image.Image:
     switched to another behaviour; no image is to blame."""
     _check_switches()
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with without_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Unreadable(f"{image.width}x{image.height} is over {MAX_PIXELS} pixels")
             if image.format == "PNG":
@@ -74,6 +78,31 @@ def decode(data: bytes) -> Image.Image:
         raise Unreadable(f"{type(err).__name__}: {err}".splitlines()[0]) from err
     _check_switches()  # another thread may have switched while PIL was at work
     return decoded
+
+
+_IGNORED = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)  # an entry of warnings.filters
+_guard, _inside = threading.Lock(), [0]  # how many threads decode at this moment
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Ignore PIL's warnings, whatever the process does with warnings: what they are about is refused, or harmless.
+
+    `warnings.catch_warnings` puts back what another thread has set; here the first one in adds an entry, and the last one
+    out takes it away.
+    """
+    filters: list[Any] = warnings.filters  # type: ignore[assignment]
+    with _guard:
+        _inside[0] += 1
+        if _IGNORED not in filters[:1]:
+            warnings.filterwarnings("ignore", module=_IGNORED[3].pattern)
+    try:
+        yield
+    finally:
+        with _guard:
+            _inside[0] -= 1
+            if not _inside[0] and _IGNORED in warnings.filters:
+                warnings.filters.remove(_IGNORED)  # type: ignore[attr-defined]
 
 
 def _check_switches() -> None:

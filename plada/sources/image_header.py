@@ -5,7 +5,7 @@ import struct
 
 from PIL import Image
 
-from plada.sources.decode import FORMATS
+from plada.sources.decode import FORMATS, without_warnings
 
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _JFIF, _TABLE = b"\xff\xe0\x00\x10", b"\xff\xdb\x00\x43"
@@ -42,7 +42,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
 def _other(data: bytes) -> tuple[int, int]:
     """Everything else by Pillow, which reads a header only; slower, and rare."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with without_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.size
     except Exception:  # Pillow's plugins raise almost anything on what is no image
         return 0, 0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import GifImagePlugin, Image, ImageFile
 from plada.errors import RequestError, Unreadable
 from plada.sources import decode as module
 from plada.sources.decode import View, decode, load_pixels
+from plada.sources.image_header import size_from_header
 from tests.conftest import picture
 
 
@@ -75,6 +77,11 @@ FILES = {
     "tiff": stored(PICTURE, "TIFF"),
     "tiff lzw": stored(PICTURE, "TIFF", compression="tiff_lzw"),
 }
+
+# A TIFF whose maker's name would lie behind its end: PIL warns of a truncated read, and the pixels are whole.
+_GREY = tiff(1, 8, b"\x50")
+_MAKER = struct.pack("<HHII", 271, 2, 50, 9999)
+WARNED = _GREY[:9] + struct.pack("<H", _GREY[9] + 1) + _GREY[11:-4] + _MAKER + bytes(4)
 
 
 @pytest.mark.parametrize("name", ["png", "webp lossless", "bmp", "ppm", "tiff", "tiff lzw"])
@@ -260,8 +267,7 @@ def test_a_bomb_is_refused_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
             + FILES["png"][33:]
         )
 
-    with pytest.warns(Image.DecompressionBombWarning):
-        assert reason(header(10_000, 9_000)) == "10000x9000 is over 89478485 pixels"
+    assert reason(header(10_000, 9_000)) == "10000x9000 is over 89478485 pixels"
     assert "over 89478485 pixels" in reason(header(30_000, 30_000))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert reason(header(30_000, 30_000)) == "30000x30000 is over 89478485 pixels"
@@ -335,3 +341,20 @@ def test_a_thin_picture_is_seen_as_if_it_had_been_scaled_as_a_whole(
             patch.setattr(module, "_WHOLE", 1 << 30)
             patch.setattr(module, "_TALL", 1 << 30)
             assert np.abs(bounded - view.of(image)).max() <= 2
+
+
+def test_what_pil_warns_of_is_neither_printed_nor_an_error() -> None:
+    palette = PICTURE.convert("P")
+    palette.info["transparency"] = bytes(range(200))
+    data = stored(palette, transparency=bytes(range(200)))
+    before = list(warnings.filters)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("error")  # as PYTHONWARNINGS=error does
+        assert decode(data).size == PICTURE.size
+        with ThreadPoolExecutor(4) as pool:
+            assert len({image.tobytes() for image in pool.map(decode, [data, WARNED] * 20)}) == 2
+        assert size_from_header(WARNED) == (1, 1)
+        with pytest.raises(UserWarning):
+            warnings.warn("another's", stacklevel=1)  # warnings of others are left alone
+    assert not caught
+    assert warnings.filters == before
