@@ -13,6 +13,7 @@ PIL and nothing faster: see docs/decisions.md for what another decoder would gai
 """
 
 import io
+import logging
 import re
 import struct
 import threading
@@ -30,6 +31,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from plada.common.arrays import U8, Bools
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError, Unreadable
+from plada.sources.unsupported import unsupported_kind
 
 MAX_PIXELS = 89_478_485  # PIL's own warning level; more is refused before anything is decoded
 MAX_SIDE = 4096  # of the square that a network sees; what files ask for is bounded before anything is made
@@ -49,6 +51,9 @@ _TALL = 16  # heights in widths from which an image is scaled in height first
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _ALPHA = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value of the second
+
+# Python prints what has no handler; whoever has one still gets it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def decode(data: bytes) -> Image.Image:
@@ -75,6 +80,8 @@ def decode(data: bytes) -> Image.Image:
             ) from err
         raise Unreadable(f"over {MAX_PIXELS} pixels: {err}") from err
     except Exception as err:  # PIL's plugins raise almost anything on broken input
+        if data[:2] == b"\xff\xd8" and unsupported_kind(data):  # PIL opens frames that it cannot decode
+            raise Unreadable(_unidentified(data)) from err
         raise Unreadable(f"{type(err).__name__}: {err}".splitlines()[0]) from err
     _check_switches()  # another thread may have switched while PIL was at work
     return decoded
@@ -130,6 +137,8 @@ def _check_png(data: bytes) -> None:
 def _unidentified(data: bytes) -> str:
     if not data:
         return "empty: 0 bytes"
+    if kind := unsupported_kind(data):
+        return f"{kind}: not supported. Save it as an 8-bit PNG or JPEG"
     for beginning, name in _BEGINNINGS.items():
         if data.startswith(beginning):
             return f"begins like {name}, but its header is cut or damaged"

@@ -7,6 +7,7 @@ import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -358,3 +359,50 @@ def test_what_pil_warns_of_is_neither_printed_nor_an_error() -> None:
             warnings.warn("another's", stacklevel=1)  # warnings of others are left alone
     assert not caught
     assert warnings.filters == before
+
+
+def jpeg_frame(marker: int, bits: int, channels: int) -> bytes:
+    body = struct.pack(">BHHB", bits, 8, 8, channels) + bytes(3 * channels)
+    return b"\xff\xd8" + struct.pack(">BBH", 0xFF, marker, 2 + len(body)) + body + b"\xff\xd9"
+
+
+def multiband(channels: int, bits: int = 8, numbers: int = 1) -> bytes:
+    row = bytes(channels * bits // 8)
+    tags = {256: 1, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8, 277: channels, 278: 1, 279: len(row), 339: numbers}
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<4sI", b"II*\0", 8 + len(row)) + row + struct.pack("<H", len(tags)) + fields + b"\0" * 4
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\xff\x0a" + bytes(20), "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20), "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(20), "JPEG 2000"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "AVIF"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "AVIF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (jpeg_frame(0xF7, 8, 3), "JPEG-LS"),
+        (jpeg_frame(0xC3, 8, 3), "lossless JPEG"),
+        (jpeg_frame(0xC1, 12, 3), "a JPEG of 12 bits and 3 channels"),
+        (multiband(13), "a TIFF of 13 channels of 8 bits, unsigned numbers"),
+        (multiband(7, 16), "a TIFF of 7 channels of 16 bits, unsigned numbers"),
+        (multiband(3, 32, 3), "a TIFF of 3 channels of 32 bits, float numbers"),
+    ],
+)
+def test_what_is_whole_but_of_another_kind_is_not_called_damaged(data: bytes, kind: str) -> None:
+    assert reason(data) == f"{kind}: not supported. Save it as an 8-bit PNG or JPEG"
+    for end in range(1, len(data)):
+        with suppress(Unreadable):
+            decode(data[:end])
+
+
+def test_pil_prints_nothing_of_its_own() -> None:
+    code = (
+        "import sys; from plada.errors import Unreadable; from plada.sources.decode import decode\n"
+        "try: decode(sys.stdin.buffer.read())\n"
+        "except Unreadable: pass"
+    )
+    for data in (multiband(13), multiband(7, 16), WARNED):
+        done = subprocess.run([sys.executable, "-W", "always", "-c", code], input=data, capture_output=True, check=True)
+        assert not done.stderr
