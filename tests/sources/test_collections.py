@@ -69,6 +69,14 @@ def test_folder_and_tars_are_one_reference(pictures: Path, tmp_path: Path) -> No
     assert all(folder.read(p) == tars.read(p) for p in range(24))
 
 
+@pytest.mark.parametrize("other", ["._n01440764", "README", "__MACOSX/n01440764/._a.png", "__MACOSX/n01440764/a.png"])
+def test_what_is_no_image_has_no_say_in_the_keys_of_a_tar(other: str, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "n01440764.tar", "w") as tar:
+        for name in ("n01440764/a.png", "n01440764/b.png", other):
+            tar.addfile(tarfile.TarInfo(name))
+    assert open_tars(tmp_path).keys.to_pylist() == ["n01440764/a", "n01440764/b"]
+
+
 def test_the_key_id_sees_where_a_key_ends(pictures: Path) -> None:
     import pyarrow as pa
 

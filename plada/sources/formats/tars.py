@@ -23,7 +23,7 @@ from plada.errors import DataError
 from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
 from plada.sources.formats.listing import ListedCollection, Listing, ListingWriter, load_listing, settled
 from plada.sources.formats.tar_members import Members, walk_tar
-from plada.sources.storage import Files, LocalFiles, slug, walk
+from plada.sources.storage import LITTER, Files, LocalFiles, slug, walk
 
 _SYNSET = re.compile(r"n\d{8}$")
 _SHARD = re.compile(r"(^|[^A-Za-z0-9])\d+$")
@@ -118,7 +118,8 @@ def open_tars(
         for number, members in chain(first, walked):
             images = image_rows(members.names)
             if len(images):
-                keys = _keys(members.names.take(pa.array(images)), _prefix(paths[number], members), chosen)
+                names = members.names.take(pa.array(images))
+                keys = _keys(names, _prefix(paths[number], names), chosen)
                 writer.add_rows(keys, members.sizes[images], number, members.offsets[images])
         return TarCollection(location, writer.finish(paths, note), files, chosen)
 
@@ -156,7 +157,9 @@ def form_of_tars(paths: tuple[str, ...], members: Members) -> str:
 
 def image_rows(names: Any) -> I64:
     """Which of some paths (pyarrow string array) are images that count: known extension, nothing hidden on the way."""
-    counts = pc.and_not(pc.match_substring_regex(names, _IMAGE), pc.match_substring_regex(names, r"(^|/)\."))
+    counts = pc.and_not(
+        pc.match_substring_regex(names, _IMAGE), pc.match_substring_regex(names, rf"(^|/)(\.|{LITTER}/)")
+    )
     return np.flatnonzero(counts.to_numpy(zero_copy_only=False))
 
 
@@ -173,11 +176,12 @@ def _sample_key(name: str) -> str:
     return folder + slash + file.partition(".")[0]
 
 
-def _prefix(path: str, members: Members) -> str:
-    """What keys of a synset's tar begin with; nothing more where the members themselves lie in a folder of its name."""
+def _prefix(path: str, names: Any) -> str:
+    """What keys of a synset's tar begin with; nothing more where its images (paths, a pyarrow string array) lie in a folder
+    of its name. Members that are no images have no say: a README, or what macOS adds."""
     whole = path.removesuffix(".tar")
     folder, _, stem = whole.rpartition("/")
-    if len(members) and pc.all(pc.starts_with(members.names, stem + "/")).as_py():
+    if len(names) and pc.all(pc.starts_with(names, stem + "/")).as_py():
         return f"{folder}/" if folder else ""
     return whole + "/"
 
