@@ -56,6 +56,8 @@ app = typer.Typer(
     name="plada",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich takes "[default: ...]" for markup and leaves it out
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Ship a classification task as labels for images that every client already holds.",
 )
 for name, command in COMMANDS.items():

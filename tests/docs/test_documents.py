@@ -285,3 +285,28 @@ def test_what_is_true_passes() -> None:
 def test_python_that_does_not_compile_is_found() -> None:
     with pytest.raises(SyntaxError):
         ast.parse(documents.blocks(ROOT / "page.md", "```python\nplada.select(\n```\n")[0].text)
+
+
+def rendered(*command: str) -> str:
+    """What a command prints, without spaces: lines are broken at hyphens too."""
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 0
+    return "".join(shown.stdout.split())
+
+
+@pytest.mark.parametrize("name", sorted(each.name or "" for each in app.registered_commands))
+def test_help_shows_what_the_page_of_commands_says(name: str) -> None:
+    """Word for word: whoever renders help leaves out no note such as [default: ...]."""
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## plada {name}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", section, re.MULTILINE)
+    shown = rendered(name, "--help")
+    assert rendered(name, "-h") == shown
+    assert rows
+    for option, words in rows:
+        text, _, default = words.replace("\\|", "|").removesuffix(" Required.").partition(" [default: ")
+        assert "".join(text.split()) in shown, (option, text)
+        if "--no-" in option and default == "True]":
+            default = option.partition("/")[0].removeprefix("--")
+        # Click writes the limits of a number into the same brackets.
+        assert not default or f"[default:{default.removesuffix(']')}".replace(" ", "") in shown, (option, default)
