@@ -1,5 +1,7 @@
 """The linear teacher: a softmax head on the index's own embeddings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from plada.common.arrays import F32, I64
@@ -46,6 +48,7 @@ def cross_validate(
     mean: F32,
     seed: int,
     parts: int = CROSS_PARTS,
+    penalties: Sequence[float] = CROSS_PENALTIES,
     steps: int = CROSS_STEPS,
     report: Report = silent,
 ) -> tuple[float, F32]:
@@ -66,9 +69,9 @@ def cross_validate(
     best: tuple[float, float, float] | None = None
     best_logits = np.zeros((len(rows), classes), np.float32)
     worse = 0
-    tracker = Tracker("teacher: penalty", len(CROSS_PENALTIES) * len(fitters), report)
+    tracker = Tracker("teacher: penalty", len(penalties) * len(fitters), report)
     tracker.advance(0)
-    for penalty in CROSS_PENALTIES:
+    for penalty in penalties:
         logits = np.zeros_like(best_logits)
         for held, fitter in fitters:
             logits[held] = fitter.head(penalty, steps=steps, beat=tracker.beat).logits(vectors[rows[held]])

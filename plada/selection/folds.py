@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plada.common.arrays import F32, I64, Bools
-from plada.labeler.linear_teacher import cross_validate
+from plada.labeler.linear_teacher import CROSS_PENALTIES, cross_validate
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.splits import stratified
 from plada.networks.linear_head import fit_head
@@ -21,7 +21,8 @@ from plada.selection.views import SecondIndex, View, noisy_view, other_view, own
 
 PARTS = 5
 ENOUGH = 500  # validation images from which on they alone are judged on, and one fold is enough
-_PENALTY_PARTS, _PENALTY_STEPS = 3, 40  # of a fold's images, and of each search, to choose its teacher's penalty by
+# A fold's teacher has a penalty of its own, from a coarser search than the teacher that labels for clients.
+_PENALTIES, _PENALTY_PARTS, _PENALTY_STEPS = CROSS_PENALTIES[::2], 3, 40
 _BLOCK = 16_384
 
 
@@ -120,8 +121,9 @@ class Folds:
         points, truth, classes = space.of(seen.target), seen.target_labels, self.labels.classes
         zero = np.zeros(points.shape[1], np.float32)
         penalty, _ = cross_validate(
-            points, truth, classes=classes, mean=zero, seed=seen.seed, parts=_PENALTY_PARTS, steps=_PENALTY_STEPS
-        )
+            points, truth, classes=classes, mean=zero, seed=seen.seed, parts=_PENALTY_PARTS, penalties=_PENALTIES,
+            steps=_PENALTY_STEPS,
+        )  # fmt: skip
         head = fit_head(points, truth, classes=classes, mean=zero, penalty=penalty)
         positions = self.labels.positions
         parts = (positions[start : start + _BLOCK] for start in range(0, len(positions), _BLOCK))
