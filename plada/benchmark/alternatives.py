@@ -26,9 +26,8 @@ def forecast_alternatives(scenario: Scenario, budget: int) -> dict[str, float]:
     for name, methods in ALTERNATIVES.items():
         outcomes = [METHODS[method].send(scenario, budget) for method in methods]
         figures = [outcome.detail["expected"] for outcome in outcomes if isinstance(outcome, Message)]
-        known = [
-            float(figure) for figure in figures if figure is not None
-        ]  # None: all pictures fit, none is left to judge by
+        # None: all pictures fit, and none is left to judge by.
+        known = [float(figure) for figure in figures if figure is not None]
         if known:
             expected[name] = max(known)
     return expected

@@ -117,18 +117,14 @@ class Judge:
         if not missing:
             return
         held, count = self.folds.held, len(self.folds)
-        found: dict[Cell, list[Bools]] = {cell: [] for cell in missing}
-        for number, fold in enumerate(itertools.chain([self.folds.whole()] if compared else [None], self.folds)):
-            if fold is None:
-                continue
-            where = f"part {number} of {count}" if number else "on all images"
-            for cell, right in self._of_fold(fold, missing, where, advance):
-                if number:
-                    found[cell].append(np.full((len(right), len(held)), False))
-                    found[cell][-1][:, fold.held_out] = right
-                else:
-                    self._whole[cell] = right
-        self._held.update({cell: np.any(parts, axis=0)[:, held] for cell, parts in found.items()})
+        found: dict[Cell, Bools] = {}
+        for number, fold in enumerate(self.folds, start=1):
+            for cell, right in self._of_fold(fold, missing, f"part {number} of {count}", advance):
+                known = found.setdefault(cell, np.zeros((len(right), len(held)), np.bool_))
+                known[:, fold.held_out] = right
+        whole = dict(self._of_fold(self.folds.whole(), missing, "on all images", advance)) if compared else {}
+        self._whole.update(whole)
+        self._held.update({cell: right[:, held] for cell, right in found.items()})
 
     def _of_fold(
         self, fold: Fold, cells: Sequence[Cell], where: str, advance: Callable[[str], None]

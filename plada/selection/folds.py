@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plada.common.arrays import F32, I64, Bools
+from plada.common.arrays import I64, Bools
 from plada.labeler.linear_teacher import CROSS_PENALTIES, cross_validate
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.splits import stratified
@@ -72,7 +72,8 @@ class Folds:
         """By how much the variance of a mean over all held-out images exceeds that of independent ones: those of a fold share a
         student, and students share images. 1 + J n_held / n_seen (Nadeau and Bengio 2003, for J folds)."""
         parts = self.parts
-        held, seen = (sum(int((part if side else ~part).sum()) for part in parts) for side in (True, False))
+        held = sum(int(part.sum()) for part in parts)
+        seen = len(parts) * len(self.context.target_labels) - held
         return 1 + len(parts) * held / max(seen, 1)
 
     @property
@@ -89,10 +90,9 @@ class Folds:
 
     def whole(self) -> Fold:
         """What is really sent is chosen from: nothing is held out, and students are judged on the images that folds hold out."""
-        target, context, held = self.context.target, self.context, self.held
+        context, held = self.context, self.held
         assert context.space is not None
-        mine = target if self.other is None else self.other.target
-        views = self._views(context.space, mine, mine[held], target[held])
+        views = self._views(context.space, np.ones_like(held), held)
         return Fold(held, self.labels, context, views, context.target_labels[held])
 
     def _fold(self, held_out: Bools) -> Fold:
@@ -102,18 +102,15 @@ class Folds:
         space = space_of_others(context.space, target[~held_out])
         seen = replace(context, target=target[~held_out], target_labels=truth[~held_out], space=space)
         labels = self._labels(seen, space) if self.own_teachers else self.labels
-        mine = target if self.other is None else self.other.target
-        views = self._views(space, mine[~held_out], mine[held_out], target[held_out])
-        return Fold(held_out, labels, seen, views, truth[held_out])
+        return Fold(held_out, labels, seen, self._views(space, ~held_out, held_out), truth[held_out])
 
-    def _views(self, space: Space, seen: F32, judged: F32, target: F32) -> tuple[View, View]:
-        """Both views of the images that students are judged on: `target` [h, d] are their embeddings, `judged` the same of another
-        index where there is one, which knows the images `seen`."""
-        if self.other is not None:
-            second = other_view(self.other, space.positions, seen, judged)
-        else:
-            second = noisy_view(space, target, seed=self.context.seed)
-        return own_view(space, target), second
+    def _views(self, space: Space, seen: Bools, judged: Bools) -> tuple[View, View]:
+        """Both views of the images `judged`, bool [t]; the other index's axes know those that are `seen`, as `space` does."""
+        target = self.context.target[judged]
+        if self.other is None:
+            return own_view(space, target), noisy_view(space, target, seed=self.context.seed)
+        mine = self.other.target
+        return own_view(space, target), other_view(self.other, space.positions, mine[seen], mine[judged])
 
     def _labels(self, seen: Context, space: Space) -> PseudoLabels:
         """What a teacher of the images that are seen says of the candidates, with a person's corrections, and the classes counted

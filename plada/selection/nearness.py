@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plada.common.arrays import F32
+from plada.common.arrays import F32, I64
 from plada.selection.rules.rule import Context
 
 FAR = 1.3  # times the reference's own distances; docs/selecting.md has the eleven targets that it was set by
@@ -56,7 +56,7 @@ def measure_nearness(context: Context, classes: tuple[str, ...]) -> Nearness | N
     return Nearness(float(np.median(away)), medians)
 
 
-def _nearest(queries: F32, points: F32, leave: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None) -> F32:
+def _nearest(queries: F32, points: F32, leave: I64 | None = None) -> F32:
     """Distance of each query [m, d] to the nearest of `points` [n, d], float32 [m]; but for the point in row leave[i]."""
     lengths = np.einsum("nd,nd->n", points, points)
     found = np.empty(len(queries), np.float32)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plada.common.arrays import F32, I64
-from plada.networks.linear_head import PENALTY, STUDENT_PENALTY, Head, fit_head
+from plada.networks.linear_head import PENALTY, STUDENT_PENALTY, Head
 from plada.retrieval.embeddings import Vectors
 from plada.selection.space import Space, make_space, reference_axes
+from plada.selection.student import fit_student
 
 OWN, NOISY, OTHER = "own", "noisy", "other"
 NOISE = 0.5  # deviations of each axis that are added
-_STEPS = 40  # of a student's training: enough to tell rules apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,7 @@ class View:
 
     def student(self, positions: I64, labels: I64, classes: int) -> Head:
         """A linear student of the images at `positions` [k] with `labels` [k]."""
-        points = self.points(positions)
-        zero = np.zeros(points.shape[1], np.float32)
-        return fit_head(points, labels, classes=classes, mean=zero, penalty=self.penalty, steps=_STEPS)
+        return fit_student(self.points(positions), labels, classes=classes, penalty=self.penalty)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
