@@ -1,7 +1,9 @@
 """What the failures of libraries say, on one line, and which of them mean that memory ran out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from plada.errors import PladaError
 
 
 def first_line(err: BaseException) -> str:
@@ -27,3 +29,15 @@ def panics_as_errors() -> Iterator[None]:
         if type(err).__name__ != "PanicException":
             raise
         raise RuntimeError(first_line(err)) from err
+
+
+@contextmanager
+def explained(kinds: tuple[type[Exception], ...], explain: Callable[[BaseException], PladaError]) -> Iterator[None]:
+    """Raise what `explain` makes of an error of these kinds, or of a panic; errors of our own pass."""
+    try:
+        with panics_as_errors():
+            yield
+    except PladaError:
+        raise
+    except kinds as err:
+        raise explain(err) from err

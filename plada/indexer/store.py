@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from plada.common.arrays import F16, I64
 from plada.common.checksums import is_sealed, write_sealed_json
-from plada.common.failures import first_line, panics_as_errors
+from plada.common.failures import explained, first_line
 from plada.common.files import DISK_FULL
 from plada.common.packages import require
 from plada.errors import DataError, PladaError, ReferenceMismatch, ResourceError
@@ -295,15 +295,14 @@ class Store:
         Raises:
             DataError: the table is damaged.
         """
-        try:
-            with panics_as_errors():
-                yield
-        except PladaError:
-            raise
-        except DAMAGE as err:
-            raise DataError(
+
+        def explain(err: BaseException) -> PladaError:
+            return DataError(
                 f"{self.table_path}: cannot be read ({first_line(err)}); it is damaged. Run `plada index` again with --restart"
-            ) from err
+            )
+
+        with explained(DAMAGE, explain):
+            yield
 
     def _committed(self) -> bool:
         """Whether there is a table at all: a kill in the first commit leaves a folder, but no version of the table."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F16, F32, I64, U8
-from plada.common.failures import first_line, panics_as_errors
+from plada.common.failures import explained, first_line
 from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
@@ -403,21 +403,20 @@ class Index:
         Raises:
             ReferenceMismatch: the index was made anew since it was opened, and this build is gone. DataError: damage.
         """
-        try:
-            with panics_as_errors():
-                yield
-        except PladaError:
-            raise
-        except DAMAGE as err:
+
+        def explain(err: BaseException) -> PladaError:
             path, reason = self._table_path, first_line(err)
             if not path.exists() and self._named() not in (None, table_of(self.info)):
-                raise ReferenceMismatch(
+                return ReferenceMismatch(
                     f"index '{self.name}': it was made anew while it was read, and {path.name} is gone. Run this again"
-                ) from err
-            raise DataError(
+                )
+            return DataError(
                 f"{path}: version {self.info['version']} cannot be opened or read ({reason}). `plada index {self.name} --check` "
                 "says what is damaged; index again"
-            ) from err
+            )
+
+        with explained(DAMAGE, explain):
+            yield
 
     def _named(self) -> str | None:
         """The table that index.json names now; None where it names none."""
