@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import indexing_kills
-from benchmarks.faults_material import INDEX, Material, tree
+from benchmarks.faults_material import Material, selecting, tree
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("index", "select", "train", "export", "report", "diff")
@@ -54,18 +54,7 @@ def trial(command: str, material: Material, folder: Path) -> Trial:
             words = [pictures, "--name", indexing_kills.NAME, "--encoder", "gradients"]
         case "select":
             places = out("s.plada", "s.parquet", "s.png")
-            words = [
-                "--index",
-                INDEX,
-                "--target",
-                material.target,
-                "--budget",
-                "4kB",
-                "--keep",
-                "30%",
-                "--rule",
-                "nearest",
-            ]
+            words = selecting(material.target)
             words += ["-o", places["s.plada"], "--table", places["s.parquet"], "--sheet", places["s.png"]]
         case "train":
             places = out("m.safetensors")

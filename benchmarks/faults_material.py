@@ -68,6 +68,11 @@ def make_images(root: Path, *, images: int = IMAGES) -> None:
                 shape(rng, name == "bright").save(path)
 
 
+def selecting(target: str | Path) -> list[str | Path]:
+    """Options of `plada select`, as typed: a rule that is not judged against others, and so many images."""
+    return ["--index", INDEX, "--target", target, "--budget", "4kB", "--keep", "30%", "--rule", "nearest"]
+
+
 def make(root: Path) -> Material:
     """All of it; some ten seconds."""
     made = Material(root)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from typer.testing import CliRunner
 
-from benchmarks.faults_material import INDEX, Material, tree
+from benchmarks.faults_material import INDEX, Material, selecting, tree
 from plada.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,19 +51,7 @@ def outputs(material: Material) -> Iterator[Output]:
     )  # fmt: skip
     small, target = material.file("small.safetensors"), material.target
     at_home: list[str | Path] = ["--home", home]
-    choose: list[str | Path] = [
-        "select",
-        "--index",
-        INDEX,
-        "--target",
-        target,
-        "--budget",
-        "4kB",
-        "--keep",
-        "30%",
-        "--rule",
-        "nearest",
-    ]
+    choose: list[str | Path] = ["select", *selecting(target)]
     teach: list[str | Path] = [
         "train",
         old,
