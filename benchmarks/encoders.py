@@ -13,7 +13,6 @@ is ready in memory: images by seconds of CPU time, system time included, so that
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -65,6 +64,7 @@ def rate(options: dict[str, Any], *, rounds: int, kept: bool = True) -> dict[str
     """Images a second of one core's time, encoding ready pixels in this process, and the process's peak memory in MB."""
     import torch
 
+    from plada.common.machine import peak_memory
     from plada.encoders import encoder as encoders
     from plada.encoders.spec import EncoderSpec
 
@@ -83,7 +83,7 @@ def rate(options: dict[str, Any], *, rounds: int, kept: bool = True) -> dict[str
             encoder.encode(pixels)
             done += 1
         best = min(best, (time.process_time() - start) / done)
-    return {"rate": BATCH / best, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+    return {"rate": BATCH / best, "peak": (peak_memory() or 0) / 1e6}
 
 
 def apart(options: dict[str, Any], *words: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ given as well. Writes the section "Payload" of docs/benchmarks.md.
 import argparse
 import json
 import math
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.document import machine, write_section
+from plada.common.machine import peak_memory
 from plada.payload.coders import arithmetic, block_model, pack_model
 from plada.payload.coders import compiled as fast
 from plada.payload.coders.body import decode_body, encode_body
@@ -175,7 +175,7 @@ def large(pack: bool) -> tuple[list[str], dict[str, float]]:
                     "decode_s": done["decode_s"],
                     "ratio_large": done["bytes"] / paper,
                 }
-    figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures["peak_mb"] = (peak_memory() or 0) / (1 << 20)
     if pack:
         bounds, positions, labels = simulate(images, 101, 0.01, 0)
         shared = SharedContext(bounds, features(images, positions, labels, 101, 1))

@@ -12,7 +12,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from PIL import Image
 from benchmarks.document import machine, write_section
 from benchmarks.payload import simulate
 from plada.common.files import whole_file
+from plada.common.machine import peak_memory
 from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
 from plada.sources.manifest import Block, ManifestWriter, content_hash, key_id, load_manifest
@@ -154,7 +154,7 @@ def run_one(scratch: Path, photos: Path, classes: int) -> dict[str, float]:
     return {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - used,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "peak_mb": (peak_memory() or 0) / 1e6,
         "own_mb": own_memory(),
         "page_mb": made.bytes / 1e6,
         "images": float(made.images or 0),

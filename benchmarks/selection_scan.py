@@ -9,7 +9,6 @@ float16, is made in a temporary folder and deleted.
 """
 
 import argparse
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.document import conclude, machine
+from plada.common.machine import peak_memory
 from plada.labeler.scan import scan_linear, score_all
 from plada.networks.linear_head import Head
 
@@ -74,14 +74,14 @@ def main() -> None:
                 inputs[: len(some)] = some
                 np.matmul(inputs[: len(some)], head.weight, out=out[: len(some)])
         product = time.process_time() - began
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory() or 0
         began = time.process_time()
         found = scan_linear(blocks(path, options.images, options.dimension), head, depth=options.depth)
         spent = time.process_time() - began
         began = time.process_time()
         score_all(blocks(path, options.images, options.dimension), head, ("margin", "energy"))
         scores = time.process_time() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_memory() or 0
     result = {
         "images": options.images,
         "read_s": round(read, 2),
@@ -91,8 +91,8 @@ def main() -> None:
         "share_of_read": round(read / spent, 3),
         "share_of_product": round(product / spent, 3),
         "kept": len(found.positions),
-        "peak_mb": round(peak / 1024),
-        "before_mb": round(before / 1024),
+        "peak_mb": round(peak / (1 << 20)),
+        "before_mb": round(before / (1 << 20)),
     }
     lines = [
         "## One pass of a linear teacher",

@@ -10,7 +10,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import tarfile
@@ -25,6 +24,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.document import machine, write_section
+from plada.common.machine import peak_memory
 from plada.sources.formats.listing import ListingWriter, load_listing
 from plada.sources.formats.tars import TarCollection, open_tars
 from plada.sources.manifest import Block, ManifestWriter, content_hash, key_id, load_manifest
@@ -147,7 +147,7 @@ def simulate(entries: int, order: str, folder: Path) -> dict[str, float]:
     clock = time.perf_counter()
     assert [manifest.find(row.key) for row in rows_found] == positions
     found["by_key_ms"] = time.perf_counter() - clock
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["peak_mb"] = (peak_memory() or 0) / (1 << 20)
     return found
 
 

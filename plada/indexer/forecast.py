@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from plada.common.machine import peak_memory, peak_memory_of_children
 from plada.common.progress import Clock, Report, Tracker
 from plada.encoders.encoder import Encoder
 from plada.indexer.embed import STAGES, Task, TaskResult
@@ -170,9 +171,4 @@ def _limit(each: Mapping[str, float], plan: Plan, encoder: Encoder) -> str:
 def _memory(plan: Plan, images: int, dimension: int) -> int:
     """This process, its workers as large as the largest was, and two shards of rows."""
     rows = 2 * shard_rows(images) * (2 * dimension + 160)
-    try:
-        import resource  # is not there on Windows
-    except ImportError:  # Windows
-        return rows
-    own, child = (resource.getrusage(who).ru_maxrss << 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own + plan.workers * child + rows
+    return (peak_memory() or 0) + plan.workers * (peak_memory_of_children() or 0) + rows

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from plada.common.machine import cores, free_memory
+from plada.common.machine import cores, free_memory, peak_memory
 from plada.common.packages import require
 from plada.encoders.encoder import Encoder, load_encoder
 from plada.encoders.spec import EncoderSpec
@@ -280,13 +280,8 @@ def make_plan(encoder: Encoder, images: int, *, batch_size: int | None, workers:
 
 def _room_for(workers: int) -> int:
     """How many workers as large as this process, which has the encoder loaded, fit into half of the free memory."""
-    try:
-        import resource  # Windows has none
-    except ImportError:
-        return workers
-    free = free_memory()
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    return workers if free is None else int(free / 2 // own)
+    free, own = free_memory(), peak_memory()
+    return workers if free is None or own is None else int(free / 2 // own)
 
 
 def all_gpus() -> list[str]:
