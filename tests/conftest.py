@@ -13,6 +13,7 @@ from PIL import Image
 import plada
 from plada.common.checksums import write_sealed_json
 from plada.retrieval.index import Index
+from plada.sources.formats.builtin import open_digits
 
 settings.register_profile("plada", deadline=None)  # no test asserts a time
 settings.load_profile("plada")
@@ -89,6 +90,20 @@ def glyph_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("glyph-home")
     plada.index("glyphs:count=1500", name="glyphs", home=root)
     yield root
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A target of a few digits: twelve of each to learn from, four to test. Choosing for it is quick."""
+    root, target = tmp_path_factory.mktemp("few-digits"), open_digits()
+    assert target.test is not None
+    for part, split, each in (("train", target.train, 12), ("test", target.test, 4)):
+        for label, name in enumerate(target.classes):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for position in split.positions[split.labels == label][:each].tolist():
+                (folder / f"{position}.png").write_bytes(split.collection.read(position))
+    return root
 
 
 @pytest.fixture

@@ -26,17 +26,17 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label, "POOL", 1)
 
 
-def chosen(glyphs: Index, rule: str, **options: Any) -> plada.Selection:
-    return plada.select(glyphs, target="digits", budget=150, rule=rule, home=glyphs.home, **options)
+def chosen(glyphs: Index, target: Path, rule: str, **options: Any) -> plada.Selection:
+    return plada.select(glyphs, target=target, budget=150, rule=rule, home=glyphs.home, **options)
 
 
 @pytest.mark.parametrize("rule", list(RULES))
 def test_every_rule_chooses_what_it_chooses_over_everything(
-    glyphs: Index, rule: str, request: pytest.FixtureRequest
+    glyphs: Index, few_digits: Path, rule: str, request: pytest.FixtureRequest
 ) -> None:
-    everything = chosen(glyphs, rule)
+    everything = chosen(glyphs, few_digits, rule)
     request.getfixturevalue("small_limits")
-    large = chosen(glyphs, rule)
+    large = chosen(glyphs, few_digits, rule)
     assert large.payload.positions.tolist() == everything.payload.positions.tolist()
     assert large.payload.labels.tolist() == everything.payload.labels.tolist()
     assert large.report.reference_counts == everything.report.reference_counts
@@ -44,12 +44,12 @@ def test_every_rule_chooses_what_it_chooses_over_everything(
 
 
 def test_auto_judges_on_what_is_held_unless_it_is_exhaustive(
-    glyphs: Index, request: pytest.FixtureRequest, tmp_path: Path
+    glyphs: Index, few_digits: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    everything = chosen(glyphs, "auto", out=tmp_path / "a.plada")
+    everything = chosen(glyphs, few_digits, "auto", out=tmp_path / "a.plada")
     request.getfixturevalue("small_limits")
-    assert len(chosen(glyphs, "auto").report.tried) > 3
-    chosen(glyphs, "auto", teacher=plada.TeacherSpec(exhaustive=True), out=tmp_path / "b.plada")
+    assert len(chosen(glyphs, few_digits, "auto").report.tried) > 3
+    chosen(glyphs, few_digits, "auto", teacher=plada.TeacherSpec(exhaustive=True), out=tmp_path / "b.plada")
     assert (tmp_path / "b.plada").read_bytes() == (tmp_path / "a.plada").read_bytes()
     assert len(everything.payload) > 0
 

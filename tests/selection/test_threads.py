@@ -10,13 +10,11 @@ import pytest
 
 from plada.common.products import BLAS, ROWS, one_thread, steady_product
 from plada.selection.rules.registry import RULES
-from plada.sources.formats.builtin import open_digits
 
 SELECT = """
 import sys
 import plada
 from plada.selection.rules.registry import RULES
-from plada.sources.formats.builtin import open_digits
 home, small, out = sys.argv[1:]
 for rule in (*RULES, "auto"):
     plada.select("glyphs", target=small, budget=400, rule=rule, home=home, out=f"{out}/{rule}.plada")
@@ -24,26 +22,13 @@ plada.select("glyphs", target="digits", budget=600, rule="high-energy", home=hom
 """
 
 
-def some_digits(root: Path) -> Path:
-    """A target of a few digits: twelve of each to learn from, four to test."""
-    target = open_digits()
-    assert target.test is not None
-    for part, split, each in (("train", target.train, 12), ("test", target.test, 4)):
-        for label, name in enumerate(target.classes):
-            folder = root / part / name
-            folder.mkdir(parents=True)
-            for position in split.positions[split.labels == label][:each].tolist():
-                (folder / f"{position}.png").write_bytes(split.collection.read(position))
-    return root
-
-
-def test_payloads_are_the_same_on_any_number_of_threads(glyph_home: Path, tmp_path: Path) -> None:
-    files, small = {}, some_digits(tmp_path / "few")
+def test_payloads_are_the_same_on_any_number_of_threads(glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:
+    files = {}
     for threads in ("1", "2", "8"):
         out = tmp_path / threads
         out.mkdir()
         number = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-        command = [sys.executable, "-c", SELECT, str(glyph_home), str(small), str(out)]
+        command = [sys.executable, "-c", SELECT, str(glyph_home), str(few_digits), str(out)]
         subprocess.run(command, check=True, env={**os.environ, **number}, timeout=600)
         files[threads] = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
     assert set(files["1"]) == {f"{rule}.plada" for rule in (*RULES, "auto", "all-digits")}
