@@ -106,6 +106,14 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def digits_file(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A payload for digits out of the 1 500 glyphs. Tests do not write to it."""
+    file = tmp_path_factory.mktemp("digits") / "digits.plada"
+    plada.select("glyphs", target="digits", budget=400, out=file, home=glyph_home)
+    return file
+
+
 @pytest.fixture
 def glyphs(glyph_home: Path) -> Index:
     return plada.open_index("glyphs", home=glyph_home)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -53,10 +54,9 @@ def refused(status: int, kind: str, *arguments: str | Path) -> str:
 
 
 @pytest.fixture
-def made(glyph_home: Path, tmp_path: Path) -> Path:
-    """A payload for digits out of the 1 500 glyphs."""
-    plada.select("glyphs", target="digits", budget=400, out=tmp_path / "digits.plada", home=glyph_home)
-    return tmp_path / "digits.plada"
+def made(digits_file: Path, tmp_path: Path) -> Path:
+    """A payload for digits out of the 1 500 glyphs, which a test may write to."""
+    return Path(shutil.copy(digits_file, tmp_path))
 
 
 def test_index(pictures: Path) -> None:
@@ -80,12 +80,12 @@ def test_index_names_what_it_could_not_read(pictures: Path) -> None:
     )
 
 
-def test_select(glyph_home: Path, tmp_path: Path) -> None:
+def test_select(glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:
     out, sheet, table = tmp_path / "x.plada", tmp_path / "x.png", tmp_path / "x.parquet"
     found = summary(
         "select",
         "--target",
-        "digits",
+        few_digits,
         "--budget",
         "400",
         "--home",
@@ -110,16 +110,16 @@ def test_select(glyph_home: Path, tmp_path: Path) -> None:
     with Image.open(sheet) as image:
         assert image.size[1] > 10 * 64
     first = out.read_bytes()
-    assert call("select", "--target", "digits", "--budget", "400", "--home", glyph_home, "-o", out).exit_code == 0
+    assert call("select", "--target", few_digits, "--budget", "400", "--home", glyph_home, "-o", out).exit_code == 0
     assert out.read_bytes() == first
 
 
 @pytest.mark.parametrize("rule", ["paper", "random", "spread", "energy"])
-def test_select_by_other_rules(glyph_home: Path, tmp_path: Path, rule: str) -> None:
+def test_select_by_other_rules(glyph_home: Path, few_digits: Path, tmp_path: Path, rule: str) -> None:
     found = summary(
         "select",
         "--target",
-        "digits",
+        few_digits,
         "--budget",
         "300",
         "--rule",
@@ -325,9 +325,9 @@ def test_unknown_names_list_what_exists(glyph_home: Path, made: Path, pictures: 
         assert expected.replace("'; known", "'?; known") in message, f"{kind}: {message}"
 
 
-def test_a_budget_too_small_says_the_least(glyph_home: Path, tmp_path: Path) -> None:
-    arguments = ("select", "--target", "digits", "--home", glyph_home, "-o", tmp_path / "x.plada")
-    message = refused(2, "BudgetTooSmall", *arguments, "--budget", "50")
+def test_a_budget_too_small_says_the_least(glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:
+    arguments = ("select", "--target", few_digits, "--home", glyph_home, "-o", tmp_path / "x.plada")
+    message = refused(2, "BudgetTooSmall", *arguments, "--budget", "40")
     assert "one label for each of 10 classes needs a file of" in message
     least = message.rpartition("--budget ")[2].split()[0]
     assert summary(*arguments, "--budget", least)["images"] == 10
@@ -414,12 +414,12 @@ def test_what_nobody_planned_is_not_hidden(monkeypatch: pytest.MonkeyPatch, erro
     assert done.exception is error
 
 
-def selecting(home: Path, out: Path, *more: str | Path) -> tuple[str | Path, ...]:
-    return ("select", "--target", "digits", "--home", home, "-o", out, *more)
+def selecting(home: Path, target: Path, out: Path, *more: str | Path) -> tuple[str | Path, ...]:
+    return ("select", "--target", target, "--home", home, "-o", out, *more)
 
 
-def test_select_auto_says_what_it_tried(glyph_home: Path, tmp_path: Path) -> None:
-    found = summary(*selecting(glyph_home, tmp_path / "x", "--budget", "400", "--rule", "auto"))
+def test_select_auto_says_what_it_tried(glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:
+    found = summary(*selecting(glyph_home, few_digits, tmp_path / "x", "--budget", "400", "--rule", "auto"))
     assert len(found["tried"]) > 3
     for one in found["tried"]:
         assert set(one) >= {"rule", "keep", "bytes", "validation_accuracy"}
@@ -432,21 +432,24 @@ def test_select_auto_says_what_it_tried(glyph_home: Path, tmp_path: Path) -> Non
     assert found["forecast"]["interval"][0] <= found["forecast"]["accuracy"] <= found["forecast"]["interval"][1]
 
 
-def test_select_the_papers_way(glyph_home: Path, tmp_path: Path) -> None:
-    found = summary(*selecting(glyph_home, tmp_path / "x", "--rule", "paper", "--keep", "2%", "--budget", "10kB"))
+def test_select_the_papers_way(glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:
+    found = summary(
+        *selecting(glyph_home, few_digits, tmp_path / "x", "--rule", "paper", "--keep", "2%", "--budget", "10kB")
+    )
     assert (found["rule"], found["images"], found["keep_rate"]) == ("paper", 30, 0.02)
     assert len(found["tried"]) == 1
-    message = refused(2, "RequestError", *selecting(glyph_home, tmp_path / "x", "--keep", "120%"))
+    message = refused(2, "RequestError", *selecting(glyph_home, few_digits, tmp_path / "x", "--keep", "120%"))
     assert "expected a share such as 1%" in message
-    done = call(*selecting(glyph_home, tmp_path / "x", "--rule", "paper", "--keep", "50%", "--budget", "300"))
+    done = call(
+        *selecting(glyph_home, few_digits, tmp_path / "x", "--rule", "paper", "--keep", "50%", "--budget", "300")
+    )
     assert done.exit_code == 2
     assert "750 images need a file of" in done.stderr
 
 
-def test_select_pictures(glyph_home: Path, tmp_path: Path) -> None:
+def test_select_pictures(glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:
     summary(
-        *selecting(
-            glyph_home, tmp_path / "x", "--budget", "400", "--rule", "balanced",
+        *selecting(glyph_home, few_digits, tmp_path / "x", "--budget", "400", "--rule", "balanced",
             "--percentiles", tmp_path / "p.png", "--histogram", tmp_path / "h.png",
         )
     )  # fmt: skip
@@ -455,11 +458,11 @@ def test_select_pictures(glyph_home: Path, tmp_path: Path) -> None:
             assert image.width > 300
 
 
-def test_select_with_a_persons_corrections(glyph_home: Path, tmp_path: Path) -> None:
+def test_select_with_a_persons_corrections(glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     table = tmp_path / "t.parquet"
-    plain = selecting(glyph_home, tmp_path / "x", "--budget", "400", "--rule", "balanced", "--table", table)
+    plain = selecting(glyph_home, few_digits, tmp_path / "x", "--budget", "400", "--rule", "balanced", "--table", table)
     summary(*plain)
     rows = pq.read_table(table).to_pylist()
     (tmp_path / "out.txt").write_text(f"# not this one\n{rows[0]['key']}\n")
@@ -474,7 +477,7 @@ def test_select_with_a_persons_corrections(glyph_home: Path, tmp_path: Path) -> 
     assert "no/such/key" in refused(5, "DataError", *plain, "--exclude", tmp_path / "out.txt")
 
 
-def test_select_exhaustive(glyph_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_select_exhaustive(glyph_home: Path, few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "looking.py").write_text(
         "import numpy as np\n"
         "def say(images):\n"
@@ -482,7 +485,16 @@ def test_select_exhaustive(glyph_home: Path, tmp_path: Path, monkeypatch: pytest
     )
     monkeypatch.chdir(tmp_path)
     some = selecting(
-        glyph_home, tmp_path / "x", "--teacher", "looking:say", "--force", "--budget", "400", "--rule", "balanced"
+        glyph_home,
+        few_digits,
+        tmp_path / "x",
+        "--teacher",
+        "looking:say",
+        "--force",
+        "--budget",
+        "400",
+        "--rule",
+        "balanced",
     )
     shortlist = summary(*some)["looked_at"]
     assert 0 < shortlist < 1500 == summary(*some, "--exhaustive")["looked_at"]
@@ -512,8 +524,8 @@ def test_select_with_a_teacher_at_chance(glyph_home: Path, tmp_path: Path) -> No
     assert summary(*some, "--force")["images"] > 0
 
 
-def test_select_without_copies_and_with_soft_labels(glyph_home: Path, tmp_path: Path) -> None:
-    some = selecting(glyph_home, tmp_path / "x", "--budget", "600", "--rule", "balanced")
+def test_select_without_copies_and_with_soft_labels(glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:
+    some = selecting(glyph_home, few_digits, tmp_path / "x", "--budget", "600", "--rule", "balanced")
     assert summary(*some, "--distinct", "0.9")["copies"] > 0
     assert "cosine of 3" in refused(2, "RequestError", *some, "--distinct", "3")
     found = summary(*some, "--labels", "soft")

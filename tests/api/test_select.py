@@ -18,15 +18,15 @@ from plada.retrieval.index import Index
 from plada.selection.nearness import Nearness
 
 
-def select(index: Index, target: str | Path = "digits", **options: Any) -> plada.Selection:
+def select(index: Index, target: str | Path, **options: Any) -> plada.Selection:
     options.setdefault("budget", 400)
     options.setdefault("rule", "balanced")
     return plada.select(index, target=target, home=index.home, **options)
 
 
-def test_auto_is_the_default_and_repeats_itself(glyphs: Index) -> None:
-    made = plada.select(glyphs, target="digits", budget=400, home=glyphs.home)
-    again = plada.select(glyphs, target="digits", budget=400, home=glyphs.home)
+def test_auto_is_the_default_and_repeats_itself(glyphs: Index, few_digits: Path) -> None:
+    made = plada.select(glyphs, target=few_digits, budget=400, home=glyphs.home)
+    again = plada.select(glyphs, target=few_digits, budget=400, home=glyphs.home)
     report = made.report
     assert len({one.rule for one in report.tried}) > 3
     assert report.tried[0].rule == "herd-sure"
@@ -74,42 +74,42 @@ def test_a_far_off_target_is_said(glyphs: Index, target_folder: Path) -> None:
     assert replace(report, nearness=Nearness(1.1, {"cat": 1.1})).nearness_in_words() == ""
 
 
-def test_a_keep_rate(glyphs: Index) -> None:
-    made = select(glyphs, keep="2%", budget="10kB", rule="paper")
+def test_a_keep_rate(glyphs: Index, few_digits: Path) -> None:
+    made = select(glyphs, few_digits, keep="2%", budget="10kB", rule="paper")
     assert len(made.payload) == 30 == made.table.num_rows
     assert (
-        select(glyphs, keep=0.02, budget="10kB", rule="paper").payload.positions.tolist()
+        select(glyphs, few_digits, keep=0.02, budget="10kB", rule="paper").payload.positions.tolist()
         == made.payload.positions.tolist()
     )
 
 
 @pytest.mark.parametrize("keep", ["0%", "101%", "-1%", "much", 0.0, 2.0])
-def test_impossible_keep_rates(glyphs: Index, keep: str | float) -> None:
+def test_impossible_keep_rates(glyphs: Index, few_digits: Path, keep: str | float) -> None:
     with pytest.raises(RequestError, match="expected a share such as 1%"):
-        select(glyphs, keep=keep)
+        select(glyphs, few_digits, keep=keep)
 
 
-def test_a_person_may_leave_images_out(glyphs: Index, tmp_path: Path) -> None:
-    first = select(glyphs)
+def test_a_person_may_leave_images_out(glyphs: Index, few_digits: Path, tmp_path: Path) -> None:
+    first = select(glyphs, few_digits)
     out = [str(key) for key in first.table["key"].to_pylist()[:7]]
     (tmp_path / "out.txt").write_text("# not these\n\n" + "\n".join(out) + "\n")
-    second = select(glyphs, corrections=plada.Corrections(exclude=tmp_path / "out.txt"))
+    second = select(glyphs, few_digits, corrections=plada.Corrections(exclude=tmp_path / "out.txt"))
     assert not set(second.table["key"].to_pylist()) & set(out)
     (tmp_path / "wrong.txt").write_text("no/such/key\n")
     with pytest.raises(DataError, match="no image 'no/such/key'"):
-        select(glyphs, corrections=plada.Corrections(exclude=tmp_path / "wrong.txt"))
+        select(glyphs, few_digits, corrections=plada.Corrections(exclude=tmp_path / "wrong.txt"))
     with pytest.raises(RequestError, match="cannot be read"):
-        select(glyphs, corrections=plada.Corrections(exclude=tmp_path / "absent.txt"))
+        select(glyphs, few_digits, corrections=plada.Corrections(exclude=tmp_path / "absent.txt"))
 
 
-def test_a_person_may_relabel(glyphs: Index, tmp_path: Path) -> None:
-    first = select(glyphs)
+def test_a_person_may_relabel(glyphs: Index, few_digits: Path, tmp_path: Path) -> None:
+    first = select(glyphs, few_digits)
     assert first.write_table(tmp_path / "t.parquet") == tmp_path / "t.parquet"
     table = pq.read_table(tmp_path / "t.parquet")
     key, was = table["key"][0].as_py(), table["label"][0].as_py()
     other = (was + 3) % 10
     (tmp_path / "fix.csv").write_text(f"key,label\n{key},{other}\n")
-    second = select(glyphs, corrections=plada.Corrections(relabel=tmp_path / "fix.csv"))
+    second = select(glyphs, few_digits, corrections=plada.Corrections(relabel=tmp_path / "fix.csv"))
     rows = dict(zip(second.table["key"].to_pylist(), second.table["label"].to_pylist(), strict=True))
     assert rows[key] == other
     assert first.report.class_counts != {} != second.report.class_counts
@@ -125,14 +125,14 @@ def test_a_person_may_relabel(glyphs: Index, tmp_path: Path) -> None:
         ("key,label\nnone,1\n", "no image 'none'"),
     ],
 )
-def test_corrections_that_make_no_sense(glyphs: Index, tmp_path: Path, text: str, said: str) -> None:
+def test_corrections_that_make_no_sense(glyphs: Index, few_digits: Path, tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "fix.csv").write_text(text.replace("K", glyphs.keys([0])[0]))
     with pytest.raises(DataError, match=said):
-        select(glyphs, corrections=plada.Corrections(relabel=tmp_path / "fix.csv"))
+        select(glyphs, few_digits, corrections=plada.Corrections(relabel=tmp_path / "fix.csv"))
 
 
-def test_pictures_of_a_selection(glyphs: Index, tmp_path: Path) -> None:
-    made = select(glyphs)
+def test_pictures_of_a_selection(glyphs: Index, few_digits: Path, tmp_path: Path) -> None:
+    made = select(glyphs, few_digits)
     for write, name in ((made.contact_sheet, "s"), (made.percentiles, "p"), (made.histogram, "h")):
         assert write(tmp_path / f"{name}.png") == tmp_path / f"{name}.png"
     for name in ("s", "p", "h"):
@@ -141,35 +141,39 @@ def test_pictures_of_a_selection(glyphs: Index, tmp_path: Path) -> None:
             assert len(set(np.asarray(image.convert("L")).ravel().tolist())) > 20
 
 
-def test_the_histogram_before(glyphs: Index) -> None:
-    report = select(glyphs).report
+def test_the_histogram_before(glyphs: Index, few_digits: Path) -> None:
+    report = select(glyphs, few_digits).report
     assert sum(report.reference_counts.values()) == 1500
     assert sum(report.class_counts.values()) == report.images
 
 
-def test_a_table_of_logits_as_teacher(glyphs: Index, tmp_path: Path) -> None:
+def test_a_table_of_logits_as_teacher(glyphs: Index, few_digits: Path, tmp_path: Path) -> None:
     logits = np.random.default_rng(0).normal(size=(1500, 10)).astype(np.float32)
     np.save(tmp_path / "t.npy", logits)
-    made = select(glyphs, teacher=f"table:{tmp_path / 't.npy'}")
+    made = select(glyphs, few_digits, teacher=f"table:{tmp_path / 't.npy'}")
     assert made.payload.labels.tolist() == logits[made.payload.positions].argmax(axis=1).tolist()
     assert made.report.teacher.accuracy is None
 
 
-def test_a_function_as_teacher_and_a_vote(glyphs: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_as_teacher_and_a_vote(
+    glyphs: Index, few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "own_teacher.py").write_text(
         "import numpy as np\ndef say(images):\n    return [[float(np.asarray(i).mean() > 9 * c) for c in range(10)] for i in images]\n"
     )
     monkeypatch.chdir(tmp_path)
-    made = select(glyphs, teacher="linear,own_teacher:say")
+    made = select(glyphs, few_digits, teacher="linear,own_teacher:say")
     assert made.report.teacher.kind == "linear+own_teacher:say"
     assert [member.kind for member in made.report.teacher.members] == ["linear", "own_teacher:say"]
 
 
-def test_nan_logits_of_a_users_teacher(glyphs: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nan_logits_of_a_users_teacher(
+    glyphs: Index, few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "nan_teacher.py").write_text("def say(images):\n    return [[float('nan')] * 10 for _ in images]\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="not finite"):
-        select(glyphs, teacher="nan_teacher:say")
+        select(glyphs, few_digits, teacher="nan_teacher:say")
 
 
 def noisy_target(root: Path, counts: dict[str, int]) -> Path:
@@ -225,25 +229,25 @@ def test_class_names_that_differ_between_splits(glyphs: Index, target_folder: Pa
         select(glyphs, target_folder)
 
 
-def test_a_class_that_no_image_is_given(glyphs: Index, tmp_path: Path) -> None:
+def test_a_class_that_no_image_is_given(glyphs: Index, few_digits: Path, tmp_path: Path) -> None:
     logits = np.zeros((1500, 10), np.float32)
     logits[np.arange(1500), np.arange(1500) % 9] = 5
     np.save(tmp_path / "t.npy", logits)
-    report = select(glyphs, teacher=f"table:{tmp_path / 't.npy'}").report
+    report = select(glyphs, few_digits, teacher=f"table:{tmp_path / 't.npy'}").report
     assert report.empty_classes == ("9",)
     assert report.class_counts["9"] == 0
     assert report.bytes <= 400
 
 
-def test_a_budget_below_the_minimum_says_what_is_needed(glyphs: Index) -> None:
+def test_a_budget_below_the_minimum_says_what_is_needed(glyphs: Index, few_digits: Path) -> None:
     with pytest.raises(BudgetTooSmall) as caught:
-        select(glyphs, budget=30)
-    assert select(glyphs, budget=caught.value.least).report.images >= 10
+        select(glyphs, few_digits, budget=30)
+    assert select(glyphs, few_digits, budget=caught.value.least).report.images >= 10
 
 
-def test_unknown_rules_name_the_nearest(glyphs: Index) -> None:
+def test_unknown_rules_name_the_nearest(glyphs: Index, few_digits: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'herd-even'"):
-        select(glyphs, rule="herd-evn")
+        select(glyphs, few_digits, rule="herd-evn")
 
 
 def test_embeddings_of_a_target_are_kept_by_content(glyphs: Index, target_folder: Path) -> None:
@@ -278,13 +282,13 @@ def test_a_select_that_overlaps_a_new_build_ends_right(tmp_path: Path, target_fo
     assert made.payload.content_id == alone.payload.content_id
 
 
-def test_the_table_can_be_read_and_given_back(glyphs: Index, tmp_path: Path) -> None:
-    made = select(glyphs)
+def test_the_table_can_be_read_and_given_back(glyphs: Index, few_digits: Path, tmp_path: Path) -> None:
+    made = select(glyphs, few_digits)
     made.write_table(tmp_path / "t.parquet")
     table = pq.read_table(tmp_path / "t.parquet")
     assert table.column_names == ["position", "key", "label", "score", "class_rank"]
     pq.write_table(table.set_column(2, "label", pa.array([3] * len(table))), tmp_path / "all3.parquet")
-    changed = select(glyphs, corrections=plada.Corrections(relabel=tmp_path / "all3.parquet"))
+    changed = select(glyphs, few_digits, corrections=plada.Corrections(relabel=tmp_path / "all3.parquet"))
     assert changed.report.reference_counts["3"] >= len(table)
     assert made.report.reference_counts["3"] < len(table)
 
@@ -331,36 +335,39 @@ def test_a_target_of_names_alone(glyphs: Index, tmp_path: Path) -> None:
         plada.select(glyphs, target="classes:cat,cat", budget=300, home=glyphs.home)
 
 
-def test_near_duplicates_can_be_left_out(glyphs: Index) -> None:
-    made = select(glyphs, corrections=plada.Corrections(distinct=0.9))
+def test_near_duplicates_can_be_left_out(glyphs: Index, few_digits: Path) -> None:
+    made = select(glyphs, few_digits, corrections=plada.Corrections(distinct=0.9))
     vectors = glyphs.vectors(made.payload.positions).astype(np.float32)
     near = vectors @ vectors.T - 2 * np.eye(len(vectors))
     same = made.payload.labels[:, None] == made.payload.labels
     assert near[same].max() <= 0.9 + 1e-3
-    assert made.report.copies > 0 == select(glyphs).report.copies
+    assert made.report.copies > 0 == select(glyphs, few_digits).report.copies
     with pytest.raises(RequestError, match="cosine of 2"):
-        select(glyphs, corrections=plada.Corrections(distinct=2.0))
+        select(glyphs, few_digits, corrections=plada.Corrections(distinct=2.0))
 
 
-def test_a_selection_says_in_a_line_what_it_is(glyphs: Index, tmp_path: Path) -> None:
-    made = select(glyphs, out=tmp_path / "x.plada")
+def test_a_selection_says_in_a_line_what_it_is(glyphs: Index, few_digits: Path, tmp_path: Path) -> None:
+    made = select(glyphs, few_digits, out=tmp_path / "x.plada")
     assert repr(made) == (
-        f"<Selection digits from {glyphs.name}: balanced: {made.report.images} images, {made.report.bytes} of 400 bytes, "
+        f"<Selection {few_digits.name} from {glyphs.name}: balanced: {made.report.images} images, {made.report.bytes} of 400 bytes, "
         f"saved as {tmp_path / 'x.plada'}>"
     )
 
 
-def test_the_table_says_what_was_asked_for_by_the_names_of_options(glyphs: Index, tmp_path: Path) -> None:
+def test_the_table_says_what_was_asked_for_by_the_names_of_options(
+    glyphs: Index, few_digits: Path, tmp_path: Path
+) -> None:
     (tmp_path / "none.txt").write_text("")
     made = select(
         glyphs,
+        few_digits,
         teacher=plada.TeacherSpec(names=["linear"], force=True),
         delivery=plada.Delivery(client_has="nothing", serial=2),
         corrections=plada.Corrections(drop_leaks=True, exclude=tmp_path / "none.txt"),
         recipe={"epochs": 3},
     )
     assert made.options == {
-        "index": glyphs.name, "target": "digits", "budget": 400, "rule": "balanced", "teacher": ["linear"], "force": True,
+        "index": glyphs.name, "target": str(few_digits), "budget": 400, "rule": "balanced", "teacher": ["linear"], "force": True,
         "client_has": "nothing", "serial": 2, "recipe": {"epochs": 3}, "exclude": str(tmp_path / "none.txt"),
         "drop_leaks": True, "home": str(glyphs.home),
     }  # fmt: skip

@@ -65,10 +65,16 @@ def test_a_student_of_soft_labels_answers_with_them() -> None:
 
 
 @pytest.mark.parametrize("kind", ["soft", "dirichlet"])
-def test_select_sends_them_and_students_use_them(glyphs: Index, tmp_path: Path, kind: str) -> None:
+def test_select_sends_them_and_students_use_them(glyphs: Index, few_digits: Path, tmp_path: Path, kind: str) -> None:
     def select(labels: str) -> plada.Payload:
         made = plada.select(
-            glyphs, target="digits", budget=600, rule="balanced", labels=labels, home=glyphs.home, out=tmp_path / labels
+            glyphs,
+            target=few_digits,
+            budget=600,
+            rule="balanced",
+            labels=labels,
+            home=glyphs.home,
+            out=tmp_path / labels,
         )
         assert made.report.labels == labels
         assert (made.report.label_bytes > 0) == (labels != "hard")
@@ -81,7 +87,7 @@ def test_select_sends_them_and_students_use_them(glyphs: Index, tmp_path: Path, 
     assert (soft.precision is not None) == (kind == "dirichlet")
     assert (soft.shares.argmax(axis=1) == np.arange(10)).all()
     assert len(other) < len(hard)
-    trained = plada.train(tmp_path / kind, student="linear", target="digits", home=glyphs.home)
+    trained = plada.train(tmp_path / kind, student="linear", target=few_digits, home=glyphs.home)
     assert trained.accuracy is not None
     assert trained.accuracy > 0.6
 

@@ -197,15 +197,15 @@ def test_predict_on_the_command_line(model: Path, pictures: Path) -> None:
     assert set(last["predictions"][0]["classes"][0]) == {"class", "probability"}
 
 
-def test_a_linear_student_on_the_clients_own_index(glyph_home: Path, tmp_path: Path) -> None:
-    selection = plada.select("glyphs", target="digits", budget=400, home=glyph_home)
+def test_a_linear_student_on_the_clients_own_index(glyph_home: Path, digits_file: Path, tmp_path: Path) -> None:
+    sent = plada.read_payload(digits_file, home=glyph_home)
     out = tmp_path / "l.safetensors"
 
     def again(**more: object) -> TrainingSummary:
-        return plada.train(selection.payload, student="linear", target="digits", out=out, home=glyph_home, **more)  # type: ignore[arg-type]
+        return plada.train(sent, student="linear", target="digits", out=out, home=glyph_home, **more)  # type: ignore[arg-type]
 
     made = again(reference="glyphs:count=1500")
-    assert made.images == len(selection.payload)
+    assert made.images == len(sent)
     assert made.accuracy is not None
     assert made.accuracy > 0.8
     bytes_then = out.read_bytes()
@@ -235,9 +235,9 @@ def test_a_linear_student_without_an_index(sent: Payload, pictures: Path) -> Non
         plada.train(sent, reference=pictures, student="small_cnn", encoder="gradients")
 
 
-def test_more_images_than_were_sent(glyph_home: Path, tmp_path: Path) -> None:
+def test_more_images_than_were_sent(glyph_home: Path, digits_file: Path, tmp_path: Path) -> None:
     """The surest of each class by a linear student, none twice, and those that were sent as they were sent."""
-    sent = plada.select("glyphs", target="digits", budget=400, home=glyph_home).payload
+    sent = plada.read_payload(digits_file, home=glyph_home)
     wide = expand(sent, 7, home=glyph_home)
     same = np.isin(wide.positions, sent.positions)
     assert np.array_equal(wide.positions[same], sent.positions)
