@@ -106,7 +106,7 @@ class Mixture:
     @property
     def scale(self) -> F32:
         spread = (1 + np.arange(self.dimension)) ** -0.35
-        return (spread / np.sqrt((spread**2).sum())).astype(np.float32)
+        return np.asarray(spread / np.sqrt((spread**2).sum()), np.float32)
 
     def noise(self, rows: int, seed: int) -> F32:
         drawn = np.random.default_rng(seed).standard_normal((rows, self.dimension), np.float32)

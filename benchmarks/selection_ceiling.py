@@ -32,7 +32,7 @@ def voices(course: Course, said: Answers, seed: int) -> dict[str, tuple[F32, F32
     """For each teacher (logits of the reference, logits of the test images)."""
     _, _, held_out = train_linear(course.index, len(course.task.classes), course.embedded, seed)
     temperatures = [
-        fit_temperature(held_out, course.embedded.known.labels),
+        fit_temperature(held_out.logits, course.embedded.known.labels[held_out.rows]),
         fit_temperature(said.validation, course.task.validation.labels),
     ]
     tested = course.proxy.logits(course.test.vectors)

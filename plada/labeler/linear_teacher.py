@@ -9,35 +9,37 @@ from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import accuracy, class_ranks
 from plada.labeler.calibration import fit_temperature, log_likelihood
 from plada.labeler.embedded_target import EmbeddedTarget
-from plada.labeler.splits import stratified
+from plada.labeler.splits import HeldOut, stratified
 from plada.labeler.teacher import VECTORS, Teacher
-from plada.networks.linear_head import LARGE, HeadFitter, fit_head
+from plada.networks.linear_head import HeadFitter, fit_head
 from plada.retrieval.index import Index
 
 CROSS_PARTS = 5
 CROSS_PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)  # falling: each search begins where the last one ended
 CROSS_STEPS = 80  # of a search in a part: enough to tell penalties apart (docs/log.md)
+SAMPLE = 1 << 25  # logits of the images that a penalty is searched on, at most
+ONE_PART = 1 << 21  # logits of these images beyond which one part is held out, not each in turn: it is large enough
 _A_CLASS = 10  # images of a class that a penalty is searched on, at least
 _WORSE = 2  # penalties in a row below the best, after which smaller ones, the slowest, are not tried
 
 
 def train_linear(
     index: Index, classes: int, embedded: EmbeddedTarget, seed: int, report: Report = silent
-) -> tuple[Teacher, float, F32]:
+) -> tuple[Teacher, float, HeldOut]:
     """(teacher, its penalty, held-out logits): a head on the index's embeddings, trained on train and validation images.
 
     Penalty and held-out logits are those of `cross_validate`. The logits serve for calibration and for an accuracy with a
     narrow interval: validation splits are small.
     """
     known = embedded.known
-    penalty, logits = cross_validate(
+    penalty, held_out = cross_validate(
         known.vectors, known.labels, classes=classes, mean=index.mean, seed=seed, steps=CROSS_STEPS, report=report
     )
     tracker = Tracker("teacher: fit", 1, report)
     tracker.advance(0)
     head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=penalty, beat=tracker.beat)
     tracker.advance()
-    return Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits, head=head), penalty, logits
+    return Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits, head=head), penalty, held_out
 
 
 def cross_validate(
@@ -51,30 +53,35 @@ def cross_validate(
     penalties: Sequence[float] = CROSS_PENALTIES,
     steps: int = CROSS_STEPS,
     report: Report = silent,
-) -> tuple[float, F32]:
+) -> tuple[float, HeldOut]:
     """(penalty, held-out logits) of heads on vectors [n, d] with labels [n].
 
     The penalty is the one under which heads of all parts but one are right most often on that one (equals: the likeliest,
-    then the larger). The logits are float32 [m, classes] of the images that `searched` gives: of all, or of a sample where
-    that would be more than LARGE logits. Each is by a head that has not seen it.
+    then the larger). Each part is held out in turn; of many images (ONE_PART) the first alone is, and of very many only those
+    that `searched` draws are looked at. The penalty that n images need falls as 1 / n (it is a prior on the weights), so that of
+    a sample is divided accordingly.
     """
     rows = searched(labels, classes, seed)
-    wanted = labels[rows]
-    place = stratified(wanted, parts, seed=seed)
+    place = stratified(labels[rows], parts, seed=seed)
+    masks = [held for held in (place == part for part in range(parts)) if held.any() and not held.all()]
+    if len(rows) * classes > ONE_PART:
+        masks = masks[:1]
+    judged_rows = np.flatnonzero(np.any(masks, axis=0))
+    wanted = labels[rows[judged_rows]]
     fitters = [
-        (held, HeadFitter(vectors, labels, classes=classes, mean=mean, rows=rows[~held]))
-        for held in (place == part for part in range(parts))
-        if held.any() and not held.all()
-    ]
+        (np.searchsorted(judged_rows, np.flatnonzero(held)), rows[held],
+         HeadFitter(vectors, labels, classes=classes, mean=mean, rows=rows[~held]))
+        for held in masks
+    ]  # fmt: skip
     best: tuple[float, float, float] | None = None
-    best_logits = np.zeros((len(rows), classes), np.float32)
+    best_logits = np.zeros((len(judged_rows), classes), np.float32)
     worse = 0
     tracker = Tracker("teacher: penalty", len(penalties) * len(fitters), report)
     tracker.advance(0)
     for penalty in penalties:
         logits = np.zeros_like(best_logits)
-        for held, fitter in fitters:
-            logits[held] = fitter.head(penalty, steps=steps, beat=tracker.beat).logits(vectors[rows[held]])
+        for at, held_rows, fitter in fitters:
+            logits[at] = fitter.head(penalty, steps=steps, beat=tracker.beat).logits(vectors[held_rows])
             tracker.advance()
         likelihood = log_likelihood(logits, wanted, fit_temperature(logits, wanted, beat=tracker.beat))
         judged = accuracy(logits, wanted), likelihood, penalty
@@ -85,14 +92,14 @@ def cross_validate(
             break
     assert best is not None
     tracker.finish()
-    return best[2], best_logits
+    return best[2] * (len(rows) / len(labels)), HeldOut(rows[judged_rows], best_logits)
 
 
 def searched(labels: I64, classes: int, seed: int) -> I64:
-    """The rows, rising, of the images that a penalty is searched on: all, or where they have more than LARGE logits as many of
-    each class, drawn at random, as have about LARGE logits together; at least _A_CLASS of each."""
-    if len(labels) * classes <= LARGE:
+    """The rows, rising, of the images that a penalty is searched on: all, or where they have more than SAMPLE logits as many of
+    each class, drawn at random, as have about SAMPLE logits together; at least _A_CLASS of each."""
+    if len(labels) * classes <= SAMPLE:
         return np.arange(len(labels))
     order = np.random.default_rng([seed, 6]).permutation(len(labels))
-    kept = order[class_ranks(labels[order]) < max(_A_CLASS, LARGE // classes**2)]
+    kept = order[class_ranks(labels[order]) < max(_A_CLASS, SAMPLE // classes**2)]
     return np.sort(kept)

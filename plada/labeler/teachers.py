@@ -14,7 +14,7 @@ from plada.labeler.custom_teachers import function_teacher, table_teacher, write
 from plada.labeler.embedded_target import EmbeddedTarget, check_every_class
 from plada.labeler.embedding_cache import identity_of
 from plada.labeler.evaluation import TeacherReport, judge_teachers
-from plada.labeler.linear_teacher import searched, train_linear
+from plada.labeler.linear_teacher import train_linear
 from plada.labeler.splits import HeldOut
 from plada.labeler.teacher import MAJORITY, MEAN, PIXELS, Teacher, checked_logits
 from plada.labeler.zeroshot import zeroshot_teacher
@@ -100,8 +100,7 @@ def teach(
     for name in names:
         if name == LINEAR:
             check_every_class(task, embedded.train)
-            teacher, penalty, logits = train_linear(index, classes, embedded, seed, report)
-            held_out[len(teachers)] = HeldOut(searched(embedded.known.labels, classes, seed), logits)
+            teacher, penalty, held_out[len(teachers)] = train_linear(index, classes, embedded, seed, report)
         elif name == ZEROSHOT:
             teacher = zeroshot_teacher(index.encoder(device=device), task.classes)
         elif name.startswith(FINETUNE):

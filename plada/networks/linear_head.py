@@ -13,9 +13,9 @@ PENALTY = 1e-3  # of a teacher whose penalty nothing has chosen
 # A linear student's labels come from a linear teacher: it may follow them closely. At 1e-3 it fell behind with many or
 # uneven labels, by up to 25 points (docs/log.md).
 STUDENT_PENALTY = 1e-5
-LARGE = (
-    1 << 25
-)  # examples x classes up to which a fit is whole in memory, in float64: 0.3 GB for each of its three arrays
+LARGE = 1 << 22  # examples x classes up to which a fit is whole in memory, in float64, on one thread
+GROWN = 1 << 25  # examples x classes beyond which a fit begins on fewer examples
+_SETTLED = 1e-3  # share of the loss that ten steps must bring where a fit has grown
 _BLOCK = 8192  # examples that are measured at a time
 
 
@@ -45,12 +45,23 @@ def fit_head(
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
     In float64: the number of threads changes how sums round, and in float32 that changed labels. Beyond LARGE logits in
-    float32, with sums in one order.
+    float32, with sums in one order. Beyond GROWN logits on fewer examples first, four times as many each time, each search going on
+    where the last one ended and ending when it brings next to nothing: few passes over all examples are left.
 
     vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the
     reference's). The centred vectors are scaled to a mean length of one, so that a penalty means the same for every encoder.
     """
-    return HeadFitter(vectors, labels, classes=classes, mean=mean).head(penalty, steps=steps, beat=beat)
+    sizes, order = [len(labels)], np.random.default_rng([len(labels), classes]).permutation(len(labels))
+    while sizes[0] * classes > GROWN:
+        sizes.insert(0, sizes[0] // 4)
+    weights: F64 | None = None
+    settled = _SETTLED if len(sizes) > 1 else 0.0
+    for size in sizes:
+        rows = np.sort(order[:size]) if size < len(labels) else None
+        fitter = HeadFitter(vectors, labels, classes=classes, mean=mean, rows=rows, start=weights)
+        head = fitter.head(penalty, steps=steps, settled=settled, beat=beat)
+        weights = fitter.weights
+    return head
 
 
 class HeadFitter:
@@ -63,9 +74,18 @@ class HeadFitter:
     centred, multiplied and added up at a time, in float32. Memory is that of `vectors`, and 16 MB a processor.
     """
 
-    def __init__(self, vectors: F32, labels: I64 | F64, *, classes: int, mean: F32, rows: I64 | None = None) -> None:
+    def __init__(
+        self,
+        vectors: F32,
+        labels: I64 | F64,
+        *,
+        classes: int,
+        mean: F32,
+        rows: I64 | None = None,
+        start: F64 | None = None,
+    ) -> None:
         self._classes, self._mean = classes, mean
-        self._weights: F64 | None = None
+        self.weights = start  # where the next search begins, of points that are centred and rescaled
         self._axes: F64 | None = None
         self._points: F64 | None = None
         examples = len(labels) if rows is None else len(rows)
@@ -87,18 +107,28 @@ class HeadFitter:
             self._axes, triangle = np.linalg.qr(self._points.T)
             self._points = np.ascontiguousarray(triangle.T)
 
-    def head(self, penalty: float, *, steps: int = 300, beat: Callable[[], None] = silent_beat) -> Head:
-        """The head under `penalty`, after at most `steps` steps; `beat` is called several times in each."""
+    def head(
+        self, penalty: float, *, steps: int = 300, settled: float = 0.0, beat: Callable[[], None] = silent_beat
+    ) -> Head:
+        """The head under `penalty`, after at most `steps` steps, or when ten steps bring less than the share `settled` of the loss;
+        `beat` is called several times in each."""
         if self._points is not None:
             weights = softmax_regression(
-                self._points, self._labels, self._classes, penalty=penalty, steps=steps, start=self._weights, beat=beat
+                self._points,
+                self._labels,
+                self._classes,
+                penalty=penalty,
+                steps=steps,
+                settled=settled,
+                start=self.weights,
+                beat=beat,
             )
         else:
             weights = blocked_regression(
                 self._block, self._labels, self._classes, self._vectors.shape[1], penalty=penalty, steps=steps,
-                start=self._weights, beat=beat,
+                settled=settled, start=self.weights, beat=beat,
             )  # fmt: skip
-        self._weights = weights
+        self.weights = weights
         weight = weights[:-1] if self._axes is None else self._axes @ weights[:-1]
         return Head(
             self._mean.astype(np.float32), (weight * self._scale).astype(np.float32), weights[-1].astype(np.float32)

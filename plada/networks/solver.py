@@ -17,6 +17,7 @@ _HISTORY = 10
 _ARMIJO, _SHRINK, _MAX_HALVINGS = 1e-4, 0.5, 12
 _NUMBERS = 1 << 22  # logits of a block: 16 MB
 _LEAST_ROWS, _MOST_ROWS = 256, 8192  # examples of a block
+_SETTLING = 10  # steps over which the loss is looked at
 _FLAT = 1e-7  # largest gradient at which the search ends
 
 
@@ -31,13 +32,14 @@ def softmax_regression(
     *,
     penalty: float,
     steps: int,
+    settled: float = 0.0,
     start: F64 | None = None,
     beat: Callable[[], None] = silent_beat,
 ) -> F64:
     """Weights float64 [d + 1, classes] (bias last) that minimise mean cross-entropy + penalty x |weights|^2, bias free.
 
     points [n, d], labels int64 [n], or soft ones float64 [n, classes] whose rows add up to 1. At most `steps` iterations from
-    `start`, by default zero; the problem is convex, so the start only decides how long it takes. `beat` is called after each
+    `start`, by default zero, fewer where ten bring less than the share `settled` of the loss; the problem is convex, so the start only decides how long it takes. `beat` is called after each
     evaluation.
     """
     inputs = np.hstack([points, np.ones((len(points), 1))])
@@ -61,7 +63,7 @@ def softmax_regression(
         slope[:-1] += 2 * penalty * weights[:-1]
         return loss + penalty * float(np.vdot(weights[:-1], weights[:-1])), slope
 
-    return _minimise(value, np.zeros((inputs.shape[1], classes)) if start is None else start.copy(), steps)
+    return _minimise(value, np.zeros((inputs.shape[1], classes)) if start is None else start.copy(), steps, settled)
 
 
 def blocked_regression(
@@ -72,6 +74,7 @@ def blocked_regression(
     *,
     penalty: float,
     steps: int,
+    settled: float = 0.0,
     start: F64 | None = None,
     beat: Callable[[], None] = silent_beat,
 ) -> F64:
@@ -117,12 +120,13 @@ def blocked_regression(
             slope[:-1] += 2 * penalty * weights[:-1]
             return loss / len(labels) + penalty * float(np.vdot(weights[:-1], weights[:-1])), slope
 
-        return _minimise(value, np.zeros((dimension + 1, classes)) if start is None else start.copy(), steps)
+        return _minimise(value, np.zeros((dimension + 1, classes)) if start is None else start.copy(), steps, settled)
 
 
-def _minimise(value: Callable[[F64], tuple[float, F64]], weights: F64, steps: int) -> F64:
+def _minimise(value: Callable[[F64], tuple[float, F64]], weights: F64, steps: int, settled: float) -> F64:
     """L-BFGS with halving steps: weights after at most `steps` iterations; `value` gives loss and slope."""
     loss, slope = value(weights)
+    losses = deque([loss], maxlen=_SETTLING + 1)
     history: deque[tuple[F64, F64, float]] = deque(maxlen=_HISTORY)
     for _ in range(steps):
         if np.abs(slope).max() < _FLAT:
@@ -146,6 +150,9 @@ def _minimise(value: Callable[[F64], tuple[float, F64]], weights: F64, steps: in
         if curvature > 1e-14:
             history.append((change, bend, 1.0 / curvature))
         weights, loss, slope = moved, then, new_slope
+        losses.append(loss)
+        if len(losses) > _SETTLING and losses[0] - loss < settled * loss:
+            break
     return weights
 
 

@@ -13,7 +13,7 @@ from plada.errors import DataError
 from plada.labeler.calibration import log_likelihood
 from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget
 from plada.labeler.evaluation import judge_teachers
-from plada.labeler.linear_teacher import CROSS_PENALTIES, searched, train_linear
+from plada.labeler.linear_teacher import CROSS_PENALTIES, cross_validate, searched, train_linear
 from plada.labeler.pseudo_labels import pseudo_label
 from plada.labeler.scores import SCORES, energy, entropy, margin
 from plada.labeler.splits import HeldOut
@@ -58,8 +58,8 @@ def test_a_linear_teacher_learns_and_repeats_itself() -> None:
     teacher, penalty, held_out = train_linear(index, 3, embedded, 0)
     assert accuracy(teacher.ask(test.vectors, 300), test.labels) > 0.85
     assert penalty in CROSS_PENALTIES
-    assert searched(embedded.known.labels, 3, 0).tolist() == list(range(len(embedded.known.labels)))
-    assert accuracy(held_out, embedded.known.labels) > 0.85
+    assert held_out.rows.tolist() == list(range(len(embedded.known.labels)))
+    assert accuracy(held_out.logits, embedded.known.labels) > 0.85
     again, _, _ = train_linear(index, 3, embedded, 0)
     assert np.array_equal(teacher.ask(test.vectors, 300), again.ask(test.vectors, 300))
 
@@ -90,19 +90,30 @@ def test_a_reference_without_images_is_refused() -> None:
 
 def test_the_penalty_of_a_large_target_is_searched_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """The teacher is trained on all images; it tells of itself from the first moment, in every step."""
-    monkeypatch.setattr("plada.labeler.linear_teacher.LARGE", 600)
+    monkeypatch.setattr("plada.labeler.linear_teacher.SAMPLE", 600)
     vectors, labels = blobs(900, 0)
     embedded = EmbeddedTarget(EmbeddedSplit(vectors, labels, 0), EmbeddedSplit(vectors[:60], labels[:60], 0))
     index: Any = SimpleNamespace(mean=vectors.mean(axis=0))
     events: list[Progress] = []
-    teacher, _, held_out = train_linear(index, 3, embedded, 0, events.append)
+    teacher, penalty, held_out = train_linear(index, 3, embedded, 0, events.append)
+    assert penalty * 960 / 198 == pytest.approx(min(CROSS_PENALTIES, key=lambda each: abs(each - penalty * 960 / 198)))
     rows = searched(embedded.known.labels, 3, 0)
     assert np.bincount(embedded.known.labels[rows]).tolist() == [66, 66, 66]
-    assert held_out.shape == (198, 3)
-    assert accuracy(held_out, embedded.known.labels[rows]) > 0.85
+    assert held_out.rows.tolist() == rows.tolist()
+    assert held_out.logits.shape == (198, 3)
+    assert accuracy(held_out.logits, embedded.known.labels[rows]) > 0.85
     assert accuracy(teacher.logits(vectors), labels) > 0.85
     assert (events[0].stage, events[0].done) == ("teacher: penalty", 0)
     assert [each.done == each.total for each in events if each.stage == "teacher: fit"][-1]
+
+
+def test_of_many_images_one_part_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plada.labeler.linear_teacher.ONE_PART", 600)
+    vectors, labels = blobs(900, 0)
+    penalty, held_out = cross_validate(vectors, labels, classes=3, mean=vectors.mean(axis=0), seed=0)
+    assert penalty in CROSS_PENALTIES
+    assert len(held_out.rows) == len(held_out.logits) == 180
+    assert accuracy(held_out.logits, labels[held_out.rows]) > 0.85
 
 
 def test_a_vote_is_judged_on_the_validation_images_that_all_members_answered() -> None:
