@@ -19,6 +19,7 @@ CROSS_PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)  # falling: each se
 CROSS_STEPS = 80  # of a search in a part: enough to tell penalties apart (docs/log.md)
 SAMPLE = 1 << 25  # logits of the images that a penalty is searched on, at most
 ONE_PART = 1 << 21  # logits of these images beyond which one part is held out, not each in turn: it is large enough
+_SETTLED = 1e-3  # share of the loss that ten steps must bring there
 _A_CLASS = 10  # images of a class that a penalty is searched on, at least
 _WORSE = 2  # penalties in a row below the best, after which smaller ones, the slowest, are not tried
 
@@ -57,15 +58,16 @@ def cross_validate(
     """(penalty, held-out logits) of heads on vectors [n, d] with labels [n].
 
     The penalty is the one under which heads of all parts but one are right most often on that one (equals: the likeliest,
-    then the larger). Each part is held out in turn; of many images (ONE_PART) the first alone is, and of very many only those
-    that `searched` draws are looked at. The penalty that n images need falls as 1 / n (it is a prior on the weights), so that of
+    then the larger). Each part is held out in turn; of many images (ONE_PART) the first alone is, and every other
+    penalty is tried; of very many only those that `searched` draws are looked at. The penalty that n images need falls as 1 / n (it is a prior on the weights), so that of
     a sample is divided accordingly.
     """
     rows = searched(labels, classes, seed)
     place = stratified(labels[rows], parts, seed=seed)
     masks = [held for held in (place == part for part in range(parts)) if held.any() and not held.all()]
+    settled = 0.0
     if len(rows) * classes > ONE_PART:
-        masks = masks[:1]
+        masks, penalties, settled = masks[:1], penalties[::2], _SETTLED
     judged_rows = np.flatnonzero(np.any(masks, axis=0))
     wanted = labels[rows[judged_rows]]
     fitters = [
@@ -81,7 +83,9 @@ def cross_validate(
     for penalty in penalties:
         logits = np.zeros_like(best_logits)
         for at, held_rows, fitter in fitters:
-            logits[at] = fitter.head(penalty, steps=steps, beat=tracker.beat).logits(vectors[held_rows])
+            logits[at] = fitter.head(penalty, steps=steps, settled=settled, beat=tracker.beat).logits(
+                vectors[held_rows]
+            )
             tracker.advance()
         likelihood = log_likelihood(logits, wanted, fit_temperature(logits, wanted, beat=tracker.beat))
         judged = accuracy(logits, wanted), likelihood, penalty

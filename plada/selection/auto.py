@@ -29,6 +29,7 @@ LEVEL = 0.05  # of the test by which a rule must lead the default
 ROW = 2.5  # ratio of neighbouring numbers of images that are tried
 MIN_ROW = 20  # images from which on numbers are tried, or one a class where that is more
 MANY = 2500  # images beyond which students take long, and only the best rules are tried
+JUDGED = 1 << 17  # images of a choice that students are trained on at most: of more, no fewer are sent
 FINALISTS = 3  # rules that are tried there beside the default
 NEAR = 1.3  # numbers nearer than this to what fits are not tried beside it
 TIE = 0.01  # accuracy that is no reason to send fewer images: small students need fewer than networks that are trained whole
@@ -178,7 +179,8 @@ def choose_rule(
     `file_size` gives the bytes of the whole file for a choice among `labels`. The default rule is left only for one that leads it
     in an exact test (sign_flip_p) adjusted for the number of rivals (holm), each at its best number of images: the largest at
     which its smoothed curve is highest, to within TIE. `keep` asks for that many images, which must fit; `only`
-    names the one rule that is wanted, which fills the budget and is judged alone. `approximate_size` is nearly proportional to
+    names the one rule that is wanted, which fills the budget and is judged alone. Where more than JUDGED images fit, students see
+    that many, and what is best there fills the budget. `approximate_size` is nearly proportional to
     `file_size`: where exact sizes are slow, only the winner's are searched. Without a `judge` the default is taken.
 
     Raises:
@@ -195,7 +197,8 @@ def choose_rule(
     # How many images fit, by the first rule, and what each rule gives at a row of numbers up to it.
     advance("counting what fits")
     full = fill.approximately(names[0])
-    row = [full.k] if keep is not None or only is not None else numbers_of_images(min_images, full.k)
+    most = min(full.k, JUDGED)
+    row = [most] if keep is not None or only is not None else numbers_of_images(min_images, most)
     trials = _try_rules(judge, names, row, advance)
 
     # The rule, then the number of images.

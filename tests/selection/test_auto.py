@@ -1,5 +1,6 @@
 """`auto` finds the better rule where there is one, keeps the default where there is not, and repeats itself."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.scores import SCORES
 from plada.networks.linear_head import fit_head
 from plada.retrieval.embeddings import hold
-from plada.selection.auto import choose_rule, numbers_of_images
+from plada.selection.auto import Judge, choose_rule, numbers_of_images
 from plada.selection.prepare import JudgeSpec, RuleInputs, prepare
 from plada.selection.quotas import weighted_quotas
 from plada.selection.rules.herding import _lowest, herd_order
@@ -73,6 +74,26 @@ def test_auto_fills_the_budget_and_reports_what_it_tried() -> None:
     again = choose_rule(made.labels, made.context, made.judge, size, budget=200, min_images=3)
     assert np.array_equal(found.trial.selection.rows, again.trial.selection.rows)
     assert found.rule == again.rule
+
+
+@pytest.mark.parametrize("only", [None, "herd-sure"])
+def test_students_see_at_most_a_stated_number_of_images(only: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More images are sent where they fit, and no larger number is judged."""
+    made = prepared()
+    assert made.judge is not None
+    monkeypatch.setattr("plada.selection.auto.JUDGED", 30)
+    seen: list[int] = []
+    judge = Judge.__call__
+
+    def counted(self: Judge, cells: Sequence[tuple[str, int]], advance: Callable[[str], None]) -> None:
+        seen.extend(count for _, count in cells)
+        judge(self, cells, advance)
+
+    monkeypatch.setattr(Judge, "__call__", counted)
+    found = choose_rule(made.labels, made.context, made.judge, size, budget=200, min_images=3, only=only)
+    assert max(seen) == 30
+    assert len(found.trial.selection.rows) == 90
+    assert found.forecast is not None
 
 
 def test_auto_leaves_a_default_that_is_bad() -> None:
