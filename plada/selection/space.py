@@ -13,7 +13,8 @@ from plada.retrieval.embeddings import is_among
 # Axes of the reference, and as many of the target: on the reference's alone, what tells far-off targets apart (X-rays) is
 # lost, and rules were judged wrong by up to 34 points (docs/log.md).
 AXES = 128
-SAMPLE = 5000  # images that the axes are taken from
+SAMPLE = 5000  # images that the reference's axes are taken from
+TARGET_SAMPLE = 10_000  # images that the target's are: some of more than twice as many
 _BLOCK = 16_384
 _PARALLEL = 1e-6  # length of what is left of an axis that the others contain already
 
@@ -83,7 +84,8 @@ def _joint_axes(directions: F32, target: F32, mean: F32, axes: int) -> F32:
     """`directions` [d, m], then up to `axes` main ones of the target, all orthogonal."""
     if len(target) < 2:
         return directions
-    _, _, more = np.linalg.svd(target.astype(np.float64) - mean, full_matrices=False)
+    some = target[:: max(1, len(target) // TARGET_SAMPLE)]
+    _, _, more = np.linalg.svd(some.astype(np.float64) - mean, full_matrices=False)
     both = np.hstack([directions.astype(np.float64), more[:axes].T])
     joint, triangle = np.linalg.qr(both)
     kept = np.abs(np.diag(triangle)) > _PARALLEL

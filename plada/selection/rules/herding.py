@@ -14,6 +14,8 @@ POOL = 20  # candidates for each image that is kept: the largest margins
 MIN_POOL = 64  # candidates of a class that herding chooses from at least
 MAX_POOL = 16_384  # and at most: bounds the time of large budgets
 MAX_TURNS = 512  # of herding in a class; where more images are wanted, each turn takes several
+_MANY = 4096  # candidates beyond which turns are fewer: a turn looks at all of them
+_MIN_TURNS = 64
 SURE_SHARE = 0.2  # of a class, the largest margins, that bounded pools hold at most
 CORE = 300  # images over all classes that `core` takes by herding
 _CORE_SHARE = 0.5  # of a class, the largest margins, that they are taken from
@@ -65,12 +67,12 @@ def herd_within(labels: PseudoLabels, context: Context, *, share: float = 1.0) -
         if size > (bound := max(round(share * len(pools[label])), MIN_POOL, quota)):
             size = bound
         key = label, size
-        if key not in orders or len(orders[key][0]) < min(quota, len(pools[label])):
+        if key not in orders or len(orders[key][0]) < min(quota, size, len(pools[label])):
             candidates = pools[label][:size]
             # Every quota that shares this pool is at most its size / POOL, unless the pool is the largest there is, or bounded.
             count = max(quota, min(size // POOL, len(candidates))) if share == 1 else len(candidates)
             vectors = context.centred(labels.positions[candidates])
-            order = herd_order(vectors, means[label], count, turns=MAX_TURNS)
+            order = herd_order(vectors, means[label], count, turns=_turns(len(candidates)))
             orders[key] = candidates[order], _cosines(vectors, means[label])[order]
         rows, scores = orders[key]
         if quota > len(rows):  # more than the largest pool: the rest by margin
@@ -81,6 +83,10 @@ def herd_within(labels: PseudoLabels, context: Context, *, share: float = 1.0) -
         return Chosen(rows[:quota], scores[:quota])
 
     return within
+
+
+def _turns(candidates: int) -> int:
+    return MAX_TURNS if candidates <= _MANY else max(_MIN_TURNS, (_MANY << 8) // candidates)
 
 
 def class_means(vectors: F32, labels: I64, classes: int) -> F32:
