@@ -80,10 +80,12 @@ def choose_images(
     Raises:
         BudgetTooSmall: not one label a class fits. RequestError: as many images as are wanted do not fit.
     """
+    tracker = Tracker("choose", None, report)
+    tracker.say("reading embeddings")
     prepared = prepare(
         labels, labelled.vectors, composer.index.mean, embedded, judge=judge, seed=spec.seed, axes_from=labelled.axes_from, likely=labelled.likely,
+        beat=tracker.beat,
     )  # fmt: skip
-    tracker = Tracker("choose", None, report)
     rule = None if spec.rule == AUTO else spec.rule
     choice = choose_rule(
         labels, prepared.context, prepared.judge, lambda chosen: composer.size(labels, chosen.rows),

@@ -13,6 +13,7 @@ import numpy as np
 
 from plada.common.arrays import F32, I64
 from plada.networks.linear_head import PENALTY, STUDENT_PENALTY, Head
+from plada.networks.solver import silent_beat
 from plada.retrieval.embeddings import Vectors
 from plada.selection.space import Space, make_space, reference_axes
 from plada.selection.student import fit_student
@@ -31,9 +32,9 @@ class View:
     held_out: F32
     penalty: float
 
-    def student(self, positions: I64, labels: I64, classes: int) -> Head:
+    def student(self, positions: I64, labels: I64, classes: int, beat: Callable[[], None] = silent_beat) -> Head:
         """A linear student of the images at `positions` [k] with `labels` [k]."""
-        return fit_student(self.points(positions), labels, classes=classes, penalty=self.penalty)
+        return fit_student(self.points(positions), labels, classes=classes, penalty=self.penalty, beat=beat)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ import numpy as np
 
 from plada.common.arrays import F32, I64
 from plada.labeler.pseudo_labels import PseudoLabels
+from plada.networks.solver import silent_beat
 from plada.selection.quotas import balanced_quotas
 from plada.selection.space import Space
 
@@ -21,7 +22,7 @@ class Context:
 
     `vectors` gives the embeddings float32 [m, d] of positions [m]; `target` and `target_labels` are the embeddings
     float32 [t, d] and labels int64 [t] of the target's training images; `mean` float32 [d] is the reference's mean
-    embedding (None: the origin); `seed` is for what is random.
+    embedding (None: the origin); `seed` is for what is random; `beat` is called now and then in long work.
     """
 
     vectors: Callable[[I64], F32]
@@ -30,10 +31,12 @@ class Context:
     seed: int = 0
     mean: F32 | None = None
     space: Space | None = None
+    beat: Callable[[], None] = silent_beat
 
     def centred(self, positions: I64) -> F32:
         """Embeddings less the reference's mean, on the axes of `space` where there is one, [m, axes]: what a small student
         sees."""
+        self.beat()
         if self.space is not None:
             return self.space.at(positions)
         vectors = self.vectors(positions)
