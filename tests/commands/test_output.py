@@ -54,6 +54,17 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
     assert seen.err.splitlines() == ["embed: 100 of 100, 5/s"]
 
 
+def test_a_stage_that_counts_nothing_says_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter(np.arange(0, 40, 4.0).tolist())
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    with reporter(as_json=False) as report:
+        for _ in range(4):
+            report(Progress("choose", 0, None, 0.0))
+    assert set(capsys.readouterr().err.splitlines()) == {"choose: still working"}
+
+
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     with reporter(as_json=False, quiet=True) as report:
         report(EVENTS[1])

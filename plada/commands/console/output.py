@@ -107,7 +107,11 @@ def _plain_lines() -> Report:
     def show(progress: Progress) -> None:
         if progress.note:
             print_line(f"{progress.stage}: {progress.note}", error=True)
-        elif due(progress):
+        elif not due(progress):
+            return
+        elif progress.total is None and not progress.done:
+            print_line(f"{progress.stage}: still working", error=True)
+        else:
             total = f" of {progress.total}" if progress.total is not None else ""
             left = (progress.total - progress.done) / progress.rate if progress.total and progress.rate else 0
             ending = f", {left:.0f} s left" if left else ""
