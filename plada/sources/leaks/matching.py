@@ -4,13 +4,15 @@ A version is the fingerprint that a copy would have if the picture were mirrored
 other. Where the picture is the crop, it is compared only with the cells it covers: a correlation under a mask.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from plada.common.arrays import F32, I64, U8
-from plada.common.products import steady_product
+from plada.common.machine import cores
+from plada.common.products import BLAS, one_thread, steady_product
 from plada.sources.leaks.fingerprints import FINGERPRINT_SIDE, fingerprint
 
 FLOOR = 3.0  # length of a fingerprint less its mean, below which contrast counts as noise: rounding alone gives two
@@ -182,14 +184,20 @@ class Nearest:
         """Compare a block: positions int64 [m], fingerprints uint8 [m, FINGERPRINT_BYTES]."""
         values = fingerprints.astype(np.float32)
         scaled = [values / _lengths(values, mask)[:, None] for mask in _MASKS]
-        # Products of one shape alone, and rounded: how blocks are cut must not decide which of two near equals is better.
-        for start in self._groups:
+
+        def compare(start: int) -> F32:
+            """Scores of a group of pictures, float32 [group, m]."""
             part = self._versions[start : start + self._group]
             best = np.full((len(part), len(values)), -np.inf, np.float32)
+            # Products of one shape alone, and rounded: how blocks are cut must not decide which of two near equals is better.
             for number, looked in enumerate(scaled):
                 for version in np.flatnonzero(number == _MASK_OF):
                     np.maximum(best, steady_product(looked, np.ascontiguousarray(part[:, version].T)).T, out=best)
-            self._keep(start, np.round(best, _DIGITS), positions)
+            return np.round(best, _DIGITS)
+
+        with one_thread(BLAS), ThreadPoolExecutor(cores()) as pool:
+            for start, scores in zip(self._groups, pool.map(compare, self._groups), strict=True):
+                self._keep(start, scores, positions)
 
     def _keep(self, start: int, scores: F32, positions: I64) -> None:
         k = self.scores.shape[1]
