@@ -43,7 +43,10 @@ def refused(status: int, kind: str, *arguments: str | Path) -> str:
     assert not [
         line
         for line in progress
-        if not re.match(r"[a-z: ]+: (\d+ of \d+, \d+/s|reading embeddings$|still working$|counting what fits$|trying [a-z0-9.-]+, )", line)
+        if not re.match(
+            r"[a-z: ]+: (\d+ of \d+, \d+/s|reading embeddings$|still working$|counting what fits$|trying [a-z0-9.-]+, )",
+            line,
+        )
     ], plain.stderr
     as_json = call(*arguments, "--json")
     error = json.loads(as_json.stderr)

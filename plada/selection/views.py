@@ -20,6 +20,8 @@ from plada.selection.student import fit_student
 
 OWN, NOISY, OTHER = "own", "noisy", "other"
 NOISE = 0.5  # deviations of each axis that are added
+_COPIED = 1 << 19  # images of which a noisy copy is held; beyond, noise is added when points are asked for
+_BANK = 1 << 16  # rows of noise there: images far apart share one
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,17 @@ def noisy_view(space: Space, held_out: F32, *, seed: int) -> View:
         drawn = np.random.default_rng([seed, stream]).standard_normal((images, len(deviation)), np.float32)
         return np.asarray(NOISE * deviation * drawn, np.float32)
 
-    copy = replace(space, points=space.points + noise(len(space.points), 11))
-    return View(NOISY, copy.at, space.of(held_out) + noise(len(held_out), 12), PENALTY)
+    shown = space.of(held_out) + noise(len(held_out), 12)
+    if len(space.points) <= _COPIED:
+        return View(NOISY, replace(space, points=space.points + noise(len(space.points), 11)).at, shown, PENALTY)
+    bank = noise(_BANK, 11)
+
+    def points(positions: I64) -> F32:
+        moved = space.at(positions)
+        moved += bank[positions % _BANK]
+        return moved
+
+    return View(NOISY, points, shown, PENALTY)
 
 
 def other_view(index: SecondIndex, positions: I64, seen: F32, held_out: F32) -> View:

@@ -85,7 +85,10 @@ def test_a_class_of_one_image_is_never_held() -> None:
         assert np.bincount(fold.context.target_labels, minlength=3).min() >= 1
 
 
-def test_a_second_view_is_a_noisy_copy_or_another_index() -> None:
+@pytest.mark.parametrize("copied", [1 << 19, 0])
+def test_a_second_view_is_a_noisy_copy_or_another_index(copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise of its own each image has, whether a copy is held or noise is added when it is asked for."""
+    monkeypatch.setattr("plada.selection.views._COPIED", copied)
     folds, labels, vectors = own_folds()
     own, noisy = next(iter(folds)).views
     positions = labels.positions[:200]
