@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from plada.commands.bench import bench
-from plada.commands.console.options import PladaCommand, with_options
+from plada.commands.console.options import PladaCommand, PladaGroup, with_options
 from plada.commands.console.pipes import run_command
 from plada.commands.datasets import datasets
 from plada.commands.demo import demo
@@ -54,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
 
 app = typer.Typer(
     name="plada",
+    cls=PladaGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Rich takes "[default: ...]" for markup and leaves it out

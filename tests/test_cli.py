@@ -276,6 +276,46 @@ def test_version_and_help() -> None:
     assert call("train").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("select", "--json"), "plada select: Missing option '--target'"),
+        (("select", "--json", "--nope"), "No such option: --nope"),
+        (("inspect", "--json"), "plada inspect: Missing argument 'payload'"),
+        (("search", "x", "-k", "many", "--json"), "plada search: Invalid value for '-k'"),
+        (("predict", "x.png", "--model", "m", "--top", "0", "--json"), "plada predict: Invalid value for '--top'"),
+        (("no-such-command", "--json"), "plada: No such command 'no-such-command'"),
+        (("--nope", "doctor", "--json"), "plada: No such option: --nope"),
+    ],
+)
+def test_a_command_line_that_cannot_be_understood(words: tuple[str, ...], reason: str) -> None:
+    done = call(*words)
+    error = json.loads(done.stderr)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert (error["type"], error["code"], error["kind"]) == ("error", 2, "RequestError")
+    assert reason in error["message"]
+    assert " --help` lists what there is" in error["message"]
+    plain = call(*(word for word in words if word != "--json"), *(("--", "--json") if "search" in words else ()))
+    assert plain.exit_code == 2
+    assert plain.stderr.startswith("Usage: plada")
+
+
+def test_json_and_quiet_give_the_summary_alone(made: Path, glyph_home: Path, pictures: Path, tmp_path: Path) -> None:
+    for words in (
+        ("datasets",),
+        ("search", "position:1", "position:2"),
+        ("inspect", made),
+        ("index", pictures, "--name", "p", "--encoder", "gradients"),
+        ("select", "--target", "digits", "--budget", "400", "--rule", "nearest", "-o", tmp_path / "x.plada"),
+        ("train", made, "--student", "linear", "--target", "digits", "-o", tmp_path / "x.safetensors"),
+    ):
+        home = tmp_path / "home" if words[0] == "index" else glyph_home
+        done = call(*words, "--home", home, "--json", "--quiet")
+        assert done.exit_code == 0, done.output
+        assert [json.loads(line)["type"] for line in done.stdout.splitlines()] == ["summary"], words
+        assert done.stderr == ""
+
+
 def test_every_command_is_a_python_call_of_the_same_name() -> None:
     renamed = {
         "as_json": None, "quiet": None, "model_arg": "model_args", "query": "queries", "approximate": "exact",

@@ -7,17 +7,18 @@ A command is a plain function. A parameter whose type is one of the frozen datac
 import errno
 import functools
 import inspect
+import itertools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 import plada
 from plada.commands.console import completion as completing
@@ -59,6 +60,9 @@ _RESOURCES = (
 )  # fmt: skip
 
 
+_UsageError = typer.BadParameter.__mro__[1]  # Typer has Click's own class, or a copy of it, and exports neither
+
+
 class PladaCommand(TyperCommand):
     """Turns what a user can cause into one line and the exit status of its class."""
 
@@ -91,6 +95,26 @@ class PladaCommand(TyperCommand):
             )
         _fail(failure, as_json=bool(ctx.params.get("as_json")))
         raise typer.Exit(failure.exit_code)
+
+
+class PladaGroup(TyperGroup):
+    """All commands; with --json a command line that cannot be understood is answered by an object, too."""
+
+    def main(
+        self, args: Sequence[str] | None = None, *others: Any, standalone_mode: bool = True, **options: Any
+    ) -> Any:
+        given = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode or "--json" not in itertools.takewhile("--".__ne__, given):
+            return super().main(args, *others, standalone_mode=standalone_mode, **options)
+        try:
+            sys.exit(super().main(args, *others, standalone_mode=False, **options))
+        except _UsageError as err:
+            context: Any = getattr(err, "ctx", None)
+            command = context.command_path if context is not None else "plada"
+            reason = err.format_message().rstrip(".")  # type: ignore[attr-defined]
+            failure = RequestError(f"{command}: {reason}. `{command} --help` lists what there is")
+            _fail(failure, as_json=True)
+            sys.exit(failure.exit_code)
 
 
 def _fail(failure: PladaError, *, as_json: bool) -> None:
