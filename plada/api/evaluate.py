@@ -14,6 +14,7 @@ def evaluate(
     target: str | Path,
     confusion: str | Path | None = None,
     weights: str | Path | None = None,
+    held_out: bool = False,
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
@@ -22,8 +23,10 @@ def evaluate(
 
     Args:
         model: A model that `train` wrote.
-        target: A registered name, or a folder with test/CLASS; its classes must be the model's, in the same order.
+        target: A registered name, or a folder with test/CLASS, or with CLASS alone. Its classes are the model's, or some of
+            them, by name.
         confusion: PNG file for the confusion matrix.
+        held_out: Of a folder of CLASS alone, test on the fifth that `select` and `train` hold out; else on all images.
         weights: Where the encoder of a linear student is now, if it has moved.
         device: torch's name of a device; None stands for a GPU if there is one.
         home: Where registered targets are kept.
@@ -34,10 +37,12 @@ def evaluate(
 
     Raises:
         RequestError: There is no such model, or the target has no test images.
-        DataError: The file is no model or damaged, or the target has other classes.
+        DataError: The file is no model or damaged, or the target has a class that is not the model's.
         ReferenceMismatch: The encoder of a linear student is not the same any more.
     """
-    result = evaluate_model(model, target, weights=weights, device=device, home=home_directory(home), report=report)
+    result = evaluate_model(
+        model, target, weights=weights, device=device, held_out=held_out, home=home_directory(home), report=report
+    )
     if confusion is not None:
         names = [each.name for each in result.evaluation.classes]
         title = f"{Path(model).name} on {result.target}"

@@ -10,12 +10,13 @@ import numpy as np
 from plada.common.arrays import U8
 from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import softmax
-from plada.errors import RequestError, Unreadable
+from plada.errors import DataError, RequestError, Unreadable
 from plada.sources.collection import is_image_name
 from plada.sources.decode import View, decode
 from plada.trainer.model import load_model
 
 _BATCH = 64
+_STREAMS = (("/", "dev"), ("/", "proc"))  # where a shell names the pipes that it opened itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def predict(
 
     Raises:
         RequestError: A file is missing, there is no picture, or `top` is below 1.
-        DataError: The file is no model, or damaged.
+        DataError: The file is no model, or damaged, or its answers are not finite.
         ReferenceMismatch: The encoder of a linear student is not the same any more.
     """
     if top < 1:
@@ -73,7 +74,10 @@ def predict(
     for start in range(0, len(paths), _BATCH):
         batch = [(path, *_pixels(path, loaded.view)) for path in paths[start : start + _BATCH]]
         pixels = [image for _, image, _ in batch if image is not None]
-        shares = iter(softmax(loaded.logits(np.stack(pixels)).astype(np.float64)) if pixels else np.zeros((0, 0)))
+        logits = loaded.logits(np.stack(pixels)) if pixels else np.zeros((0, 0), np.float32)
+        if not np.isfinite(logits).all():
+            raise DataError(f"{model}: its answers are not finite numbers. Train it again")
+        shares = iter(softmax(logits.astype(np.float64)) if pixels else ())
         for path, image, problem in batch:
             best: tuple[tuple[str, float], ...] = ()
             if image is not None:
@@ -101,6 +105,8 @@ def _files(images: Iterable[str | Path]) -> list[Path]:
 
 def _pixels(path: Path, view: View) -> tuple[U8 | None, str]:
     try:
+        if path.is_fifo() and path.parts[:2] not in _STREAMS:
+            return None, "a pipe, which may have no end; expected a file"
         return view.of(decode(path.read_bytes())), ""
     except Unreadable as err:
         return None, str(err)

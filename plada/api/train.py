@@ -16,9 +16,9 @@ from plada.payload.payload import Payload
 from plada.reports.plots import MAX_SIDE, confusion_picture
 from plada.sources.registry import open_target
 from plada.trainer.evaluation import evaluate_split
+from plada.trainer.evaluation_images import with_classes
 from plada.trainer.expand import expand
 from plada.trainer.linear_student import encoder_spec, train_linear
-from plada.trainer.model import check_classes
 from plada.trainer.network_student import train_network
 from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import ReadOptions
@@ -107,7 +107,7 @@ def train(
         with clock("load"):
             task = open_target(target, root) if target is not None else None
             if task is not None:
-                check_classes(sent.classes, task.classes, task.name)
+                task = with_classes(sent.classes, task)
             images = open_in_turn(group, labels, copy, home=root, report=report)
         result = (train_linear if linear else train_network)(plan, images, group, clock, report)
         if group.first:

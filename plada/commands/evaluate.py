@@ -15,9 +15,20 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model that `plada train` wrote.")],
     *,
     target: Annotated[
-        str, typer.Option(help="A registered name, or a folder with test/CLASS.", autocompletion=completing.targets)
+        str,
+        typer.Option(
+            help="A registered name, or a folder with test/CLASS, or with CLASS alone.",
+            autocompletion=completing.targets,
+        ),
     ],
     confusion: Confusion = None,
+    held_out: Annotated[
+        bool,
+        typer.Option(
+            "--held-out",
+            help="Of a folder of CLASS alone, test on the fifth that select and train hold out, not on all.",
+        ),
+    ] = False,
     weights: EncoderWeights = None,
     machine: Machine,
     output: Output,
@@ -25,8 +36,8 @@ def evaluate(
     """Test a trained model: accuracy with its interval, each class, what is taken for what, calibration."""
     with output.reporter() as report:
         result = plada.evaluate(
-            model, target=target, confusion=confusion, weights=weights, device=machine.device, home=machine.home,
-            report=report,
+            model, target=target, confusion=confusion, weights=weights, held_out=held_out,
+            device=machine.device, home=machine.home, report=report,
         )  # fmt: skip
     if output.wrote_json(result.to_dict()):
         return

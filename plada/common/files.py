@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 from plada.common.outputs import raise_output_error, refuse_what_is_no_file
 
@@ -18,6 +19,13 @@ except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, a quota, or a limit on the size of files
+
+
+def local_place(place: str | Path) -> str:
+    """A path as it is, the path of a file:// URL, or any other text as it is."""
+    text = str(place)
+    url = urlparse(text) if text.startswith("file:") and "://" in text else None
+    return unquote(url.path) if url is not None else text
 
 
 def home_directory(home: str | Path | None = None) -> Path:

@@ -182,12 +182,12 @@ def is_architecture(timm: Any, name: str) -> bool:
 
 def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
     """All tensors of a safetensors file; no other format is read, since pickles can run code. Raises RequestError: no
-    such file. DataError: not a safetensors file."""
+    such file. DataError: not a safetensors file, or with a weight that is not a number."""
     require("safetensors.torch", extra="client", purpose="weights")
     import safetensors.torch
 
     try:
-        return safetensors.torch.load_file(path)
+        state = safetensors.torch.load_file(path)
     except FileNotFoundError as err:
         raise RequestError(f"{path}: no such weights file") from err
     except Exception as err:  # SafetensorError derives from Exception alone
@@ -195,6 +195,12 @@ def read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
             f"{path}: not a safetensors file ({first_line(err)}). plada opens no pickles (.pt, .pth, .bin): they can run "
             "code. Convert it with safetensors.torch.save_file, see docs/encoders.md"
         ) from err
+    bad = next(
+        (name for name, tensor in state.items() if tensor.is_floating_point() and tensor.float().isnan().any()), None
+    )
+    if bad is not None:
+        raise DataError(f"{path}: {bad} holds weights that are not numbers (NaN). Copy the file again, or train again")
+    return state
 
 
 def seed_everything(seed: int) -> None:

@@ -30,7 +30,8 @@ from plada.reports.remarks import commands, earlier_corrections, identity, remar
 from plada.reports.thumbnails import matrix_picture, thumbnail
 from plada.selection.table import SelectionTable, read_table
 from plada.sources.decode import decode
-from plada.trainer.model import ModelEvaluation, check_classes, evaluate_model
+from plada.trainer.evaluation_images import check_classes
+from plada.trainer.model import ModelEvaluation, evaluate_model
 from plada.trainer.payload_context import PayloadContext, find_shared_context
 from plada.trainer.payload_file import ReadOptions, open_payload
 from plada.trainer.payload_images import PayloadImages, ReferenceCopy, open_payload_images

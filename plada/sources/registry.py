@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import numpy as np
 
+from plada.common.files import local_place
 from plada.common.progress import Report, silent
 from plada.errors import RequestError, UnknownName
 from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
@@ -32,7 +32,7 @@ def open_source(spec: str | Path, home: Path, *, report: Report = silent) -> Col
         RequestError: registered, but not on this machine.
         DataError: the files are no good (no image, duplicate keys, cut tars).
     """
-    text = _local(spec)
+    text = local_place(spec)
     name, _, options = text.partition(":")
     if name in _BUILT_IN_REFERENCES:
         return _BUILT_IN_REFERENCES[name](_options(name, options))
@@ -72,7 +72,7 @@ def open_target(spec: str | Path, home: Path, *, seed: int = 0) -> Target:
         RequestError: registered, but not on this machine; an option that this set does not have; not a target.
         DataError: the files are no good (a listed image or a list is missing, a class without images).
     """
-    text = _local(spec)
+    text = local_place(spec)
     name, _, options = text.partition(":")
     if name in KNOWN:
         return _open_known(name, _options(name, options), home, seed)
@@ -155,12 +155,6 @@ def _names(role: str) -> list[str]:
 
 def _unknown(role: str, text: str) -> UnknownName:
     return UnknownName(role, text, _names(role), hint="A path to a folder does as well")
-
-
-def _local(spec: str | Path) -> str:
-    text = str(spec)
-    url = urlparse(text) if "://" in text else None
-    return unquote(url.path) if url is not None and url.scheme == "file" else text
 
 
 def _has_form(text: str) -> bool:

@@ -6,9 +6,9 @@ from typing import Any
 
 from plada.common.packages import require
 from plada.common.progress import Report, silent
-from plada.errors import DataError, RequestError
-from plada.sources.registry import open_target
+from plada.errors import RequestError
 from plada.trainer.evaluation import Evaluation, evaluate_split
+from plada.trainer.evaluation_images import open_test, with_classes
 from plada.trainer.linear_student import load_linear_student
 from plada.trainer.model_file import check_model, read_card
 from plada.trainer.network_student import load_network_student
@@ -59,31 +59,16 @@ def evaluate_model(
     *,
     weights: str | Path | None = None,
     device: str | None = None,
+    held_out: bool = True,
     home: Path,
     report: Report = silent,
 ) -> ModelEvaluation:
-    """A trained model on the test images of a target of the same classes. Raises RequestError: a target without test
-    images. DataError: of other classes. Others as `load_model` raises."""
-    task = open_target(target, home)
+    """A trained model on the test images of a target, whose classes are found by name. `held_out` is as for `open_test`. Raises
+    RequestError: a target without test images. DataError: with a class that is not the model's. Others as `load_model` raises."""
+    task = open_test(target, home, held_out=held_out)
     model = load_model(path, weights=weights, device=device)
-    check_classes(model.classes, task.classes, task.name, whose="the model's")
+    task = with_classes(model.classes, task, whose="the model's")
     if task.test is None:
         raise RequestError(f"target {task.name}: has no test images. Add a folder test/CLASS/, or name another target")
     evaluation = evaluate_split(model.logits, model.view, task.test, model.classes, report=report)
     return ModelEvaluation(str(path), task.name, evaluation, task.note)
-
-
-def check_classes(
-    own: tuple[str, ...], target_classes: tuple[str, ...], target: str, whose: str = "the payload's"
-) -> None:
-    """Refuse to test on a target of other classes: the number would mean nothing. Raises DataError: names or order
-    differ."""
-    if own != target_classes:
-        raise DataError(
-            f"target {target}: its {len(target_classes)} classes ({_some(target_classes)}) are not {whose} "
-            f"{len(own)} ({_some(own)}), in this order. Test on the target that it is for"
-        )
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

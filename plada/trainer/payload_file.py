@@ -10,6 +10,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from plada.common.failures import first_line
+from plada.common.files import local_place
 from plada.errors import DataError, PayloadError, ReferenceMismatch, RequestError
 from plada.payload.container import Header, Signature, read_container, read_header
 from plada.payload.diff import apply_changes, parse_changes
@@ -92,12 +93,12 @@ def fetch(path: str | Path) -> bytes:
     Raises:
         RequestError: nothing there. PayloadError: not a payload.
     """
-    text = str(path)
+    text = local_place(path)
     with naming(path):
         if "://" in text:
             return _download(text, _read_http if text.startswith(("http://", "https://")) else _read_store)
         try:
-            with Path(path).open("rb") as file:
+            with Path(text).open("rb") as file:
                 return _read_claimed(lambda _, size: file.read(size))
         except OSError as err:
             raise RequestError(f"{path}: cannot be read ({err.strerror})") from err
