@@ -1,13 +1,13 @@
 """`plada predict` as a Python call."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from plada.common.arrays import U8
+from plada.common.arrays import F64, U8
 from plada.common.progress import Report, Tracker, silent
 from plada.common.statistics import softmax
 from plada.errors import DataError, RequestError, Unreadable
@@ -77,7 +77,7 @@ def predict(
         logits = loaded.logits(np.stack(pixels)) if pixels else np.zeros((0, 0), np.float32)
         if not np.isfinite(logits).all():
             raise DataError(f"{model}: its answers are not finite numbers. Train it again")
-        shares = iter(softmax(logits.astype(np.float64)) if pixels else ())
+        shares: Iterator[F64] = iter(softmax(logits.astype(np.float64)) if pixels else ())
         for path, image, problem in batch:
             best: tuple[tuple[str, float], ...] = ()
             if image is not None:

@@ -8,6 +8,7 @@ from PIL import Image
 from plada.common.outputs import check_outputs
 from plada.common.packages import require
 from plada.common.progress import Report, silent
+from plada.common.units import check_seed
 from plada.errors import RequestError
 from plada.indexer.ann import ann_source
 from plada.indexer.ann_build import build_ann
@@ -98,6 +99,7 @@ def make_ann(
         DataError: The recall cannot be reached.
     """
     require("faiss", extra="cpu", purpose="an approximate index")
+    check_seed(seed)
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     with Store(opened.folder).lock():
         return build_ann(

@@ -13,7 +13,7 @@ from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
 from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report, Tracker, silent
-from plada.common.units import parse_size
+from plada.common.units import check_seed, parse_size
 from plada.errors import ReferenceMismatch, UnknownName
 from plada.labeler.embedded_target import embed_target
 from plada.labeler.label import joint_probabilities, label
@@ -188,6 +188,7 @@ def select(
     teachers = teacher if isinstance(teacher, TeacherSpec) else TeacherSpec(names=teacher)
     delivery, corrections = delivery or Delivery(), corrections or Corrections()
     check_outputs(out)
+    check_seed(seed)
     limit, clock, root = parse_size(budget), Clock(), home_directory(home)
 
     with clock("load"):

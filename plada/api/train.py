@@ -8,6 +8,7 @@ from plada.common.files import home_directory
 from plada.common.outputs import check_outputs, locked
 from plada.common.packages import require
 from plada.common.progress import Clock, Report, silent
+from plada.common.units import check_seed
 from plada.errors import DataError, RequestError
 from plada.networks.logs import check_log
 from plada.networks.network import NetworkSpec, as_spec
@@ -79,6 +80,7 @@ def train(
         KeyboardInterrupt: Stopped; with `out`, after a checkpoint.
     """
     check_outputs(out, *([confusion] if target is not None else []))
+    check_seed(seed)
     clock, root = Clock(), home_directory(home)
     network, copy, options = as_spec(student), as_copy(reference), read or ReadOptions()
     linear = network.name == LINEAR

@@ -10,6 +10,7 @@ from plada.common.files import home_directory
 from plada.common.outputs import check_outputs
 from plada.common.progress import Report, silent
 from plada.common.summary import shared_fields
+from plada.common.units import check_seed
 from plada.errors import RequestError
 from plada.payload.container import MAGIC
 from plada.reports.contact_sheet import contact_sheet
@@ -120,6 +121,7 @@ def verify(
     if sample < 0:
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")
     check_outputs(sheet)
+    check_seed(seed)
     root = home_directory(home)
     collection = open_source(reference, root, report=report)
     kind, wanted = _described(against, require_signature)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from plada.errors import RequestError
 
+MAX_SEED = 2**32 - 1  # what every generator takes
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -38,6 +39,13 @@ def parse_share(text: str | float) -> float:
     if not 0 < share <= 1:
         raise RequestError(f"keep rate '{text}': expected a share such as 1% or 0.01, above 0 and up to 1")
     return share
+
+
+def check_seed(seed: int) -> int:
+    """A seed as it is. Raises RequestError: not a whole number from 0 to MAX_SEED."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise RequestError(f"seed {seed}: expected a whole number from 0 to {MAX_SEED}")
+    return seed
 
 
 def format_size(size: int) -> str:

@@ -193,12 +193,12 @@ def _trained(kind: str, sample: F16, lists: int, seed: int) -> Any:
         inner: Any = faiss.IndexIDMap(graph)
     else:
         means, quantizer = faiss.Clustering(axes, lists), faiss.IndexFlatL2(axes)
-        means.niter, means.seed = _ROUNDS, seed + 1
+        means.niter, means.seed = _ROUNDS, (seed + 1) % 2**31
         means.min_points_per_centroid, means.max_points_per_centroid = 1, len(points)
         means.train(points, quantizer)
         # One code a number: with fewer, more candidates are needed for the same recall (measured).
         inner = faiss.IndexIVFPQFastScan(quantizer, axes, lists, axes, 4)
-        inner.cp.seed = inner.pq.cp.seed = seed + 1
+        inner.cp.seed = inner.pq.cp.seed = (seed + 1) % 2**31
         inner.pq.cp.min_points_per_centroid = 1
     inner.train(points)
     return faiss.IndexPreTransform(rotation, inner)

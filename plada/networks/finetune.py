@@ -26,6 +26,7 @@ from plada.networks.network import (
     view_of,
 )
 from plada.networks.recipe import Recipe, default_recipe
+from plada.networks.trial import try_batch
 from plada.sources.decode import load_pixels
 from plada.sources.targets.target import Split, Target
 
@@ -53,7 +54,7 @@ def finetune(
     The folder `cache` keeps the result under the hash of all that decides its weights, and the next call loads it.
 
     Raises:
-        UnknownName: no such network. DataError: no image can be read, weights of another network.
+        UnknownName: no such network. RequestError: one that cannot be trained on these images. DataError: no image can be read, weights of another network.
     """
     seed_everything(seed)
     chosen = teacher_recipe(spec.name, len(target.train), trained=spec.trained).changed(target.recipe)
@@ -67,6 +68,7 @@ def finetune(
             return network
         if path.exists():
             Tracker("teacher", None, report).say(f"{path}: damaged; the teacher is trained again")
+    try_batch(network, chosen, len(target.train))
     view = view_of(network, supersample=chosen.supersample)
     images = load_images(
         target.train.collection.read, target.train.positions, target.train.labels, view,

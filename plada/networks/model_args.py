@@ -29,6 +29,7 @@ SHAPE_ARGUMENTS = frozenset(
 )  # fmt: skip
 # What a timm encoder takes besides: how its images are prepared.
 PREPARATION = frozenset({"mean", "std", "interpolation", "crop_mode", "crop_pct", "resize_mode", "quick_gelu"})
+CHANNELS = 3  # of all images
 _MAX_NUMBER = 1 << 16  # no side, width or depth of a network comes near it
 _MAX_LENGTH = 64
 
@@ -40,6 +41,8 @@ def refused_argument(arguments: Any, *, besides: Collection[str] = ()) -> str:
     for name, value in arguments.items():
         if name not in SHAPE_ARGUMENTS and name not in besides:
             return f"argument '{name}' is not one that shapes a network, and no other is passed on (list: docs/encoders.md)"
+        if name == "in_chans" and value != CHANNELS:
+            return f"in_chans={str(value)[:40]}: images have {CHANNELS} channels, grey ones {CHANNELS} equal ones"
         if not _is_plain(value):
             return (
                 f"argument {name}={str(value)[:40]!r}: expected a word, true or false, a number of at most {_MAX_NUMBER}, or a "

@@ -21,13 +21,14 @@ from plada.common.failures import first_line
 from plada.common.packages import import_timm, require
 from plada.errors import DataError, RequestError, UnknownName
 from plada.networks.model_args import refused_argument
-from plada.sources.decode import View
+from plada.sources.decode import MAX_SIDE, View
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 SMALL_CNN = "small_cnn"
+MIN_SIDE = 8  # pixels; below it the first layers leave nothing
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_.-]+)?", re.ASCII)
 _KEPT = 1 << 30  # bytes; blocks below it stay in the heap
@@ -91,6 +92,8 @@ def build_network(spec: NetworkSpec, *, classes: int, image_size: int = 0) -> Ne
         DataError: weights of another architecture.
     """
     name, size = spec.name, spec.image_size or image_size
+    if size and not MIN_SIDE <= size <= MAX_SIDE:
+        raise RequestError(f"network {name}: --image-size {size}: expected {MIN_SIDE} to {MAX_SIDE} pixels")
     if name == SMALL_CNN:
         if spec.trained or spec.model_args:
             raise RequestError(f"{name} starts from nothing: it takes no weights and no model arguments")

@@ -8,13 +8,14 @@ import numpy as np
 from plada.common.arrays import I64, U8
 from plada.common.failures import out_of_memory
 from plada.common.progress import Tracker
-from plada.errors import ResourceError
+from plada.errors import RequestError, ResourceError
 from plada.networks.augment import augment
 from plada.networks.checkpoint import LoopState
 from plada.networks.mixup import mix
 from plada.networks.network import Network, normalise, to_device, to_floats
 from plada.networks.process_group import ProcessGroup
 from plada.networks.recipe import Recipe
+from plada.networks.trial import is_lonely, lonely
 from plada.payload.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ class TrainingStep:
             try:
                 loss = self._gradients(pixels, labels)
                 break
-            except (RuntimeError, MemoryError) as err:
+            except (RuntimeError, MemoryError, ValueError) as err:
+                if is_lonely(err):  # the others of its batch cannot be read, or are another process's
+                    raise RequestError(lonely(self.network.name, len(labels))) from err
                 if not out_of_memory(err):
                     raise
                 self._halve(len(labels), err)

@@ -24,6 +24,7 @@ from plada.networks.network import (
 )
 from plada.networks.process_group import ProcessGroup
 from plada.networks.recipe import Recipe, default_recipe
+from plada.networks.trial import try_batch
 from plada.payload.payload import Payload
 from plada.sources.decode import MAX_SIDE, View
 from plada.trainer.model_file import read_card, save_model
@@ -134,6 +135,7 @@ def train_network(
         if (finished := run.finished(identity)) is not None and run.out is not None:
             trained = load_network_student(run.out, group.device)
             return TrainingResult(trained, int(finished["images"]), recipe.epochs, finished_before=True)
+        try_batch(network, recipe, len(run.labels), processes=group.size)
     with clock("read"):
         labelled = _load(run, images, view_of(network, supersample=recipe.supersample), report)
     identity["images"] = len(labelled)

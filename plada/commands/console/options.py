@@ -11,7 +11,7 @@ import itertools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from plada.commands.console.output import print_json, print_line, reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
 from plada.common.failures import out_of_memory
 from plada.common.progress import Report
+from plada.common.units import MAX_SEED
 from plada.errors import Interrupted, PladaError, RequestError, ResourceError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ _RESOURCES = (
 )  # fmt: skip
 
 
-_UsageError = typer.BadParameter.__mro__[1]  # Typer has Click's own class, or a copy of it, and exports neither
+_UsageError: Any = typer.BadParameter.__mro__[1]  # Typer has Click's own class, or a copy of it, and exports neither
 
 
 class PladaCommand(TyperCommand):
@@ -100,18 +101,17 @@ class PladaCommand(TyperCommand):
 class PladaGroup(TyperGroup):
     """All commands; with --json a command line that cannot be understood is answered by an object, too."""
 
-    def main(
-        self, args: Sequence[str] | None = None, *others: Any, standalone_mode: bool = True, **options: Any
-    ) -> Any:
-        given = list(sys.argv[1:] if args is None else args)
-        if not standalone_mode or "--json" not in itertools.takewhile("--".__ne__, given):
-            return super().main(args, *others, standalone_mode=standalone_mode, **options)
+    def main(self, *args: Any, **options: Any) -> Any:
+        words = args[0] if args else options.get("args")
+        given = list(sys.argv[1:] if words is None else words)
+        if "--json" not in itertools.takewhile("--".__ne__, given):
+            return super().main(*args, **options)
         try:
-            sys.exit(super().main(args, *others, standalone_mode=False, **options))
+            sys.exit(super().main(*args, **options | {"standalone_mode": False}))
         except _UsageError as err:
             context: Any = getattr(err, "ctx", None)
             command = context.command_path if context is not None else "plada"
-            reason = err.format_message().rstrip(".")  # type: ignore[attr-defined]
+            reason = err.format_message().rstrip(".")
             failure = RequestError(f"{command}: {reason}. `{command} --help` lists what there is")
             _fail(failure, as_json=True)
             sys.exit(failure.exit_code)
@@ -135,7 +135,7 @@ Home = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="torch's name of a device: cpu, cuda, cuda:1. [default: a GPU if there is one]")
 ]
-Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Decides every random choice.")]
 ModelArg = Annotated[
     list[str] | None, typer.Option("--model-arg", help="NAME=VALUE for the network, such as pad_type=same; repeatable.")
 ]
