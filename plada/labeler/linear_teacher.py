@@ -60,11 +60,14 @@ def cross_validate(
     The penalty is the one under which heads of all parts but one are right most often on that one (equals: the likeliest,
     then the larger). Each part is held out in turn; of many images (ONE_PART) the first alone is, and every other
     penalty is tried; of very many only those that `searched` draws are looked at. The penalty that n images need falls as 1 / n (it is a prior on the weights), so that of
-    a sample is divided accordingly.
+    a sample is divided accordingly. The only image of a class is in no part: a head that has not seen it does not know the class.
     """
     rows = searched(labels, classes, seed)
     place = stratified(labels[rows], parts, seed=seed)
-    masks = [held for held in (place == part for part in range(parts)) if held.any() and not held.all()]
+    single = np.bincount(labels, minlength=classes)[labels[rows]] == 1
+    masks = [held for held in (~single & (place == part) for part in range(parts)) if held.any() and not held.all()]
+    if not masks:  # no class has two images: nothing tells penalties apart
+        return penalties[0], HeldOut(rows[:0], np.zeros((0, classes), np.float32))
     settled = 0.0
     if len(rows) * classes > ONE_PART:
         masks, penalties, settled = masks[:1], penalties[::2], _SETTLED

@@ -57,14 +57,15 @@ class Folds:
 
     @property
     def parts(self) -> list[Bools]:
-        """What each fold holds out, bool [t]: fifths of all images, or the validation images alone where these are ENOUGH. Parts
-        that would leave a class without an image are left out."""
+        """What each fold holds out, bool [t]: fifths of all images, or the validation images alone where these are ENOUGH. The
+        only image of a class is held out by none, and parts that would leave a class without an image are left out."""
         truth = self.context.target_labels
+        single = np.bincount(truth, minlength=self.labels.classes)[truth] == 1
         if self.validation >= ENOUGH:
-            parts = [np.arange(len(truth)) >= len(truth) - self.validation]
+            parts = [~single & (np.arange(len(truth)) >= len(truth) - self.validation)]
         else:
             place = stratified(truth, PARTS, seed=self.context.seed)
-            parts = [place == part for part in range(PARTS)]
+            parts = [~single & (place == part) for part in range(PARTS)]
         return [part for part in parts if part.any() and np.bincount(truth[~part], minlength=self.labels.classes).all()]
 
     @property

@@ -64,6 +64,32 @@ def test_a_linear_teacher_learns_and_repeats_itself() -> None:
     assert np.array_equal(teacher.ask(test.vectors, 300), again.ask(test.vectors, 300))
 
 
+def test_the_only_image_of_a_class_teaches_and_is_not_judged() -> None:
+    vectors, labels = blobs(100, 0)
+    first = np.flatnonzero(labels == 2)[0]
+    rows = np.sort(np.append(np.flatnonzero(labels != 2), first))
+    mean = vectors.mean(axis=0)
+    penalty, held_out = cross_validate(vectors[rows], labels[rows], classes=3, mean=mean, seed=0)
+    assert labels[rows][held_out.rows].tolist() == labels[labels != 2].tolist()
+    assert accuracy(held_out.logits, labels[rows][held_out.rows]) > 0.85
+    head = fit_head(vectors[rows], labels[rows], classes=3, mean=mean, penalty=penalty)
+    assert head.logits(vectors[first : first + 1]).argmax() == 2
+
+
+def test_a_target_of_one_image_a_class_is_learned_and_nothing_is_judged() -> None:
+    vectors, labels = blobs(100, 0)
+    rows = np.array([np.flatnonzero(labels == label)[0] for label in range(3)])
+    train = EmbeddedSplit(vectors[rows], labels[rows], 0)
+    embedded = EmbeddedTarget(train, EmbeddedSplit(vectors[:0], labels[:0], 0))
+    index: Any = SimpleNamespace(mean=vectors.mean(axis=0))
+    teacher, penalty, held_out = train_linear(index, 3, embedded, 0)
+    assert (penalty, len(held_out.rows), held_out.logits.shape) == (CROSS_PENALTIES[0], 0, (0, 3))
+    assert accuracy(teacher.logits(vectors), labels) > 0.6
+    task: Any = SimpleNamespace(name="t", classes=("a", "b", "c"), validation=None, test=None)
+    _, report = judge_teachers([teacher], task, embedded, {0: held_out}, force=False)
+    assert (report.validation_accuracy, report.validation_images, report.temperature) == (None, 0, 1.0)
+
+
 def test_pseudo_labels_of_a_stream() -> None:
     vectors, labels = blobs(90, 3)
     head = fit_head(vectors, labels, classes=3, mean=vectors.mean(axis=0), penalty=1e-3)

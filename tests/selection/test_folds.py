@@ -85,6 +85,23 @@ def test_a_class_of_one_image_is_never_held() -> None:
         assert np.bincount(fold.context.target_labels, minlength=3).min() >= 1
 
 
+def test_classes_of_one_image_take_no_fold_from_the_others() -> None:
+    """Every other image is still held out once; where no class has two, nothing is judged."""
+    folds, _, _ = own_folds(spec=JudgeSpec(own_teachers=False))
+    truth = folds.context.target_labels
+    first = np.array([np.flatnonzero(truth == label)[0] for label in range(3)])
+    rows = np.sort(np.concatenate([np.flatnonzero(truth == 0), first[1:]]))
+    single = replace(
+        folds, context=replace(folds.context, target=folds.context.target[rows], target_labels=truth[rows])
+    )
+    assert len(single) == 5
+    assert np.sum(single.parts, axis=0).tolist() == (truth[rows] == 0).astype(int).tolist()
+    alone = replace(
+        folds, context=replace(folds.context, target=folds.context.target[first], target_labels=truth[first])
+    )
+    assert len(alone) == 0
+
+
 @pytest.mark.parametrize("copied", [1 << 19, 0])
 def test_a_second_view_is_a_noisy_copy_or_another_index(copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise of its own each image has, whether a copy is held or noise is added when it is asked for."""
