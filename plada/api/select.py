@@ -251,7 +251,7 @@ def select(
             write_bytes(Path(out), sender.encode(draft.payload))
     summary = summarise(
         draft, leaks, composer, labelled, embedded, ensemble.report, payload=str(out) if out is not None else None,
-        budget=limit, labels=labels, delivery=delivery, copies=len(corrected.labels) - len(candidates),
+        budget=limit, labels=labels, delivery=delivery, copies=len(corrected.labels) - len(candidates), keep=spec.keep,
         relabel_note=corrected.remark, alternatives=alternatives, seconds=clock.seconds,
     )  # fmt: skip
 

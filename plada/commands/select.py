@@ -26,6 +26,7 @@ from plada.commands.console.options import (
     seconds,
 )
 from plada.commands.console.output import print_line, print_table
+from plada.common.files import last_name, local_place
 from plada.common.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def select(
     if len(made.tried) > 1:
         head = ("rule", "images", "bytes", "accuracy", "elsewhere", "lead", "p")
         rows = [_tried(trial) for trial in _compared(made.tried)[:_MAX_TRIED]]
-        print_table(rows, head=head, title="each rule at its best, on the target's own images")
+        print_table(rows, head=head, title="each rule at its best, on the target's own images (~ estimated bytes)")
     for line in _remarks(made, target):
         print_line(line, error=True)
 
@@ -264,7 +265,7 @@ def _tried(trial: "RuleTrial") -> list[str]:
     lead = f"{100 * trial.lead:+.1f} +- {100 * trial.error:.1f}" if trial.error else ""
     shares = (percent(trial.validation_accuracy), percent(trial.second_view))
     p = "" if trial.p is None else f"{trial.p:.2f}"
-    return [trial.rule, str(trial.keep), str(trial.bytes), *shares, lead, p]
+    return [trial.rule, str(trial.keep), f"{'' if trial.exact else '~'}{trial.bytes}", *shares, lead, p]
 
 
 def _remarks(report: "SelectionReport", target: str) -> list[str]:
@@ -276,6 +277,7 @@ def _remarks(report: "SelectionReport", target: str) -> list[str]:
     if far := report.nearness_in_words():
         hint = "" if report.alternatives else ". --compare forecasts what else would serve"
         lines.append(f"warning: target {target}: {far}{hint}")
+    lines += report.remarks
     if report.target_note:
         lines.append(f"target {target}: {report.target_note}")
     if report.relabel_note:
@@ -308,4 +310,7 @@ def _remarks(report: "SelectionReport", target: str) -> list[str]:
 
 def _plain_target(target: str) -> str:
     """What a payload is called where nobody says: a registered name without its options, the last part of a path."""
-    return target.partition(":")[0] if "/" not in target else Path(target).name
+    place = local_place(target)
+    if "/" in place or place in (".", ".."):
+        return last_name(Path(place).expanduser()) or "target"
+    return place.partition(":")[0]

@@ -28,6 +28,11 @@ def local_place(place: str | Path) -> str:
     return unquote(url.path) if url is not None else text
 
 
+def last_name(path: Path) -> str:
+    """The last part of a path, also of `.` and `..`; links are not followed."""
+    return Path(os.path.abspath(path)).name  # noqa: PTH100 - resolve() would follow them
+
+
 def home_directory(home: str | Path | None = None) -> Path:
     """Folder of indexes, manifests and caches: `home`, else $PLADA_HOME, else the platform's user data folder."""
     if home is not None:

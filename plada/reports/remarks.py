@@ -129,6 +129,7 @@ def remarks(
     ):
         if said.get(name):
             lines.append(f"{lead}{said[name]}.")
+    lines += [f"{line}." for line in said.get("remarks") or () if isinstance(line, str)]
     if model is not None and payload is not None and not _trained_on(model, payload):
         lines.append(f"The model {Path(str(model)).name} was not trained on this payload.")
     if images is not None and images.lost:

@@ -6,7 +6,6 @@ student is judged on two views (plada.selection.views), because clients seldom h
 smoothed together (plada.selection.curves), and the budget is a ceiling: fewer images are sent where they teach better.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ FINALISTS = 3  # rules that are tried there beside the default
 NEAR = 1.3  # numbers nearer than this to what fits are not tried beside it
 TIE = 0.01  # accuracy that is no reason to send fewer images: small students need fewer than networks that are trained whole
 _SHARED_TEACHER = "the teacher has seen the images that these students were judged on, so the figures are too high"
-_PLATEAU = 0.005  # accuracy that the next number of images must bring to be worth it
+_PLATEAU = 0.005  # accuracy that more images must bring to be worth it
 
 
 def scores_of(rule: str) -> tuple[str, ...]:
@@ -49,7 +48,7 @@ FileSize = Callable[[Chosen], int]
 
 @dataclass(frozen=True, slots=True)
 class RuleTrial:
-    """One rule at one number of images, of about `bytes`. Accuracies on held-out images, None where nothing was judged: of
+    """One rule at one number of images, of `bytes`: measured where it is `exact`, else in proportion to what fits. Accuracies on held-out images, None where nothing was judged: of
     students on the server's embedding, and on the second view. `lead` is that of the smoothed mean of both over the default rule at
     its best, with its standard deviation; `p` is adjusted for the rules that were compared (None: not compared)."""
 
@@ -62,6 +61,7 @@ class RuleTrial:
     error: float = 0.0
     p: float | None = None
     seconds: float = 0.0
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class AccuracyForecast:
             images, so that the best of many is not too good.
         second_view: The same on the second view: what a client with another encoder loses.
         points: (bytes, accuracy) of the chosen rule at other numbers of images.
-        enough: Bytes from which on the next number of images brings less than half a point (None: not within these).
+        enough: The first of these bytes that no more of them beat by half a point (None: not within these).
         note: Why the figures are too good; empty where they are not.
     """
 
@@ -87,13 +87,15 @@ class AccuracyForecast:
 
 @dataclass(frozen=True, slots=True)
 class RuleChoice:
-    """The rule that won with its selection, all that was tried, and the forecast (None where nothing could be judged)."""
+    """The rule that won with its selection, all that was tried, and the forecast (None where nothing could be judged). `whole` is
+    about what a file of all images takes (None: they do not fit, or a number of images was wanted)."""
 
     rule: str
     trial: Trial[Chosen]
     tried: tuple[RuleTrial, ...]
     forecast: AccuracyForecast | None
     note: str
+    whole: int | None = None
 
 
 class Judge:
@@ -194,7 +196,9 @@ def choose_rule(
         trial = fill(names[0])
         reason = f"; rule {names[0]} is what did best on others" if only is None else ""
         note = f"nothing to judge by: too few images of the target are labelled{reason}"
-        return RuleChoice(names[0], trial, (RuleTrial(names[0], trial.k, trial.bytes, None),), None, note)
+        whole = trial.bytes if keep is None and trial.k == len(labels) else None
+        only_trial = RuleTrial(names[0], trial.k, trial.bytes, None, exact=True)
+        return RuleChoice(names[0], trial, (only_trial,), None, note, whole)
 
     # How many images fit, by the first rule, and what each rule gives at a row of numbers up to it.
     advance("counting what fits")
@@ -215,14 +219,15 @@ def choose_rule(
         lead = trials.curves.lead(cell, base) if cell != base else (0.0, 0.0)
         sent = cell == (rule, count)
         images, size = (final.k, final.bytes) if sent else (cell[1], round(full.bytes * cell[1] / full.k))
-        tried.append(RuleTrial(cell[0], images, size, own, second, *lead, rivals.get(cell), judge.seconds(cell)))
+        tried.append(RuleTrial(cell[0], images, size, own, second, *lead, rivals.get(cell), judge.seconds(cell), sent))
     forecast = _forecast(trials, (rule, count), base, final, "" if judge.folds.own_teachers else _SHARED_TEACHER)
     notes = []
     if rule != names[0]:
         notes.append(f"{rule} led {names[0]} on the target's own images by more than their noise")
     if count < row[-1]:
         notes.append(f"{final.k} images are sent where {full.k} would fit: more were not judged to teach better")
-    return RuleChoice(rule, final, tuple(tried), forecast, "; ".join(notes))
+    whole = full.bytes if keep is None and full.k == len(labels) else None
+    return RuleChoice(rule, final, tuple(tried), forecast, "; ".join(notes), whole)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -302,15 +307,22 @@ def _forecast(trials: _Trials, chosen: Cell, base: Cell, final: Trial[Chosen], n
     (own, deviation), *others = [view.at(chosen) for view in views]
     sizes = [final.bytes if cell == chosen else round(final.bytes * cell[1] / final.k) for cell in cells]
     points = tuple((size, _share(views[0].at(cell)[0] - luck)) for size, cell in zip(sizes, cells, strict=True))
-    enough = next((size for (size, now), (_, then) in itertools.pairwise(points) if then - now < _PLATEAU), None)
     return AccuracyForecast(
         accuracy=_share(own - luck),
         interval=(_share(own - luck - Z95 * deviation), _share(own - luck + Z95 * deviation)),
         second_view=_share(others[0][0] - luck) if others else None,
         points=points,
-        enough=enough,
+        enough=enough_bytes(points),
         note=note,
     )
+
+
+def enough_bytes(points: Sequence[tuple[int, float]]) -> int | None:
+    """The first of `points` (bytes, accuracy) that no larger one beats by _PLATEAU; None where that is the last."""
+    for place, (size, accuracy) in enumerate(points[:-1]):
+        if all(later - accuracy < _PLATEAU for _, later in points[place + 1 :]):
+            return size
+    return None
 
 
 def _share(value: float) -> float:

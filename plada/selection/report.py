@@ -1,11 +1,13 @@
 """What `plada select` says of its work."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from plada.common.arrays import F32
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.evaluation import TeacherReport
 from plada.labeler.label import LabelledReference
@@ -17,6 +19,12 @@ from plada.selection.leaks import SelectionLeaks
 from plada.selection.nearness import Nearness
 from plada.sources.leaks.leaks import Leak
 from plada.sources.targets.target import Target
+
+THIN = 5  # images of a class below which students learn little of it
+_MAX_SHARED = 0.1  # share of test images among the training images from which on it is said
+_SAME = 1 - 1e-6  # cosine of the embeddings of one picture
+_SAMPLE = 500  # test images that are compared
+_BLOCK = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,7 @@ class SelectionReport:
     leaks_note: str  # why nothing could be checked, or nothing
     seconds: Mapping[str, float]
     client_has: str = "manifest"  # what readers need beside the images: nothing, manifest, pack
+    remarks: tuple[str, ...] = ()  # what makes students or figures worse than they look, with what to do
     progressive: str | None = None
     signed_by: str | None = None  # fingerprint of the key
     serial: int = 0
@@ -119,6 +128,7 @@ def summarise(
     labels: str,
     delivery: Delivery,
     copies: int,
+    keep: int | None,
     relabel_note: str,
     alternatives: Mapping[str, float],
     seconds: Mapping[str, float],
@@ -157,6 +167,7 @@ def summarise(
         leaks_note=leaks.note,
         seconds=seconds,
         client_has=delivery.client_has,
+        remarks=tuple(line for line in _remarks(draft, composer, embedded, budget, before, after, keep=keep) if line),
         progressive=delivery.progressive,
         signed_by=sender.signer.fingerprint.hex() if sender.signer is not None else None,
         serial=delivery.serial,
@@ -171,3 +182,103 @@ def _single_images(target: Target, embedded: EmbeddedTarget) -> str:
         return ""
     more = ", ..." if len(single) > 3 else ""
     return f"a single image of {', '.join(single[:3])}{more}: it trains, nothing judges it"
+
+
+def _remarks(
+    draft: Draft,
+    composer: Composer,
+    embedded: EmbeddedTarget,
+    budget: int,
+    before: Sequence[int],
+    after: Sequence[int],
+    *,
+    keep: int | None,
+) -> list[str]:
+    """A line each on what makes students or figures worse than they look, with what to do; empty lines where nothing does."""
+    classes = composer.target.classes
+    return [
+        _single_class(classes),
+        _tested_on_training(composer.target, embedded),
+        emptied_in_words(classes, before, after, images=composer.index.readable, keep=keep is not None)
+        or thin_in_words(classes, before, after, keep=keep is not None),
+        _unused_budget(draft, budget),
+    ]
+
+
+def _single_class(classes: Sequence[str]) -> str:
+    if len(classes) != 1:
+        return ""
+    return (
+        f"'{classes[0]}' is the only class, so whatever students see they call it that, and an accuracy of 100 % says nothing. Add "
+        "a class of other images"
+    )
+
+
+def _tested_on_training(target: Target, embedded: EmbeddedTarget) -> str:
+    if embedded.test is None:
+        return ""
+    share = shared_share(embedded.test.vectors, embedded.known.vectors)
+    if share < _MAX_SHARED:
+        return ""
+    return (
+        f"target {target.name}: {share:.0%} of its test images are also training images, so the teacher's test accuracy is too "
+        "high. Move them out of one of the two"
+    )
+
+
+def shared_share(test: F32, known: F32) -> float:
+    """Share of the test images, of a sample of them, that an image of `known` has the embedding of; vectors float32 [n, d], [m, d]."""
+    if not len(test) or not len(known):
+        return 0.0
+    sample = test[:: -(-len(test) // _SAMPLE)]
+    nearest = np.full(len(sample), -1.0)
+    lengths = np.linalg.norm(sample, axis=1)
+    for start in range(0, len(known), _BLOCK):
+        some = known[start : start + _BLOCK]
+        scale = np.maximum(np.outer(lengths, np.linalg.norm(some, axis=1)), np.finfo(np.float32).tiny)
+        np.maximum(nearest, (sample @ some.T / scale).max(axis=1), out=nearest)
+    return float((nearest > _SAME).mean())
+
+
+def emptied_in_words(
+    classes: Sequence[str], before: Sequence[int], after: Sequence[int], *, images: int, keep: bool
+) -> str:
+    """What is said of classes that the reference has images of (`before`), and the choice none (`after`)."""
+    there = sum(count > 0 for count in before)
+    emptied = [name for name, had, has in zip(classes, before, after, strict=True) if had and not has]
+    if not emptied:
+        return ""
+    advice = f"Give --keep {_at_least(there / images)} or more: one image a class" if keep else "Give a larger --budget"
+    return f"no image is chosen of {len(emptied)} of {len(classes)} classes, such as '{emptied[0]}': students cannot learn them. {advice}"
+
+
+def thin_in_words(classes: Sequence[str], before: Sequence[int], after: Sequence[int], *, keep: bool) -> str:
+    """What is said of classes of which fewer than THIN images are chosen."""
+    thin = [place for place, count in enumerate(after) if 0 < count < THIN]
+    if not thin:
+        return ""
+    few = min(thin, key=lambda place: after[place])
+    if all(before[place] < THIN for place in thin):
+        advice = "The reference has no more of them: index a larger one, or leave them out of the target"
+    else:
+        advice = "Give a larger --keep" if keep else "Give a larger --budget"
+    return (
+        f"fewer than {THIN} images are chosen of {len(thin)} of {len(classes)} classes, such as {after[few]} of '{classes[few]}': "
+        f"students learn little of them. {advice}"
+    )
+
+
+def _unused_budget(draft: Draft, budget: int) -> str:
+    whole = draft.choice.whole
+    if whole is None or whole >= budget:
+        return ""
+    return (
+        f"the labels of all {len(draft.labels)} images take about {whole} of the {budget} bytes, so a larger budget changes "
+        "nothing. Give a smaller --budget, or index more images"
+    )
+
+
+def _at_least(share: float) -> str:
+    """A share as a percentage, rounded up to two digits."""
+    digits = 1 - math.floor(math.log10(100 * share))
+    return f"{math.ceil(100 * share * 10**digits - 1e-9) / 10**digits:.{max(digits, 0)}f}%"

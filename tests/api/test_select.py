@@ -223,6 +223,19 @@ def test_a_class_of_one_image_is_said(glyphs: Index, target_folder: Path) -> Non
     assert "a single image of ramp" in report.target_note
 
 
+def test_a_target_of_one_image_a_class(glyphs: Index, tmp_path: Path) -> None:
+    for name, size in (("small", 6), ("large", 22), ("middle", 14)):
+        pixels = np.zeros((24, 24), np.uint8)
+        pixels[1 : size + 1, 1 : size + 1] = 255
+        (tmp_path / "one" / "train" / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "one" / "train" / name / "0.png")
+    report = select(glyphs, tmp_path / "one").report
+    assert report.images > 2
+    assert (report.teacher.validation_accuracy, report.forecast) == (None, None)
+    assert "a single image of large, middle, small: it trains, nothing judges it" in report.target_note
+    assert [trial.exact for trial in report.tried] == [True]
+
+
 def test_class_names_that_differ_between_splits(glyphs: Index, target_folder: Path) -> None:
     (target_folder / "test" / "dim").rename(target_folder / "test" / "dark")
     with pytest.raises(DataError, match="dark"):
