@@ -17,11 +17,12 @@ from plada.benchmark.results import Results
 from plada.benchmark.rows import Row, write_parquet
 from plada.benchmark.students import StudentPlan
 from plada.benchmark.workers import measure_all
-from plada.common.files import home_directory, write_bytes
+from plada.common.files import home_directory, local_place, write_bytes
 from plada.common.machine import cores
 from plada.common.outputs import check_output_folder
 from plada.common.progress import Report, silent
 from plada.common.summary import Summary
+from plada.common.text import split_names
 from plada.common.units import parse_share, parse_size
 from plada.errors import BudgetTooSmall, RequestError, UnknownName
 from plada.networks.network import NetworkSpec, as_spec, build_network
@@ -216,7 +217,11 @@ def bench(
 
 
 def _listed(given: Any) -> list[Any]:
-    listed = [part.strip() for part in given.split(",")] if isinstance(given, str) else list(given)
+    listed = (
+        split_names(given, lambda name: Path(local_place(name)).expanduser().exists())
+        if isinstance(given, str)
+        else list(given)
+    )
     listed = [part for part in listed if part != ""]
     if not listed:
         raise RequestError("bench: expected at least one target and one budget")

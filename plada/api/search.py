@@ -17,7 +17,7 @@ from plada.reports.contact_sheet import contact_sheet
 from plada.retrieval.hit import Hit
 from plada.retrieval.index import Index, open_index
 from plada.retrieval.knn import exact_search
-from plada.retrieval.queries import Query, parse_query, query_image, split_queries
+from plada.retrieval.queries import Query, parse_query, position_of_key, query_image, split_queries
 
 _MAX_ROWS = 200  # of a contact sheet
 
@@ -110,10 +110,12 @@ def make_ann(
 
 
 def _picture(query: Query, opened: Index) -> Image.Image:
-    """What a sheet shows of a query: its image, the image at its position, or an empty cell for words and vectors."""
+    """What a sheet shows of a query: its image, the image at its position or key, or an empty cell for words and vectors."""
     if query.kind == "image":
         shown: Image.Image = query_image(query)
         return shown
     if query.kind == "position":
         return opened.reference().image(query.value)
+    if query.kind == "key":
+        return opened.reference().image(position_of_key(query.value, opened.keys, len(opened)))
     return Image.new("RGB", (64, 64), "white")

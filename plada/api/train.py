@@ -56,7 +56,7 @@ def train(
             collection known here that fits.
         student: `small_cnn`, any timm network, or `linear`; by name, or as a `NetworkSpec` with the weights to start from.
         encoder: For a linear student: an index here or an encoder; options of an encoder stand in its `NetworkSpec` or in
-            the student's. None stands for the first index of these images. For `widen`: the index that names more images.
+            the student's. None stands for the only index of these images. For `widen`: the index that names more images.
         recipe: Training options by name. They win over the payload's, which win over the network's defaults.
         widen: For networks: train on so many more images of each class, which a linear student of the payload is surest of.
         target: Test the student on this target's test images; a registered name or a place.
@@ -145,6 +145,7 @@ def train(
         same_content=images.manifest.content_id[:8] == sent.content_id[:8],
         segments=sent.segments,
         serial=sent.serial,
+        embeddings=result.embeddings,
         recommended={} if linear else {name: value for name, value in sent.recipe.items() if name not in plan.recipe},
         seconds=clock.seconds,
     )

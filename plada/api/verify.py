@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plada.common.files import home_directory
+from plada.common.files import home_directory, local_place
 from plada.common.outputs import check_outputs
 from plada.common.progress import Report, silent
 from plada.common.summary import shared_fields
@@ -165,7 +165,7 @@ def _is_payload(path: Path) -> bool:
 
 def _described(against: str | Path | None, key: str | Path | None) -> tuple[str, Manifest | Identity | None]:
     """What the images are compared with, in words and as it is."""
-    text = str(against)
+    text = local_place(against if against is not None else "")
     path = Path(text).expanduser()
     if key is not None and (against is None or not _is_payload(path)):
         raise RequestError("--require-signature is for a payload: name one as --against, or leave it out")

@@ -12,7 +12,10 @@ from plada.commands.console.output import print_table
 
 def search(
     query: Annotated[
-        list[str], typer.Argument(help="Image files, position:NUMBER, or words (text:WORDS) for an encoder that reads.")
+        list[str],
+        typer.Argument(
+            help="Image files, position:NUMBER, key:KEY (or its beginning), or words (text:WORDS) for an encoder that reads."
+        ),
     ],
     *,
     index: IndexOption = None,

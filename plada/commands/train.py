@@ -61,7 +61,7 @@ def train(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="For a linear student: an index here, or an encoder; for --widen: an index. [default: one of these images]",
+            help="For a linear student: an index here, or an encoder; for --widen: an index. [default: the only one of these images]",
             autocompletion=completing.indexes_and_encoders,
         ),
     ] = None,
@@ -109,9 +109,10 @@ def train(
 
 
 def _rows(summary: "TrainingSummary") -> list[list[str]]:
+    on = f" on the embeddings of {summary.embeddings}" if summary.embeddings is not None else ""
     added = f", {summary.added} of them not sent" if summary.added else ""
     rows = [
-        ["student", f"{summary.student}, {summary.epochs} epochs, seed {summary.seed}"],
+        ["student", f"{summary.student}{on}, {summary.epochs} epochs, seed {summary.seed}"],
         ["images", f"{summary.images} of {summary.reference}, {summary.classes} classes{added}"],
         *(
             evaluation_rows(summary.evaluation)

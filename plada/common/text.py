@@ -6,6 +6,7 @@ set the clipboard or hide a line; in a spreadsheet a cell that begins like a for
 
 import json
 import re
+from collections.abc import Callable
 
 _JOINERS = "\u200c\u200d"  # letters of Persian and families of emoji hang on them
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -23,6 +24,21 @@ def visible(text: str) -> str:
         else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )  # fmt: skip
+
+
+def split_names(text: str, is_place: Callable[[str], bool]) -> list[str]:
+    """The names in a text with commas between; parts that only together are a place, as `is_place` says, stay one name.
+
+    >>> split_names("digits, /data/a,b", lambda name: name == "/data/a,b")
+    ['digits', '/data/a,b']
+    """
+    parts, names = text.split(","), []
+    while parts:
+        whole = (count for count in range(len(parts), 1, -1) if is_place(",".join(parts[:count]).strip()))
+        count = next(whole, 1)
+        names.append(",".join(parts[:count]).strip())
+        parts = parts[count:]
+    return names
 
 
 def csv_cell(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from blake3 import blake3
 
 from plada.common.progress import Report, silent
+from plada.common.text import split_names
 from plada.encoders.encoder import config_from_json
 from plada.errors import RequestError, UnknownName
 from plada.labeler.custom_teachers import function_teacher, table_teacher, write_table_of_logits
@@ -88,7 +89,8 @@ def teach(
         DataError: a class without a readable training image, bad logits, a teacher at chance (unless forced).
         ReferenceMismatch: a table of logits says that it was made for other images or another encoder than the index's.
     """
-    names = [name.strip() for name in (spec.names.split(",") if isinstance(spec.names, str) else spec.names)]
+    listed = split_names(spec.names, _is_table) if isinstance(spec.names, str) else spec.names
+    names = [name.strip() for name in listed]
     if spec.vote not in VOTES:
         raise UnknownName("vote", spec.vote, list(VOTES))
     if not names or len(set(names)) != len(names):
@@ -155,6 +157,10 @@ def write_logits(
     checked = checked_logits(f"table:{Path(out).name}", logits, len(opened), len(classes))
     write_table_of_logits(checked, tuple(classes), Path(out), claims_of(opened, embedded=embedded))
     return Path(out)
+
+
+def _is_table(name: str) -> bool:
+    return name.startswith(TABLE) and Path(name.removeprefix(TABLE)).expanduser().exists()
 
 
 def claims_of(index: Index, *, embedded: bool) -> dict[str, str]:

@@ -34,7 +34,7 @@ from plada.indexer.store import (
 from plada.retrieval.fingerprints import stored_fingerprints
 from plada.retrieval.hit import Hit
 from plada.retrieval.knn import exact_search
-from plada.retrieval.queries import embed_queries
+from plada.retrieval.queries import embed_queries, position_of_key
 from plada.sources.decode import View
 from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, open_reference
@@ -280,8 +280,8 @@ class Index:
 
         Args:
             queries: One query, or a list of them. A query is a vector [d]; an image (path, PIL image, uint8 array [h, w],
-                [h, w, 3] or [h, w, 4]); the text `position:123`; or words, with or without `text:` before them, where the
-                encoder has a text tower. A string that is an existing file is an image. A batch of vectors [n, d] or of
+                [h, w, 3] or [h, w, 4]); the text `position:123` or `key:n0144/a` (a key, or the beginning of only one); or words,
+                with or without `text:` before them, where the encoder has a text tower. A string that is an existing file is an image. A batch of vectors [n, d] or of
                 images uint8 [n, h, w, 3] is n queries.
             k: Images for each query.
             exact: Compare with all images. With False the approximate index answers: its scores are right, but an image
@@ -357,7 +357,10 @@ class Index:
         Raises:
             RequestError: A query cannot be understood, or has no length.
         """
-        return embed_queries(queries, dimension=self.dimension, encoder=self.encoder, vectors=self.vectors)
+        return embed_queries(
+            queries, dimension=self.dimension, encoder=self.encoder, vectors=self.vectors,
+            find=lambda key: position_of_key(key, self.keys, len(self)),
+        )  # fmt: skip
 
     def _rows(self) -> Any:
         """The Lance data set of the table, opened once, without LanceDB, whose import takes ten times as long.

@@ -1,8 +1,9 @@
 """Queries in every form, turned into unit vectors: images, words, positions, vectors."""
 
 import io
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from plada.sources.decode import decode
 _BATCH = 64  # images or texts encoded at a time
 _PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})  # modes of PIL that a PNG holds as they are
 _PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
-_POSITION, _TEXT = "position:", "text:"
+_POSITION, _KEY, _TEXT = "position:", "key:", "text:"
+
+Keys = Callable[[list[int]], Sequence[str]]  # of positions
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query: `kind` is image, text, position or vector; `value` a PIL image (or the path of one), the words, the number,
-    or the vector float32 [d]; `name` is how to speak of it."""
+    """One query: `kind` is image, text, position, key or vector; `value` a PIL image (or the path of one), the words, the number,
+    the key or its beginning, or the vector float32 [d]; `name` is how to speak of it."""
 
     kind: str
     value: Any
@@ -52,8 +55,8 @@ def split_queries(queries: Any) -> list[Any]:
 
 
 def parse_query(query: Any) -> Query:
-    """What one query is. A string that is an existing file is an image, then come position:N and text:WORDS; anything else
-    is text.
+    """What one query is. A string that is an existing file is an image, then come position:N, key:KEY and text:WORDS; anything
+    else is text.
 
     Raises:
         RequestError: it is none of these.
@@ -70,13 +73,17 @@ def parse_query(query: Any) -> Query:
                 return Query("position", int(query.removeprefix(_POSITION)), query)
             except ValueError as err:
                 raise RequestError(f"query '{query}': expected position: and a whole number") from err
+        if query.startswith(_KEY):
+            if query == _KEY:
+                raise RequestError(f"query '{query}': expected key: and a key, or the beginning of one")
+            return Query("key", query.removeprefix(_KEY), query)
         if not query.startswith(_TEXT) and Path(query).suffix.lower() in IMAGE_SUFFIXES:
             raise RequestError(
                 f"query '{query}': there is no such image file. To search for these words write text:{query}"
             )
         words = query.removeprefix(_TEXT).strip()
         if not words:
-            raise RequestError(f"query '{query}': expected an image file, position:NUMBER or words")
+            raise RequestError(f"query '{query}': expected an image file, position:NUMBER, key:KEY or words")
         return Query("text", words, query)
     if hasattr(query, "__array__"):
         array = np.asarray(query)
@@ -87,8 +94,28 @@ def parse_query(query: Any) -> Query:
                 return Query("vector", array.astype(np.float32), f"a vector of dimension {len(array)}")
     raise RequestError(
         f"a query of type {type(query).__name__}: expected an image (path, PIL image, uint8 array), a vector of floats, words, "
-        "or position:NUMBER"
+        "position:NUMBER, or key:KEY"
     )
+
+
+def position_of_key(wanted: str, keys: Keys, images: int) -> int:
+    """The position of the image with the key `wanted`, or of the only one whose key begins with it. Positions are ranks of keys.
+
+    Raises:
+        RequestError: no key begins with it, or several do.
+    """
+    everything = range(images)
+    first = bisect_left(everything, wanted, key=lambda position: keys([position])[0])
+    there = [keys([position])[0] for position in everything[first : first + 2]]
+    there = [key for key in there if key.startswith(wanted)]
+    if not there:
+        near = ", ".join(keys(sorted({max(first - 1, 0), min(first, images - 1)})))
+        raise RequestError(f"query '{_KEY}{wanted}': no key of the index begins so; near it are {near}")
+    if len(there) > 1 and there[0] != wanted:
+        raise RequestError(
+            f"query '{_KEY}{wanted}': several keys begin so, such as {there[0]} and {there[1]}. Give the whole key of one"
+        )
+    return first
 
 
 def embed_queries(
@@ -97,9 +124,10 @@ def embed_queries(
     dimension: int,
     encoder: Callable[[], Encoder],
     vectors: Callable[[list[int]], npt.NDArray[np.floating]],
+    find: Callable[[str], int],
 ) -> F32:
     """Unit vectors float32 [n, d] of queries; `encoder` is asked for only where there are images or words, `vectors` gives
-    the stored vectors of positions.
+    the stored vectors of positions, `find` the position of a key.
 
     Raises:
         RequestError: no query, one that cannot be understood, has no length, or is of another dimension; words where the
@@ -110,7 +138,8 @@ def embed_queries(
             return _unit(queries.astype(np.float32), dimension)  # thousands of vectors need not be looked at one by one
     parsed = [parse_query(query) for query in split_queries(queries)]
     if not parsed:
-        raise RequestError("no query: expected at least one image, vector, text or position:NUMBER")
+        raise RequestError("no query: expected at least one image, vector, text, position:NUMBER or key:KEY")
+    parsed = [replace(each, kind="position", value=find(each.value)) if each.kind == "key" else each for each in parsed]
     if wrong := next((query for query in parsed if query.kind == "vector" and len(query.value) != dimension), None):
         raise RequestError(f"{wrong.name}: the index has vectors of dimension {dimension}")
     embedded = np.zeros((len(parsed), dimension), np.float32)
@@ -171,7 +200,7 @@ def _encode_text(some: list[Query], encoder: Encoder) -> F32:
     if towers is None:
         raise RequestError(
             f"query '{some[0].name}': there is no such file, and encoder {encoder.config.name} has no text tower, so that the "
-            "index cannot be searched by words. Give an image file or position:NUMBER, or index with an open_clip encoder"
+            "index cannot be searched by words. Give an image file, position:NUMBER or key:KEY, or index with an open_clip encoder"
         )
     return towers([query.value for query in some])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plada.common.files import local_place
+from plada.common.files import last_name, local_place
 from plada.common.progress import Report, silent
 from plada.errors import RequestError, UnknownName
 from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
@@ -88,7 +88,7 @@ def open_target(spec: str | Path, home: Path, *, seed: int = 0) -> Target:
             f"{text}: a target is a folder with train/CLASS/ and test/CLASS/ below it, with CLASS/ folders alone, or in a "
             f"layout that `plada datasets` knows; {here}"
         )
-    return read_layout(path, layout, TargetRequest(path.stem if path.is_file() else path.name, seed))
+    return read_layout(path, layout, TargetRequest(path.stem if path.is_file() else last_name(path), seed))
 
 
 def _open_known(name: str, options: dict[str, str], home: Path, seed: int) -> Target:

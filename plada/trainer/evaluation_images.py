@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plada.common.files import local_place
+from plada.common.files import last_name, local_place
 from plada.errors import DataError
 from plada.sources.catalogue.known import KNOWN
 from plada.sources.collection import is_image_name
@@ -39,7 +39,7 @@ def open_test(spec: str | Path, home: Path, *, held_out: bool) -> Target:
     labels = np.array([numbers[name] for name in names], np.int64)
     nothing = Split(EmptyCollection(str(folder)), np.zeros(0, np.int64), np.zeros(0, np.int64))
     test = Split(collection, np.arange(len(labels), dtype=np.int64), labels)
-    return Target(root.resolve().name, classes, nothing, nothing, test, note=note)
+    return Target(last_name(root), classes, nothing, nothing, test, note=note)
 
 
 def _test_folder(root: Path, *, held_out: bool) -> tuple[Path, str] | None:

@@ -17,7 +17,7 @@ from plada.labeler.scan import scan_linear
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index, indexes_that, open_index
-from plada.trainer.linear_student import check_targets, with_embedding
+from plada.trainer.linear_student import check_targets, only_index, with_embedding
 
 
 def expand(
@@ -25,12 +25,12 @@ def expand(
 ) -> Payload:
     """`payload` with up to `per_class` more images of each class, those that a linear student labels with the largest margins.
 
-    The student is fitted to the payload's images on the embeddings of `index`, by default the first index here of the
+    The student is fitted to the payload's images on the embeddings of `index`, by default the only index here of the
     reference. `same_keys` accepts an index of a re-encoded or resized copy. Nothing is random. Memory grows with `per_class`
     times the number of classes.
 
     Raises:
-        RequestError: `per_class` below 1; no index here is of the payload's reference.
+        RequestError: `per_class` below 1; no index here is of the payload's reference, or several are.
         ReferenceMismatch: `index` is of other images. UnknownName: there is no such index.
         DataError: the index could read none of the payload's images. ResourceError: too many images and classes.
     """
@@ -55,7 +55,7 @@ def expand(
 
 
 def _index_of(payload: Payload, home: Path, name: str | None, same_keys: bool) -> Index:
-    """An index of the payload's reference: the one of that name, or the first."""
+    """An index of the payload's reference: the one of that name, or the only one."""
 
     def fits(opened: Index) -> bool:
         keys, content = opened.info["key_id"], opened.info["content_id"]
@@ -63,7 +63,7 @@ def _index_of(payload: Payload, home: Path, name: str | None, same_keys: bool) -
         return bool(keys.startswith(payload.key_id.hex()) and len(opened) == payload.reference and same)
 
     if name is None:
-        opened = next(indexes_that(fits, home), None)
+        opened = only_index(list(indexes_that(fits, home)), "--widen")
         if opened is None:
             raise RequestError(
                 "--widen needs an index of the payload's reference, and there is none here. Run plada index"

@@ -3,7 +3,7 @@
 On the client's own index training takes seconds and no image is read. With an encoder alone the payload's images are embedded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def train_linear(
     identity = {**run.identity(images), "encoder": embedded.encoder.config.settings(), "embeddings": embedded.source}
     if run.finished(identity) is not None and run.out is not None:
         trained = load_linear_student(run.out, weights=options.weights, device=group.device)
-        return TrainingResult(trained, count, 1, finished_before=True)
+        return TrainingResult(trained, count, 1, finished_before=True, embeddings=embedded.source)
     with clock("train"):
         soft, classes = run.soft_labels, run.payload.classes
         labels = embedded.labels if soft is None else soft.targets(embedded.labels, run.seed)
@@ -115,7 +115,7 @@ def train_linear(
             )  # fmt: skip
         tracker.advance()
         trained = LinearStudent(embedded.encoder, head, classes, {**identity, "images": count})
-    return TrainingResult(trained, count, 1, finished_before=False)
+    return TrainingResult(trained, count, 1, finished_before=False, embeddings=embedded.source)
 
 
 def check_targets(images: int, classes: int) -> None:
@@ -153,11 +153,11 @@ def embed_payload(
     home: Path,
     report: Report,
 ) -> EmbeddedPayload:
-    """Embeddings of a payload's images: from an index of these images, called `name`, or None for the first that fits; else
+    """Embeddings of a payload's images: from an index of these images, called `name`, or None for the only one that fits; else
     by the encoder called `name`, loaded with `options`.
 
     Raises:
-        UnknownName: neither an index nor an encoder. RequestError: none is named and no index fits.
+        UnknownName: neither an index nor an encoder. RequestError: none is named, and no index fits or several do.
         ReferenceMismatch: the index is of other images. DataError: none of the images can be read.
     """
 
@@ -167,7 +167,8 @@ def embed_payload(
     names = indexes(home)
     if name is None or name in names:
         named = [open_index(name, home=home)] if name else []
-        index = next(filter(fits, named) if name else indexes_that(fits, home), None)
+        fitting = list(filter(fits, named) if name else indexes_that(fits, home))
+        index = only_index(fitting, f"student {LINEAR}")
         if index is None:
             what = f"index '{name}' is of other images" if name else "no index here is of these images"
             raise RequestError(
@@ -182,6 +183,14 @@ def embed_payload(
     encoder = load_encoder(spec, device=device)
     vectors, labels = _embed(payload, images, encoder, report)
     return EmbeddedPayload(vectors, labels, vectors.mean(axis=0), encoder, name)
+
+
+def only_index(fitting: Sequence[Index], purpose: str) -> Index | None:
+    """The only one of several indexes; None where there is none. Raises RequestError: there are more."""
+    if len(fitting) > 1:
+        names = ", ".join(f"{index.name} ({index.info['encoder']['name']})" for index in fitting)
+        raise RequestError(f"{purpose}: several indexes here are of these images: {names}. Name one with --encoder")
+    return next(iter(fitting), None)
 
 
 def with_embedding(index: Index, payload: Payload) -> tuple[I64, I64]:

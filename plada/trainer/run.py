@@ -123,13 +123,15 @@ class TrainingRun:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """A trained student, the images and epochs that it was trained on, and whether the model was `finished_before`."""
+    """A trained student, the images and epochs that it was trained on, and whether the model was `finished_before`. `embeddings` is
+    the index or encoder that a linear student stands on."""
 
     student: TrainedStudent
     images: int
     epochs: int
     finished_before: bool
     checkpointer: Checkpointer | None = None
+    embeddings: str | None = None
 
     def save(self, out: Path | None) -> None:
         """Write the model, unless it is there already, and remove the checkpoint."""
@@ -175,6 +177,7 @@ class TrainingSummary:
         seconds: Time by stage.
         segments: (whole, in all) of a progressive payload.
         serial: Serial number of the payload; 0 for none.
+        embeddings: The index or encoder that a linear student stands on; None for a network.
         recommended: The options of the recipe that came from the payload, not from the call or the network's defaults.
     """
 
@@ -200,6 +203,7 @@ class TrainingSummary:
     seconds: Mapping[str, float]
     segments: tuple[int, int] | None = None
     serial: int = 0
+    embeddings: str | None = None
     recommended: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

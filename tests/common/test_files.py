@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from plada.common.files import one_writer, remove_dead_parts, write_bytes
+from plada.commands.select import _plain_target
+from plada.common.files import last_name, local_place, one_writer, remove_dead_parts, write_bytes
 
 
 def dead_process() -> int:
@@ -65,3 +66,19 @@ def test_two_writers_of_one_file_make_it_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert sorted(made.get(timeout=10) for _ in processes) == [False, False, True]
     assert (tmp_path / "x").read_bytes() == b"whole"
+
+
+def test_places_and_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert [last_name(Path(text)) for text in (".", "..", "x/..", "x/y/", "x.y", "../c")] == [
+        "a b", tmp_path.name, "a b", "y", "x.y", "c",
+    ]  # fmt: skip
+    assert local_place("file:///data/a%20b,c") == "/data/a b,c"
+    for other in ("a%20b", "https://x/y", "webdataset:/a", "classes:a,b", "file:"):
+        assert local_place(other) == other
+    assert [_plain_target(text) for text in (".", "./", "..", "/data/food,5/", "classes:a,b", "cub200:split=paper", "/")] == [
+        "a b", "a b", tmp_path.name, "food,5", "classes", "cub200", "target",
+    ]  # fmt: skip
+    assert _plain_target(folder.as_uri()) == "a b"

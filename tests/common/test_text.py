@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import plada
-from plada.common.text import csv_cell, csv_text, visible
+from plada.common.text import csv_cell, csv_text, split_names, visible
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,16 @@ def test_commands_print_through_one_function() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
     assert found <= allowed, found - allowed
+
+
+def test_commas_part_names_but_not_places() -> None:
+    places = {"/data/a,b", "/data/a,b,c", "x"}
+
+    def split(text: str) -> list[str]:
+        return split_names(text, places.__contains__)
+
+    assert split("digits, x ,y") == ["digits", "x", "y"]
+    assert split("/data/a,b") == ["/data/a,b"]
+    assert split("/data/a,b,c,digits") == ["/data/a,b,c", "digits"]
+    assert split("digits,/data/a,b,y") == ["digits", "/data/a,b", "y"]
+    assert split("") == [""]

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import plada
+from plada.common.text import split_names
 from plada.errors import DataError, ReferenceMismatch, RequestError
 from plada.labeler.custom_teachers import CLAIMS
 from plada.labeler.embedding_cache import load_embeddings, save_embeddings
-from plada.labeler.teachers import claims_of
+from plada.labeler.teachers import _is_table, claims_of
 from plada.retrieval.index import Index
 
 CLASSES = tuple(str(digit) for digit in range(10))
@@ -140,3 +141,10 @@ def test_a_kept_teacher_that_is_another_one_is_trained_again(
     train(0)
     assert len(trained) == 3
     assert first.read_bytes() != second.read_bytes()
+
+
+def test_a_table_with_commas_in_its_path_is_one_teacher(tmp_path: Path) -> None:
+    table = tmp_path / "a,b,c.npy"
+    table.touch()
+    assert split_names(f"linear,table:{table}, zeroshot", _is_table) == ["linear", f"table:{table}", "zeroshot"]
+    assert split_names(f"table:{table},linear", _is_table) == [f"table:{table}", "linear"]

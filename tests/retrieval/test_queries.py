@@ -10,7 +10,7 @@ from PIL import Image
 
 from plada.errors import RequestError
 from plada.retrieval.index import Index
-from plada.retrieval.queries import parse_query, query_image, split_queries
+from plada.retrieval.queries import parse_query, position_of_key, query_image, split_queries
 from plada.sources.decode import decode
 
 
@@ -114,7 +114,7 @@ def test_a_file_comes_before_words_and_words_before_nothing(
     assert reads.search("a digit", 1)[0][0].position == 5
     assert reads.search("text:a digit", 1)[0][0].score < 0.9
     for empty in ("", "text:", "text:  "):
-        with pytest.raises(RequestError, match="expected an image file, position:NUMBER or words"):
+        with pytest.raises(RequestError, match="expected an image file, position:NUMBER, key:KEY or words"):
             reads.search(empty, 1)
 
 
@@ -145,6 +145,30 @@ def test_words_for_an_encoder_that_cannot_read(glyphs: Index) -> None:
 def test_what_is_no_query(glyphs: Index, query: object, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         glyphs.search(query, 1)
+
+
+def test_an_image_by_its_key_or_the_beginning_of_no_other(glyphs: Index) -> None:
+    key = glyphs.keys([7])[0]
+    assert glyphs.search([f"key:{key}", "position:7"], 3)[0] == glyphs.search("position:7", 3)[0]
+    keys = sorted(["a/1", "a/10", "b/2.png", "\u00e9/3"], key=lambda key: key.encode())
+
+    def find(wanted: str) -> int:
+        return position_of_key(wanted, lambda positions: [keys[position] for position in positions], len(keys))
+
+    assert [find(text) for text in ("a/1", "a/10", "b", "b/2.png", "\u00e9/3", "\u00e9")] == [0, 1, 2, 2, 3, 3]
+    with pytest.raises(RequestError, match=r"several keys begin so, such as a/1 and a/10. Give the whole key of one"):
+        find("a/")
+    for wanted, near in (
+        ("z", "b/2.png, \u00e9/3"),
+        ("A", "a/1"),
+        ("b/3", "b/2.png, \u00e9/3"),
+        ("\uffff", "\u00e9/3"),
+    ):
+        with pytest.raises(RequestError, match=f"key:{wanted}': no key of the index begins so; near it are {near}"):
+            find(wanted)
+    for text, words in (("key:", "expected key: and a key"), ("key:no/such.png", "no key of the index begins so")):
+        with pytest.raises(RequestError, match=words):
+            glyphs.search(text, 1)
 
 
 def test_a_cut_image_in_memory(glyphs: Index, tmp_path: Path) -> None:

@@ -137,6 +137,14 @@ def test_a_url_is_as_good_as_a_path(path: Path, sent: Payload) -> None:
         read_payload("nosuchscheme://x/y.plada")
 
 
+def test_a_file_url_is_a_path(path: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "a, b%20.plada"
+    odd.write_bytes(path.read_bytes())
+    assert fetch(odd.as_uri()) == fetch(odd) == path.read_bytes()
+    with pytest.raises(RequestError, match=r"none\.plada: cannot be read \(No such file"):
+        fetch(f"file://{tmp_path}/none.plada")
+
+
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"none\.plada: cannot be read"):
         read_payload(tmp_path / "none.plada")
