@@ -15,9 +15,8 @@ from plada.networks.network import NetworkSpec, as_spec
 from plada.networks.process_group import join_process_group
 from plada.payload.payload import Payload
 from plada.reports.plots import MAX_SIDE, confusion_picture
-from plada.sources.registry import open_target
 from plada.trainer.evaluation import evaluate_split
-from plada.trainer.evaluation_images import with_classes
+from plada.trainer.evaluation_images import open_test, with_classes
 from plada.trainer.expand import expand
 from plada.trainer.linear_student import encoder_spec, train_linear
 from plada.trainer.network_student import train_network
@@ -59,7 +58,8 @@ def train(
             the student's. None stands for the only index of these images. For `widen`: the index that names more images.
         recipe: Training options by name. They win over the payload's, which win over the network's defaults.
         widen: For networks: train on so many more images of each class, which a linear student of the payload is surest of.
-        target: Test the student on this target's test images; a registered name or a place.
+        target: Test the student on this target's test images, by the names of its classes; a registered name, or a place, which may hold
+            test/CLASS alone.
         confusion: PNG file for the target's confusion matrix.
         out: The model to write, a safetensors file; None keeps nothing.
         run: Restart, checkpoints and log.
@@ -107,7 +107,7 @@ def train(
     with join_process_group(device) as group, locked(plan.out if group.first else None):
         report = report if group.first else silent
         with clock("load"):
-            task = open_target(target, root) if target is not None else None
+            task = open_test(target, root, held_out=True) if target is not None else None
             if task is not None:
                 task = with_classes(sent.classes, task)
             images = open_in_turn(group, labels, copy, home=root, report=report)

@@ -55,7 +55,8 @@ def _test_folder(root: Path, *, held_out: bool) -> tuple[Path, str] | None:
     loose = any(is_image_name(path.name) and path.name[0] != "." and path.is_file() for path in root.iterdir())
     if layout not in (None, "classes") or not folders or loose or (layout == "classes" and held_out):
         return None
-    return root, "test: all images of the class folders; --held-out takes the fifth that select and train hold out"
+    other = "" if held_out else "; --held-out takes the fifth that select and train hold out"
+    return root, f"test: all images of the class folders{other}"
 
 
 def check_classes(

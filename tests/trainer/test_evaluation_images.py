@@ -56,6 +56,7 @@ def test_every_form_of_a_folder_of_test_images(target_folder: Path, monkeypatch:
     assert counts(five) == {"dim": 0, "mist": 0, "bright": 5}
     shutil.rmtree(ten)
     assert counts(target_folder) == {"dim": 0, "mist": 0, "bright": 5}
+    assert counts(target_folder, held_out=True) == counts(target_folder)  # as `train --target` does
     note = open_test(target_folder, Path("/none"), held_out=False).note
     assert note == "test: test/; there is no train/"
     five.rename(target_folder / "val")
