@@ -26,7 +26,8 @@ from plada.common.text import split_names
 from plada.common.units import parse_share, parse_size
 from plada.errors import BudgetTooSmall, RequestError, UnknownName
 from plada.networks.network import NetworkSpec, as_spec, build_network
-from plada.networks.recipe import Recipe
+from plada.networks.recipe import default_recipe
+from plada.networks.trial import try_batch
 from plada.payload.pack import find_pack
 from plada.retrieval.index import Index, indexes, open_index
 from plada.sources.manifest import key_id
@@ -266,11 +267,13 @@ def _open_targets(specs: Iterable[str | Path], home: Path) -> list[tuple[str | P
 def _check_student(plan: StudentPlan) -> None:
     """Refuse an unknown network or recipe before anything is measured."""
     if plan.network.name != LINEAR:
-        Recipe().changed(plan.recipe)
+        recipe = default_recipe(plan.network.name, trained=plan.network.trained).changed(plan.recipe)
         spec = NetworkSpec(
             name=plan.network.name, model_args=plan.network.model_args, image_size=plan.network.image_size
         )
-        build_network(spec, classes=2)
+        network = build_network(spec, classes=2, image_size=recipe.image_size)
+        if not plan.network.trained:  # weights decide the size of others
+            try_batch(network, recipe, recipe.batch_size)
 
 
 def _far_targets(far: str | Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:

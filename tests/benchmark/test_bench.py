@@ -13,6 +13,7 @@ from plada.api.bench import BenchSummary, PaperTables
 from plada.benchmark.rows import Row, RowFile
 from plada.common.progress import Progress
 from plada.errors import BudgetTooSmall, DataError, RequestError, UnknownName
+from plada.networks.network import NetworkSpec
 from tests.conftest import make_shades
 
 QUICK = "herd-sure-manifest,oracle,random,images-random-shrunk,probe-axes,probe-int8,full-data"
@@ -188,6 +189,11 @@ Refusal = tuple[dict[str, Any], type[Exception], str]
         ({"seeds": 0}, RequestError, "at least one of each"),
         ({"client_has": "nothing"}, RequestError, "expected manifest or pack"),
         ({"student": "small_cn"}, UnknownName, "did you mean 'small_cnn'"),
+        (
+            {"student": NetworkSpec(name="test_vit", image_size=161)},
+            RequestError,
+            "takes no images of 161 x 161 pixels",
+        ),
         ({"far": "cifar10"}, UnknownName, "known: shades"),
     ],
 )
