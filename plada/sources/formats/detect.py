@@ -11,6 +11,7 @@ from plada.sources.collection import Collection, is_image_name
 from plada.sources.formats.columns import image_column
 from plada.sources.formats.folder import FolderCollection, open_folder
 from plada.sources.formats.lance import open_lance
+from plada.sources.formats.numbered import INCOMPLETE
 from plada.sources.formats.parquet import ParquetCollection, open_parquet
 from plada.sources.formats.passed_over import advice
 from plada.sources.formats.tars import TarCollection, open_tars
@@ -24,21 +25,24 @@ def open_collection(place: str | Path, *, cache: Path | None = None, report: Rep
     """The collection of images at a local path or an fsspec URL; large listings are kept below `cache`.
 
     The form is detected from what lies there: images, tars (one a synset, or WebDataset shards), parquet, or a Lance data
-    set. `FORM:PLACE` names it instead, such as `webdataset:/data/shards`.
+    set. `FORM:PLACE` names it instead, such as `webdataset:/data/shards`. `incomplete:` before it says that files are meant
+    to be missing, of those that others speak of (`-00001-of-00003`).
 
     Raises:
         RequestError: nothing there. DataError: the files are no good (no image, duplicate keys, cut tars).
     """
-    form, place = _split_form(str(place))
+    text = str(place)
+    incomplete = text.startswith(f"{INCOMPLETE}:")
+    form, place = _split_form(text.removeprefix(f"{INCOMPLETE}:"))
     if form == "lance" or (form is None and place.rstrip("/").endswith(".lance")):
         return open_lance(place)
     files, only = open_files(place)
     chosen = form or form_at(files, only)
     collection: ParquetCollection | TarCollection | FolderCollection
     if chosen == "parquet":
-        collection = open_parquet(files, only=only)
+        collection = open_parquet(files, only=only, incomplete=incomplete)
     elif chosen in ("tars", "webdataset"):
-        collection = open_tars(files, form=form, only=only, cache=cache, report=report)
+        collection = open_tars(files, form=form, only=only, incomplete=incomplete, cache=cache, report=report)
     elif only:
         todo = advice(only)
         raise RequestError(

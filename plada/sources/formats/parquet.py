@@ -22,6 +22,7 @@ from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
 from plada.sources.formats.listing import ListedCollection, ListingWriter
+from plada.sources.formats.numbered import INCOMPLETE, accept_missing
 from plada.sources.formats.tars import shards
 from plada.sources.storage import Files, LocalFiles
 
@@ -109,15 +110,19 @@ def _bytes(images: Any, row: int) -> bytes:
     return images[row].as_py() or b""
 
 
-def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
+def open_parquet(root: Path | Files, *, only: str = "", incomplete: bool = False) -> ParquetCollection:
     """List the parquet files below a root, at any depth; `only` names a single one. Images are not read for it. Raises
-    DataError: no column of images or of names, two images with one key, a file that is no parquet, no image with bytes."""
+    DataError: no column of images or of names, two images with one key, a file that is no parquet or is missing
+    (unless `incomplete`), no image with bytes."""
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
     location = files.show(only) if only else files.location
     columns: ImageColumns | None = None
     starts, empty = [], 0
     with ListingWriter(location, place=lambda part, row, key: f"{part} ({key}, row {row})") as writer:
         paths = sorted(path for path, _ in shards(files, ".parquet", writer.passed, only))
+        if missing := "" if only else accept_missing(location, paths, incomplete):
+            writer.remarks.append(missing)
+            location = f"{INCOMPLETE}:{location}"
         for number, path in enumerate(paths):
             try:
                 with files.open(path) as stream:
@@ -131,7 +136,7 @@ def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
                         )
                     starts.append(group_starts(file))
                     _list(file, columns, files.show(path), number, writer)
-                    empty += _nulls(file, columns.image)
+                    empty += count_nulls(file, columns.image)
             except (OSError, pa.ArrowException) as err:
                 raise DataError(f"{files.show(path)}: not a whole parquet file ({err}). Fetch it again") from err
         if 0 < empty == writer.rows:
@@ -154,7 +159,7 @@ def group_starts(file: Any) -> I64:
     return np.cumsum([0, *rows], dtype=np.int64)
 
 
-def _nulls(file: Any, column: str) -> int:
+def count_nulls(file: Any, column: str) -> int:
     """How many values of a column are null, as far as the statistics of an open parquet file say."""
     groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
     chunks = (group.column(number) for group in groups for number in range(group.num_columns))

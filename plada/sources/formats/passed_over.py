@@ -16,6 +16,7 @@ _UNREAD = frozenset(
 )
 _UNPACKERS = {".gz": "gunzip -k", ".tgz": "gunzip -k", ".bz2": "bunzip2 -k", ".tbz2": "bunzip2 -k", ".xz": "unxz -k"}
 _UNPACKERS |= {".txz": "unxz -k", ".zst": "unzstd"}
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tgz", ".tbz2", ".txz")
 
 
 @dataclass

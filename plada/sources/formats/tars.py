@@ -22,6 +22,7 @@ from plada.common.progress import Report, silent
 from plada.errors import DataError
 from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
 from plada.sources.formats.listing import ListedCollection, ListingWriter, load_listing, settled
+from plada.sources.formats.numbered import INCOMPLETE, accept_missing
 from plada.sources.formats.passed_over import PassedOver
 from plada.sources.formats.tar_members import InnerFiles, Members, walk_tar
 from plada.sources.storage import LITTER, Entry, Files, LocalFiles, check_readable, slug, walk
@@ -91,7 +92,13 @@ class TarCollection(ListedCollection):
 
 
 def open_tars(
-    root: Path | Files, *, form: str | None = None, only: str = "", cache: Path | None = None, report: Report = silent
+    root: Path | Files,
+    *,
+    form: str | None = None,
+    only: str = "",
+    incomplete: bool = False,
+    cache: Path | None = None,
+    report: Report = silent,
 ) -> TarCollection:
     """List the tars below a root, at any depth, by walking their headers; `only` names a single one.
 
@@ -99,7 +106,8 @@ def open_tars(
     again while no tar has changed.
 
     Raises:
-        DataError: no image, two images with one key, images beside tars, a tar that is cut, concatenated or no tar.
+        DataError: no image, two images with one key, images beside tars, files missing that others speak of (unless `incomplete`), a
+            tar that is cut, concatenated or no tar.
     """
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
     start, passed = time.time_ns(), PassedOver()
@@ -107,6 +115,8 @@ def open_tars(
     stamps = {path: f"{entry.size}:{entry.stamp}" for path, entry in tars.items()}
     young = settled({path: entry.stamp for path, entry in tars.items()}, start)
     location = (f"{form}:" if form else "") + (files.show(only) if only else files.location)
+    missing = "" if only else accept_missing(location, tars, incomplete)
+    location = f"{INCOMPLETE}:{location}" if missing else location
     kept = cache / slug(location) if cache is not None else None
     note = {"asked": form, "shards": stamps if young or not tars else {}}
     if kept is not None and note["shards"]:
@@ -134,6 +144,7 @@ def open_tars(
                 keys = _keys(chosen_names, _prefix(leaf.path, chosen_names), chosen)
                 writer.add_rows(keys, leaf.members.sizes[images], leaf.part, leaf.base + leaf.members.offsets[images])
             passed.add_members(_others(names, chosen), leaf.path)
+        writer.remarks += [missing] if missing else []
         return TarCollection(location, writer.finish(paths, {**note, "form": chosen}), files, chosen)
 
 

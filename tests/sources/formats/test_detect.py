@@ -19,6 +19,7 @@ from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.formats.detect import open_collection
 from plada.sources.formats.parquet import ParquetCollection
+from plada.sources.registry import open_source
 from plada.sources.scan import scan_manifest
 from tests.sources.test_collections import as_tars
 
@@ -245,7 +246,7 @@ def test_a_null_image_keeps_its_position(tmp_path: Path) -> None:
 def test_parquet_with_paths_alone_is_refused(tmp_path: Path) -> None:
     images = pa.array([{"bytes": None, "path": "a/b.jpg"}], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     pq.write_table(pa.table({"image": images}), tmp_path / "p.parquet")
-    with pytest.raises(DataError, match=r"no image has bytes, at most a path\\. Embed the images in the files"):
+    with pytest.raises(DataError, match=r"no image has bytes, at most a path\. Embed the images in the files"):
         open_collection(tmp_path)
 
 
@@ -457,3 +458,28 @@ def test_streams_cross_windows_and_gaps(tmp_path: Path, monkeypatch: pytest.Monk
     assert {found.keys[p].as_py(): data for p, data in found.stream(0, 40)} == wanted
     assert dict(found.stream(17, 23)) == {p: wanted[found.keys[p].as_py()] for p in range(17, 23)}
     assert list(found.stream(4, 4)) == []
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tar"])
+def test_a_missing_part_is_refused_unless_it_is_meant(kind: str, pictures: Path, tmp_path: Path) -> None:
+    if kind == "parquet":
+        root = as_parquet(pictures, tmp_path / "hf") / "data"
+        (root / "train-00000-of-00002.parquet").rename(root / "train-00000-of-00003.parquet")
+        (root / "train-00001-of-00002.parquet").rename(root / "train-00002-of-00003.parquet")
+    else:
+        root = as_shards(pictures, tmp_path / "shards")
+        for number, path in enumerate(sorted(root.iterdir())):
+            path.rename(root / f"train-{number + (number > 0):05d}-of-00005.tar")
+    with pytest.raises(
+        DataError, match=r"1 of \d files are missing: train-00001-of-0000\d\. Fetch them; or go on without"
+    ):
+        open_collection(root)
+    remarks = Remarks()
+    found = open_collection(f"incomplete:{root}", report=remarks)
+    assert len(found) == 24
+    assert "1 of" in remarks.text
+    assert found.location == f"incomplete:{root}"
+    assert open_collection(found.location).keys.to_pylist() == found.keys.to_pylist()
+    assert open_source(f"incomplete:{root}", tmp_path).location == found.location
+    only = sorted(root.iterdir())[0]
+    assert open_collection(only).location == str(only)
