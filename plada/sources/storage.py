@@ -318,7 +318,7 @@ def check_readable(files: Files, path: str, entry: Entry) -> None:
             _GONE[1]: "Wait until nothing changes, and run again",
         }
         raise DataError(
-            f"{files.show(path)}: {entry.fault}. {todo.get(entry.fault, 'Put a file in its place, or remove it')}"
+            f"{files.show(path)}: cannot be read, it is {entry.fault}. {todo.get(entry.fault, 'Put a file in its place, or remove it')}"
         )
 
 

@@ -182,7 +182,9 @@ def test_a_link_to_nothing_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / ".hidden.jpg").symlink_to("nowhere")
     assert len(open_collection(tmp_path)) == 1
     (tmp_path / name).symlink_to("nowhere")
-    with pytest.raises(DataError, match=rf"/{name}: a link to nothing\. Restore what it leads to, or remove it"):
+    with pytest.raises(
+        DataError, match=rf"/{name}: cannot be read, it is a link to nothing\. Restore what it leads to, or remove it"
+    ):
         open_collection(tmp_path)
 
 
@@ -191,7 +193,9 @@ def test_a_pipe_is_named_and_never_waited_for(name: str, tmp_path: Path) -> None
     os.mkfifo(tmp_path / name)
     os.mkfifo(tmp_path / "control")
     for place in (tmp_path, tmp_path / name) if name != "p.jpg" else (tmp_path,):
-        with pytest.raises(DataError, match=rf"/{name}: a pipe\. Put a file in its place, or remove it"):
+        with pytest.raises(
+            DataError, match=rf"/{name}: cannot be read, it is a pipe\. Put a file in its place, or remove it"
+        ):
             open_collection(place)
     files = LocalFiles(tmp_path)
     with pytest.raises(DataError, match="control: listed but cannot be read"):
@@ -212,5 +216,7 @@ def test_a_file_that_is_gone_before_it_is_seen_is_named(tmp_path: Path, monkeypa
         yield listed
 
     monkeypatch.setattr("plada.sources.storage.os.scandir", late)
-    with pytest.raises(DataError, match=r"a\.jpg: gone since the folder was listed\. Wait until nothing changes"):
+    with pytest.raises(
+        DataError, match=r"a\.jpg: cannot be read, it is gone since the folder was listed\. Wait until nothing changes"
+    ):
         list(walk(LocalFiles(tmp_path)))

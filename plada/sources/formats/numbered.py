@@ -26,8 +26,8 @@ def missing_files(paths: Iterable[str]) -> str:
                 _renumbered(next(iter(files.values())), number)
                 for number, _ in zip(numbers, range(_SHOWN), strict=False)
             ]
-            lines.append(f"{lost} of {total} files are missing: {', '.join(named)}{', ...' * (lost > len(named))}")
-    return "; ".join(lines)
+            lines.append(f"{lost} of {total} ({', '.join(named)}{', ...' * (lost > len(named))})")
+    return ", ".join(lines)
 
 
 def accept_missing(where: str, paths: Iterable[str], incomplete: bool) -> str:
@@ -35,9 +35,9 @@ def accept_missing(where: str, paths: Iterable[str], incomplete: bool) -> str:
     text = missing_files(paths)
     if text and not incomplete:
         raise DataError(
-            f"{where}: {text}. Fetch them; or go on without them: {INCOMPLETE}:{where}, or --incomplete with plada index"
+            f"{where}: files are missing: {text}. Fetch them; or go on without them: {INCOMPLETE}:{where}, or --incomplete with plada index"
         )
-    return text
+    return f"files are missing: {text}" if text else ""
 
 
 def _renumbered(path: str, number: int) -> str:

@@ -63,7 +63,7 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     files = find_parquet(root)
     for paths in files.values():
         if missing := missing_files(path.name for path in paths):
-            raise DataError(f"{paths[0].parent}: {missing}. Fetch the others")
+            raise DataError(f"{paths[0].parent}: files are missing: {missing}. Fetch the others")
     columns = find_labelled_columns(files["train"][0], request.options.get("label"))
     splits: dict[str, Split] = {}
     names = columns.names

@@ -471,7 +471,7 @@ def test_a_missing_part_is_refused_unless_it_is_meant(kind: str, pictures: Path,
         for number, path in enumerate(sorted(root.iterdir())):
             path.rename(root / f"train-{number + (number > 0):05d}-of-00005.tar")
     with pytest.raises(
-        DataError, match=r"1 of \d files are missing: train-00001-of-0000\d\. Fetch them; or go on without"
+        DataError, match=r"files are missing: 1 of \d \(train-00001-of-0000\d\)\. Fetch them; or go on without"
     ):
         open_collection(root)
     remarks = Remarks()
