@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.collection import key_of
+from plada.sources.formats.arrays import check_there
 from plada.sources.formats.columns import ImageColumns, is_binary
 from plada.sources.formats.listing import Listing
 from plada.sources.formats.numbered import missing_files
@@ -64,6 +65,8 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     for paths in files.values():
         if missing := missing_files(path.name for path in paths):
             raise DataError(f"{paths[0].parent}: files are missing: {missing}. Fetch the others")
+        for path in paths:
+            check_there(path)
     columns = find_labelled_columns(files["train"][0], request.options.get("label"))
     splits: dict[str, Split] = {}
     names = columns.names

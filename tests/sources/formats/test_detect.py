@@ -357,6 +357,15 @@ def test_nothing_is_passed_over_without_a_word(tmp_path: Path) -> None:
         assert advice in remarks.text
 
 
+def test_a_compressed_tar_beside_tars_is_said(pictures: Path, tmp_path: Path) -> None:
+    tars = as_tars(pictures, tmp_path / "tars")
+    (tars / "n3.tar.gz").write_bytes(b"x")
+    remarks = Remarks()
+    assert len(open_collection(tars, report=remarks)) == 24
+    assert "passed over 1 .tar.gz, such as n3.tar.gz. .tar.gz is compressed: unpack it once" in remarks.text
+    assert "read as one tar a class" in remarks.text
+
+
 def test_what_a_tar_holds_besides_images_is_counted(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "shard-000.TAR", "w") as tar:
         for name in ("a.jpg", "a.cls", "b.heic", "c.heic", "._a.jpg", "README"):
