@@ -23,7 +23,9 @@ from plada.indexer.ray_engine import ray_workers
 from plada.indexer.workers import Plan, WorkerPool, all_gpus, gpu_workers, make_plan, this_process, worker_processes
 from plada.retrieval.index import open_index
 from plada.sources.catalogue.known import KNOWN
+from plada.sources.collection import Collection
 from plada.sources.formats.folder import FolderCollection
+from plada.sources.formats.listing import ListedCollection
 from plada.sources.registry import known_counts_note, open_source
 from plada.sources.storage import plain_name, slug
 
@@ -99,11 +101,11 @@ def index(
             summary = build_part(
                 job, encoders[0], part, clock=clock, plan=plan, pool=pool, restart=restart, report=report
             )
-            return replace(summary, source_note=known_counts_note(source, job.collection))
+            return _noted(summary, source, job.collection)
         summary = build_index(
             job, encoders[0], clock=clock, plan=plan, pool=pool, restart=restart, append=append, report=report
         )
-    summary = replace(summary, source_note=known_counts_note(source, job.collection))
+    summary = _noted(summary, source, job.collection)
     if pack:
         wanted = pack if isinstance(pack, PackSpec) else PackSpec()
         packed = make_pack(summary.name, wanted.out, dimensions=wanted.dimensions, home=root, report=report)
@@ -162,6 +164,12 @@ def _job(source: str | Path, name: str | None, home: Path, clock: Clock, report:
         collection = open_source(source, home, report=report)
     own = name or plain_name(collection.location)
     return Job(collection=collection, name=own, reference_name=own, home=home)
+
+
+def _noted(summary: IndexSummary, source: str | Path, collection: Collection) -> IndexSummary:
+    """The summary with what is to be said of the images."""
+    remark = collection.listing.remark if isinstance(collection, ListedCollection) else ""
+    return replace(summary, source_note=known_counts_note(source, collection), remark=remark)
 
 
 def _listed_anew(job: Job, source: str | Path, clock: Clock) -> Job:

@@ -148,6 +148,12 @@ def index(
     ],
     *,
     name: Annotated[str | None, typer.Option(help="Name of the index. [default: the source's]")] = None,
+    incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--incomplete", help="Accept that files are missing, of those that others speak of (-00001-of-00003)."
+        ),
+    ] = False,
     encoder: EncoderOptions,
     work: WorkOptions,
     build: BuildOptions,
@@ -171,6 +177,7 @@ def index(
             )
             _show_check(found, output)
             return
+        source = f"incomplete:{source}" if incomplete else source
         if check.dry_run:
             expected = plada.forecast(
                 source, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,

@@ -45,6 +45,7 @@ class IndexSummary:
         source_note: Counts of a registered reference that are not the known ones.
         pack: The summary of the pack, where one was asked for.
         ann: What ann.json says of the approximate index, where one was made.
+        remark: What the listing passed over, and what is missing there.
     """
 
     name: str
@@ -66,6 +67,7 @@ class IndexSummary:
     source_note: str = ""
     pack: Mapping[str, Any] | None = None
     ann: Mapping[str, Any] | None = None
+    remark: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

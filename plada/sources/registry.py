@@ -1,6 +1,7 @@
 """From a name, a path or a URL to a collection or a target."""
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from plada.sources.catalogue.places import find_source, find_target, not_here
 from plada.sources.collection import Collection
 from plada.sources.formats.builtin import open_digits, open_glyphs
 from plada.sources.formats.detect import open_collection
+from plada.sources.formats.numbered import INCOMPLETE
+from plada.sources.formats.passed_over import ARCHIVES, PassedOver, advice, ending_of
 from plada.sources.targets.layouts import LAYOUTS, find_layout, read_layout
 from plada.sources.targets.target import Split, Target, TargetRequest, join_notes, make_target, split_target
 
+_LOOKED_AT = 1000  # names in a folder that is no target
 _BUILT_IN_REFERENCES: dict[str, Callable[[dict[str, str]], Collection]] = {"glyphs": open_glyphs}
 _BUILT_IN_TARGETS: dict[str, Callable[[], Target]] = {"digits": open_digits}
 
@@ -33,6 +37,9 @@ def open_source(spec: str | Path, home: Path, *, report: Report = silent) -> Col
         DataError: the files are no good (no image, duplicate keys, cut tars).
     """
     text = local_place(spec)
+    if (whole := text.removeprefix(f"{INCOMPLETE}:")) in KNOWN and whole != text:
+        place = find_source(home, whole) or not_here(home, whole)
+        return open_collection(f"{INCOMPLETE}:{place}", cache=home / "listings", report=report)
     name, _, options = text.partition(":")
     if name in _BUILT_IN_REFERENCES:
         return _BUILT_IN_REFERENCES[name](_options(name, options))
@@ -86,9 +93,22 @@ def open_target(spec: str | Path, home: Path, *, seed: int = 0) -> Target:
         here = f"there is {'no such layout here' if path.is_dir() else 'only a file here' if path.exists() else 'none'}"
         raise RequestError(
             f"{text}: a target is a folder with train/CLASS/ and test/CLASS/ below it, with CLASS/ folders alone, or in a "
-            f"layout that `plada datasets` knows; {here}"
+            f"layout that `plada datasets` knows; {here}{_packed(path)}"
         )
     return read_layout(path, layout, TargetRequest(path.stem if path.is_file() else last_name(path), seed))
+
+
+def _packed(path: Path) -> str:
+    """What a folder that is no target holds that could be unpacked or converted to one; empty where nothing is known."""
+    passed = PassedOver()
+    for found in islice(path.rglob("*"), _LOOKED_AT) if path.is_dir() else [path]:
+        if ending_of(found.name) in (*ARCHIVES, ".arrow"):
+            passed.add(str(found))
+    if not passed.counts:
+        return ""
+    example = next(iter(passed.examples.values()))
+    todo = advice(example) if example.endswith(".arrow") else "unpack it first"
+    return f" ({example}: {todo})"
 
 
 def _open_known(name: str, options: dict[str, str], home: Path, seed: int) -> Target:

@@ -5,10 +5,13 @@ Every reader of collections goes through `Files`, so that a folder on a disk and
 
 import fnmatch
 import hashlib
+import io
 import os
 import re
+import stat
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
@@ -19,17 +22,23 @@ from plada.errors import DataError, RequestError
 
 LITTER = "__MACOSX"  # a folder that macOS adds to archives
 _WILD = re.compile(r"[*?\[]")
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe in the place of a listed file would be waited for
+_one_reader = threading.Lock()  # of an archive whose files share one stream
+_DEEPEST = 64  # folders within each other in a remote store: more is a listing that leads back to itself
+_GONE = "a link to nothing", "gone since the folder was listed"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One name in a folder. `stamp` changes when the file does; `identity` tells a folder met again through a link."""
+    """One name in a folder. `stamp` changes when the file does; `identity` tells a folder met again through a link;
+    `fault` says why it is no file to read."""
 
     name: str
     is_folder: bool
     size: int
     stamp: str
     identity: tuple[int, int] | None = None
+    fault: str = ""
 
 
 class Files(Protocol):
@@ -97,7 +106,7 @@ class LocalFiles:
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
         try:
             # Three system calls; a buffered file object costs five times as much for an image of two kilobytes.
-            handle = os.open(f"{self.root}/{path}", os.O_RDONLY)
+            handle = os.open(f"{self.root}/{path}", _READ)
             try:
                 if size is None:
                     size = max(os.fstat(handle).st_size - offset, 0)
@@ -110,7 +119,7 @@ class LocalFiles:
     @contextmanager
     def reader(self, path: str) -> Iterator[Callable[[int, int], bytes]]:
         try:
-            handle = os.open(f"{self.root}/{path}", os.O_RDONLY)
+            handle = os.open(f"{self.root}/{path}", _READ)
             try:
                 yield lambda offset, size: _read_at(handle, offset, size)
             finally:
@@ -120,7 +129,7 @@ class LocalFiles:
 
     def open(self, path: str) -> IO[bytes]:
         try:
-            return (self.root / path).open("rb")
+            return open(self.root / path, "rb", opener=lambda name, flags: os.open(name, flags | _READ))
         except OSError as err:
             raise _unreadable(self.show(path), err) from err
 
@@ -146,22 +155,24 @@ class RemoteFiles:
 
     @property
     def location(self) -> str:
-        return self.url if self.pattern == "*" else f"{self.url.rstrip('/')}/{self.pattern}"
+        return self.url if self.pattern == "*" else join_url(self.url, self.pattern)
 
     def entries(self, folder: str) -> list[Entry]:
         try:
             found = self.system.ls(self._full(folder), detail=True)
         except Exception as err:  # every file system of fsspec has errors of its own
             raise DataError(f"{self.show(folder)}: cannot be listed ({first_line(err)}). Check the address") from err
-        listed = [_remote_entry(info) for info in found if info["name"].rstrip("/") != self._full(folder).rstrip("/")]
+        own = self._full(folder).strip("/")
+        listed = [_remote_entry(info) for info in found if info["name"].strip("/") != own]
         return [entry for entry in listed if folder or fnmatch.fnmatch(entry.name, self.pattern)]
 
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
         try:
             end = None if size is None else offset + size
-            if end is None and not offset:
-                return bytes(self.system.cat_file(self._full(path)))
-            return bytes(self.system.cat_file(self._full(path), start=offset, end=end))
+            with _one_reader if self._shares_a_stream else nullcontext():
+                if end is None and not offset:
+                    return bytes(self.system.cat_file(self._full(path)))
+                return bytes(self.system.cat_file(self._full(path), start=offset, end=end))
         except Exception as err:
             raise DataError(f"{self.show(path)}: listed but cannot be read ({first_line(err)}). Try again") from err
 
@@ -170,6 +181,8 @@ class RemoteFiles:
         yield lambda offset, size: self.read(path, offset, size)
 
     def open(self, path: str) -> IO[bytes]:
+        if self._shares_a_stream:
+            return io.BytesIO(self.read(path))
         try:
             stream: IO[bytes] = self.system.open(self._full(path), "rb")
             return stream
@@ -180,10 +193,17 @@ class RemoteFiles:
         return ""
 
     def show(self, path: str) -> str:
-        return f"{self.url.rstrip('/')}/{path}" if path else self.url
+        return join_url(self.url, path) if path else self.url
+
+    @property
+    def _shares_a_stream(self) -> bool:
+        """Whether all files are read through one stream, as those of tar:// are: threads would read each other's bytes."""
+        return bool({"tar", "libarchive"} & {*_names(self.system.protocol)})
 
     def _full(self, path: str) -> str:
-        return f"{self.root.rstrip('/')}/{path}" if path else self.root
+        # Without a slash where the root is that of an archive: it would be listed for every folder.
+        root = self.root.rstrip("/") + "/" if self.root.strip("/") else self.root
+        return f"{root}{path}" if path else self.root
 
 
 def open_files(place: str | Path) -> tuple[Files, str]:
@@ -211,25 +231,53 @@ def _open_remote(url: str) -> tuple[Files, str]:
     import fsspec
 
     bare, pattern = url, "*"
-    head, _, last = url.rpartition("/")
+    head, last = split_url(url)
     if _WILD.search(last):
         bare, pattern = head, last
     try:
         system, root = fsspec.core.url_to_fs(bare)
         system.invalidate_cache()  # a listing of earlier in this process may be stale
-        info = system.info(root)
+        folder = not root.strip("/") or system.info(root).get("type") == "directory"
+        if folder and not root.strip("/"):
+            system.ls(root)  # the root of an archive, which need not have an entry of its own
     except (ImportError, ValueError) as err:
         raise RequestError(f"{url}: cannot be read here ({first_line(err)}). Install what it names") from err
     except Exception as err:
         raise RequestError(f"{url}: nothing can be reached there ({first_line(err)}). Check the address") from err
-    if info.get("type") == "directory":
+    if folder:
         return RemoteFiles(bare, system, root, pattern), ""
-    head, _, last = bare.rpartition("/")
+    head, last = split_url(bare)
     return RemoteFiles(head, system, root.rpartition("/")[0]), last
 
 
+def _names(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _first_link(url: str) -> tuple[str, str, str]:
+    """(before, link, behind) of a URL or a chain of URLs: the link is the one whose path is meant, the first with a path, as in
+    `simplecache::zip://folder::https://host/file.zip`."""
+    links = url.split("::")
+    at = next((number for number, link in enumerate(links) if "://" in link), 0)
+    return "".join(f"{link}::" for link in links[:at]), links[at], "".join(f"::{link}" for link in links[at + 1 :])
+
+
+def join_url(url: str, path: str) -> str:
+    """The URL of a path below a URL, which may be a chain: zip://::FILE and a/b is zip://a/b::FILE."""
+    before, link, behind = _first_link(url)
+    return f"{before}{link if link.endswith('://') else link.rstrip('/') + '/'}{path}{behind}"
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """(the URL of the folder, the name in it) of a URL, which may be a chain."""
+    before, link, behind = _first_link(url)
+    protocol, _, path = link.partition("://")
+    head, _, last = path.rpartition("/")
+    return f"{before}{protocol}://{head}{behind}", last
+
+
 def walk(
-    files: Files, folder: str = "", above: frozenset[tuple[int, int]] = frozenset()
+    files: Files, folder: str = "", above: frozenset[tuple[int, int]] = frozenset(), depth: int = 0
 ) -> Iterator[tuple[str, Entry]]:
     """(path, entry) of everything below `folder` that is not hidden or litter of an archive, folder by folder; a folder comes before its files.
 
@@ -237,8 +285,14 @@ def walk(
     and a slash, so that keys come out sorted. Links are followed.
 
     Raises:
-        DataError: a folder that cannot be listed, a link that leads back to a folder above, a name that is not UTF-8.
+        DataError: a folder that cannot be listed, a link that leads back to a folder above or to nothing, a file that is
+            gone before it was seen, a name that is not UTF-8.
     """
+    if depth > _DEEPEST and files.remote:
+        raise DataError(
+            f"{files.show(folder)}: lies more than {_DEEPEST} folders deep, so this listing leads back to itself. Give a "
+            "folder without such a loop"
+        )
     entries = files.entries(folder)
     own = next((entry.identity for entry in entries if not entry.name), None)
     if own is not None:
@@ -249,9 +303,23 @@ def walk(
         path = f"{folder}/{entry.name}" if folder and entry.name else folder or entry.name
         if entry.is_folder and entry.name:
             _check_name(files, path)
-            yield from walk(files, path, above)
+            yield from walk(files, path, above, depth + 1)
         else:
+            if entry.fault in _GONE:
+                check_readable(files, path, entry)
             yield path, entry
+
+
+def check_readable(files: Files, path: str, entry: Entry) -> None:
+    """Raises DataError: an entry that counts is a pipe, a socket or a device, leads to nothing, or is gone."""
+    if entry.fault:
+        todo = {
+            _GONE[0]: "Restore what it leads to, or remove it",
+            _GONE[1]: "Wait until nothing changes, and run again",
+        }
+        raise DataError(
+            f"{files.show(path)}: cannot be read, it is {entry.fault}. {todo.get(entry.fault, 'Put a file in its place, or remove it')}"
+        )
 
 
 def _is_hidden(entry: Entry) -> bool:
@@ -294,8 +362,14 @@ def _check_name(files: Files, path: str) -> None:
 def _local_entry(entry: os.DirEntry[str]) -> Entry:
     if entry.is_dir():
         return Entry(entry.name, True, 0, "")
-    status = entry.stat()
-    return Entry(entry.name, False, status.st_size, str(status.st_mtime_ns))
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        return Entry(entry.name, False, 0, "", fault=_GONE[0] if entry.is_symlink() else _GONE[1])
+    fault = (
+        "" if stat.S_ISREG(status.st_mode) else "a pipe" if stat.S_ISFIFO(status.st_mode) else "a socket or a device"
+    )
+    return Entry(entry.name, False, status.st_size, str(status.st_mtime_ns), fault=fault)
 
 
 def _remote_entry(info: dict[str, Any]) -> Entry:

@@ -8,6 +8,7 @@ import pytest
 import plada
 from plada.errors import ResourceError
 from tests.conftest import edit_json, picture
+from tests.sources.formats.test_detect import as_shards
 from tests.test_cli import call, refused, summary
 
 GRADIENTS = ("--name", "p", "--encoder", "gradients")
@@ -86,3 +87,13 @@ def test_an_approximate_index_that_nobody_asked_for_fails_no_index(home: Path, m
     assert summary("index", "glyphs:count=300", "--name", "g")["notes"] == ["no approximate index: no memory"]
     assert "no memory" in refused(7, "ResourceError", "index", "glyphs:count=300", "--name", "g", "--ann", "ivf")
     assert len(plada.open_index("g")) == 300
+
+
+def test_missing_files_that_are_meant(pictures: Path, tmp_path: Path, home: Path) -> None:
+    shards = as_shards(pictures, tmp_path / "shards")
+    for number, path in enumerate(sorted(shards.iterdir())):
+        path.rename(shards / f"train-{number:05d}-of-00005.tar")
+    assert "files are missing: 1 of 5" in refused(5, "DataError", "index", shards, *GRADIENTS)
+    found = summary("index", shards, *GRADIENTS, "--incomplete")
+    assert (found["images"], "files are missing: 1 of 5" in found["remark"]) == (24, True)
+    assert plada.check_index("p", home=home).ok

@@ -338,3 +338,13 @@ def test_the_commands_say_what_the_list_says(home: Path) -> None:
 
 def test_digits_in_groups() -> None:
     assert [group_digits(count) for count in (7, 1_000, 14_197_122)] == ["7", "1 000", "14 197 122"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("train/data-0.arrow", r"load_from_disk\(FOLDER\)\.to_parquet"), ("x.tar.gz", "unpack it first")]
+)
+def test_a_target_that_is_packed_is_named(name: str, said: str, tmp_path: Path, home: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(RequestError, match=rf"there is no such layout here \(.*{name}: .*{said}"):
+        open_target(tmp_path if "arrow" not in name else tmp_path / "train", home)

@@ -1,7 +1,10 @@
 """Files below one root: a folder and a URL answer the same questions in the same way, and say what is wrong alike."""
 
 import os
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 
 from plada.errors import DataError, RequestError
-from plada.sources.storage import Files, LocalFiles, RemoteFiles, open_files, suffix_of
+from plada.sources.formats.detect import open_collection
+from plada.sources.storage import Files, LocalFiles, RemoteFiles, join_url, open_files, split_url, suffix_of, walk
 
 CONTENT = {"a/one.png": b"0123456789", "a/two.jpg": b"", "b.tar": bytes(range(256))}
 
@@ -126,3 +130,93 @@ def test_a_place_that_is_none(place: str, said: str) -> None:
 )
 def test_extensions(name: str, suffix: str) -> None:
     assert suffix_of(name) == suffix
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize(
+    ("inside", "keys"), [("", ["a/2", "a/b/1"]), ("a", ["2", "b/1"]), ("a/*.png", ["2"]), ("a/b/", ["1"])]
+)
+def test_an_archive_is_read_through_a_chain_of_urls(kind: str, inside: str, keys: list[str], tmp_path: Path) -> None:
+    archive = tmp_path / f"x.{kind}"
+    for name in ("a/b/1.png", "a/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    with zipfile.ZipFile(archive, "w") if kind == "zip" else tarfile.open(archive, "w") as out:
+        add = out.write if isinstance(out, zipfile.ZipFile) else out.add
+        for name in ("a/b/1.png", "a/2.png"):
+            add(tmp_path / name, name)
+    found = open_collection(f"{kind}://{inside}::{archive}")
+    assert found.keys.to_pylist() == keys
+    assert found.read(0) in (b"a/b/1.png", b"a/2.png")
+    assert open_collection(found.location).keys.to_pylist() == keys
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "joined"),
+    [
+        ("zip://::/x.zip", "a/b.png", "zip://a/b.png::/x.zip"),
+        ("simplecache::s3://bucket/a/", "b", "simplecache::s3://bucket/a/b"),
+        ("zip://in::https://host/x.zip", "b", "zip://in/b::https://host/x.zip"),
+        ("memory://a", "b", "memory://a/b"),
+    ],
+)
+def test_a_path_is_joined_to_the_link_that_has_paths(url: str, name: str, joined: str) -> None:
+    assert join_url(url, name) == joined
+    assert split_url(joined)[1] == name.rpartition("/")[2]
+
+
+def test_a_remote_listing_that_leads_back_to_itself_ends() -> None:
+    class Loop:
+        protocol = "loop"
+
+        def ls(self, path: str, detail: bool) -> list[dict[str, object]]:
+            return [{"name": f"{path}/again", "type": "directory"}, {"name": path, "type": "directory"}]
+
+    with pytest.raises(DataError, match="more than 64 folders deep, so this listing leads back to itself"):
+        list(walk(RemoteFiles("loop://root", Loop(), "/root")))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "n0", "a.tar"])
+def test_a_link_to_nothing_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"x")
+    (tmp_path / ".hidden.jpg").symlink_to("nowhere")
+    assert len(open_collection(tmp_path)) == 1
+    (tmp_path / name).symlink_to("nowhere")
+    with pytest.raises(
+        DataError, match=rf"/{name}: cannot be read, it is a link to nothing\. Restore what it leads to, or remove it"
+    ):
+        open_collection(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["p.jpg", "p.tar", "p.parquet"])
+def test_a_pipe_is_named_and_never_waited_for(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    os.mkfifo(tmp_path / "control")
+    for place in (tmp_path, tmp_path / name) if name != "p.jpg" else (tmp_path,):
+        with pytest.raises(
+            DataError, match=rf"/{name}: cannot be read, it is a pipe\. Put a file in its place, or remove it"
+        ):
+            open_collection(place)
+    files = LocalFiles(tmp_path)
+    with pytest.raises(DataError, match="control: listed but cannot be read"):
+        files.read("control", 0, 10)
+    with files.open("control") as stream:
+        assert stream.read() == b""
+
+
+def test_a_file_that_is_gone_before_it_is_seen_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    scandir = os.scandir
+
+    @contextmanager
+    def late(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(path) as found:
+            listed = list(found)
+        (tmp_path / "a.jpg").unlink(missing_ok=True)
+        yield listed
+
+    monkeypatch.setattr("plada.sources.storage.os.scandir", late)
+    with pytest.raises(
+        DataError, match=r"a\.jpg: cannot be read, it is gone since the folder was listed\. Wait until nothing changes"
+    ):
+        list(walk(LocalFiles(tmp_path)))

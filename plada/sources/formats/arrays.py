@@ -70,7 +70,9 @@ class RecordFiles:
 
 
 def check_there(path: Path) -> None:
-    """Refuse a published set of which a file is missing. Raises DataError: it is."""
+    """Refuse a published set of which a file is missing. Raises DataError: it is, or it is a pipe, a folder or a device."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: expected a file, found a pipe, a folder or a device. Put the file in its place")
     if not path.is_file():
         raise DataError(f"{path}: missing, but a part of this set as published. Unpack the archive again")
 
@@ -139,6 +141,7 @@ class NpzPixels:
 def load_member(path: Path, member: str) -> Any:
     """One array of an .npz archive; nothing pickled is ever read. Raises DataError: no such array, a damaged archive,
     or objects in place of numbers."""
+    check_there(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             return archive[member]
@@ -149,6 +152,7 @@ def load_member(path: Path, member: str) -> Any:
 
 
 def _header(path: Path, member: str) -> tuple[int, ...]:
+    check_there(path)
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
             version = np.lib.format.read_magic(file)

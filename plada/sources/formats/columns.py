@@ -28,11 +28,9 @@ def find_columns(schema: Any, where: str) -> ImageColumns:
     """The columns of a pyarrow schema that make a collection. Raises DataError: no column of images, or none of names:
     a row number is no identity, it moves when a file is rewritten."""
     names = schema.names
-    for name in sorted(names, key=lambda n: (n not in _IMAGES, names.index(n))):
-        kind = schema.field(name).type
-        if pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}:
-            return ImageColumns(f"{name}.bytes", _own_key(schema) or f"{name}.path")
-    image = next((name for name in _IMAGES if name in names and is_binary(schema.field(name).type)), None)
+    image = image_column(schema)
+    if image is not None and image.endswith(".bytes") and image not in names:
+        return ImageColumns(image, _own_key(schema) or f"{image.removesuffix('.bytes')}.path")
     if image is None:
         raise DataError(
             f"{where}: no column of images among {', '.join(names)}. Expected a struct of bytes and path (Hugging "
@@ -45,6 +43,16 @@ def find_columns(schema: Any, where: str) -> ImageColumns:
             "is no name, it changes when the file is written again"
         )
     return ImageColumns(image, key)
+
+
+def image_column(schema: Any) -> str | None:
+    """The dotted name of the column of image bytes of a pyarrow schema; None where there is none."""
+    names = schema.names
+    for name in sorted(names, key=lambda n: (n not in _IMAGES, names.index(n))):
+        kind = schema.field(name).type
+        if pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}:
+            return f"{name}.bytes"
+    return next((name for name in _IMAGES if name in names and is_binary(schema.field(name).type)), None)
 
 
 def keys_of(column: Any, where: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from plada.common.progress import Report, silent
 from plada.sources.collection import is_image_name, key_of, stream_by_position
 from plada.sources.formats.listing import ListedCollection, ListingWriter, load_listing, settled
-from plada.sources.storage import Files, LocalFiles, slug, suffix_of, walk
+from plada.sources.storage import Files, LocalFiles, check_readable, slug, suffix_of, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,11 @@ def open_folder(root: Path | Files, *, cache: Path | None = None, report: Report
             if entry.is_folder:
                 folders[path] = entry.stamp
             elif is_image_name(entry.name):
+                check_readable(files, path, entry)
                 suffix = suffix_of(path)
                 writer.add(key_of(path), entry.size, suffixes.setdefault(suffix, len(suffixes)), 0)
+            elif entry.name:
+                writer.passed.add(path)
         note = {"form": "folder", "folders": settled(folders, start)}
         return FolderCollection(files.location, writer.finish(tuple(suffixes), note), files)
 

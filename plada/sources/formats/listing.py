@@ -28,10 +28,11 @@ from plada.common.files import DISK_FULL
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, ResourceError
 from plada.sources.collection import IMAGE_SUFFIXES, first_at_least
+from plada.sources.formats.passed_over import PassedOver
 
 SPILL = 262_144  # rows that are held in memory while listing; also about what one partition of a sort holds
 _BATCH = 65_536
-_FORMAT = 2
+_FORMAT = 3
 _SCHEMA = pa.schema(
     [("key", pa.string()), ("size", pa.int64()), ("part", pa.int32()), ("offset", pa.int64())]
 )  # as it is spilled
@@ -40,13 +41,15 @@ _SCHEMA = pa.schema(
 @dataclass(frozen=True, slots=True)
 class Listing:
     """In canonical order: keys (pyarrow string array [N], maybe chunked), sizes int64 [N] (-1 unknown), and the place of
-    each image: parts[part_of[i]] (a shard, or a folder's file extension) and offsets int64 [N] (a byte, or a row)."""
+    each image: parts[part_of[i]] (a shard, or a folder's file extension) and offsets int64 [N] (a byte, or a row).
+    `remark` says what was passed over."""
 
     keys: Any
     sizes: I64
     part_of: I32
     offsets: I64
     parts: tuple[str, ...]
+    remark: str = ""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -101,6 +104,8 @@ class ListingWriter:
     place: Callable[[str, int, str], str] = lambda part, offset, key: f"{part} ({key}, at {offset})"
     parts: tuple[str, ...] = ()
     rows: int = 0
+    passed: PassedOver = field(default_factory=PassedOver)
+    remarks: list[str] = field(default_factory=list)  # others for the user
     _pending: list[tuple[str, int, int, int]] = field(default_factory=list)
     _held: list[Any] = field(default_factory=list)
     _spilled: "list[_Run]" = field(default_factory=list)
@@ -131,19 +136,21 @@ class ListingWriter:
         no image at all, or two with one key."""
         self.parts = parts
         self._flush()
+        passed = self.passed.text()
         if not self.rows:
             raise DataError(
-                f"{self.location}: no image found. Expected files ending in {' '.join(sorted(IMAGE_SUFFIXES))}, tar or "
-                "parquet files of such, or a Lance data set"
+                f"{self.location}: no image found{', ' if passed else ''}{passed}. Expected files ending in "
+                f"{' '.join(sorted(IMAGE_SUFFIXES))}, tar or parquet files of such, or a Lance data set"
             )
+        remark = "; ".join([*self.remarks, *([passed] if passed else [])])
         if not self._spilled:
             table = _sorted(pa.Table.from_batches(self._held, _SCHEMA)).combine_chunks()
             self._refuse_twins(table.column("key").combine_chunks(), table, None)
             size, part, offset = (_numbers(table, name) for name in _NUMBERS)
-            return Listing(table["key"].combine_chunks(), size, part, offset, self.parts)
+            return Listing(table["key"].combine_chunks(), size, part, offset, self.parts, remark)
         self._spill()
         with _disk(self._scratch):
-            return self._merged(note or {})
+            return self._merged({**(note or {}), "remark": remark})
 
     def _flush(self) -> None:
         if self._pending:
@@ -297,7 +304,7 @@ def _mapped(folder: Path) -> Listing:
     saved = json.loads((folder / "listing.json").read_text())
     keys = pa.ipc.open_file(pa.memory_map(str(folder / "keys.arrow"))).read_all().column("key")
     size, part, offset = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _NUMBERS)
-    return Listing(keys, size, part, offset, tuple(saved["parts"]))
+    return Listing(keys, size, part, offset, tuple(saved["parts"]), saved["remark"])
 
 
 def _sorted(table: Any) -> Any:

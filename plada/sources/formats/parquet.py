@@ -22,6 +22,7 @@ from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
 from plada.sources.formats.listing import ListedCollection, ListingWriter
+from plada.sources.formats.numbered import INCOMPLETE, accept_missing
 from plada.sources.formats.tars import shards
 from plada.sources.storage import Files, LocalFiles
 
@@ -63,7 +64,7 @@ class ParquetCollection(ListedCollection):
     def read(self, position: int) -> bytes:
         part, row = int(self.listing.part_of[position]), int(self.listing.offsets[position])
         group = int(np.searchsorted(self.starts[part], row, side="right")) - 1
-        return self._bytes(self._group(part, group), row - int(self.starts[part][group]), position)
+        return _bytes(self._group(part, group), row - int(self.starts[part][group]))
 
     def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         parts, rows = self.listing.part_of[start:stop], self.listing.offsets[start:stop]
@@ -76,7 +77,7 @@ class ParquetCollection(ListedCollection):
         for (part, group), places in groupby(order.tolist(), key=group_of):
             images, first = self._group(part, group), int(self.starts[part][group])
             for place in places:
-                yield start + place, self._bytes(images, int(rows[place]) - first, start + place)
+                yield start + place, _bytes(images, int(rows[place]) - first)
 
     def _group(self, part: int, group: int) -> Any:
         path = self.listing.parts[part]
@@ -103,25 +104,25 @@ class ParquetCollection(ListedCollection):
             column = pa.chunked_array([chunk.field(name) for chunk in column.chunks])
         return column
 
-    def _bytes(self, images: Any, row: int, position: int) -> bytes:
-        data = images[row].as_py()
-        if data is None:
-            raise DataError(
-                f"{self.location}: image {position} ({self.keys[position]}) has no bytes, only a path. Embed the images "
-                "in the file, or give the folder that they lie in"
-            )
-        return bytes(data)
+
+def _bytes(images: Any, row: int) -> bytes:
+    # A null, such as a download that failed, keeps its position as an image of no bytes, which decode refuses.
+    return images[row].as_py() or b""
 
 
-def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
+def open_parquet(root: Path | Files, *, only: str = "", incomplete: bool = False) -> ParquetCollection:
     """List the parquet files below a root, at any depth; `only` names a single one. Images are not read for it. Raises
-    DataError: no column of images or of names, two images with one key, a file that is no parquet."""
+    DataError: no column of images or of names, two images with one key, a file that is no parquet or is missing
+    (unless `incomplete`), no image with bytes."""
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
-    paths = [only] if only else sorted(path for path, _ in shards(files, ".parquet"))
     location = files.show(only) if only else files.location
     columns: ImageColumns | None = None
-    starts = []
+    starts, empty = [], 0
     with ListingWriter(location, place=lambda part, row, key: f"{part} ({key}, row {row})") as writer:
+        paths = sorted(path for path, _ in shards(files, ".parquet", writer.passed, only))
+        if missing := "" if only else accept_missing(location, paths, incomplete):
+            writer.remarks.append(missing)
+            location = f"{INCOMPLETE}:{location}"
         for number, path in enumerate(paths):
             try:
                 with files.open(path) as stream:
@@ -135,8 +136,18 @@ def open_parquet(root: Path | Files, *, only: str = "") -> ParquetCollection:
                         )
                     starts.append(group_starts(file))
                     _list(file, columns, files.show(path), number, writer)
+                    empty += count_nulls(file, columns.image)
             except (OSError, pa.ArrowException) as err:
                 raise DataError(f"{files.show(path)}: not a whole parquet file ({err}). Fetch it again") from err
+        if 0 < empty == writer.rows:
+            raise DataError(
+                f"{location}: no image has bytes, at most a path. Embed the images in the files, or give the folder that "
+                "they lie in"
+            )
+        if empty:
+            writer.remarks.append(
+                f"{empty} of {writer.rows} images have no bytes; they keep their positions, as unreadable"
+            )
         listing = writer.finish(tuple(paths))
     assert columns is not None
     return ParquetCollection(location, listing, files, columns, tuple(starts))
@@ -146,6 +157,14 @@ def group_starts(file: Any) -> I64:
     """First row of each row group of an open parquet file, and the number of rows, int64 [groups + 1]."""
     rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     return np.cumsum([0, *rows], dtype=np.int64)
+
+
+def count_nulls(file: Any, column: str) -> int:
+    """How many values of a column are null, as far as the statistics of an open parquet file say."""
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    found = (chunk.statistics for chunk in chunks if chunk.path_in_schema == column)
+    return sum(known.null_count for known in found if known is not None and known.has_null_count)
 
 
 def _list(file: Any, columns: ImageColumns, where: str, number: int, writer: ListingWriter) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from plada.common.failures import first_line
 from plada.errors import DataError
+from plada.sources.formats.arrays import check_there
 
 _MAX_FILE = 1 << 30  # bytes; the largest file of CIFAR has 155 MB
 _TYPES = ("u1", "i4", "i8")
@@ -80,6 +81,7 @@ class _Reader(_Unpickler):  # type: ignore[misc]
 def read_pickled(path: Path) -> dict[str, Any]:
     """The dictionary in a pickle, its keys as text. Raises DataError: damaged, too large, or with anything in it but
     plain values and arrays of whole numbers."""
+    check_there(path)
     try:
         if path.stat().st_size > _MAX_FILE:
             raise ValueError(f"{path.stat().st_size} bytes, expected at most {_MAX_FILE}")

@@ -5,11 +5,13 @@ names, sparse files, sizes over 8 GiB) is handed to `tarfile`. Both refuse what 
 word: a cut at a member boundary, and a second archive behind the first.
 """
 
+import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,11 +44,40 @@ class Members:
         return len(self.names)
 
 
+@dataclass(frozen=True, slots=True)
+class InnerFiles:
+    """The files that lie in an archive as plain bytes, each seen as a file of its own: `size` bytes from `base` on."""
+
+    files: Files
+    path: str
+    base: int
+    size: int
+
+    @property
+    def remote(self) -> bool:
+        return self.files.remote
+
+    def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        left = max(self.size - offset, 0)
+        return self.files.read(self.path, self.base + offset, left if size is None else min(size, left))
+
+    @contextmanager
+    def reader(self, path: str) -> Iterator[Callable[[int, int], bytes]]:
+        with self.files.reader(self.path) as read:
+            yield lambda offset, size: read(self.base + offset, max(min(size, self.size - offset), 0))
+
+    def open(self, path: str) -> IO[bytes]:
+        return io.BytesIO(self.read(path))  # for the rare tar that only tarfile understands
+
+    def show(self, path: str) -> str:
+        return f"{self.files.show(self.path)}: {path}"
+
+
 class _NotPlainError(Exception):
     """The fast walk met something that is for tarfile to judge."""
 
 
-def walk_tar(files: Files, path: str, length: int) -> Members:
+def walk_tar(files: Files | InnerFiles, path: str, length: int) -> Members:
     """Every regular file of a tar of `length` bytes. Raises DataError: the tar is cut, concatenated, or not a tar; a
     name that leads out of it, is not UTF-8, or a link."""
     try:
@@ -76,7 +107,9 @@ def walk_tar(files: Files, path: str, length: int) -> Members:
 Found = list[tuple[bytes, int, int]]
 
 
-def _walk_plain(files: Files, path: str, length: int, read: Callable[[int, int], bytes]) -> tuple[Found, int]:
+def _walk_plain(
+    files: Files | InnerFiles, path: str, length: int, read: Callable[[int, int], bytes]
+) -> tuple[Found, int]:
     found: Found = []
     window, base, at = b"", 0, 0
     while True:
@@ -131,7 +164,7 @@ def _is_utf8(name: bytes) -> bool:
     return True
 
 
-def _skip_pax(files: Files, path: str, at: int, block: bytes) -> int:
+def _skip_pax(files: Files | InnerFiles, path: str, at: int, block: bytes) -> int:
     """Where the next header lies, if the extended header changes neither name nor size."""
     size = _size(block)
     text = files.read(path, at + _BLOCK, size)
@@ -140,7 +173,7 @@ def _skip_pax(files: Files, path: str, at: int, block: bytes) -> int:
     return at + _BLOCK + (size + _BLOCK - 1) // _BLOCK * _BLOCK
 
 
-def _walk_any(files: Files, path: str) -> tuple[Found, int]:
+def _walk_any(files: Files | InnerFiles, path: str) -> tuple[Found, int]:
     """The same by tarfile, slower and for every dialect."""
     try:
         with files.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -150,7 +183,7 @@ def _walk_any(files: Files, path: str) -> tuple[Found, int]:
         raise DataError(f"{files.show(path)}: not a whole tar file ({err}). Fetch it again") from err
 
 
-def _checked(files: Files, path: str, member: tarfile.TarInfo) -> tuple[bytes, int, int]:
+def _checked(files: Files | InnerFiles, path: str, member: tarfile.TarInfo) -> tuple[bytes, int, int]:
     if not member.isreg() or member.issparse():
         raise DataError(
             f"{files.show(path)}: member '{member.name}' is a link, a device or sparse; its bytes cannot be read in "
@@ -159,7 +192,7 @@ def _checked(files: Files, path: str, member: tarfile.TarInfo) -> tuple[bytes, i
     return member.name.encode(errors="surrogateescape"), member.offset_data, member.size
 
 
-def _check_end(files: Files, path: str, end: int, length: int) -> None:
+def _check_end(files: Files | InnerFiles, path: str, end: int, length: int) -> None:
     """tarfile stops without a word at a cut between members and at the first of two concatenated archives."""
     tail = files.read(path, end, 2 * _BLOCK)
     if len(tail) < 2 * _BLOCK or any(tail):
@@ -171,6 +204,6 @@ def _check_end(files: Files, path: str, end: int, length: int) -> None:
             )
 
 
-def _blocks(files: Files, path: str, start: int, stop: int) -> Iterator[bytes]:
+def _blocks(files: Files | InnerFiles, path: str, start: int, stop: int) -> Iterator[bytes]:
     for at in range(start, stop, 1 << 20):
         yield files.read(path, at, min(1 << 20, stop - at))

@@ -6,7 +6,7 @@ is the member's path up to the first dot of its file name, and the shard's name 
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -21,14 +21,18 @@ from plada.common.arrays import I64
 from plada.common.progress import Report, silent
 from plada.errors import DataError
 from plada.sources.collection import IMAGE_SUFFIXES, is_image_name
-from plada.sources.formats.listing import ListedCollection, Listing, ListingWriter, load_listing, settled
-from plada.sources.formats.tar_members import Members, walk_tar
-from plada.sources.storage import LITTER, Files, LocalFiles, slug, walk
+from plada.sources.formats.listing import ListedCollection, ListingWriter, load_listing, settled
+from plada.sources.formats.numbered import INCOMPLETE, accept_missing
+from plada.sources.formats.passed_over import PassedOver
+from plada.sources.formats.tar_members import InnerFiles, Members, walk_tar
+from plada.sources.storage import LITTER, Entry, Files, LocalFiles, check_readable, slug, walk
 
 _SYNSET = re.compile(r"n\d{8}$")
 _SHARD = re.compile(r"(^|[^A-Za-z0-9])\d+$")
 _IMAGE = r"(?i)[^/]\.(" + "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + r")$"
+_HIDDEN = rf"(^|/)(\.|{LITTER}/)"
 _SIDECARS = frozenset(["cls", "cls2", "id", "index", "json", "txt", "npy", "__key__"])  # WebDataset's usual fields
+_COMPANION = r"\.(" + "|".join(sorted(_SIDECARS)) + r")$"
 _WINDOW, _REMOTE_WINDOW = 1 << 18, 8 << 20  # bytes of one read when images are streamed: a cache's, a request's worth
 _GAP = 1 << 16  # bytes between two images that are read along rather than skipped
 _ALONE = 1 << 15  # bytes from which a local image is read by itself: copying it out of a window would cost more
@@ -88,7 +92,13 @@ class TarCollection(ListedCollection):
 
 
 def open_tars(
-    root: Path | Files, *, form: str | None = None, only: str = "", cache: Path | None = None, report: Report = silent
+    root: Path | Files,
+    *,
+    form: str | None = None,
+    only: str = "",
+    incomplete: bool = False,
+    cache: Path | None = None,
+    report: Report = silent,
 ) -> TarCollection:
     """List the tars below a root, at any depth, by walking their headers; `only` names a single one.
 
@@ -96,47 +106,132 @@ def open_tars(
     again while no tar has changed.
 
     Raises:
-        DataError: no image, two images with one key, images beside tars, a tar that is cut, concatenated or no tar.
+        DataError: no image, two images with one key, images beside tars, files missing that others speak of (unless `incomplete`), a
+            tar that is cut, concatenated or no tar.
     """
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
-    start = time.time_ns()
-    tars = {path: entry for path, entry in shards(files, ".tar") if not only or path == only}
+    start, passed = time.time_ns(), PassedOver()
+    tars = dict(shards(files, ".tar", passed, only))
     stamps = {path: f"{entry.size}:{entry.stamp}" for path, entry in tars.items()}
     young = settled({path: entry.stamp for path, entry in tars.items()}, start)
     location = (f"{form}:" if form else "") + (files.show(only) if only else files.location)
+    missing = "" if only else accept_missing(location, tars, incomplete)
+    location = f"{INCOMPLETE}:{location}" if missing else location
     kept = cache / slug(location) if cache is not None else None
-    note = {"form": form, "shards": stamps if young or not tars else {}}
+    note = {"asked": form, "shards": stamps if young or not tars else {}}
     if kept is not None and note["shards"]:
-        listing = load_listing(kept, lambda saved: {name: saved.get(name) for name in note} == note, report)
+        saved: dict[str, Any] = {}
+
+        def still(found: dict[str, Any]) -> bool:
+            saved.update(found)
+            return {name: found.get(name) for name in note} == note
+
+        listing = load_listing(kept, still, report)
         if listing is not None:
-            return TarCollection(location, listing, files, form or _form_of(files, tars, listing))
-    paths = tuple(sorted(tars, key=lambda path: path.removesuffix(".tar") + "/"))
-    walked = _walk_all(files, [(path, tars[path].size) for path in paths])
+            return TarCollection(location, listing, files, saved["form"])
+    paths = tuple(sorted(tars, key=lambda path: path[: -len(".tar")] + "/"))
+    walked = _leaves(files, _walk_all([(files, path, tars[path].size) for path in paths]), paths, passed)
     first = list(islice(walked, 1))
-    chosen = form or (form_of_tars(paths, first[0][1]) if first else "tars")
-    with ListingWriter(location, folder=kept, place=lambda part, at, key: f"{part} ({key}, byte {at})") as writer:
-        for number, members in chain(first, walked):
-            images = image_rows(members.names)
+    chosen = form or (form_of_tars(first[0].beside, first[0].members) if first else "tars")
+    with ListingWriter(
+        location, folder=kept, place=lambda part, at, key: f"{part} ({key}, byte {at})", passed=passed
+    ) as writer:
+        for leaf in chain(first, walked):
+            names = leaf.members.names
+            images = image_rows(names)
             if len(images):
-                names = members.names.take(pa.array(images))
-                keys = _keys(names, _prefix(paths[number], names), chosen)
-                writer.add_rows(keys, members.sizes[images], number, members.offsets[images])
-        return TarCollection(location, writer.finish(paths, note), files, chosen)
+                chosen_names = names.take(pa.array(images))
+                keys = _keys(chosen_names, _prefix(leaf.path, chosen_names), chosen)
+                writer.add_rows(keys, leaf.members.sizes[images], leaf.part, leaf.base + leaf.members.offsets[images])
+            passed.add_members(_others(names, chosen), leaf.path)
+        writer.remarks += [missing] if missing else []
+        return TarCollection(location, writer.finish(paths, {**note, "form": chosen}), files, chosen)
 
 
-def shards(files: Files, suffix: str) -> Iterator[tuple[str, Any]]:
-    """(path, entry) of every shard below a root. Raises DataError: images lie beside them: it is not clear which of the
-    two is meant."""
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A tar of images: `path` is where it would lie if a tar around it were unpacked, `beside` are the paths of all such, as
+    far as they are known; `part` is the file that holds it, from byte `base` on."""
+
+    path: str
+    members: Members
+    part: int
+    base: int
+    beside: tuple[str, ...]
+
+
+def _leaves(
+    files: Files, walked: Iterator[tuple[int, Members]], paths: tuple[str, ...], passed: PassedOver
+) -> Iterator[_Leaf]:
+    """Each tar, or where one holds tars and no image (as ImageNet-21K's winter21_whole), each of those."""
+    for number, members in walked:
+        inner = np.flatnonzero(_is_tar(members.names).to_numpy(zero_copy_only=False))
+        if not len(inner) or len(image_rows(members.names)):
+            yield _Leaf(paths[number], members, number, 0, paths)
+            continue
+        names = members.names.take(pa.array(inner))
+        outer = paths[number]
+        around = outer.rpartition("/")[0] + "/" if "/" in outer else ""
+        shorter = pc.all(pc.starts_with(names, _stem(outer) + "/")).as_py()
+        below = [around + (name[len(_stem(outer)) + 1 :] if shorter else name) for name in names.to_pylist()]
+        others = members.names.filter(pc.invert(_is_tar(members.names)))
+        passed.add_members(_others(others, "tars"), outer)
+        places = list(zip(members.offsets[inner].tolist(), members.sizes[inner].tolist(), strict=True))
+        tars = [
+            (InnerFiles(files, outer, base, size), path, size) for path, (base, size) in zip(below, places, strict=True)
+        ]
+        for row, found in _walk_all(tars):
+            yield _Leaf(below[row], found, number, places[row][0], tuple(below))
+
+
+def _entry_of(files: Files, name: str) -> Entry:
+    try:
+        found = next((entry for entry in files.entries("") if entry.name == name), None)
+    except DataError:
+        found = None
+    if found is None:  # a store that does not list what it has
+        with files.open(name) as stream:
+            found = Entry(name, False, stream.seek(0, 2), "")
+    return found
+
+
+def _is_tar(names: Any) -> Any:
+    return pc.and_not(pc.match_substring_regex(names, r"(?i)[^/]\.tar$"), pc.match_substring_regex(names, _HIDDEN))
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2][: -len(".tar")]
+
+
+def _others(names: Any, form: str) -> Any:
+    """Members that are no images: without hidden ones, and in shards without the usual companions of images."""
+    skipped = pc.or_(pc.match_substring_regex(names, _IMAGE), pc.match_substring_regex(names, _HIDDEN))
+    if form == "webdataset":
+        skipped = pc.or_(skipped, pc.match_substring_regex(names, _COMPANION))
+    return names.filter(pc.invert(skipped))
+
+
+def shards(files: Files, suffix: str, passed: PassedOver | None = None, only: str = "") -> Iterator[tuple[str, Entry]]:
+    """(path, entry) of every shard below a root, or of one, `only`; `passed` counts what else lies there. Raises DataError:
+    images lie beside them: it is not clear which of the two is meant. Or `only` is no file."""
+    if only:
+        entry = _entry_of(files, only)
+        check_readable(files, only, entry)
+        yield only, entry
+        return
     for path, entry in walk(files):
         if entry.is_folder:
             continue
-        if entry.name.endswith(suffix):
+        if entry.name.lower().endswith(suffix):
+            check_readable(files, path, entry)
             yield path, entry
         elif is_image_name(entry.name):
             raise DataError(
                 f"{files.location}: holds {suffix[1:]} files and also {path}; only one of them can be the collection. "
                 "Move one away"
             )
+        elif passed is not None:
+            passed.add(path)
 
 
 def form_of_tars(paths: tuple[str, ...], members: Members) -> str:
@@ -145,7 +240,7 @@ def form_of_tars(paths: tuple[str, ...], members: Members) -> str:
     Tars named like synsets (n01443537) are such. Names that end in a number of their own (shard-000012, 00012) are
     shards, and so are tars in which images have companions of the same name (.cls, .json, .txt). All else is a tar a class.
     """
-    stems = [path.rpartition("/")[2].removesuffix(".tar") for path in paths]
+    stems = [_stem(path) for path in paths]
     if all(_SYNSET.match(stem) for stem in stems):
         return "tars"
     if all(_SHARD.search(stem) for stem in stems):
@@ -157,9 +252,7 @@ def form_of_tars(paths: tuple[str, ...], members: Members) -> str:
 
 def image_rows(names: Any) -> I64:
     """Which of some paths (pyarrow string array) are images that count: known extension, nothing hidden on the way."""
-    counts = pc.and_not(
-        pc.match_substring_regex(names, _IMAGE), pc.match_substring_regex(names, rf"(^|/)(\.|{LITTER}/)")
-    )
+    counts = pc.and_not(pc.match_substring_regex(names, _IMAGE), pc.match_substring_regex(names, _HIDDEN))
     return np.flatnonzero(counts.to_numpy(zero_copy_only=False))
 
 
@@ -179,26 +272,21 @@ def _sample_key(name: str) -> str:
 def _prefix(path: str, names: Any) -> str:
     """What keys of a synset's tar begin with; nothing more where its images (paths, a pyarrow string array) lie in a folder
     of its name. Members that are no images have no say: a README, or what macOS adds."""
-    whole = path.removesuffix(".tar")
+    whole = path[: -len(".tar")]
     folder, _, stem = whole.rpartition("/")
     if len(names) and pc.all(pc.starts_with(names, stem + "/")).as_py():
         return f"{folder}/" if folder else ""
     return whole + "/"
 
 
-def _form_of(files: Files, tars: dict[str, Any], listing: Listing) -> str:
-    path = listing.parts[0]
-    return form_of_tars(listing.parts, walk_tar(files, path, tars[path].size))
-
-
-def _walk_all(files: Files, tars: list[tuple[str, int]]) -> Iterator[tuple[int, Members]]:
+def _walk_all(tars: Sequence[tuple[Files | InnerFiles, str, int]]) -> Iterator[tuple[int, Members]]:
     """(number, members) of each tar in turn; a few are walked at a time, since each waits for the disk."""
     with ThreadPoolExecutor(_WALKERS) as pool:
         ahead = iter(tars)
-        waiting = [pool.submit(walk_tar, files, *tar) for tar in islice(ahead, 2 * _WALKERS)]
+        waiting = [pool.submit(walk_tar, *tar) for tar in islice(ahead, 2 * _WALKERS)]
         number = 0
         while waiting:
             members = waiting.pop(0).result()
-            waiting += [pool.submit(walk_tar, files, *tar) for tar in islice(ahead, 1)]
+            waiting += [pool.submit(walk_tar, *tar) for tar in islice(ahead, 1)]
             yield number, members
             number += 1

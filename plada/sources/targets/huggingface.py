@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.collection import key_of
+from plada.sources.formats.arrays import check_there
 from plada.sources.formats.columns import ImageColumns, is_binary
 from plada.sources.formats.listing import Listing
-from plada.sources.formats.parquet import ParquetCollection, group_starts
+from plada.sources.formats.numbered import missing_files
+from plada.sources.formats.parquet import ParquetCollection, count_nulls, group_starts
 from plada.sources.storage import LocalFiles
 from plada.sources.targets.split_folders import EVALUATION, TEST, UNLABELLED, WORDS
 from plada.sources.targets.split_lists import target_of_parts
@@ -61,7 +63,10 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     label column, a shard that is missing, labels without a class, damaged files."""
     files = find_parquet(root)
     for paths in files.values():
-        _complete(paths)
+        if missing := missing_files(path.name for path in paths):
+            raise DataError(f"{paths[0].parent}: files are missing: {missing}. Fetch the others")
+        for path in paths:
+            check_there(path)
     columns = find_labelled_columns(files["train"][0], request.options.get("label"))
     splits: dict[str, Split] = {}
     names = columns.names
@@ -69,6 +74,12 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     for part in ("train", "validation", "test"):
         if part in files:
             collection, order, values = _open_part(part, files[part], columns)
+            if empty := sum(_nulls(file, collection.columns.image) for file in files[part]):
+                if empty == len(collection):
+                    raise DataError(
+                        f"{files[part][0]}: no {part} image has bytes, at most a path. Embed the images in the files"
+                    )
+                notes.append(f"{part}: {empty} of {len(collection)} images have no bytes and are unreadable")
             if names is None:
                 names = tuple(sorted({str(value) for value in values}, key=_natural))
             labels = _labels(values, names, columns, files[part][0])
@@ -154,6 +165,11 @@ def _open_part(part: str, files: list[Path], columns: LabelledColumns) -> tuple[
     return images, positions, values
 
 
+def _nulls(file: Path, column: str) -> int:
+    with pq.ParquetFile(file) as parquet:
+        return count_nulls(parquet, column)
+
+
 def _path_column(parquet: Any, columns: LabelledColumns) -> list[str]:
     kind = parquet.schema_arrow.field(columns.image).type
     return [f"{columns.image}.path"] if columns.nested and kind.get_field_index("path") >= 0 else []
@@ -175,16 +191,6 @@ def _labels(values: list[Any], names: tuple[str, ...], columns: LabelledColumns,
         return labels
     index = {name: place for place, name in enumerate(names)}
     return np.array([index.get(str(value), -1) for value in values], np.int64)
-
-
-def _complete(files: list[Path]) -> None:
-    """Names say how many files there are: data/train-00001-of-00003.parquet."""
-    numbered = [match for path in files if (match := re.search(r"-(\d+)-of-(\d+)", path.name))]
-    if numbered and len(numbered) != int(numbered[0][2]):
-        raise DataError(
-            f"{files[0].parent}: {len(numbered)} of the {int(numbered[0][2])} files that {files[0].name} speaks of. "
-            "Fetch the others"
-        )
 
 
 def _natural(text: str) -> tuple[int, str]:

@@ -179,6 +179,7 @@ def open_gtsrb(root: Path, request: TargetRequest) -> Target:
     classes = tuple(sorted(set(listed.classes)))
     test = base / "Final_Test" / "Images"
     file = _first(place / "GT-final_test.csv" for place in (root, base, base / "Final_Test", test, root.parent))
+    check_there(file)
     with file.open(newline="", encoding="utf-8") as text:
         rows = list(csv.DictReader(text, delimiter=";", skipinitialspace=True))
     if not rows or not {"Filename", "ClassId"} <= set(rows[0]):

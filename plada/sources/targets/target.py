@@ -12,7 +12,7 @@ import numpy as np
 from plada.common.arrays import I64, Bools
 from plada.errors import DataError, RequestError
 from plada.sources.collection import Collection, is_image_name
-from plada.sources.formats.folder import open_folder
+from plada.sources.formats.folder import FolderCollection, open_folder
 from plada.sources.targets.split_folders import find_split_folders, looks_split, visible_folders
 
 VALIDATION_SHARE = 0.2  # of the training images, where a target brings no validation split
@@ -151,7 +151,9 @@ def open_class_folders(name: str, train: Path, validation: Path | None, test: Pa
         _split(open_folder(part), classes, part) if part is not None else None for part in (validation, test)
     )
     target = make_target(name, classes, _split(collection, classes, train), held, tested, seed=seed)
-    return target.noted(_nesting(collection))
+    for split in (held, tested):
+        target = target.noted(_passed_over(split.collection) if split is not None else "")
+    return target.noted(_passed_over(collection)).noted(_nesting(collection))
 
 
 def open_unsplit_target(
@@ -174,7 +176,7 @@ def open_unsplit_target(
     labels = np.array([index.get(label, -1) for label in _class_names(collection)], np.int64)
     kept = np.flatnonzero(labels >= 0)
     target = split_target(name or root.name, classes, Split(collection, kept, labels[kept]), seed=seed, note=note)
-    return target.noted(_nesting(collection))
+    return target.noted(_passed_over(collection)).noted(_nesting(collection))
 
 
 def looks_unsplit(root: Path) -> bool:
@@ -224,7 +226,11 @@ def _classes(collection: Collection, root: Path, leave_out: Names[str] = ()) -> 
     classes = set(_class_names(collection)) - set(leave_out)
     folders = {path.name for path in visible_folders(root)}
     if empty := folders - classes - set(leave_out):
-        raise DataError(f"{root}: no image of class '{min(empty)}'. Add one, or remove the folder")
+        passed = _passed_over(collection)
+        raise DataError(
+            f"{root}: no image of class '{min(empty)}'{' (' if passed else ''}{passed}{')' if passed else ''}. Add one, or "
+            "remove the folder"
+        )
     return tuple(sorted(classes))
 
 
@@ -236,6 +242,12 @@ def _class_names(collection: Collection) -> list[str]:
             raise DataError(f"{collection.location}: image '{key}' lies outside any class folder. Move it into one")
         names.append(top)
     return names
+
+
+def _passed_over(collection: Collection) -> str:
+    """What is said of files in a folder that are no images by their ending."""
+    remark = collection.listing.remark if isinstance(collection, FolderCollection) else ""
+    return f"{collection.location}: {remark}" if remark else ""
 
 
 def _nesting(collection: Collection) -> str:

@@ -3,6 +3,7 @@
 import io
 import pickle
 import random
+import re
 import tarfile
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import plada
-from plada.errors import DataError, RequestError
+from plada.common.progress import Progress
+from plada.errors import DataError, RequestError, Unreadable
 from plada.sources.collection import Collection
+from plada.sources.decode import decode
 from plada.sources.formats.detect import open_collection
 from plada.sources.formats.parquet import ParquetCollection
+from plada.sources.registry import open_source
 from plada.sources.scan import scan_manifest
 from tests.sources.test_collections import as_tars
 
@@ -224,11 +228,172 @@ def test_a_parquet_file_without_identity_is_refused(
         open_collection(tmp_path)
 
 
-def test_parquet_images_without_bytes_are_named(tmp_path: Path) -> None:
+def test_a_null_image_keeps_its_position(tmp_path: Path) -> None:
+    """A download that failed, as img2dataset writes it, and Hugging Face's struct with a path alone."""
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = pa.array([{"bytes": b"1", "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}, None], struct)
+    pq.write_table(pa.table({"image": images, "key": ["a", "b", "c"]}), tmp_path / "hf.parquet")
+    pq.write_table(pa.table({"key": ["a", "b", "c"], "jpg": [b"1", None, None]}), tmp_path / "img2dataset.parquet")
+    for name in ("hf", "img2dataset"):
+        said = Remarks()
+        found = open_collection(tmp_path / f"{name}.parquet", report=said)
+        assert dict(found.stream(0, 3)) == {0: b"1", 1: b"", 2: b""}
+        assert "2 of 3 images have no bytes; they keep their positions, as unreadable" in said.text
+        with pytest.raises(Unreadable, match="empty: 0 bytes"):
+            decode(found.read(1))
+
+
+def test_parquet_with_paths_alone_is_refused(tmp_path: Path) -> None:
     images = pa.array([{"bytes": None, "path": "a/b.jpg"}], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     pq.write_table(pa.table({"image": images}), tmp_path / "p.parquet")
-    with pytest.raises(DataError, match=r"image 0 \(a/b\) has no bytes"):
-        open_collection(tmp_path).read(0)
+    with pytest.raises(DataError, match=r"no image has bytes, at most a path\. Embed the images in the files"):
+        open_collection(tmp_path)
+
+
+def as_img2dataset(folder: Path, form: str) -> Path:
+    """Two shards of two downloads, of which one failed, as img2dataset writes them."""
+    folder.mkdir()
+    for shard in range(2):
+        names, data = [f"{shard:05d}{row:04d}" for row in range(2)], [f"{shard}".encode(), None]
+        columns: dict[str, object] = {"url": ["u", "v"], "key": names, "status": ["success", "failed_to_download"]}
+        if form == "parquet":
+            columns["jpg"] = pa.array(data, pa.binary())
+        pq.write_table(pa.table(columns), folder / f"{shard:05d}.parquet")
+        (folder / f"{shard:05d}_stats.json").write_text("{}")
+        if form == "webdataset":
+            with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
+                for ending in ("jpg", "json", "txt"):
+                    add(tar, f"{names[0]}.{ending}", data[0] or b"")
+        elif form == "files":
+            (folder / f"{shard:05d}").mkdir()
+            for ending in ("jpg", "json", "txt"):
+                (folder / f"{shard:05d}" / f"{names[0]}.{ending}").write_bytes(data[0] or b"")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("form", "keys", "said"),
+    [
+        ("webdataset", ["000000000", "000010000"], "read as WebDataset shards: .*tars:"),
+        ("files", ["00000/000000000", "00001/000010000"], "passed over 4 .json, 2 .parquet, 2 .txt, .*parquet:PLACE"),
+        (
+            "parquet",
+            ["000000000", "000000001", "000010000", "000010001"],
+            "read as parquet: images in column jpg, keys in key",
+        ),
+    ],
+)
+def test_what_img2dataset_writes_is_read_as_it_is(form: str, keys: list[str], said: str, tmp_path: Path) -> None:
+    remarks = Remarks()
+    found = open_collection(as_img2dataset(tmp_path / "out", form), report=remarks)
+    assert found.keys.to_pylist() == keys
+    assert [found.read(at) for at in range(0, len(keys), len(keys) // 2)] == [b"0", b"1"]
+    assert re.search(said, remarks.text)
+
+
+def test_parquet_without_images_says_what_is_missing(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"url": ["u"]}), tmp_path / "00000.parquet")
+    with pytest.raises(DataError, match="no column of images among url"):
+        open_collection(tmp_path)
+
+
+def as_tar_of_tars(path: Path, folder: str = "", extra: tuple[str, ...] = ()) -> Path:
+    with tarfile.open(path, "w") as outer:
+        for synset in ("n00000002", "n00000001"):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as tar:
+                for number in range(2):
+                    add(tar, f"{synset}_{number}.JPEG", f"{synset} {number}".encode())
+            add(outer, f"{folder}{synset}.tar", inner.getvalue())
+        for name in extra:
+            add(outer, name, b"x")
+    return path
+
+
+@pytest.mark.parametrize(("name", "folder"), [("fall11_whole", ""), ("winter21_whole", "winter21_whole/")])
+def test_a_tar_of_tars_is_read_in_place(name: str, folder: str, tmp_path: Path) -> None:
+    """As ImageNet-21K is published: the same keys as a folder of the inner tars."""
+    place = as_tar_of_tars(tmp_path / f"{name}.tar", folder, ("README.md", "._n1.tar"))
+    remarks = Remarks()
+    found = open_collection(place, report=remarks)
+    keys = [f"{synset}/{synset}_{number}" for synset in ("n00000001", "n00000002") for number in range(2)]
+    assert found.keys.to_pylist() == keys == open_collection(tmp_path).keys.to_pylist()
+    assert dict(found.stream(0, 4)) == {at: f"{key.partition('/')[0]} {at % 2}".encode() for at, key in enumerate(keys)}
+    assert "passed over 1 .md, such as" in remarks.text
+    assert open_collection(found.location).read(3) == b"n00000002 1"
+
+
+def test_a_damaged_tar_in_a_tar_is_named(tmp_path: Path) -> None:
+    place = as_tar_of_tars(tmp_path / "whole.tar")
+    place.write_bytes(place.read_bytes().replace(b"n00000001_1.JPEG", b"n00000001_9.JPEG"))
+    with pytest.raises(DataError, match=r"whole\.tar: n00000001\.tar: ends without the end-of-archive mark"):
+        open_collection(place)
+
+
+class Remarks:
+    """A listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def __call__(self, progress: Progress) -> None:
+        self.text += progress.note and f"{progress.note}\n"
+
+
+def test_nothing_is_passed_over_without_a_word(tmp_path: Path) -> None:
+    for name in ("a.png", "b.jfif", "c.JFIF", "d.avif", "e.zip", "f.tar.gz", ".hidden", "Thumbs.db", "x/README"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    remarks = Remarks()
+    assert open_collection(tmp_path, report=remarks).keys.to_pylist() == ["a"]
+    assert remarks.text.count("\n") == 1
+    assert "passed over 2 .jfif, 1 .avif, 1 .zip, 1 .tar.gz, 1 without an ending, such as b.jfif. " in remarks.text
+    for advice in (
+        "rename to .jpg",
+        "save as PNG or JPEG",
+        "give zip://::FILE",
+        "unpack it once with `gunzip -k FILE`",
+    ):
+        assert advice in remarks.text
+
+
+def test_a_compressed_tar_beside_tars_is_said(pictures: Path, tmp_path: Path) -> None:
+    tars = as_tars(pictures, tmp_path / "tars")
+    (tars / "n3.tar.gz").write_bytes(b"x")
+    remarks = Remarks()
+    assert len(open_collection(tars, report=remarks)) == 24
+    assert "passed over 1 .tar.gz, such as n3.tar.gz. .tar.gz is compressed: unpack it once" in remarks.text
+    assert "read as one tar a class" in remarks.text
+
+
+def test_what_a_tar_holds_besides_images_is_counted(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "shard-000.TAR", "w") as tar:
+        for name in ("a.jpg", "a.cls", "b.heic", "c.heic", "._a.jpg", "README"):
+            add(tar, name, b"x")
+    remarks = Remarks()
+    assert open_collection(tmp_path, report=remarks).keys.to_pylist() == ["a"]
+    assert "passed over 2 .heic, 1 without an ending, such as shard-000.TAR/b.heic" in remarks.text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "winter21_whole.tar.gz",
+            r"1 \.tar\.gz, such as .*unpack it once with `gunzip -k FILE`; a tar is then read as it is",
+        ),
+        ("images.zip", "zip://::FILE"),
+        ("train/data-00000-of-00001.arrow", r"datasets\.load_from_disk\(FOLDER\)\.to_parquet\(FILE\)"),
+        ("a.jxl", "save as PNG or JPEG"),
+    ],
+)
+def test_what_holds_images_in_another_way_is_named(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"no image found, passed over .*{said}"):
+        open_collection(tmp_path)
+    with pytest.raises(RequestError, match=f"this is a file of another kind. .*{said.rpartition('such as ')[2]}"):
+        open_collection(tmp_path / name)
 
 
 def test_parquet_files_that_are_damaged_or_differ_are_named(pictures: Path, tmp_path: Path) -> None:
@@ -302,3 +467,28 @@ def test_streams_cross_windows_and_gaps(tmp_path: Path, monkeypatch: pytest.Monk
     assert {found.keys[p].as_py(): data for p, data in found.stream(0, 40)} == wanted
     assert dict(found.stream(17, 23)) == {p: wanted[found.keys[p].as_py()] for p in range(17, 23)}
     assert list(found.stream(4, 4)) == []
+
+
+@pytest.mark.parametrize("kind", ["parquet", "tar"])
+def test_a_missing_part_is_refused_unless_it_is_meant(kind: str, pictures: Path, tmp_path: Path) -> None:
+    if kind == "parquet":
+        root = as_parquet(pictures, tmp_path / "hf") / "data"
+        (root / "train-00000-of-00002.parquet").rename(root / "train-00000-of-00003.parquet")
+        (root / "train-00001-of-00002.parquet").rename(root / "train-00002-of-00003.parquet")
+    else:
+        root = as_shards(pictures, tmp_path / "shards")
+        for number, path in enumerate(sorted(root.iterdir())):
+            path.rename(root / f"train-{number + (number > 0):05d}-of-00005.tar")
+    with pytest.raises(
+        DataError, match=r"files are missing: 1 of \d \(train-00001-of-0000\d\)\. Fetch them; or go on without"
+    ):
+        open_collection(root)
+    remarks = Remarks()
+    found = open_collection(f"incomplete:{root}", report=remarks)
+    assert len(found) == 24
+    assert "1 of" in remarks.text
+    assert found.location == f"incomplete:{root}"
+    assert open_collection(found.location).keys.to_pylist() == found.keys.to_pylist()
+    assert open_source(f"incomplete:{root}", tmp_path).location == found.location
+    only = sorted(root.iterdir())[0]
+    assert open_collection(only).location == str(only)

@@ -1,5 +1,6 @@
 """Every published layout is read as it is published, and what is missing from it is named."""
 
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from plada.errors import DataError, RequestError
+from plada.errors import DataError, PladaError, RequestError
 from plada.sources.decode import decode
 from plada.sources.formats.arrays import netpbm
 from plada.sources.registry import open_source, open_target
@@ -381,7 +382,7 @@ def test_what_is_wrong_with_parquet_is_named(tmp_path: Path, home: Path) -> None
 
     root = published.parquet(tmp_path / "shard", {"train": 9}, names=["a", "b"], shards=3)
     (root / "train-00001-of-00003.parquet").unlink()
-    with pytest.raises(DataError, match="2 of the 3 files"):
+    with pytest.raises(DataError, match=r"files are missing: 1 of 3 \(train-00001-of-00003\)"):
         open_target(root, home)
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "train.parquet").write_bytes(b"PAR1 and no more")
@@ -398,3 +399,23 @@ def test_what_is_wrong_with_parquet_is_named(tmp_path: Path, home: Path) -> None
     beyond = published.parquet(tmp_path / "beyond", {"train": 4}, names=["a", "b"], label=lambda row: row)
     with pytest.raises(DataError, match="label 3, but 2 class names"):
         open_target(beyond, home)
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("train.parquet", ()),
+        ("bloodmnist.npz", ()),
+        ("batches.meta", ("data_batch_1", "test_batch")),
+        ("GTSRB/GT-final_test.csv", ("GTSRB/Training/0/a.ppm", "GTSRB/Final_Test/Images/b.ppm")),
+        ("images.txt", ("train_test_split.txt", "classes.txt", "image_class_labels.txt", "images/a/b.jpg")),
+    ],
+)
+def test_a_pipe_in_a_target_is_never_waited_for(name: str, others: tuple[str, ...], tmp_path: Path, home: Path) -> None:
+    for place in (name, *others):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(b"1 x\n")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(PladaError, match=r"pipe|no such layout"):
+        open_target(tmp_path, home)

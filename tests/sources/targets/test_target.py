@@ -105,3 +105,13 @@ def test_food101_as_published(tmp_path: Path, home: Path) -> None:
     (tmp_path / "food-101" / "images" / "pie" / "8.jpg").unlink()
     with pytest.raises(DataError, match=r"test\.txt names pie/8"):
         open_target(tmp_path / "food-101", home)
+
+
+def test_what_a_target_passes_over_is_said(target_folder: Path) -> None:
+    split = next(path for path in (target_folder / "test").iterdir() if path.is_dir())
+    (split / "a.jfif").write_bytes(b"x")
+    assert "test: passed over 1 .jfif, such as" in open_folder_target(target_folder).note
+    (target_folder / "train" / "new").mkdir()
+    (target_folder / "train" / "new" / "b.avif").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no image of class 'new' \(.*passed over 1 \.avif, such as new/b\.avif"):
+        open_folder_target(target_folder)
