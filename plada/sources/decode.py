@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from plada.common.arrays import U8, Bools
 from plada.common.progress import Report, Tracker, silent
@@ -36,7 +36,11 @@ from plada.sources.unsupported import unsupported_kind
 MAX_PIXELS = 89_478_485  # PIL's own warning level; more is refused before anything is decoded
 MAX_SIDE = 4096  # of the square that a network sees; what files ask for is bounded before anything is made
 # Said to PIL: what it can open otherwise depends on what others registered, and EPS would start a program.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF")
+# AVIF where this PIL has it.
+FORMATS = (
+    *("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF"),
+    *(["AVIF"] if "avif" in features.modules and features.check("avif") else []),
+)
 _BEGINNINGS = {
     b"\xff\xd8": "a JPEG",
     b"\x89PNG": "a PNG",
@@ -50,7 +54,9 @@ _WHOLE = 16  # views that a scaled image may be as large as; of a larger one onl
 _TALL = 16  # heights in widths from which an image is scaled in height first
 _SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _ALPHA = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value of the second
+_STRIP = 1 << 20  # pixels that are converted at a time
+# TIFF tags, and values of the second and the last
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT, _WHITE_IS_ZERO, _UNSIGNED = 258, 262, 339, 0, (1, 4)
 
 # Python prints what has no handler; whoever has one still gets it.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -137,7 +143,10 @@ def _check_png(data: bytes) -> None:
 def _unidentified(data: bytes) -> str:
     if not data:
         return "empty: 0 bytes"
-    if kind := unsupported_kind(data):
+    kind = unsupported_kind(data)
+    if kind in FORMATS:
+        return f"begins like an {kind}, but its header is cut or damaged"
+    if kind:
         return f"{kind}: not supported. Save it as an 8-bit PNG or JPEG"
     for beginning, name in _BEGINNINGS.items():
         if data.startswith(beginning):
@@ -146,33 +155,59 @@ def _unidentified(data: bytes) -> str:
 
 
 def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()
-        return image.copy() if image.readonly else image
-    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format == "PPM"):
-        return Image.fromarray(_upper_bits(image)).convert("RGB")
-    if image.mode in ("I", "F"):
+    """RGB pixels. What takes more than one step is done in strips: several wholes of a large picture fill the memory."""
+    if _is_without_white(image):
         raise Unreadable(
             f"{image.format} of mode {image.mode}: no value is defined as white. Save it with 8 or 16 bits"
         )
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image.copy() if image.readonly else image
+    if image.mode in _SIXTEEN_BIT or image.mode == "I":
+        return _in_strips(image, _upper_bits)
     if image.mode in _ALPHA or "transparency" in image.info:
         _scale_transparency(image)
-        over = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        return Image.alpha_composite(white, over).convert("RGB")
+        return _in_strips(image, _over_white)
     return image.convert("RGB")
 
 
-def _upper_bits(image: ImageFile.ImageFile) -> U8:
-    """Upper 8 bits of a grey image of 9 to 16 bits; PIL's own conversion would clip all above 255 to white."""
+def _is_without_white(image: ImageFile.ImageFile) -> bool:
     tags: Any = getattr(image, "tag_v2", {})
+    numbers = tags.get(_SAMPLE_FORMAT, (1,))
+    signed = any(kind not in _UNSIGNED for kind in (numbers if isinstance(numbers, tuple) else (numbers,)))
+    return signed or image.mode == "F" or (image.mode == "I" and image.format != "PPM")
+
+
+def _in_strips(image: ImageFile.ImageFile, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    image.load()  # before the size is asked for: a TIFF may turn by it
+    whole = Image.new("RGB", image.size)
+    rows = max(1, _STRIP // image.width)
+    bits = getattr(image, "tag_v2", None)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if bits is not None:
+            strip.info["tags"] = bits
+        whole.paste(convert(strip), (0, top))
+    return whole
+
+
+def _over_white(strip: Image.Image) -> Image.Image:
+    over = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+    white = Image.new("RGBA", over.size, "white")
+    return Image.alpha_composite(white, over).convert("RGB")
+
+
+def _upper_bits(strip: Image.Image) -> Image.Image:
+    """Upper 8 bits of a grey image of 9 to 16 bits; PIL's own conversion would clip all above 255 to white."""
+    tags: Any = strip.info.get("tags", {})
     bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(strip).astype(np.int64)
     grey = (values >> (bits - 8)).astype(np.uint8)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
-    see_through = image.info.get("transparency")
-    return grey if see_through is None else np.where(values == see_through, np.uint8(255), grey)
+    see_through = strip.info.get("transparency")
+    grey = grey if see_through is None else np.where(values == see_through, np.uint8(255), grey)
+    return Image.fromarray(grey).convert("RGB")
 
 
 def _scale_transparency(image: ImageFile.ImageFile) -> None:

@@ -28,7 +28,11 @@ from plada.trainer.tfrecord import example, record
 
 _SHARD = 4096  # images in a file
 _ROWS = 128  # images of a Parquet row group: a reader holds one in memory
-_MAGIC = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"P5\n": ".pgm", b"P6\n": ".ppm", b"BM": ".bmp"}
+_MAGIC = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp"}
+_NETPBM = {
+    **dict.fromkeys((b"P1", b"P4"), ".pbm"), **dict.fromkeys((b"P2", b"P5"), ".pgm"),
+    **dict.fromkeys((b"P3", b"P6"), ".ppm"), **dict.fromkeys((b"Pf", b"PF"), ".pfm"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +206,8 @@ def extension(data: bytes) -> str:
     """The extension of an image's format, by its content: file names may lie, and loaders go by the extension."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return ".webp"
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return ".avif"
+    if data[2:3].isspace() and data[:2] in _NETPBM:
+        return _NETPBM[data[:2]]
     return next((suffix for magic, suffix in _MAGIC.items() if data.startswith(magic)), ".tif")

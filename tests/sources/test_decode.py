@@ -16,7 +16,7 @@ from PIL import GifImagePlugin, Image, ImageFile
 
 from plada.errors import RequestError, Unreadable
 from plada.sources import decode as module
-from plada.sources.decode import View, decode, load_pixels
+from plada.sources.decode import FORMATS, View, decode, load_pixels
 from plada.sources.image_header import size_from_header
 from tests.conftest import picture
 
@@ -166,6 +166,7 @@ def test_grey_tiffs_say_how_many_bits_and_what_is_white() -> None:
         tiff(2, 32, struct.pack("<2f", 0.5, 1), numbers=3),
         tiff(2, 32, struct.pack("<2I", 0, 2**32 - 1)),
         tiff(2, 16, struct.pack("<2h", -3, 32767), numbers=2),
+        tiff(2, 8, struct.pack("<2b", -3, 127), numbers=2),
         b"Pf 2 1 -1.0\n" + struct.pack("<2f", 0.5, 1),
     ],
 )
@@ -223,7 +224,7 @@ def test_a_cut_file_is_refused_or_whole(name: str) -> None:
 def test_what_is_no_image_says_what_it_is() -> None:
     assert reason(b"") == "empty: 0 bytes"
     assert reason(b"<html><body>404") == (
-        "not an image of a known kind (JPEG, PNG, GIF, WEBP, BMP, PPM, TIFF): begins with b'<html><b'"
+        f"not an image of a known kind ({', '.join(FORMATS)}): begins with b'<html><b'"
     )
     assert "begins like a JPEG" in reason(FILES["jpeg"][:20])
     assert "truncated" in reason(FILES["jpeg"][:-2])
@@ -379,8 +380,6 @@ def multiband(channels: int, bits: int = 8, numbers: int = 1) -> bytes:
         (b"\xff\x0a" + bytes(20), "JPEG XL"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20), "JPEG XL"),
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(20), "JPEG 2000"),
-        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "AVIF"),
-        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "AVIF"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (jpeg_frame(0xF7, 8, 3), "JPEG-LS"),
         (jpeg_frame(0xC3, 8, 3), "lossless JPEG"),
@@ -406,3 +405,46 @@ def test_pil_prints_nothing_of_its_own() -> None:
     for data in (multiband(13), multiband(7, 16), WARNED):
         done = subprocess.run([sys.executable, "-W", "always", "-c", code], input=data, capture_output=True, check=True)
         assert not done.stderr
+
+
+AVIF = b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"
+
+
+def test_avif_is_read_where_pil_reads_it_and_named_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    if "AVIF" in FORMATS:
+        data = stored(PICTURE, "AVIF", quality=100)
+        assert np.abs(np.asarray(decode(data)).astype(int) - np.asarray(PICTURE)).mean() < 3
+        assert size_from_header(data) == PICTURE.size
+        assert reason(AVIF) == "begins like an AVIF, but its header is cut or damaged"
+        for end in range(0, len(data), len(data) // 20):
+            assert reason(data[:end])
+    monkeypatch.setattr(module, "FORMATS", tuple(form for form in FORMATS if form != "AVIF"))
+    for brands in (AVIF, b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf"):
+        assert reason(brands) == "AVIF: not supported. Save it as an 8-bit PNG or JPEG"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "PA"])
+def test_strips_give_the_pixels_of_the_whole(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, (31, 23), np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (31, 23, 4), np.uint8)).convert("LA" if mode == "PA" else mode)
+    data = stored(image, "TIFF" if mode == "I;16" else "PNG", **({"transparency": 3} if mode == "P" else {}))
+    whole = np.asarray(decode(data))
+    monkeypatch.setattr(module, "_STRIP", 60)
+    assert np.array_equal(np.asarray(decode(data)), whole)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I;16"])
+def test_the_largest_pictures_take_less_than_a_gigabyte(mode: str) -> None:
+    image = Image.new(mode, (9459, 9459), (10,) * 4 if mode == "RGBA" else 10)
+    data = stored(image, compress_level=1)
+    del image
+    code = (
+        "import sys; from plada.common.machine import peak_memory; from plada.sources.decode import decode\n"
+        "assert decode(sys.stdin.buffer.read()).size == (9459, 9459)\n"
+        "assert peak_memory() < 1 << 30, peak_memory()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()

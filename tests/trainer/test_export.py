@@ -255,7 +255,12 @@ KINDS = [
     (b"\xff\xd8\xff\xe0", ".jpg"),
     (b"\x89PNG\r\n", ".png"),
     (b"GIF89a", ".gif"),
-    (b"P5\n1 1", ".pgm"),
+    *(
+        (f"P{kind}{space}1 1".encode(), f".p{suffix}")
+        for kind, suffix in zip("123456fF", ["bm", "gm", "pm"] * 2 + ["fm"] * 2, strict=True)
+        for space in " \n\t"
+    ),
+    (b"\0\0\0\x1cftypavif", ".avif"),
     (b"BM", ".bmp"),
     (b"RIFF\0\0\0\0WEBPVP8 ", ".webp"),
     (b"II*\0", ".tif"),
