@@ -151,7 +151,7 @@ def test_select_for_a_folder(
     (target_folder / "train" / "dim" / "0.png").write_bytes(b"broken")
     done = call("select", "--target", target_folder, "--budget", "20kB", "--home", glyph_home, "--quiet")
     assert done.exit_code == 0, done.output
-    assert "1 images of the target could not be read" in done.stderr
+    assert "1 images of the target could not be read and were left out: dim/0" in done.stderr
     found = summary("inspect", tmp_path / "shades.plada", "--home", glyph_home)
     assert found["notes"]["target"] == "shades"
     assert set(found["class_counts"]) == {"bright", "dim"}

@@ -26,8 +26,10 @@ from plada.sources.catalogue.known import KNOWN
 from plada.sources.collection import Collection
 from plada.sources.formats.folder import FolderCollection
 from plada.sources.formats.listing import ListedCollection
+from plada.sources.reference import manifest_folder, manifests_in
 from plada.sources.registry import known_counts_note, open_source
 from plada.sources.storage import plain_name, slug
+from plada.sources.unreadable import UnreadableGroup, UnreadableTally
 
 ENGINES = ("local", "ray")
 
@@ -105,7 +107,7 @@ def index(
         summary = build_index(
             job, encoders[0], clock=clock, plan=plan, pool=pool, restart=restart, append=append, report=report
         )
-    summary = _noted(summary, source, job.collection)
+    summary = replace(_noted(summary, source, job.collection), reasons=_reasons(summary, job))
     if pack:
         wanted = pack if isinstance(pack, PackSpec) else PackSpec()
         packed = make_pack(summary.name, wanted.out, dimensions=wanted.dimensions, home=root, report=report)
@@ -217,6 +219,17 @@ def _worker_pool(spec: EncoderSpec, encoders: list[Encoder], plan: Plan, engine:
     if plan.workers == 0:
         return this_process(encoders[0], plan)
     return worker_processes(spec, plan) if encoders[0].where == "cpu" else gpu_workers(encoders, plan)
+
+
+def _reasons(summary: IndexSummary, job: Job) -> tuple[UnreadableGroup, ...]:
+    """Why images of a finished index are unreadable, from its manifest, while that is there."""
+    tally = UnreadableTally()
+    if summary.unreadable:
+        for manifest in manifests_in(manifest_folder(job.home, job.collection)):
+            if manifest.content_id.hex() == summary.content_id:
+                tally.add_manifest(manifest)
+                break
+    return tally.groups()
 
 
 def _with_ann(summary: IndexSummary, wanted: str, home: Path, report: Report) -> IndexSummary:

@@ -22,6 +22,7 @@ from plada.sources.leaks.leaks import Leak
 from plada.sources.manifest import Manifest, key_id, load_manifest
 from plada.sources.reference import manifest_path, open_reference
 from plada.sources.registry import open_source
+from plada.sources.unreadable import UnreadableGroup
 from plada.trainer.payload_file import read_identity
 
 _MIN_HEX = 8
@@ -50,6 +51,8 @@ class Verification:
         key_id: Key id of the images here, hexadecimal.
         content_id: Their content id, hexadecimal; empty where it is not known.
         manifest: The manifest file.
+        unreadable: Unreadable images by reason, with one example of each: those that the manifest says cannot be decoded, and
+            those that are `gone`.
         leaks: The leak report, where one was asked for.
     """
 
@@ -70,6 +73,7 @@ class Verification:
     key_id: str
     content_id: str
     manifest: str
+    unreadable: tuple[UnreadableGroup, ...] = ()
     leaks: LeakReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -193,6 +197,7 @@ def _compare(
     """Compare image by image."""
     found = compare(collection, manifest, sample=sample, seed=seed, report=report)
     advice = []
+    found.unreadable.add_manifest(manifest)
     if found.missing or found.gone:
         advice.append("restore what is missing, or point at the whole copy")
     if found.added:
@@ -210,7 +215,7 @@ def _compare(
         key_id=key_id(collection.keys).hex(),
         content_id="" if found else manifest.content_id.hex(),
         manifest=str(manifest.path),
-        **shared_fields(found, Verification),
+        **{**shared_fields(found, Verification), "unreadable": found.unreadable.groups()},
     )
 
 
@@ -233,6 +238,8 @@ def _identified(
 ) -> Verification:
     """What a comparison of ids found; `wrong` is empty where they agree."""
     advice = "get the other side's manifest and give it as --against: it tells which images differ"
+    found = Differences(hashed=len(own) if full else 0, first=wrong or None)
+    found.unreadable.add_manifest(own)
     return Verification(
         reference=collection.location,
         against=against,
@@ -244,7 +251,7 @@ def _identified(
         key_id=own.key_id.hex(),
         content_id=own.content_id.hex(),
         manifest=str(own.path),
-        **shared_fields(Differences(hashed=len(own) if full else 0, first=wrong or None), Verification),
+        **{**shared_fields(found, Verification), "unreadable": found.unreadable.groups()},
     )
 
 

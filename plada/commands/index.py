@@ -19,7 +19,7 @@ from plada.commands.console.options import (
     percent,
     seconds,
 )
-from plada.commands.console.output import print_line, print_table
+from plada.commands.console.output import print_line, print_table, print_unreadable
 from plada.common.units import format_size
 
 if TYPE_CHECKING:
@@ -220,8 +220,9 @@ def _show_summary(summary: "IndexSummary", source: str) -> None:
     )
     if summary.source_note:
         print_line(f"{source}: {summary.source_note}", error=True)
-    for line in (*summary.notes, *(f"unreadable: {example}" for example in summary.examples)):
+    for line in summary.notes:
         print_line(line, error=True)
+    print_unreadable(summary.reasons)
 
 
 def _show_check(found: "CheckReport", output: Output) -> None:

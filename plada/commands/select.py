@@ -299,7 +299,9 @@ def _remarks(report: "SelectionReport", target: str) -> list[str]:
             f"{report.copies} images of the reference were left out as near-duplicates of surer ones of their class"
         )
     if report.left_out:
-        lines.append(f"{report.left_out} images of the target could not be read and were left out")
+        more = ", ..." if report.left_out > len(report.left_out_examples) else ""
+        named = f": {', '.join(report.left_out_examples)}{more}" if report.left_out_examples else ""
+        lines.append(f"{report.left_out} images of the target could not be read and were left out{named}")
     if report.empty_classes:
         lines.append(
             f"the teacher calls no image of the reference {', '.join(report.empty_classes)}: students cannot learn it; their "

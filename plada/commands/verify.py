@@ -9,7 +9,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import Home, ManifestOption, Output, RequireSignature, Seed
-from plada.commands.console.output import print_line, print_table
+from plada.commands.console.output import print_line, print_table, print_unreadable
 from plada.errors import ReferenceMismatch, RequestError
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def _show(verification: "Verification") -> None:
     print_table(rows, title=f"verify {verification.reference}")
     if verification.leaks is not None:
         _show_leaks(verification.leaks)
+    print_unreadable(verification.unreadable)
 
 
 def _show_leaks(found: "LeakReport") -> None:

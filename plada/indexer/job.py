@@ -17,6 +17,7 @@ from plada.indexer.store import Store, shard_rows
 from plada.sources.collection import Collection
 from plada.sources.manifest import key_id
 from plada.sources.reference import keep_manifest, manifest_path, save_reference
+from plada.sources.unreadable import UnreadableGroup
 
 STAGES = ("list", "load", "embed", "commit")
 
@@ -38,6 +39,7 @@ class IndexSummary:
         path: The folder.
         reused: Images that were embedded before.
         examples: The first unreadable images: key, and why.
+        reasons: Unreadable images by reason: how many, and one example of each.
         where: Seconds of all processes together by stage: read, decode, encode, write.
         workers: Worker processes.
         notes: What happened on the way, such as batches that were halved.
@@ -60,6 +62,7 @@ class IndexSummary:
     path: str
     reused: int
     examples: tuple[str, ...] = ()
+    reasons: tuple[UnreadableGroup, ...] = ()
     where: Mapping[str, float] = field(default_factory=dict)
     workers: int = 0
     notes: tuple[str, ...] = ()

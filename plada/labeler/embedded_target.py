@@ -14,16 +14,19 @@ from plada.labeler.embedding_cache import identity_of, load_embeddings, save_emb
 from plada.sources.decode import load_pixels
 from plada.sources.targets.target import Split, Target
 
+_NAMED = 3  # unreadable images whose keys are kept
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSplit:
     """Readable images of a split: vectors float32 [n, d], labels int64 [n]. `left_out` images could not be read; `readable`
-    bool [images of the split] says which could, None where nobody asked."""
+    bool [images of the split] says which could, None where nobody asked; `lost` are keys of the first that could not."""
 
     vectors: F32
     labels: I64
     left_out: int
     readable: npt.NDArray[np.bool_] | None = None
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def embed_split(
         say = Tracker(stage, len(split), report).say
         kept = load_embeddings(path, digest, images=len(split), dimension=encoder.config.dimension, say=say)
         if kept is not None:
-            return EmbeddedSplit(kept[0], split.labels[kept[1]], int((~kept[1]).sum()), kept[1])
+            return _embedded(split, *kept)
     parts: list[F32] = [np.zeros((0, encoder.config.dimension), np.float32)]
     flags: list[npt.NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
     tracker = Tracker(stage, len(split), report)
@@ -88,7 +91,13 @@ def embed_split(
         raise DataError(f"{split.collection.location}: none of {len(split)} images can be read")
     if path is not None:
         save_embeddings(path, digest, vectors, readable)
-    return EmbeddedSplit(vectors, split.labels[readable], int((~readable).sum()), readable)
+    return _embedded(split, vectors, readable)
+
+
+def _embedded(split: Split, vectors: F32, readable: npt.NDArray[np.bool_]) -> EmbeddedSplit:
+    lost = np.flatnonzero(~readable)
+    first = tuple(str(split.collection.keys[int(split.positions[row])]) for row in lost[:_NAMED])
+    return EmbeddedSplit(vectors, split.labels[readable], len(lost), readable, first)
 
 
 def check_every_class(target: Target, train: EmbeddedSplit) -> None:

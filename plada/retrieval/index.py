@@ -227,8 +227,12 @@ class Index:
         self._check("vector", "vectors", wanted)
         found, vectors = readable_rows(rows)
         if len(found) != len(np.unique(wanted)):
-            missing = sorted(set(wanted.tolist()) - set(found.tolist()))
-            raise DataError(f"index '{self.name}': image {missing[0]} has no embedding (it could not be read)")
+            missing = min(set(wanted.tolist()) - set(found.tolist()))
+            row = self._take(np.asarray([missing]), ["position", "key", "status"]).to_pylist()[0]
+            raise DataError(
+                f"index '{self.name}': image {missing} ({row['key']}) has no embedding; it is unreadable: {row['status']}. "
+                "Restore it and index with --append, or take another position"
+            )
         return vectors[np.searchsorted(found, wanted)]
 
     def keys(self, positions: npt.ArrayLike) -> list[str]:

@@ -59,6 +59,7 @@ class SelectionReport:
         str, float
     ]  # accuracy that other messages of as many bytes are expected to give; with `compare`
     left_out: int  # target images that could not be read
+    left_out_examples: tuple[str, ...]  # keys of the first of them
     target_note: str  # how the target was split where that is not its publisher's, and counts that are not the known
     leaks: tuple[Leak, ...]  # chosen images that are near copies of test images
     leaks_dropped: tuple[Leak, ...]  # the same, of images that were left out for it
@@ -160,6 +161,7 @@ def summarise(
         nearness=draft.nearness,
         alternatives=alternatives,
         left_out=embedded.train.left_out + embedded.validation.left_out,
+        left_out_examples=(*embedded.train.lost, *embedded.validation.lost)[:3],
         target_note="; ".join(note for note in notes if note),
         leaks=leaks.found,
         leaks_dropped=leaks.dropped,

@@ -14,6 +14,7 @@ from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError
 from plada.sources.collection import Collection, first_at_least
 from plada.sources.manifest import Manifest, content_hash
+from plada.sources.unreadable import UnreadableTally
 
 SAMPLE = 1000  # images hashed by a quick check
 _TASK = 2048
@@ -31,6 +32,7 @@ class Differences:
     gone: int = 0
     hashed: int = 0
     first: str | None = None
+    unreadable: UnreadableTally = field(default_factory=UnreadableTally, repr=False)  # why those that are gone are
     _first_key: str | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
@@ -186,6 +188,7 @@ def _count(found: Differences, result: list[tuple[str, str]]) -> None:
         kind, _, text = what.partition(":")
         if kind == "gone":
             found.gone += 1
+            found.unreadable.add(key, text)
         elif kind == "bytes":
             found.other_bytes += 1
         elif kind == "size":

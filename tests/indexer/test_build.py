@@ -71,10 +71,15 @@ def test_unreadable_images_keep_their_place(pictures: Path) -> None:
     summary = plada.index(pictures, name="p", encoder="gradients")
     assert (summary.images, summary.unreadable) == (24, 2)
     assert [example.partition(":")[0] for example in summary.examples] == sorted(broken)
+    assert [(group.images, group.example) for group in summary.reasons] == [(1, key) for key in sorted(broken)]
+    assert plada.index(pictures, name="p", encoder="gradients").reasons == summary.reasons  # of a finished index too
+    assert plada.verify(pictures).unreadable == summary.reasons
     index = plada.open_index("p")
     missing = [p for p, key in enumerate(index.keys(range(24))) if key in broken]
     assert all_of(index)[0].tolist() == [p for p in range(24) if p not in missing]
-    with pytest.raises(DataError, match=f"image {missing[0]} has no embedding"):
+    with pytest.raises(
+        DataError, match=rf"image {missing[0]} \(n0/image_03\) has no embedding; .*: not an image of a known"
+    ):
         index.vectors(missing)
     assert len(index.search("position:0", k=24)[0]) == 22
 

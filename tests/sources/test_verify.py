@@ -33,6 +33,21 @@ def counts(made: Verification) -> tuple[int, ...]:
     return made.missing, made.added, made.other_size, made.other_bytes, made.gone
 
 
+def test_unreadable_images_are_counted_by_reason_with_an_example(copy: Path) -> None:
+    for number in range(3):
+        (copy / "n0" / f"none_{number}.jpg").write_bytes(f"nothing {number}".encode())
+    (copy / "n0" / "short.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    hashed = plada.verify(copy)
+    assert [(group.images, group.example) for group in hashed.unreadable] == [(4, "n0/none_0")]
+    plada.index(copy, name="copy", encoder="gradients")
+    found = {group.example: (group.images, group.reason[:20]) for group in plada.verify(copy).unreadable}
+    assert found == {"n0/none_0": (3, "not an image of a kn"), "n0/short": (1, "begins like a PNG, b")}
+    shown = CliRunner().invoke(app, ["verify", str(copy)])
+    assert "unreadable" in shown.stdout and "n0/none_0" in shown.stdout
+    shown = CliRunner().invoke(app, ["index", str(copy), "--name", "copy", "--encoder", "gradients", "--quiet"])
+    assert "begins like a PNG" in shown.stdout and "n0/short" in shown.stdout
+
+
 def test_the_first_check_makes_the_manifest(pictures: Path) -> None:
     made = plada.verify(pictures)
     assert made.ok

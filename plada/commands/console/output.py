@@ -5,10 +5,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plada.common.progress import Progress, Report
 from plada.common.text import visible
+
+if TYPE_CHECKING:
+    from plada.sources.unreadable import UnreadableGroup
 
 _QUIET_SECONDS = 4.0  # between two plain lines of one stage
 _FIRST_SECONDS = 1.0  # after which a command that has said nothing yet says where it is
@@ -52,6 +55,13 @@ def print_table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), titl
     for row in rows:
         table.add_row(*(_plain(cell) for cell in row))
     console.print(table)
+
+
+def print_unreadable(groups: "Sequence[UnreadableGroup]") -> None:
+    """A table of unreadable images by reason, on standard output; nothing where all could be read."""
+    if groups:
+        rows = [[str(group.images), group.reason, group.example] for group in groups]
+        print_table(rows, head=("images", "reason", "example"), title="unreadable")
 
 
 def _plain(cell: str) -> Any:
