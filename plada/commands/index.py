@@ -154,6 +154,12 @@ def index(
             "--incomplete", help="Accept that files are missing, of those that others speak of (-00001-of-00003)."
         ),
     ] = False,
+    column: Annotated[
+        str | None, typer.Option(help="The column of images, where a table has several (parquet, Lance).")
+    ] = None,
+    image_extension: Annotated[
+        str | None, typer.Option(help="Which members of WebDataset's samples are the images, such as jpg.")
+    ] = None,
     encoder: EncoderOptions,
     work: WorkOptions,
     build: BuildOptions,
@@ -177,6 +183,8 @@ def index(
             )
             _show_check(found, output)
             return
+        source = f"image-extension={image_extension.lstrip('.')}:{source}" if image_extension else source
+        source = f"column={column}:{source}" if column else source
         source = f"incomplete:{source}" if incomplete else source
         if check.dry_run:
             expected = plada.forecast(

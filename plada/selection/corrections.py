@@ -115,7 +115,7 @@ def read_keys(path: Path) -> list[str]:
         RequestError: it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise RequestError(f"{path}: cannot be read as text ({err}). Give one key a line") from err
     return [_key(line.strip()) for line in lines if line.strip() and not line.startswith("#")]

@@ -14,8 +14,7 @@ from plada.sources.catalogue.known import KNOWN, KnownDataset
 from plada.sources.catalogue.places import find_source, find_target, not_here
 from plada.sources.collection import Collection
 from plada.sources.formats.builtin import open_digits, open_glyphs
-from plada.sources.formats.detect import open_collection
-from plada.sources.formats.numbered import INCOMPLETE
+from plada.sources.formats.detect import open_collection, split_options
 from plada.sources.formats.passed_over import ARCHIVES, PassedOver, advice, ending_of
 from plada.sources.targets.layouts import LAYOUTS, find_layout, read_layout
 from plada.sources.targets.target import Split, Target, TargetRequest, join_notes, make_target, split_target
@@ -37,9 +36,10 @@ def open_source(spec: str | Path, home: Path, *, report: Report = silent) -> Col
         DataError: the files are no good (no image, duplicate keys, cut tars).
     """
     text = local_place(spec)
-    if (whole := text.removeprefix(f"{INCOMPLETE}:")) in KNOWN and whole != text:
-        place = find_source(home, whole) or not_here(home, whole)
-        return open_collection(f"{INCOMPLETE}:{place}", cache=home / "listings", report=report)
+    before, bare = split_options(text)
+    if before and bare in KNOWN:
+        place = find_source(home, bare) or not_here(home, bare)
+        return open_collection(f"{before}{place}", cache=home / "listings", report=report)
     name, _, options = text.partition(":")
     if name in _BUILT_IN_REFERENCES:
         return _BUILT_IN_REFERENCES[name](_options(name, options))

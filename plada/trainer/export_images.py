@@ -22,11 +22,13 @@ from plada.common.text import csv_cell
 from plada.errors import RequestError, Unreadable
 from plada.payload.payload import Payload
 from plada.sources.formats.folder import FolderCollection
+from plada.sources.names import MAX_PART, fault_of, shortened
 from plada.sources.storage import LocalFiles
 from plada.trainer.payload_images import PayloadImages
 from plada.trainer.tfrecord import example, record
 
 _SHARD = 4096  # images in a file
+_CUT = 200  # bytes that stay of a name that is too long for a file
 _ROWS = 128  # images of a Parquet row group: a reader holds one in memory
 _MAGIC = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp"}
 _NETPBM = {
@@ -52,8 +54,10 @@ def export_folder(payload: Payload, images: PayloadImages, out: Path, report: Re
     position, key, label and class of each file; Hugging Face's imagefolder reads it too. Raises RequestError: `out` is
     there already; a class name that cannot be a folder's; links to images that are no files."""
     for name in payload.classes:
-        if not name or "/" in name or "\\" in name or name.startswith("."):
-            raise RequestError(f"class '{name}' cannot be a folder's name. Export to csv, parquet, hf or webdataset")
+        if not name or "/" in name or "\\" in name or fault_of(name):
+            raise RequestError(
+                f"class '{shortened(name)}' cannot be a folder's name. Export to csv, parquet, hf or webdataset"
+            )
     if link:
         _check_linkable(images)
     with whole_folder(out) as part, (part / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
@@ -61,6 +65,8 @@ def export_folder(payload: Payload, images: PayloadImages, out: Path, report: Re
         table.writerow(["file_name", "position", "key", "label", "class"])
         for item in _items(payload, images, report):
             stem = item.key.replace("/", "__").replace("\0", "_")
+            if len(f"{stem}{item.suffix}".encode()) > MAX_PART:  # of a key of many folders
+                stem = f"{stem.encode()[:_CUT].decode(errors='ignore')}-{item.position}"
             path = part / item.name / f"{stem}{item.suffix}"
             path.parent.mkdir(exist_ok=True)
             if path.exists():  # a__b and a/b

@@ -25,6 +25,11 @@ def test_a_line_is_a_key_and_a_json_string_stands_for_its_text(tmp_path: Path) -
         read_keys(path)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text("first\nsecond\n", encoding="utf-8-sig")
+    assert read_keys(tmp_path / "keys.txt") == ["first", "second"]
+
+
 def test_a_table_holds_whatever_a_key_is(tmp_path: Path) -> None:
     path = tmp_path / "fix.csv"
     path.write_bytes(b'key,label\n"a,""b""\r\nc","d\ne"\nplain,1\n')

@@ -92,11 +92,15 @@ def test_a_key_that_no_file_can_have(pictures: Path, tmp_path: Path) -> None:
     root = tmp_path / "table"
     root.mkdir()
     data = (pictures / "n0" / "image_00.png").read_bytes()
-    pq.write_table(pa.table({"key": ["a\0b", "a_b"], "image": [data, data]}), root / "x.parquet")
+    long = "/".join(["long" * 25] * 5)
+    pq.write_table(pa.table({"key": ["a_b", long], "image": [data, data]}), root / "x.parquet")
     manifest = plada.open_images(root).manifest
     payload = Payload(np.arange(2), np.zeros(2, np.int64), ("a",), 2, manifest.key_id, manifest.content_id)
     plada.export(payload, to="folder", out=tmp_path / "out", reference=root)
-    assert sorted(path.name for path in (tmp_path / "out" / "a").iterdir()) == ["a_b-1.png", "a_b.png"]
+    assert sorted(path.name for path in (tmp_path / "out" / "a").iterdir()) == [
+        "a_b.png",
+        f"{long.replace('/', '__')[:200]}-1.png",
+    ]
 
 
 def test_links_instead_of_copies(sent: Path, pictures: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from plada.errors import DataError
 from plada.sources.collection import is_image_name, key_of
+from plada.sources.names import first_fault, shortened
 
 _IMAGES = ("image", "img", "bytes", "jpg", "jpeg", "png", "webp", "data")
 _KEYS = ("key", "__key__", "path", "file_name", "filename", "name", "id")
@@ -24,11 +25,24 @@ class ImageColumns:
     key: str
 
 
-def find_columns(schema: Any, where: str) -> ImageColumns:
-    """The columns of a pyarrow schema that make a collection. Raises DataError: no column of images, or none of names:
-    a row number is no identity, it moves when a file is rewritten."""
+def find_columns(schema: Any, where: str, column: str = "") -> ImageColumns:
+    """The columns of a pyarrow schema that make a collection; `column` says which holds the images. Raises DataError: no
+    column of images, several, or none of names: a row number is no identity, it moves when a file is rewritten."""
     names = schema.names
-    image = image_column(schema)
+    candidates = image_columns(schema)
+    if column:
+        wanted = (column, f"{column}.bytes")
+        own = column in names and is_binary(schema.field(column).type)
+        candidates = [column] if own else [name for name in candidates if name in wanted]
+        if not candidates:
+            raise DataError(f"{where}: column {column} does not hold images; the columns are {', '.join(names)}")
+    if len(candidates) > 1:
+        shown = [name.removesuffix(".bytes") for name in candidates]
+        raise DataError(
+            f"{where}: several columns of images: {', '.join(shown)}. Say which is meant: column={shown[0]}:{where}, or "
+            f"--column {shown[0]} with plada index"
+        )
+    image = candidates[0] if candidates else None
     if image is not None and image.endswith(".bytes") and image not in names:
         return ImageColumns(image, _own_key(schema) or f"{image.removesuffix('.bytes')}.path")
     if image is None:
@@ -45,24 +59,34 @@ def find_columns(schema: Any, where: str) -> ImageColumns:
     return ImageColumns(image, key)
 
 
-def image_column(schema: Any) -> str | None:
-    """The dotted name of the column of image bytes of a pyarrow schema; None where there is none."""
-    names = schema.names
-    for name in sorted(names, key=lambda n: (n not in _IMAGES, names.index(n))):
-        kind = schema.field(name).type
-        if pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}:
-            return f"{name}.bytes"
-    return next((name for name in _IMAGES if name in names and is_binary(schema.field(name).type)), None)
+def image_columns(schema: Any) -> list[str]:
+    """The dotted names of columns of image bytes of a pyarrow schema: structs as Hugging Face writes them, else binary columns
+    of a usual name."""
+    kinds = {name: schema.field(name).type for name in dict.fromkeys(schema.names)}
+    structs = [
+        f"{name}.bytes"
+        for name, kind in kinds.items()
+        if pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
+    ]
+    return structs or [name for name in _IMAGES if name in kinds and is_binary(kinds[name])]
 
 
-def keys_of(column: Any, where: str) -> Any:
-    """pyarrow string array of the keys of a column of names; an image's extension is left out. Raises DataError: a name
-    that is missing, empty or leads out of the collection."""
+def keys_of(column: Any, where: str, at: int = 0) -> Any:
+    """pyarrow string array of the keys of a column of names, the first of which is that of row `at`; an image's extension
+    is left out. Raises DataError: a name that is missing, empty, or may not be (plada.sources.names)."""
+    column = column.cast(pa.string())
     if column.null_count or pc.any(pc.equal(column, "")).as_py():
-        row = pc.index(pc.fill_null(pc.equal(column, ""), True), True).as_py()
+        row = at + pc.index(pc.fill_null(pc.equal(column, ""), True), True).as_py()
         raise DataError(
             f"{where}: row {row} has an image but no name. Give every image one in a text column 'key': a row number is "
             "no name, it changes when the file is written again"
+        )
+    column = pc.replace_substring_regex(column, r"^\./", "", max_replacements=1)
+    row, fault = first_fault(column, hidden=True)
+    if fault:
+        raise DataError(
+            f"{where}: the name in row {at + row}, '{shortened(column[row].as_py())}', {fault}. Give the image another name in "
+            "a text column 'key', or leave the row out"
         )
     return pa.array(
         [key_of(name) if is_image_name(name.rpartition("/")[2]) else name for name in column.to_pylist()], pa.string()
@@ -76,8 +100,10 @@ def _own_key(schema: Any) -> str | None:
 
 
 def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_binary(kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))

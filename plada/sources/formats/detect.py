@@ -1,5 +1,6 @@
 """From a place to a collection: the form of the copy that lies there is detected, and its reader chosen."""
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import PladaError, RequestError
 from plada.sources.collection import Collection, is_image_name
-from plada.sources.formats.columns import image_column
+from plada.sources.formats.columns import image_columns
 from plada.sources.formats.folder import FolderCollection, open_folder
 from plada.sources.formats.lance import open_lance
 from plada.sources.formats.numbered import INCOMPLETE
@@ -18,6 +19,8 @@ from plada.sources.formats.tars import TarCollection, open_tars
 from plada.sources.storage import Files, open_files
 
 FORMS = ("folder", "tars", "webdataset", "parquet", "lance")
+_OPTIONS = ("column", "image-extension")
+_BEFORE = re.compile(rf"({INCOMPLETE}:|({'|'.join(_OPTIONS)})=[^:/]+:)+")
 _MAX_FOLDERS = 64  # that are opened to find out the form
 
 
@@ -26,23 +29,31 @@ def open_collection(place: str | Path, *, cache: Path | None = None, report: Rep
 
     The form is detected from what lies there: images, tars (one a synset, or WebDataset shards), parquet, or a Lance data
     set. `FORM:PLACE` names it instead, such as `webdataset:/data/shards`. `incomplete:` before it says that files are meant
-    to be missing, of those that others speak of (`-00001-of-00003`).
+    to be missing, of those that others speak of (`-00001-of-00003`); `column=NAME:` which column holds the images;
+    `image-extension=jpg:` which members of WebDataset's samples are the images.
 
     Raises:
         RequestError: nothing there. DataError: the files are no good (no image, duplicate keys, cut tars).
     """
-    text = str(place)
-    incomplete = text.startswith(f"{INCOMPLETE}:")
-    form, place = _split_form(text.removeprefix(f"{INCOMPLETE}:"))
+    before, text = split_options(str(place))
+    options = dict(pair.split("=") for pair in before.split(":") if "=" in pair)
+    incomplete, column, extension = INCOMPLETE in before.split(":"), *(options.get(name, "") for name in _OPTIONS)
+    form, place = _split_form(text)
     if form == "lance" or (form is None and place.rstrip("/").endswith(".lance")):
-        return open_lance(place)
+        return open_lance(place, column=column)
     files, only = open_files(place)
     chosen = form or form_at(files, only)
+    if column and chosen != "parquet":
+        raise RequestError(f"--column {column}: for parquet and Lance; {place} is read as {chosen}. Leave it out")
+    if extension and chosen not in ("tars", "webdataset"):
+        raise RequestError(f"--image-extension {extension}: for WebDataset; {place} is read as {chosen}. Leave it out")
     collection: ParquetCollection | TarCollection | FolderCollection
     if chosen == "parquet":
-        collection = open_parquet(files, only=only, incomplete=incomplete)
+        collection = open_parquet(files, only=only, incomplete=incomplete, column=column)
     elif chosen in ("tars", "webdataset"):
-        collection = open_tars(files, form=form, only=only, incomplete=incomplete, cache=cache, report=report)
+        collection = open_tars(
+            files, form=form, only=only, incomplete=incomplete, extension=extension, cache=cache, report=report
+        )
     elif only:
         todo = advice(only)
         raise RequestError(
@@ -105,7 +116,7 @@ def _holds_images(files: Files, path: str) -> bool:
     """Whether a parquet file has a column of images; one that cannot be read has, so that its reader says what is wrong."""
     try:
         with files.open(path) as stream:
-            return image_column(pq.read_schema(stream)) is not None
+            return bool(image_columns(pq.read_schema(stream)))
     except (PladaError, OSError, pa.ArrowException):
         return True
 
@@ -116,6 +127,12 @@ def _kind(name: str) -> str | None:
     if name.lower().endswith(".parquet"):
         return "parquet"
     return "folder" if is_image_name(name.rpartition("/")[2]) else None
+
+
+def split_options(text: str) -> tuple[str, str]:
+    """What stands before a place, colon included, and the place: `incomplete:`, `column=NAME:`, `image-extension=jpg:`."""
+    at = match.end() if (match := _BEFORE.match(text)) else 0
+    return text[:at], text[at:]
 
 
 def _split_form(place: str) -> tuple[str | None, str]:

@@ -40,7 +40,7 @@ class LanceCollection(ListedCollection):
 
     def _take(self, places: list[int]) -> list[bytes]:
         if not self._opened:
-            self._opened.append(_dataset(self.location, self.version))
+            self._opened.append(_dataset(self.listing.parts[0], self.version))
         rows = self.listing.offsets[places]
         try:
             # Rows in rising order: Lance gives them so, whatever order they were asked for.
@@ -55,21 +55,22 @@ class LanceCollection(ListedCollection):
         return [data or b"" for data in found]  # a null keeps its position, as an image of no bytes
 
 
-def open_lance(place: str) -> LanceCollection:
-    """List the images of a Lance data set; its present version is the one that is read. Raises MissingExtra: pylance is
+def open_lance(place: str, *, column: str = "") -> LanceCollection:
+    """List the images of a Lance data set, those of `column` where there are several; its present version is the one that is read. Raises MissingExtra: pylance is
     not installed. RequestError: no data set there. DataError: no column of images or of names, two images with one
     key."""
     location = place if "://" in place else open_files(place)[0].location
     dataset = _dataset(location, None)
-    columns = find_columns(dataset.schema, location)
+    columns = find_columns(dataset.schema, location, column)
     if "." in columns.image:
         raise DataError(f"{location}: expected a binary column of images beside a text column 'key', found a struct")
     at = 0
     with ListingWriter(location, place=lambda _, row, key: f"row {row} ({key})") as writer:
         for batch in dataset.to_batches(columns=[columns.key], batch_size=65_536, scan_in_order=True):
-            writer.add_rows(keys_of(batch.column(0), location), None, 0, np.arange(at, at + batch.num_rows))
+            writer.add_rows(keys_of(batch.column(0), location, at), None, 0, np.arange(at, at + batch.num_rows))
             at += batch.num_rows
-        return LanceCollection(location, writer.finish((location,)), int(dataset.version), columns)
+        shown = f"column={column}:{location}" if column else location
+        return LanceCollection(shown, writer.finish((location,)), int(dataset.version), columns)
 
 
 def _dataset(location: str, version: int | None) -> Any:

@@ -29,6 +29,7 @@ from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, ResourceError
 from plada.sources.collection import IMAGE_SUFFIXES, first_at_least
 from plada.sources.formats.passed_over import PassedOver
+from plada.sources.names import UnicodeForms
 
 SPILL = 262_144  # rows that are held in memory while listing; also about what one partition of a sort holds
 _BATCH = 65_536
@@ -106,6 +107,8 @@ class ListingWriter:
     rows: int = 0
     passed: PassedOver = field(default_factory=PassedOver)
     remarks: list[str] = field(default_factory=list)  # others for the user
+    key_rule: str = "a key leaves the file extension out"  # for the message of two images with one key
+    _forms: UnicodeForms = field(default_factory=UnicodeForms)
     _pending: list[tuple[str, int, int, int]] = field(default_factory=list)
     _held: list[Any] = field(default_factory=list)
     _spilled: "list[_Run]" = field(default_factory=list)
@@ -142,15 +145,18 @@ class ListingWriter:
                 f"{self.location}: no image found{', ' if passed else ''}{passed}. Expected files ending in "
                 f"{' '.join(sorted(IMAGE_SUFFIXES))}, tar or parquet files of such, or a Lance data set"
             )
-        remark = "; ".join([*self.remarks, *([passed] if passed else [])])
+        self.remarks += [passed] if passed else []
         if not self._spilled:
             table = _sorted(pa.Table.from_batches(self._held, _SCHEMA)).combine_chunks()
             self._refuse_twins(table.column("key").combine_chunks(), table, None)
             size, part, offset = (_numbers(table, name) for name in _NUMBERS)
-            return Listing(table["key"].combine_chunks(), size, part, offset, self.parts, remark)
+            return Listing(table["key"].combine_chunks(), size, part, offset, self.parts, self._remark())
         self._spill()
         with _disk(self._scratch):
-            return self._merged({**(note or {}), "remark": remark})
+            return self._merged(note or {})
+
+    def _remark(self) -> str:
+        return "; ".join(text for text in (*self.remarks, self._forms.text("keys")) if text)
 
     def _flush(self) -> None:
         if self._pending:
@@ -214,6 +220,7 @@ class ListingWriter:
                 at += len(keys)
         assert at == self.rows
         digests = {name: file_digest_b3(out / name).hex() for name in _FILES}
+        note = {**note, "remark": self._remark()}
         listed = {**note, "format": _FORMAT, "images": self.rows, "parts": list(self.parts), "digests": digests}
         write_sealed_json(out / "listing.json", listed)
         if self.folder is not None:
@@ -250,12 +257,16 @@ class ListingWriter:
                 yield _sorted(pa.concat_tables(merged))
 
     def _refuse_twins(self, keys: Any, table: Any, last: str | None) -> None:
+        self._forms.add(keys)
         if last is not None and keys[0].as_py() == last:
-            raise DataError(_twins(self.location, last, "an image further up", self._where(table, 0)))
+            raise DataError(self._twins(last, "an image further up", self._where(table, 0)))
         same = pc.index(pc.equal(keys.slice(1), keys.slice(0, len(keys) - 1)), True).as_py() if len(keys) > 1 else -1
         if same >= 0:
             key = keys[same].as_py()
-            raise DataError(_twins(self.location, key, self._where(table, same), self._where(table, same + 1)))
+            raise DataError(self._twins(key, self._where(table, same), self._where(table, same + 1)))
+
+    def _twins(self, key: str, one: str, other: str) -> str:
+        return f"{self.location}: {one} and {other} have the same key '{key}' ({self.key_rule}). Remove or rename one of them"
 
     def _where(self, table: Any, row: int) -> str:
         part, offset, key = (table[name][row].as_py() for name in ("part", "offset", "key"))
@@ -357,13 +368,6 @@ def _piece(run: _Run, start: int, stop: int) -> Any:
 
 def _every(keys: Any, step: int) -> Any:
     return keys.take(pa.array(np.arange(0, len(keys), max(step, 1)))).combine_chunks()
-
-
-def _twins(location: str, key: str, one: str, other: str) -> str:
-    return (
-        f"{location}: {one} and {other} have the same key '{key}' (a key leaves the file extension out). "
-        "Remove or rename one of them"
-    )
 
 
 def _not_utf8(location: str, names: tuple[str, ...]) -> str:

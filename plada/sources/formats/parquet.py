@@ -110,12 +110,15 @@ def _bytes(images: Any, row: int) -> bytes:
     return images[row].as_py() or b""
 
 
-def open_parquet(root: Path | Files, *, only: str = "", incomplete: bool = False) -> ParquetCollection:
-    """List the parquet files below a root, at any depth; `only` names a single one. Images are not read for it. Raises
+def open_parquet(
+    root: Path | Files, *, only: str = "", incomplete: bool = False, column: str = ""
+) -> ParquetCollection:
+    """List the parquet files below a root, at any depth; `only` names a single one, `column` the
+    column of images. Images are not read for it. Raises
     DataError: no column of images or of names, two images with one key, a file that is no parquet or is missing
     (unless `incomplete`), no image with bytes."""
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
-    location = files.show(only) if only else files.location
+    location = (f"column={column}:" if column else "") + (files.show(only) if only else files.location)
     columns: ImageColumns | None = None
     starts, empty = [], 0
     with ListingWriter(location, place=lambda part, row, key: f"{part} ({key}, row {row})") as writer:
@@ -127,7 +130,7 @@ def open_parquet(root: Path | Files, *, only: str = "", incomplete: bool = False
             try:
                 with files.open(path) as stream:
                     file = pq.ParquetFile(stream)
-                    found = find_columns(file.schema_arrow, files.show(path))
+                    found = find_columns(file.schema_arrow, files.show(path), column)
                     columns = columns or found
                     if found != columns:
                         raise DataError(
@@ -173,5 +176,5 @@ def _list(file: Any, columns: ImageColumns, where: str, number: int, writer: Lis
         column = batch.column(0)
         for name in columns.key.split(".")[1:]:
             column = column.field(name)
-        writer.add_rows(keys_of(column, where), None, number, np.arange(at, at + len(column)))
+        writer.add_rows(keys_of(column, where, at), None, number, np.arange(at, at + len(column)))
         at += len(column)

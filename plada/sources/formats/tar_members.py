@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from plada.common.arrays import I64
 from plada.errors import DataError
+from plada.sources.names import first_fault, shortened
 from plada.sources.storage import Files
 
 _BLOCK = 512
@@ -95,10 +96,10 @@ def walk_tar(files: Files | InnerFiles, path: str, length: int) -> Members:
             f"{files.show(path)}: the member name {bad!r} is not UTF-8. Make the tar anew with UTF-8 names"
         ) from None
     text = pc.replace_substring_regex(text, r"^\./", "", max_replacements=1)
-    astray = pc.index(pc.match_substring_regex(text, r"^/|(^|/)\.\.(/|$)"), True).as_py()
-    if astray >= 0:
+    row, fault = first_fault(text, hidden=False)  # hidden ones are passed over, as in folders
+    if fault:
         raise DataError(
-            f"{files.show(path)}: member '{text[astray]}' leads out of the archive. Do not trust it; fetch the tar "
+            f"{files.show(path)}: member {row}, '{shortened(text[row].as_py())}', {fault}. Do not trust it; fetch the tar "
             "from its source again, or make it anew without that member"
         )
     return Members(text, np.asarray(offsets, np.int64), np.asarray(sizes, np.int64))

@@ -30,6 +30,10 @@ from plada.sources.storage import LITTER, Entry, Files, LocalFiles, check_readab
 _SYNSET = re.compile(r"n\d{8}$")
 _SHARD = re.compile(r"(^|[^A-Za-z0-9])\d+$")
 _IMAGE = r"(?i)[^/]\.(" + "|".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + r")$"
+_WEBDATASET_RULE = (
+    "a key ends at the first dot of the file name; where samples have several images, say which counts, such as "
+    "--image-extension jpg"
+)
 _HIDDEN = rf"(^|/)(\.|{LITTER}/)"
 _SIDECARS = frozenset(["cls", "cls2", "id", "index", "json", "txt", "npy", "__key__"])  # WebDataset's usual fields
 _COMPANION = r"\.(" + "|".join(sorted(_SIDECARS)) + r")$"
@@ -97,12 +101,13 @@ def open_tars(
     form: str | None = None,
     only: str = "",
     incomplete: bool = False,
+    extension: str = "",
     cache: Path | None = None,
     report: Report = silent,
 ) -> TarCollection:
     """List the tars below a root, at any depth, by walking their headers; `only` names a single one.
 
-    `form` is tars or webdataset; None tells them apart (`form_of_tars`). A large listing is kept below `cache` and used
+    `extension` says which members of WebDataset's samples are the images. `form` is tars or webdataset; None tells them apart (`form_of_tars`). A large listing is kept below `cache` and used
     again while no tar has changed.
 
     Raises:
@@ -115,6 +120,7 @@ def open_tars(
     stamps = {path: f"{entry.size}:{entry.stamp}" for path, entry in tars.items()}
     young = settled({path: entry.stamp for path, entry in tars.items()}, start)
     location = (f"{form}:" if form else "") + (files.show(only) if only else files.location)
+    location = f"image-extension={extension}:{location}" if extension else location
     missing = "" if only else accept_missing(location, tars, incomplete)
     location = f"{INCOMPLETE}:{location}" if missing else location
     kept = cache / slug(location) if cache is not None else None
@@ -132,13 +138,15 @@ def open_tars(
     paths = tuple(sorted(tars, key=lambda path: path[: -len(".tar")] + "/"))
     walked = _leaves(files, _walk_all([(files, path, tars[path].size) for path in paths]), paths, passed)
     first = list(islice(walked, 1))
+    form = form or ("webdataset" if extension else None)
     chosen = form or (form_of_tars(first[0].beside, first[0].members) if first else "tars")
+    rule = _WEBDATASET_RULE if chosen == "webdataset" else ListingWriter.key_rule
     with ListingWriter(
-        location, folder=kept, place=lambda part, at, key: f"{part} ({key}, byte {at})", passed=passed
+        location, folder=kept, place=lambda part, at, key: f"{part} ({key}, byte {at})", passed=passed, key_rule=rule
     ) as writer:
         for leaf in chain(first, walked):
             names = leaf.members.names
-            images = image_rows(names)
+            images = image_rows(names, extension)
             if len(images):
                 chosen_names = names.take(pa.array(images))
                 keys = _keys(chosen_names, _prefix(leaf.path, chosen_names), chosen)
@@ -250,9 +258,11 @@ def form_of_tars(paths: tuple[str, ...], members: Members) -> str:
     return "webdataset" if any(_sample_key(name) in images for name in others) else "tars"
 
 
-def image_rows(names: Any) -> I64:
-    """Which of some paths (pyarrow string array) are images that count: known extension, nothing hidden on the way."""
-    counts = pc.and_not(pc.match_substring_regex(names, _IMAGE), pc.match_substring_regex(names, _HIDDEN))
+def image_rows(names: Any, extension: str = "") -> I64:
+    """Which of some paths (pyarrow string array) are images that count: known extension, nothing hidden on the way. With an
+    `extension`, those with that alone behind the first dot of their file name."""
+    image = rf"(?i)(^|/)[^/.]+\.{re.escape(extension)}$" if extension else _IMAGE
+    counts = pc.and_not(pc.match_substring_regex(names, image), pc.match_substring_regex(names, _HIDDEN))
     return np.flatnonzero(counts.to_numpy(zero_copy_only=False))
 
 

@@ -31,7 +31,7 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty, stripped. Raises DataError: the file is missing, or is not UTF-8."""
     check_there(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as err:
         raise DataError(f"{path}: cannot be read ({err}). Unpack the archive again") from err
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -180,7 +180,7 @@ def open_gtsrb(root: Path, request: TargetRequest) -> Target:
     test = base / "Final_Test" / "Images"
     file = _first(place / "GT-final_test.csv" for place in (root, base, base / "Final_Test", test, root.parent))
     check_there(file)
-    with file.open(newline="", encoding="utf-8") as text:
+    with file.open(newline="", encoding="utf-8-sig") as text:
         rows = list(csv.DictReader(text, delimiter=";", skipinitialspace=True))
     if not rows or not {"Filename", "ClassId"} <= set(rows[0]):
         raise DataError(

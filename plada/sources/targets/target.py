@@ -13,6 +13,7 @@ from plada.common.arrays import I64, Bools
 from plada.errors import DataError, RequestError
 from plada.sources.collection import Collection, is_image_name
 from plada.sources.formats.folder import FolderCollection, open_folder
+from plada.sources.names import alike_in_form
 from plada.sources.targets.split_folders import find_split_folders, looks_split, visible_folders
 
 VALIDATION_SHARE = 0.2  # of the training images, where a target brings no validation split
@@ -111,6 +112,7 @@ def make_target(
             f"{whole.collection.location}: no training image of class '{classes[empty[0]]}'. Restore the images, or "
             "remove the class"
         )
+    note = join_notes(note, alike_in_form(classes, "class names"))
     if validation is not None:
         return Target(name, classes, whole, validation, test, note=note)
     train, held = set_aside(whole, len(classes), seed=seed)

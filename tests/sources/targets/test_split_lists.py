@@ -1,6 +1,7 @@
 """Laws of the splits that are made here, for any numbers of images: nothing lost, nothing twice, stratified, repeatable."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plada.errors import DataError
+from plada.sources.targets.split_lists import read_lines
 from plada.sources.targets.target import (
     TEST_SHARE,
     EmptyCollection,
@@ -104,6 +106,11 @@ def test_published_validation_images_stay_as_they_are() -> None:
     train, held = split_of([6, 6]), split_of([2, 2], seed=1)
     made = make_target("t", ("a", "b"), train, held, None, note="as published")
     assert (pairs(made.train), pairs(made.validation), made.note) == (pairs(train), pairs(held), "as published")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("first\nsecond\n", encoding="utf-8-sig")
+    assert read_lines(tmp_path / "list.txt") == ["first", "second"]
 
 
 def test_remarks_add_up() -> None:
