@@ -14,7 +14,7 @@ from plada.common.failures import out_of_memory
 from plada.encoders.encoder import Encoder
 from plada.errors import DataError, ResourceError, Unreadable
 from plada.sources.collection import Collection, changed_size
-from plada.sources.decode import View, decode
+from plada.sources.decode import REMARK, View, decode
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, fingerprint
 from plada.sources.manifest import HASH_BYTES, content_hash
 
@@ -80,7 +80,8 @@ class TaskResult:
     """The rows of a task. `kept` bool [n]: images that still have the hash that was expected; their vectors are not set.
 
     `began`: when work on it began, by time.monotonic; `spent`: seconds of one process by stage (read, decode, encode);
-    `batch_size`: images that the device took at a time (0: none were encoded); `note`: what the user should hear of.
+    `batch_size`: images that the device took at a time (0: none were encoded); `note`: what the user should hear of;
+    `remarks`: keys of images, and what a person should know of them.
     """
 
     rows: EmbeddedRows
@@ -89,6 +90,7 @@ class TaskResult:
     spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     batch_size: int = 0
     note: str = ""
+    remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -134,6 +136,8 @@ def prepare(task: Task, view: View, dimension: int, pixels: U8 | None = None) ->
                 pixels[row], rows.fingerprints[row] = view.of(image), fingerprint(image)
                 rows.width[row], rows.height[row] = image.size
                 readable[row] = True
+                if remark := image.info.get(REMARK):
+                    result.remarks.append((str(images.keys[row]), remark))
             except Unreadable as err:
                 rows.status[row] = str(err)
         spent["decode"] += time.perf_counter() - arrived

@@ -157,7 +157,7 @@ def summarise(
         examples=examples,
         where=info.get("where", {}),
         workers=workers,
-        notes=tuple(stats.notes),
+        notes=stats.all_notes(),
     )
 
 

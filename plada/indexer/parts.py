@@ -118,7 +118,7 @@ def build_part(
         reused=done,
         where=stats.spent,
         workers=plan.workers,
-        notes=tuple(stats.notes),
+        notes=stats.all_notes(),
         shard=str(shard),
     )
 

@@ -13,6 +13,7 @@ from plada.indexer.embed import STAGES, EmbeddedRows, Task, TaskResult, empty_ro
 from plada.indexer.growth import FinishedRows, RowMatch
 from plada.indexer.workers import WorkerPool
 from plada.sources.collection import Collection, part_of
+from plada.sources.unreadable import UnreadableTally
 
 Span = tuple[int, int]  # positions start .. stop - 1
 
@@ -28,6 +29,7 @@ class RunStats:
     embedding: float = 0.0
     spent: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*STAGES, "write"), 0.0))
     notes: list[str] = field(default_factory=list)
+    remarks: UnreadableTally = field(default_factory=UnreadableTally)
 
     def add(self, result: TaskResult) -> str:
         """Count the result of a task. Returns its note if that is new, else an empty text."""
@@ -35,6 +37,8 @@ class RunStats:
         self.embedded += len(result.kept) - int(result.kept.sum())
         for stage, seconds in result.spent.items():
             self.spent[stage] += seconds
+        for key, remark in result.remarks:
+            self.remarks.add(key, remark)
         if not result.note or result.note in self.notes:
             return ""
         self.notes.append(result.note)
@@ -45,6 +49,11 @@ class RunStats:
         before = time.perf_counter()
         commit(rows)
         self.spent["write"] += time.perf_counter() - before
+
+    def all_notes(self) -> tuple[str, ...]:
+        """Notes, and each remark on images once, with a count and an example."""
+        counted = (f"{group.images} images {group.reason}, such as {group.example}" for group in self.remarks.groups())
+        return (*self.notes, *counted)
 
     @property
     def rate(self) -> float:

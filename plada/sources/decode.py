@@ -21,7 +21,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +31,11 @@ from PIL import Image, ImageFile, UnidentifiedImageError, features
 from plada.common.arrays import U8, Bools
 from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError, Unreadable
+from plada.sources.tiff_errors import tiff_errors
 from plada.sources.unsupported import unsupported_kind
 
 MAX_PIXELS = 89_478_485  # PIL's own warning level; more is refused before anything is decoded
+REMARK = "plada remark"  # in `info` of a decoded image: what a person should know of it
 MAX_SIDE = 4096  # of the square that a network sees; what files ask for is bounded before anything is made
 # Said to PIL: what it can open otherwise depends on what others registered, and EPS would start a program.
 # AVIF where this PIL has it.
@@ -64,11 +66,13 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 def decode(data: bytes) -> Image.Image:
     """Decode one stored image to RGB, 8 bits a channel, as the head of this module says. Raises Unreadable: not an
-    image, truncated, or more than MAX_PIXELS pixels; the message is the reason. RequestError: this process has PIL
+    image, truncated, or more than MAX_PIXELS pixels; the message is the reason. An image that is damaged in part and decodes
+    all the same has `info[REMARK]`. RequestError: this process has PIL
     switched to another behaviour; no image is to blame."""
     _check_switches()
+    said: list[str] = []
     try:
-        with without_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with without_warnings(), _listening(data) as said, Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Unreadable(f"{image.width}x{image.height} is over {MAX_PIXELS} pixels")
             if image.format == "PNG":
@@ -88,9 +92,17 @@ def decode(data: bytes) -> Image.Image:
     except Exception as err:  # PIL's plugins raise almost anything on broken input
         if data[:2] == b"\xff\xd8" and unsupported_kind(data):  # PIL opens frames that it cannot decode
             raise Unreadable(_unidentified(data)) from err
+        if said:
+            raise Unreadable(f"damaged TIFF ({said[0]})") from err
         raise Unreadable(f"{type(err).__name__}: {err}".splitlines()[0]) from err
     _check_switches()  # another thread may have switched while PIL was at work
+    if said:
+        decoded.info[REMARK] = f"read, though parts of the TIFF are damaged ({said[0]})"
     return decoded
+
+
+def _listening(data: bytes) -> AbstractContextManager[list[str]]:
+    return tiff_errors() if data[:2] in (b"II", b"MM") else nullcontext([])
 
 
 _IGNORED = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)  # an entry of warnings.filters

@@ -27,6 +27,7 @@ from plada.sources.decode import decode
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.registry import open_source
 from tests.conftest import picture, table_folder
+from tests.sources.test_decode import damaged_tiff
 
 
 def all_of(index: Index) -> tuple[np.ndarray, np.ndarray]:
@@ -82,6 +83,15 @@ def test_unreadable_images_keep_their_place(pictures: Path) -> None:
     ):
         index.vectors(missing)
     assert len(index.search("position:0", k=24)[0]) == 22
+
+
+def test_what_is_damaged_in_part_is_said_once_with_a_count_and_an_example(pictures: Path) -> None:
+    for number in range(3):
+        (pictures / "n0" / f"part_{number}.tif").write_bytes(damaged_tiff("group4"))
+    summary = plada.index(pictures, name="p", encoder="gradients")
+    assert summary.unreadable == 0
+    (note,) = summary.notes
+    assert note.startswith("3 images read, though parts of the TIFF are damaged") and note.endswith("n0/part_0")
 
 
 def test_nothing_readable_is_an_error_and_no_index(tmp_path: Path) -> None:

@@ -448,3 +448,28 @@ def test_the_largest_pictures_take_less_than_a_gigabyte(mode: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def damaged_tiff(compression: str) -> bytes:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8))
+    data = bytearray(stored(image.convert("1") if compression == "group4" else image, "TIFF", compression=compression))
+    for at in range(300, 600):
+        data[at] ^= 0x5A
+    return bytes(data)
+
+
+def test_what_libtiff_says_is_a_reason_or_a_remark_and_not_printed() -> None:
+    lost, seen = damaged_tiff("tiff_lzw"), damaged_tiff("group4")
+    assert reason(lost).startswith("damaged TIFF (")
+    assert "parts of the TIFF are damaged (Fax4Decode: " in decode(seen).info[module.REMARK]
+    assert module.REMARK not in decode(FILES["tiff lzw"]).info
+    with ThreadPoolExecutor(4) as pool:
+        remarks = list(pool.map(lambda data: module.REMARK in decode(data).info, [seen, FILES["tiff lzw"]] * 20))
+    assert remarks == [True, False] * 20
+    code = (
+        "import sys; from plada.errors import Unreadable; from plada.sources.decode import decode\n"
+        "try: decode(sys.stdin.buffer.read())\n"
+        "except Unreadable: pass"
+    )
+    for data in (lost, seen):
+        assert not subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True).stderr
