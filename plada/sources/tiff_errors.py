@@ -32,7 +32,6 @@ def _set_handler() -> Any:
     return None
 
 
-@_HANDLER
 def _hear(module: bytes | None, text: bytes | None, values: int | None) -> None:
     said = _said.get(threading.get_ident())
     if said is not None:
@@ -40,6 +39,9 @@ def _hear(module: bytes | None, text: bytes | None, values: int | None) -> None:
         said.append(f"{(module or b'libtiff').decode('latin-1')}: {words or 'an error'}")
     elif _before and _before[0]:
         _HANDLER(_before[0])(module, text, values)  # another's TIFF
+
+
+_HEAR = _HANDLER(_hear)
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def tiff_errors() -> Iterator[list[str]]:
         return
     with _guard:
         if not _said:
-            _before[:] = [set_handler(ctypes.cast(_hear, ctypes.c_void_p))]
+            _before[:] = [set_handler(ctypes.cast(_HEAR, ctypes.c_void_p))]
         _said[own] = said
     try:
         yield said
