@@ -154,7 +154,7 @@ def test_a_member_that_leads_out_of_its_tar_is_refused(name: str, tmp_path: Path
         member = tarfile.TarInfo(name)
         member.size = 3
         tar.addfile(member, io.BytesIO(b"abc"))
-    with pytest.raises(DataError, match=r"n1\.tar: member '.*x\.jpg' leads out of the archive"):
+    with pytest.raises(DataError, match=r"n1\.tar: member 0, '.*x\.jpg', leads out of the collection"):
         open_tars(tmp_path)
 
 
