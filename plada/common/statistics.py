@@ -94,9 +94,8 @@ def sign_flip_p(differences: F64, *, unit: float, inflation: float = 1.0) -> flo
     sizes, counts = np.unique(np.abs(steps[steps != 0]), return_counts=True)
     spread = np.ones(1)  # probabilities of the sums -reach, ..., reach
     for size, count in zip(sizes.tolist(), np.rint(counts / inflation).astype(np.int64).tolist(), strict=True):
-        ways = np.ones(1)
-        for number in range(1, count + 1):  # binomial, without large factorials
-            ways = np.append(ways, ways[-1] * (count - number + 1) / number)
+        logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])  # of factorials, which may be large
+        ways = np.exp(logs[-1] - logs - logs[::-1] - count * math.log(2))
         signs = np.zeros(2 * size * count + 1)
         signs[:: 2 * size] = ways / ways.sum()
         spread = np.convolve(spread, signs)

@@ -1,5 +1,7 @@
 """Curves of rules, smoothed together: luck is taken back, real differences stay, and rivals that are alike win nothing."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,14 @@ def test_the_exact_test_of_signs() -> None:
     """Three images to none prove nothing: of eight ways of signs one is as extreme."""
     assert sign_flip_p(np.array([1.0, 1.0, 1.0, 0.0]), unit=1.0) == pytest.approx(1 / 8)
     assert sign_flip_p(np.array([0.5, -0.5]), unit=0.5) == pytest.approx(0.75)
+
+
+def test_signs_of_many_images() -> None:
+    """More than a thousand equal differences: their number of signs is no float any more."""
+    many = np.concatenate([np.ones(1560), -np.ones(1440)])
+    deviation = 120 / math.sqrt(3000)
+    assert sign_flip_p(many, unit=1.0) == pytest.approx(0.5 * math.erfc(deviation / math.sqrt(2)), rel=0.05)
+    assert sign_flip_p(-many, unit=1.0) > 0.98
     assert sign_flip_p(np.zeros(5), unit=1.0) == 1.0
     many = np.concatenate([np.ones(30), -np.ones(10)])
     assert sign_flip_p(many, unit=1.0) < 0.002 < sign_flip_p(many, unit=1.0, inflation=2.25) < 0.05
