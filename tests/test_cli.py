@@ -44,7 +44,7 @@ def refused(status: int, kind: str, *arguments: str | Path) -> str:
         line
         for line in progress
         if not re.match(
-            r"[a-z: ]+: (\d+ of \d+, \d+/s|reading embeddings$|still working$|counting what fits$|trying [a-z0-9.-]+, )",
+            r"[a-z: ]+: (\d+ of \d+, \d+/s|reading embeddings$|still working$|sorting scores$|counting what fits$|trying [a-z0-9.-]+, )",
             line,
         )
     ], plain.stderr

@@ -84,7 +84,7 @@ def label(
         labels = score_all(index.scan(), first.head, scores if large else tuple(SCORES), advance=tracker.advance)
         if not large:
             return LabelledReference(labels, held(labels.positions), len(labels), labels.positions)
-        likely = labels.positions[_likely_rows(labels, budget)]
+        likely = labels.positions[_likely_rows(labels, budget, tracker)]
         vectors = held_or_read(likely, held(likely), index.vectors)
         return LabelledReference(labels, vectors, len(labels), labels.positions, likely)
     if len(teachers) == 1 and first.needs == VECTORS:
@@ -131,14 +131,17 @@ def label(
     return LabelledReference(with_leads(shortlist, labels.positions, labels), vectors, len(labels), axes_from)
 
 
-def _likely_rows(labels: PseudoLabels, budget: int) -> I64:
+def _likely_rows(labels: PseudoLabels, budget: int, tracker: Tracker) -> I64:
     """Rows that rules most probably choose from, rising: the largest margins of each class, and the ends of the order by
     energy where that is known."""
+    tracker.say("sorting scores")
     parts = [surest_rows(labels, max(MIN_DEPTH, min(POOL * budget, MAX_IMAGES) // labels.classes))]
     if "energy" in labels.scores:
+        tracker.beat()
         order = np.argsort(-labels.scores["energy"], kind="stable")
         ends = min(budget, MAX_IMAGES // POOL)
         parts += [order[:ends], order[-ends:]]
+    tracker.beat()
     return np.unique(np.concatenate(parts))
 
 

@@ -42,7 +42,7 @@ def measure_nearness(context: Context, classes: tuple[str, ...]) -> Nearness | N
     Both distances are to the same even sample of the reference."""
     assert context.space is not None
     points, target = context.space.points, context.target_points()
-    sample = points[:: max(1, len(points) // _REFERENCE)]
+    sample = points[:: max(1, len(points) // _REFERENCE)].astype(np.float32)
     if len(sample) < 2 or not len(target):
         return None
     probes = np.arange(len(sample))[:: max(1, len(sample) // _PROBES)]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from plada.common.arrays import F32, I64
 from plada.common.products import steady_product
@@ -15,17 +16,18 @@ from plada.retrieval.embeddings import is_among
 AXES = 128
 SAMPLE = 5000  # images that the reference's axes are taken from
 TARGET_SAMPLE = 10_000  # images that the target's are: some of more than twice as many
+HALF = 1 << 19  # images whose points are held in float32; of more, in float16
 _BLOCK = 16_384
 _PARALLEL = 1e-6  # length of what is left of an axis that the others contain already
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Space:
-    """`points` float32 [n, axes]: the embeddings of `positions` int64 [n] (rising), less `mean`, on `axes` [d, axes]. Those
+    """`points` float32 (of many images float16) [n, axes]: the embeddings of `positions` int64 [n] (rising), less `mean`, on `axes` [d, axes]. Those
     of other positions are made when they are asked for, from what `vectors` gives."""
 
     positions: I64
-    points: F32
+    points: npt.NDArray[np.floating]
     mean: F32
     axes: F32
     vectors: Callable[[I64], F32]
@@ -92,9 +94,10 @@ def _joint_axes(directions: F32, target: F32, mean: F32, axes: int) -> F32:
     return np.ascontiguousarray(joint[:, kept] * np.sign(np.diag(triangle))[kept], np.float32)
 
 
-def _project(vectors: Callable[[I64], F32], positions: I64, mean: F32, axes: F32) -> F32:
+def _project(vectors: Callable[[I64], F32], positions: I64, mean: F32, axes: F32) -> npt.NDArray[np.floating]:
     """Points [n, m] of the images at `positions` on `axes` [d, m]."""
-    points = np.empty((len(positions), axes.shape[1]), np.float32)
+    kind = np.float32 if len(positions) <= HALF else np.float16
+    points: npt.NDArray[np.floating] = np.empty((len(positions), axes.shape[1]), kind)
     for start in range(0, len(positions), _BLOCK):
         rows = slice(start, start + _BLOCK)
         points[rows] = steady_product(vectors(positions[rows]) - mean, axes)

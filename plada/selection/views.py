@@ -15,12 +15,12 @@ from plada.common.arrays import F32, I64
 from plada.networks.linear_head import PENALTY, STUDENT_PENALTY, Head
 from plada.networks.solver import silent_beat
 from plada.retrieval.embeddings import Vectors
-from plada.selection.space import Space, make_space, reference_axes
+from plada.selection.space import HALF, Space, make_space, reference_axes
 from plada.selection.student import fit_student
 
 OWN, NOISY, OTHER = "own", "noisy", "other"
 NOISE = 0.5  # deviations of each axis that are added
-_COPIED = 1 << 19  # images of which a noisy copy is held; beyond, noise is added when points are asked for
+_COPIED = HALF  # images of which a noisy copy is held; beyond, noise is added when points are asked for
 _BANK = 1 << 16  # rows of noise there: images far apart share one
 
 
@@ -66,7 +66,7 @@ def own_view(space: Space, held_out: F32) -> View:
 
 def noisy_view(space: Space, held_out: F32, *, seed: int) -> View:
     """A noisy copy of it: each image of the reference, and each that is held out, has noise of its own."""
-    deviation = space.points.std(axis=0)
+    deviation = space.points[:: max(1, len(space.points) // HALF)].astype(np.float32).std(axis=0)
 
     def noise(images: int, stream: int) -> F32:
         drawn = np.random.default_rng([seed, stream]).standard_normal((images, len(deviation)), np.float32)

@@ -106,6 +106,7 @@ def test_classes_of_one_image_take_no_fold_from_the_others() -> None:
 def test_a_second_view_is_a_noisy_copy_or_another_index(copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise of its own each image has, whether a copy is held or noise is added when it is asked for."""
     monkeypatch.setattr("plada.selection.views._COPIED", copied)
+    monkeypatch.setattr("plada.selection.space.HALF", copied)
     folds, labels, vectors = own_folds()
     own, noisy = next(iter(folds)).views
     positions = labels.positions[:200]
