@@ -36,6 +36,8 @@ from plada.sources.unsupported import unsupported_kind
 
 MAX_PIXELS = 89_478_485  # PIL's own warning level; more is refused before anything is decoded
 REMARK = "plada remark"  # in `info` of a decoded image: what a person should know of it
+# Fewer where decoding takes more than 12 bytes a pixel, so that a picture takes 1 GB at most (docs/log.md, Inputs).
+_LARGEST = {"WEBP": 60_000_000, "AVIF": 60_000_000, "CMYK": 80_000_000}
 MAX_SIDE = 4096  # of the square that a network sees; what files ask for is bounded before anything is made
 # Said to PIL: what it can open otherwise depends on what others registered, and EPS would start a program.
 # AVIF where this PIL has it.
@@ -73,8 +75,9 @@ def decode(data: bytes) -> Image.Image:
     said: list[str] = []
     try:
         with without_warnings(), _listening(data) as said, Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Unreadable(f"{image.width}x{image.height} is over {MAX_PIXELS} pixels")
+            limit = min(_LARGEST.get(kind or "", MAX_PIXELS) for kind in (image.format, image.mode))
+            if image.width * image.height > limit:
+                raise Unreadable(f"{image.width}x{image.height} is over {limit} pixels")
             if image.format == "PNG":
                 _check_png(data)
             decoded = _to_rgb(image)

@@ -473,3 +473,13 @@ def test_what_libtiff_says_is_a_reason_or_a_remark_and_not_printed() -> None:
     )
     for data in (lost, seen):
         assert not subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True).stderr
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("WEBP", "RGB"), ("JPEG", "CMYK")])
+def test_kinds_that_take_more_memory_have_a_lower_limit(kind: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    Image.new(mode, (20, 10)).save(file, kind)
+    assert decode(file.getvalue()).size == (20, 10)
+    monkeypatch.setattr("plada.sources.decode._LARGEST", {"WEBP": 199, "CMYK": 199})
+    with pytest.raises(Unreadable, match="20x10 is over 199 pixels"):
+        decode(file.getvalue())
