@@ -106,10 +106,14 @@ def find_labelled_columns(file: Path, label: str | None = None) -> LabelledColum
         raise DataError(f"{file}: not a whole parquet file ({err}). Fetch it again") from err
     described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features: dict[str, Any] = described.get("info", {}).get("features") or {}
-    image = next((name for name, kind in features.items() if _kind(kind) == "Image"), None) or next(
-        (entry.name for entry in schema if _is_image(entry.type) or (entry.name == "image" and is_binary(entry.type))),
-        None,
-    )
+    images = [name for name, kind in features.items() if _kind(kind) == "Image"] or [
+        entry.name for entry in schema if _is_image(entry.type) or (entry.name == "image" and is_binary(entry.type))
+    ]
+    image = "image" if "image" in images else next(iter(images), None)
+    if len(images) > 1 and image != "image":
+        raise DataError(
+            f"{file}: several columns of images: {', '.join(images)}. Call the one that is meant image, or leave the others out"
+        )
     if image is None:
         raise DataError(f"{file}: no column of images (a struct of bytes and path) among {', '.join(schema.names)}")
     labelled = [name for name, kind in features.items() if _kind(kind) == "ClassLabel"]

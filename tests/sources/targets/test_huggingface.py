@@ -57,6 +57,20 @@ def test_a_row_without_bytes_keeps_its_position_and_is_said(tmp_path: Path) -> N
         opened(root)
 
 
+def test_of_two_columns_of_images_the_one_called_image_is_meant(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    first, second = (
+        [{"bytes": png(pixels(row + shift)), "path": f"{row}.png"} for row in range(4)] for shift in (0, 9)
+    )
+    pq.write_table(pa.table({"mask": second, "image": first, "label": [0, 1, 0, 1]}), root / "train.parquet")
+    images = opened(root).train.collection
+    assert images.read(0) == first[0]["bytes"]
+    pq.write_table(pa.table({"left": first, "right": second, "label": [0, 1, 0, 1]}), root / "train.parquet")
+    with pytest.raises(DataError, match="several columns of images: left, right"):
+        opened(root)
+
+
 def test_many_row_groups_are_read_in_any_order(tmp_path: Path) -> None:
     root = published.parquet(tmp_path / "set", {"train": 40}, names=["a", "b"], shards=4)
     images = opened(root).train.collection
