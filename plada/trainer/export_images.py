@@ -8,6 +8,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from plada.trainer.tfrecord import example, record
 
 _SHARD = 4096  # images in a file
 _CUT = 200  # bytes that stay of a name that is too long for a file
+_READERS, _AHEAD = 8, 256  # threads that read and hash, and images that they read before one is written
 _ROWS = 128  # images of a Parquet row group: a reader holds one in memory
 _MAGIC = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp"}
 _NETPBM = {
@@ -163,14 +165,21 @@ def _items(payload: Payload, images: PayloadImages, report: Report) -> Iterator[
     ReferenceMismatch: some are missing or changed, and may not be skipped."""
     tracker = Tracker("export", len(payload), report)
     keys = images.manifest.keys_at(payload.positions)
-    for position, key, label in zip(payload.positions.tolist(), keys, payload.labels.tolist(), strict=True):
+
+    def read(position: int) -> bytes | None:
         try:
-            data = images.read(position)
+            return images.read(position)
         except Unreadable:
-            data = None
-        tracker.advance()
-        if data is not None:
-            yield ExportedImage(position, key, label, payload.classes[label], data, extension(data))
+            return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        for start in range(0, len(payload), _AHEAD):
+            some = slice(start, start + _AHEAD)
+            positions, labels = payload.positions[some].tolist(), payload.labels[some].tolist()
+            for position, key, label, data in zip(positions, keys[some], labels, pool.map(read, positions), strict=True):
+                tracker.advance()
+                if data is not None:
+                    yield ExportedImage(position, key, label, payload.classes[label], data, extension(data))
     images.refuse_lost()
 
 
