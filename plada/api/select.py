@@ -223,7 +223,7 @@ def select(
         corrected = correct(labelled.labels, opened, task.classes, corrections)
         candidates = corrected.labels
         if corrections.distinct is not None:
-            candidates = without_near_duplicates(candidates, labelled.vectors, corrections.distinct)
+            candidates = without_near_duplicates(candidates, labelled.vectors, corrections.distinct, report)
     with clock("choose"):
         probabilities = partial(joint_probabilities, opened, ensemble, vectors=labelled.vectors, report=report)
         composer = replace(composer, soft=SoftNotes(labels, probabilities))

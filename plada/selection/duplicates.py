@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F32
+from plada.common.progress import Report, Tracker, silent
 from plada.errors import RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.embeddings import Vectors
@@ -16,17 +17,21 @@ _BLOCK = 512
 _TINY = 1e-12
 
 
-def without_near_duplicates(labels: PseudoLabels, vectors: Vectors, threshold: float) -> PseudoLabels:
+def without_near_duplicates(
+    labels: PseudoLabels, vectors: Vectors, threshold: float, report: Report = silent
+) -> PseudoLabels:
     """The pseudo-labels without images that are nearer to a better one of their class than a cosine of `threshold`; how many
     images of the reference each class has stays as it was.
 
     Raises:
         RequestError: a threshold that is not above 0 and up to 1.
     """
-    return replace(labels.where(~near_duplicates(labels, vectors, threshold)), whole=labels.population())
+    return replace(labels.where(~near_duplicates(labels, vectors, threshold, report)), whole=labels.population())
 
 
-def near_duplicates(labels: PseudoLabels, vectors: Vectors, threshold: float) -> npt.NDArray[np.bool_]:
+def near_duplicates(
+    labels: PseudoLabels, vectors: Vectors, threshold: float, report: Report = silent
+) -> npt.NDArray[np.bool_]:
     """Whether each row has a better one of its class beside it, bool [n]. By falling margin, an image is a copy if its cosine
     to an image before it that is no copy is above `threshold`. `vectors` gives embeddings [m, d] of positions.
 
@@ -38,7 +43,10 @@ def near_duplicates(labels: PseudoLabels, vectors: Vectors, threshold: float) ->
     if not 0 < threshold <= 1:
         raise RequestError(f"near-duplicates from a cosine of {threshold} on: expected a number above 0 and up to 1")
     copies = np.zeros(len(labels), np.bool_)
+    tracker = Tracker("near duplicates", labels.classes, report)
+    tracker.beat()
     for pool in class_pools(labels):
+        tracker.advance()
         rows = pool[:MAX_COMPARED]
         if len(rows) > 1:
             copies[rows] = _copies(vectors(labels.positions[rows]).astype(np.float32), threshold)

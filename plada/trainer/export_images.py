@@ -176,7 +176,9 @@ def _items(payload: Payload, images: PayloadImages, report: Report) -> Iterator[
         for start in range(0, len(payload), _AHEAD):
             some = slice(start, start + _AHEAD)
             positions, labels = payload.positions[some].tolist(), payload.labels[some].tolist()
-            for position, key, label, data in zip(positions, keys[some], labels, pool.map(read, positions), strict=True):
+            for position, key, label, data in zip(
+                positions, keys[some], labels, pool.map(read, positions), strict=True
+            ):
                 tracker.advance()
                 if data is not None:
                     yield ExportedImage(position, key, label, payload.classes[label], data, extension(data))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import plada.selection.duplicates as duplicates
+from plada.common.progress import Progress
 from plada.errors import RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.scores import SCORES
@@ -66,7 +67,9 @@ def test_only_the_best_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_left_keeps_the_population() -> None:
     labels, vectors = world()
-    less = without_near_duplicates(labels, lambda positions: vectors[positions], 0.9)
+    events: list[Progress] = []
+    less = without_near_duplicates(labels, lambda positions: vectors[positions], 0.9, events.append)
+    assert (events[0].done, events[-1].done) == (0, labels.classes)
     assert less.population().tolist() == labels.counts().tolist()
     assert less.counts().sum() == len(less) < len(labels)
 
