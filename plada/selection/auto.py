@@ -393,7 +393,9 @@ class _Filler:
         choose = self._choose(rule)
 
         def select(k: int) -> tuple[Chosen, int]:
+            self.context.beat()
             chosen = choose(k)
+            self.context.beat()
             return chosen, size_of(chosen)
 
         return fill_budget(

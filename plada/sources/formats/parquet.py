@@ -26,6 +26,7 @@ from plada.sources.formats.numbered import INCOMPLETE, accept_missing
 from plada.sources.formats.tars import shards
 from plada.sources.storage import Files, LocalFiles
 
+_BUFFER, _LOOKED_AT = 1 << 20, 16  # bytes and rows that are read at a time to see whether there is an image
 _HELD = 256 << 20  # bytes of row groups that are held, and at least the last one
 
 
@@ -120,7 +121,7 @@ def open_parquet(
     files = LocalFiles(root.absolute()) if isinstance(root, Path) else root
     location = (f"column={column}:" if column else "") + (files.show(only) if only else files.location)
     columns: ImageColumns | None = None
-    starts, empty = [], 0
+    starts, some = [], False
     with ListingWriter(location, place=lambda part, row, key: f"{part} ({key}, row {row})") as writer:
         paths = sorted(path for path, _ in shards(files, ".parquet", writer.passed, only))
         if missing := "" if only else accept_missing(location, paths, incomplete):
@@ -139,17 +140,13 @@ def open_parquet(
                         )
                     starts.append(group_starts(file))
                     _list(file, columns, files.show(path), number, writer)
-                    empty += count_nulls(file, columns.image)
+                    some = some or holds_images(stream, columns.image)
             except (OSError, pa.ArrowException) as err:
                 raise DataError(f"{files.show(path)}: not a whole parquet file ({err}). Fetch it again") from err
-        if 0 < empty == writer.rows:
+        if writer.rows and not some:
             raise DataError(
                 f"{location}: no image has bytes, at most a path. Embed the images in the files, or give the folder that "
                 "they lie in"
-            )
-        if empty:
-            writer.remarks.append(
-                f"{empty} of {writer.rows} images have no bytes; they keep their positions, as unreadable"
             )
         listing = writer.finish(tuple(paths))
     assert columns is not None
@@ -162,12 +159,19 @@ def group_starts(file: Any) -> I64:
     return np.cumsum([0, *rows], dtype=np.int64)
 
 
-def count_nulls(file: Any, column: str) -> int:
-    """How many values of a column are null, as far as the statistics of an open parquet file say."""
-    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
-    found = (chunk.statistics for chunk in chunks if chunk.path_in_schema == column)
-    return sum(known.null_count for known in found if known is not None and known.has_null_count)
+def holds_images(source: Any, column: str) -> bool:
+    """Whether any value of a column of a parquet file, a path or an open file, is there; read up to the first that is.
+
+    Statistics would say it without reading, but the library ends the process over a damaged footer when it is asked for them.
+    """
+    with pq.ParquetFile(source, buffer_size=_BUFFER) as file:
+        for batch in file.iter_batches(_LOOKED_AT, columns=[column]):
+            found = batch.column(0)
+            for name in column.split(".")[1:]:
+                found = found.field(name)
+            if found.null_count < len(found):
+                return True
+    return False
 
 
 def _list(file: Any, columns: ImageColumns, where: str, number: int, writer: ListingWriter) -> None:

@@ -18,7 +18,7 @@ from plada.sources.formats.arrays import check_there
 from plada.sources.formats.columns import ImageColumns, is_binary
 from plada.sources.formats.listing import Listing
 from plada.sources.formats.numbered import missing_files
-from plada.sources.formats.parquet import ParquetCollection, count_nulls, group_starts
+from plada.sources.formats.parquet import ParquetCollection, group_starts, holds_images
 from plada.sources.storage import LocalFiles
 from plada.sources.targets.split_folders import EVALUATION, TEST, UNLABELLED, WORDS
 from plada.sources.targets.split_lists import target_of_parts
@@ -74,12 +74,10 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     for part in ("train", "validation", "test"):
         if part in files:
             collection, order, values = _open_part(part, files[part], columns)
-            if empty := sum(_nulls(file, collection.columns.image) for file in files[part]):
-                if empty == len(collection):
-                    raise DataError(
-                        f"{files[part][0]}: no {part} image has bytes, at most a path. Embed the images in the files"
-                    )
-                notes.append(f"{part}: {empty} of {len(collection)} images have no bytes and are unreadable")
+            if len(collection) and not any(holds_images(file, collection.columns.image) for file in files[part]):
+                raise DataError(
+                    f"{files[part][0]}: no {part} image has bytes, at most a path. Embed the images in the files"
+                )
             if names is None:
                 names = tuple(sorted({str(value) for value in values}, key=_natural))
             labels = _labels(values, names, columns, files[part][0])
@@ -167,11 +165,6 @@ def _open_part(part: str, files: list[Path], columns: LabelledColumns) -> tuple[
     positions = np.empty(len(order), np.int64)
     positions[order] = np.arange(len(order))
     return images, positions, values
-
-
-def _nulls(file: Path, column: str) -> int:
-    with pq.ParquetFile(file) as parquet:
-        return count_nulls(parquet, column)
 
 
 def _path_column(parquet: Any, columns: LabelledColumns) -> list[str]:
