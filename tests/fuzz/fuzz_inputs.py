@@ -115,7 +115,7 @@ def damage(root: Path, seed: Seed, rng: np.random.Generator) -> bytes:
     elif what == 1:
         name = mutated(os.fsencode(file.name), rng).replace(b"/", b"").replace(b"\0", b"")[:255]
         if name not in (b"", b".", b".."):
-            os.replace(os.fsencode(file), os.path.join(os.fsencode(file.parent), name))
+            file.replace(file.parent / os.fsdecode(name))
     elif what == 2:
         other = root / seed.files[int(rng.integers(len(seed.files)))]
         if other != file:
