@@ -28,6 +28,7 @@ from plada.common.checksums import NO_DIGEST
 from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
 from plada.sources.collection import first_at_least
+from plada.sources.parquet_errors import PARQUET_ERRORS
 
 HASH_BYTES = 16
 READABLE = "readable"
@@ -201,7 +202,7 @@ class Manifest:
     def _read(self, groups: Iterable[int], columns: list[str] | None) -> Any:
         try:
             return self._file.read_row_groups(list(groups), columns=columns, use_threads=False)
-        except (OSError, pa.ArrowException) as err:
+        except PARQUET_ERRORS as err:
             raise DataError(f"{self.path}: is damaged ({err}). {_REMEDY}") from err
 
     def _check(self, position: int) -> None:
@@ -315,7 +316,7 @@ def load_manifest(path: Path) -> Manifest:
     DataError: not a manifest, of another format, or its end is damaged."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
-    except (OSError, pa.ArrowException) as err:
+    except PARQUET_ERRORS as err:
         raise DataError(f"{path}: not a readable manifest ({err}). {_REMEDY}") from err
     meta = file.metadata.metadata or {}
     named = {b"key_id", b"content_id"} <= meta.keys()
@@ -328,6 +329,10 @@ def load_manifest(path: Path) -> Manifest:
             raise DataError(
                 f"{path}: the checksum of its footer is wrong: it is damaged, or another program wrote it. {_REMEDY}"
             )
+    try:
+        ids = [bytes.fromhex(meta[name].decode()) for name in (b"key_id", b"content_id")]
+    except ValueError as err:
+        raise DataError(f"{path}: one of its ids is no hexadecimal number ({err}). {_REMEDY}") from err
     groups = file.metadata.num_row_groups
     if any(
         file.metadata.row_group(group).num_rows != _GROUP
@@ -335,7 +340,7 @@ def load_manifest(path: Path) -> Manifest:
         if 0 <= group < groups - 1
     ):
         raise DataError(f"{path}: its row groups are not of {_GROUP} rows; another program wrote it. {_REMEDY}")
-    return Manifest(path, file, bytes.fromhex(meta[b"key_id"].decode()), bytes.fromhex(meta[b"content_id"].decode()))
+    return Manifest(path, file, *ids)
 
 
 def open_manifest(path: str | Path) -> Manifest:

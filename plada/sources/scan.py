@@ -29,6 +29,7 @@ from plada.sources.manifest import (
     key_id,
     load_manifest,
 )
+from plada.sources.parquet_errors import PARQUET_ERRORS
 
 CHUNK = 65_536  # images whose hashes are kept together: what an interruption can cost at most
 _TASK, _TASK_BYTES = 2048, 8 << 20  # images of one task of a thread at most, and about how many bytes
@@ -129,7 +130,7 @@ def _load_chunk(path: Path, rows: int) -> Block | None:
         return None
     try:
         table = pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException):
+    except PARQUET_ERRORS:
         return None  # it is made again
     if table.num_rows != rows:
         return None

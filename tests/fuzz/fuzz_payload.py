@@ -8,14 +8,10 @@ executions by outcome, the slowest, the most memory. A damaged file may take a s
 time of the whole one where that is more. Exit status 1 where something was wrong; the files are then in DIR.
 """
 
-import argparse
 import json
-import os
-import resource
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,21 +23,10 @@ from plada.payload.container import DIFF, PLAN, SIGNATURE, read_container, read_
 from plada.payload.diff import apply_changes, parse_changes
 from plada.payload.payload import Payload, parse_payload
 from plada.payload.shared_context import SharedContext
-from plada.payload.varints import varint
+from tests.fuzz.fuzzing import Findings, mutated, run
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 SECONDS, MEGABYTES = 1.0, 256
-EDGES = (0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF)
-
-
-@dataclass
-class Findings:
-    """What came of it. `wrong`: (name, what) of what should not have happened; times are of this process's processor."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    wrong: list[tuple[str, str]] = field(default_factory=list)
-    slowest: float = 0.0
-    slowest_of: str = ""
 
 
 def golden_context() -> SharedContext:
@@ -49,32 +34,6 @@ def golden_context() -> SharedContext:
     said = json.loads((GOLDEN / "reference.json").read_text())
     features = np.frombuffer((GOLDEN / said["features"]).read_bytes(), np.int8).reshape(-1, said["dimensions"])
     return SharedContext(np.array(said["blocks"]), features, bytes.fromhex(said["pack_id"]))
-
-
-def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    """Some bits, bytes or stretches changed, left out, doubled, or exchanged for numbers at an edge."""
-    bad = bytearray(data)
-    for _ in range(int(rng.integers(1, 5))):
-        size = len(bad)
-        if not size:
-            break
-        at = int(rng.integers(size))
-        kind = int(rng.integers(7))
-        if kind == 0:
-            bad[at] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
-            bad[at] = int(rng.integers(256))
-        elif kind == 2:
-            bad[at] = int(rng.choice(EDGES))
-        elif kind == 3:
-            del bad[at : at + int(rng.integers(1, 9))]
-        elif kind == 4:
-            bad[at:at] = bad[at : at + int(rng.integers(1, 33))]
-        elif kind == 5:
-            bad[at : at + 1] = varint(int(rng.integers(1 << int(rng.integers(1, 36)))))
-        else:
-            del bad[at:]
-    return bytes(bad)
 
 
 def mended(data: bytes, rng: np.random.Generator) -> bytes:
@@ -169,37 +128,13 @@ def fuzz(
             outcome = "WRONG"
             findings.wrong.append((f"{number}-{name}", f"{type(err).__name__}: {err}"))
         spent = time.process_time() - start
-        if spent > findings.slowest:
-            findings.slowest, findings.slowest_of = spent, f"{number}-{name}"
-        if spent > max(SECONDS, 2 * own[name]):
-            findings.wrong.append((f"{number}-{name}", f"took {spent:.2f} s"))
-        if crashes is not None and findings.wrong and findings.wrong[-1][0] == f"{number}-{name}":
+        findings.add_time(f"{number}-{name}", spent, max(SECONDS, 2 * own[name]))
+        if crashes is not None and findings.is_wrong(f"{number}-{name}"):
             crashes.mkdir(parents=True, exist_ok=True)
             (crashes / f"{number}-{name}.plada").write_bytes(bad)
         findings.outcomes[outcome] += 1
     return findings
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--count", type=int, default=1 << 62)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--crashes", type=Path, default=Path("fuzz-crashes"))
-    options = parser.parse_args()
-    os.nice(19)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = fuzz(options.seconds, options.count, options.seed, options.crashes)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    for name, what in found.wrong[:20]:
-        print(f"{name}: {what}")
-    summary = {
-        "executions": sum(found.outcomes.values()), "outcomes": dict(found.outcomes.most_common()), "wrong": len(found.wrong),
-        "slowest_s": round(found.slowest, 3), "slowest_of": found.slowest_of, "megabytes": round(grown),
-    }  # fmt: skip
-    print(json.dumps(summary))
-    return 1 if found.wrong or grown > MEGABYTES else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__.partition("\n")[0], fuzz, MEGABYTES))

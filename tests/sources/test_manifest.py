@@ -17,6 +17,8 @@ from plada.sources.manifest import (
     Block,
     Manifest,
     ManifestWriter,
+    _digest_place,
+    _footer_digest,
     binary_rows,
     content_hash,
     content_id,
@@ -58,6 +60,20 @@ def test_a_wrong_bit_in_the_footer(tmp_path: Path) -> None:
             continue
         assert (found.key_id, found.content_id, len(found)) == (manifest.key_id, manifest.content_id, N)
         assert found.find("k009999") == N - 1
+
+
+@pytest.mark.parametrize("bad", [b"zz", b"\xff\xff"])
+def test_an_id_that_is_no_number_is_refused(bad: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.parquet"
+    written(path, 10)
+    data = path.read_bytes()
+    identity = load_manifest(path).content_id.hex().encode()
+    data = data.replace(identity, bad + identity[2:])
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    place = _digest_place(data[start:])
+    path.write_bytes(data[: start + place.start] + _footer_digest(data[start:]) + data[start + place.stop :])
+    with pytest.raises(DataError, match=r"manifest\.parquet: one of its ids is no hexadecimal number"):
+        load_manifest(path)
 
 
 def test_rows_are_found_by_position_and_by_key(tmp_path: Path) -> None:

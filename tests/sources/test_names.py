@@ -139,3 +139,20 @@ def test_names_that_differ_only_in_their_unicode_form_are_said(tmp_path: Path) -
         for number in range(3):
             picture(number, (9, 7)).save(tmp_path / "t" / "train" / name / f"{number}.png")
     assert "1 class names differ from others only in their Unicode form" in open_folder_target(tmp_path / "t").note
+
+
+def test_names_of_another_encoding_are_refused(tmp_path: Path) -> None:
+    keys = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a", b"stra\xdfe"], pa.binary()).buffers())
+    pq.write_table(pa.table({"key": keys, "image": pa.array(DATA[:2], pa.binary())}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="a name is not UTF-8"):
+        open_collection(tmp_path)
+
+
+def test_a_damaged_name_of_a_column_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"keyed": ["a"], "key": ["b"], "image": pa.array(DATA[:1], pa.binary())}), file, store_schema=False
+    )
+    file.write_bytes(file.read_bytes().replace(b"keyed", b"k\x80yed"))
+    with pytest.raises(DataError, match=r"a\.parquet: not a whole parquet file .*Fetch it again"):
+        open_collection(tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plada.common.failures import first_line
 from plada.errors import DataError
 from plada.sources.collection import is_image_name, key_of
 from plada.sources.names import first_fault, shortened
@@ -74,7 +75,13 @@ def image_columns(schema: Any) -> list[str]:
 def keys_of(column: Any, where: str, at: int = 0) -> Any:
     """pyarrow string array of the keys of a column of names, the first of which is that of row `at`; an image's extension
     is left out. Raises DataError: a name that is missing, empty, or may not be (plada.sources.names)."""
-    column = column.cast(pa.string())
+    try:
+        column = column.cast(pa.string())
+        column.validate(full=True)
+    except pa.ArrowInvalid as err:
+        raise DataError(
+            f"{where}: a name is not UTF-8 ({first_line(err)}). Write the table anew with UTF-8 text"
+        ) from err
     if column.null_count or pc.any(pc.equal(column, "")).as_py():
         row = at + pc.index(pc.fill_null(pc.equal(column, ""), True), True).as_py()
         raise DataError(

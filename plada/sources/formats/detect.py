@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from plada.common.progress import Report, Tracker, silent
@@ -16,6 +15,7 @@ from plada.sources.formats.numbered import INCOMPLETE
 from plada.sources.formats.parquet import ParquetCollection, open_parquet
 from plada.sources.formats.passed_over import advice
 from plada.sources.formats.tars import TarCollection, open_tars
+from plada.sources.parquet_errors import PARQUET_ERRORS
 from plada.sources.storage import Files, open_files
 
 FORMS = ("folder", "tars", "webdataset", "parquet", "lance")
@@ -117,7 +117,7 @@ def _holds_images(files: Files, path: str) -> bool:
     try:
         with files.open(path) as stream:
             return bool(image_columns(pq.read_schema(stream)))
-    except (PladaError, OSError, pa.ArrowException):
+    except (PladaError, *PARQUET_ERRORS):
         return True
 
 

@@ -24,6 +24,7 @@ from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
 from plada.sources.formats.listing import ListedCollection, ListingWriter
 from plada.sources.formats.numbered import INCOMPLETE, accept_missing
 from plada.sources.formats.tars import shards
+from plada.sources.parquet_errors import PARQUET_ERRORS
 from plada.sources.storage import Files, LocalFiles
 
 _BUFFER, _LOOKED_AT = 1 << 20, 16  # bytes and rows that are read at a time to see whether there is an image
@@ -96,7 +97,7 @@ class ParquetCollection(ListedCollection):
             with self.files.open(path) as stream:
                 file = pq.ParquetFile(stream)
                 table = file.read_row_group(group, columns=[self.columns.image])
-        except (OSError, pa.ArrowException) as err:
+        except PARQUET_ERRORS as err:
             raise DataError(f"{self.files.show(path)}: cannot be read ({err}). Restore the file") from err
         if table.num_rows != int(np.diff(self.starts[part])[group]):
             raise DataError(f"{self.files.show(path)}: has other rows than when it was listed. Restore the file")
@@ -141,7 +142,7 @@ def open_parquet(
                     starts.append(group_starts(file))
                     _list(file, columns, files.show(path), number, writer)
                     some = some or holds_images(stream, columns.image)
-            except (OSError, pa.ArrowException) as err:
+            except PARQUET_ERRORS as err:
                 raise DataError(f"{files.show(path)}: not a whole parquet file ({err}). Fetch it again") from err
         if writer.rows and not some:
             raise DataError(

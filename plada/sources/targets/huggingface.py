@@ -19,6 +19,7 @@ from plada.sources.formats.columns import ImageColumns, is_binary
 from plada.sources.formats.listing import Listing
 from plada.sources.formats.numbered import missing_files
 from plada.sources.formats.parquet import ParquetCollection, group_starts, holds_images
+from plada.sources.parquet_errors import PARQUET_ERRORS
 from plada.sources.storage import LocalFiles
 from plada.sources.targets.split_folders import EVALUATION, TEST, UNLABELLED, WORDS
 from plada.sources.targets.split_lists import target_of_parts
@@ -100,10 +101,9 @@ def find_labelled_columns(file: Path, label: str | None = None) -> LabelledColum
     DataError: no such column, or several that could be meant."""
     try:
         schema = pq.read_schema(file)
-    except (OSError, pa.ArrowException) as err:
+    except PARQUET_ERRORS as err:
         raise DataError(f"{file}: not a whole parquet file ({err}). Fetch it again") from err
-    described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features: dict[str, Any] = described.get("info", {}).get("features") or {}
+    features = _described(schema, file)
     images = [name for name, kind in features.items() if _kind(kind) == "Image"] or [
         entry.name for entry in schema if _is_image(entry.type) or (entry.name == "image" and is_binary(entry.type))
     ]
@@ -141,10 +141,10 @@ def _open_part(part: str, files: list[Path], columns: LabelledColumns) -> tuple[
             with pq.ParquetFile(file) as parquet:
                 table = parquet.read(columns=[columns.label, *_path_column(parquet, columns)])
                 starts.append(group_starts(parquet))
-        except (OSError, pa.ArrowException) as err:
+            values.extend(table.column(columns.label).to_pylist())
+            paths.extend(_paths(table, columns))
+        except PARQUET_ERRORS as err:
             raise DataError(f"{file}: cannot be read ({err}). Fetch it again") from err
-        values.extend(table.column(columns.label).to_pylist())
-        paths.extend(_paths(table, columns))
     named = [key_of(path) for path in paths if path]
     if len(named) == len(values) and len(set(named)) == len(named):
         keys = [f"{part}/{name}" for name in named]
@@ -165,6 +165,21 @@ def _open_part(part: str, files: list[Path], columns: LabelledColumns) -> tuple[
     positions = np.empty(len(order), np.int64)
     positions[order] = np.arange(len(order))
     return images, positions, values
+
+
+def _described(schema: Any, file: Path) -> dict[str, Any]:
+    """Hugging Face's description of the columns; empty where there is none."""
+    try:
+        described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features: Any = described.get("info", {}).get("features") or {}
+        names = [kind["names"] for kind in features.values() if _kind(kind) == "ClassLabel" and kind.get("names")]
+    except (ValueError, AttributeError) as err:
+        raise DataError(
+            f"{file}: Hugging Face's description of its columns is damaged ({err}). Fetch it again"
+        ) from err
+    if not all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in names):
+        raise DataError(f"{file}: Hugging Face's description of its classes is no list of names. Fetch it again")
+    return dict(features)
 
 
 def _path_column(parquet: Any, columns: LabelledColumns) -> list[str]:

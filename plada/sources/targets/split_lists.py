@@ -179,12 +179,13 @@ def open_gtsrb(root: Path, request: TargetRequest) -> Target:
     classes = tuple(sorted(set(listed.classes)))
     test = base / "Final_Test" / "Images"
     file = _first(place / "GT-final_test.csv" for place in (root, base, base / "Final_Test", test, root.parent))
-    rows = list(csv.DictReader(read_lines(file), delimiter=";", skipinitialspace=True))
-    if (
-        not rows
-        or not {"Filename", "ClassId"} <= set(rows[0])
-        or not all(row["Filename"] and row["ClassId"] for row in rows)
-    ):
+    try:
+        rows = list(csv.DictReader(read_lines(file), delimiter=";", skipinitialspace=True, restval=""))
+    except csv.Error as err:
+        raise DataError(
+            f"{file}: no table of columns split by ';' ({err}). Fetch GTSRB_Final_Test_GT.zip again"
+        ) from err
+    if not rows or not {"Filename", "ClassId"} <= set(rows[0]):
         raise DataError(
             f"{file}: expected columns Filename and ClassId, split by ';'. Fetch GTSRB_Final_Test_GT.zip again"
         )

@@ -96,3 +96,15 @@ def test_every_way_that_files_are_laid_out(place: str, tmp_path: Path) -> None:
     target = opened(tmp_path / "set")
     assert len(target.train) + len(target.validation) == 6
     assert target.classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "described",
+    [b"{", b"[]", b'{"info": 3}', b'{"info": {"features": [1]}}', b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": "ab"}}}}'],
+)  # fmt: skip
+def test_a_damaged_description_of_the_columns_is_refused(described: bytes, tmp_path: Path) -> None:
+    root = published.parquet(tmp_path / "set", {"train": 4}, names=["a", "b"])
+    file = next(root.glob("*.parquet"))
+    pq.write_table(pq.read_table(file).replace_schema_metadata({b"huggingface": described}), file)
+    with pytest.raises(DataError, match="Hugging Face's description of its c"):
+        opened(root)
