@@ -28,7 +28,7 @@ from plada.common.checksums import NO_DIGEST
 from plada.common.files import whole_file
 from plada.errors import DataError, RequestError
 from plada.sources.collection import first_at_least
-from plada.sources.parquet_errors import PARQUET_ERRORS
+from plada.sources.parquet_files import PARQUET_ERRORS, column_statistics
 
 HASH_BYTES = 16
 READABLE = "readable"
@@ -187,8 +187,10 @@ class Manifest:
             raise DataError(f"{self.path}: its rows do not have the ids it names; it is damaged. {_REMEDY}")
 
     def _first(self, group: int) -> str:
-        statistics = self._file.metadata.row_group(group).column(1).statistics
-        return str(statistics.min)
+        try:
+            return str(column_statistics(self._file, group, 1).min)
+        except (AttributeError, *PARQUET_ERRORS) as err:
+            raise DataError(f"{self.path}: is damaged ({err}). {_REMEDY}") from err
 
     def _group(self, group: int) -> Any:
         with self._lock:

@@ -29,7 +29,7 @@ from plada.sources.manifest import (
     key_id,
     load_manifest,
 )
-from plada.sources.parquet_errors import PARQUET_ERRORS
+from plada.sources.parquet_files import PARQUET_ERRORS
 
 CHUNK = 65_536  # images whose hashes are kept together: what an interruption can cost at most
 _TASK, _TASK_BYTES = 2048, 8 << 20  # images of one task of a thread at most, and about how many bytes

@@ -148,6 +148,18 @@ def test_names_of_another_encoding_are_refused(tmp_path: Path) -> None:
         open_collection(tmp_path)
 
 
+def test_a_column_that_is_said_to_be_of_two_types_does_not_end_the_process(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"key": ["a"], "image": pa.array(DATA[:1], pa.binary())}), file, compression="none")
+    data = file.read_bytes()
+    at = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    # In the footer: a part of a column begins with its type (6: bytes), its codings and its path of one name, `image`.
+    place = data.index(b"\x15\x0c\x19", data.index(b"image", data.index(b"image", at) + 5) - 16)
+    file.write_bytes(data[: place + 1] + b"\x04" + data[place + 2 :])
+    with pytest.raises(DataError, match="column 1 has INT64 in row group 0"):
+        open_collection(tmp_path)
+
+
 def test_a_damaged_name_of_a_column_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     pq.write_table(

@@ -15,7 +15,7 @@ from plada.sources.formats.numbered import INCOMPLETE
 from plada.sources.formats.parquet import ParquetCollection, open_parquet
 from plada.sources.formats.passed_over import advice
 from plada.sources.formats.tars import TarCollection, open_tars
-from plada.sources.parquet_errors import PARQUET_ERRORS
+from plada.sources.parquet_files import PARQUET_ERRORS
 from plada.sources.storage import Files, open_files
 
 FORMS = ("folder", "tars", "webdataset", "parquet", "lance")

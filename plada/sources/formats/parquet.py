@@ -24,7 +24,7 @@ from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
 from plada.sources.formats.listing import ListedCollection, ListingWriter
 from plada.sources.formats.numbered import INCOMPLETE, accept_missing
 from plada.sources.formats.tars import shards
-from plada.sources.parquet_errors import PARQUET_ERRORS
+from plada.sources.parquet_files import PARQUET_ERRORS, column_statistics
 from plada.sources.storage import Files, LocalFiles
 
 _HELD = 256 << 20  # bytes of row groups that are held, and at least the last one
@@ -165,9 +165,8 @@ def group_starts(file: Any) -> I64:
 
 def count_nulls(file: Any, column: str) -> int:
     """How many values of a column are null, as far as the statistics of an open parquet file say."""
-    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
-    found = (chunk.statistics for chunk in chunks if chunk.path_in_schema == column)
+    numbers = [number for number in range(len(file.schema)) if file.schema.column(number).path == column]
+    found = [column_statistics(file, group, number) for group in range(file.num_row_groups) for number in numbers]
     return sum(known.null_count for known in found if known is not None and known.has_null_count)
 
 

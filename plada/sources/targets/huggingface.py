@@ -19,7 +19,7 @@ from plada.sources.formats.columns import ImageColumns, is_binary
 from plada.sources.formats.listing import Listing
 from plada.sources.formats.numbered import missing_files
 from plada.sources.formats.parquet import ParquetCollection, count_nulls, group_starts
-from plada.sources.parquet_errors import PARQUET_ERRORS
+from plada.sources.parquet_files import PARQUET_ERRORS
 from plada.sources.storage import LocalFiles
 from plada.sources.targets.split_folders import EVALUATION, TEST, UNLABELLED, WORDS
 from plada.sources.targets.split_lists import target_of_parts
@@ -181,8 +181,11 @@ def _described(schema: Any, file: Path) -> dict[str, Any]:
 
 
 def _nulls(file: Path, column: str) -> int:
-    with pq.ParquetFile(file) as parquet:
-        return count_nulls(parquet, column)
+    try:
+        with pq.ParquetFile(file) as parquet:
+            return count_nulls(parquet, column)
+    except PARQUET_ERRORS as err:
+        raise DataError(f"{file}: cannot be read ({err}). Fetch it again") from err
 
 
 def _path_column(parquet: Any, columns: LabelledColumns) -> list[str]:

@@ -1,6 +1,0 @@
-"""What reading a damaged parquet file raises."""
-
-import pyarrow as pa
-
-# A name of a column that is not UTF-8 gets no error of Arrow's own.
-PARQUET_ERRORS: tuple[type[Exception], ...] = (OSError, UnicodeDecodeError, pa.ArrowException)
