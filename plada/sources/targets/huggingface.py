@@ -82,7 +82,7 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
                     )
                 notes.append(f"{part}: {empty} of {len(collection)} images have no bytes and are unreadable")
             if names is None:
-                names = tuple(sorted({str(value) for value in values}, key=_natural))
+                names = tuple(sorted({str(value) for value in values if value is not None}, key=_natural))
             labels = _labels(values, names, columns, files[part][0])
             if part != "train" and len(labels) and bool((labels < 0).all()):
                 notes.append(f"{part}: left out, it has no labels")
@@ -208,7 +208,7 @@ def _labels(values: list[Any], names: tuple[str, ...], columns: LabelledColumns,
             raise DataError(f"{file}: label {labels.max()}, but {len(names)} class names. Fetch the file again")
         return labels
     index = {name: place for place, name in enumerate(names)}
-    return np.array([index.get(str(value), -1) for value in values], np.int64)
+    return np.array([-1 if value is None else index.get(str(value), -1) for value in values], np.int64)
 
 
 def _natural(text: str) -> tuple[int, str]:
