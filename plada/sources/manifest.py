@@ -121,6 +121,7 @@ class Manifest:
         self._file = file
         self._groups: OrderedDict[int, Any] = OrderedDict()
         self._hashes: dict[int, U8] = {}
+        self._firsts: dict[int, str] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -187,8 +188,14 @@ class Manifest:
             raise DataError(f"{self.path}: its rows do not have the ids it names; it is damaged. {_REMEDY}")
 
     def _first(self, group: int) -> str:
-        statistics = self._file.metadata.row_group(group).column(1).statistics
-        return str(statistics.min)
+        """The first key of a row group. Not by its statistics: over a damaged footer the library would end the process."""
+        with self._lock:
+            if group not in self._firsts:
+                keys = self._read([group], ["key"]).column(0)
+                if not len(keys):
+                    raise DataError(f"{self.path}: is damaged (row group {group} is empty). {_REMEDY}")
+                self._firsts[group] = keys[0].as_py()
+            return self._firsts[group]
 
     def _group(self, group: int) -> Any:
         with self._lock:

@@ -18,6 +18,7 @@ from plada.sources.formats.tars import TarCollection, open_tars
 from plada.sources.parquet_errors import PARQUET_ERRORS
 from plada.sources.storage import Files, open_files
 
+_DAMAGED: tuple[type[Exception], ...] = (PladaError, *PARQUET_ERRORS)
 FORMS = ("folder", "tars", "webdataset", "parquet", "lance")
 _OPTIONS = ("column", "image-extension")
 _BEFORE = re.compile(rf"({INCOMPLETE}:|({'|'.join(_OPTIONS)})=[^:/]+:)+")
@@ -117,7 +118,7 @@ def _holds_images(files: Files, path: str) -> bool:
     try:
         with files.open(path) as stream:
             return bool(image_columns(pq.read_schema(stream)))
-    except (PladaError, *PARQUET_ERRORS):
+    except _DAMAGED:
         return True
 
 

@@ -80,7 +80,7 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
                     f"{files[part][0]}: no {part} image has bytes, at most a path. Embed the images in the files"
                 )
             if names is None:
-                names = tuple(sorted({str(value) for value in values}, key=_natural))
+                names = tuple(sorted({str(value) for value in values if value is not None}, key=_natural))
             labels = _labels(values, names, columns, files[part][0])
             if part != "train" and len(labels) and bool((labels < 0).all()):
                 notes.append(f"{part}: left out, it has no labels")
@@ -202,7 +202,7 @@ def _labels(values: list[Any], names: tuple[str, ...], columns: LabelledColumns,
             raise DataError(f"{file}: label {labels.max()}, but {len(names)} class names. Fetch the file again")
         return labels
     index = {name: place for place, name in enumerate(names)}
-    return np.array([index.get(str(value), -1) for value in values], np.int64)
+    return np.array([-1 if value is None else index.get(str(value), -1) for value in values], np.int64)
 
 
 def _natural(text: str) -> tuple[int, str]:

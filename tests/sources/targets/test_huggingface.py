@@ -108,3 +108,12 @@ def test_a_damaged_description_of_the_columns_is_refused(described: bytes, tmp_p
     pq.write_table(pq.read_table(file).replace_schema_metadata({b"huggingface": described}), file)
     with pytest.raises(DataError, match="Hugging Face's description of its c"):
         opened(root)
+
+
+@pytest.mark.parametrize("names", [["a", "b"], None])
+def test_a_row_without_a_label_is_no_class_of_its_own(names: list[str] | None, tmp_path: Path) -> None:
+    root = published.parquet(
+        tmp_path / "set", {"train": 6}, names=names, label=lambda row: None if row == 3 else row % 2
+    )
+    with pytest.raises(DataError, match="train rows without a label"):
+        opened(root)
