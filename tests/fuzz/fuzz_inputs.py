@@ -114,8 +114,9 @@ def damage(root: Path, seed: Seed, rng: np.random.Generator) -> bytes:
         file.unlink()
     elif what == 1:
         name = mutated(os.fsencode(file.name), rng).replace(b"/", b"").replace(b"\0", b"")[:255]
-        if name not in (b"", b".", b".."):
-            file.replace(file.parent / os.fsdecode(name))
+        new = file.parent / os.fsdecode(name)
+        if name not in (b"", b".", b"..") and not new.exists():
+            file.rename(new)
     elif what == 2:
         other = root / seed.files[int(rng.integers(len(seed.files)))]
         if other != file:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plada.common.arrays import I64
+from plada.common.failures import first_line
 from plada.errors import DataError
 from plada.sources.names import first_fault, shortened
 from plada.sources.storage import Files
@@ -180,8 +181,15 @@ def _walk_any(files: Files | InnerFiles, path: str) -> tuple[Found, int]:
         with files.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             found = [_checked(files, path, member) for member in tar if not member.isdir()]
             return found, tar.offset
-    except (tarfile.TarError, EOFError) as err:
-        raise DataError(f"{files.show(path)}: not a whole tar file ({err}). Fetch it again") from err
+    except (
+        tarfile.TarError,
+        EOFError,
+        OSError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+    ) as err:  # sizes out of any bounds
+        raise DataError(f"{files.show(path)}: not a whole tar file ({first_line(err)}). Fetch it again") from err
 
 
 def _checked(files: Files | InnerFiles, path: str, member: tarfile.TarInfo) -> tuple[bytes, int, int]:

@@ -199,7 +199,10 @@ def open_gtsrb(root: Path, request: TargetRequest) -> Target:
 def open_places365(root: Path, request: TargetRequest) -> Target:
     """Places365-Standard with its lists: categories_places365.txt, places365_train_standard.txt, places365_val.txt, and
     data_256 or data_large, val_256 or val_large (also with torchvision's `_standard`). Validation serves as the test."""
-    categories = {int(row[1]): row[0] for row in read_rows(root / "categories_places365.txt", 2)}
+    categories = {
+        _number(row[1], root / "categories_places365.txt"): row[0]
+        for row in read_rows(root / "categories_places365.txt", 2)
+    }
     classes = tuple(categories[number].lstrip("/").partition("/")[2] for number in sorted(categories))
     splits = []
     for name, folders in (

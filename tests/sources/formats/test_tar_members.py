@@ -87,3 +87,15 @@ def test_sizes_that_octal_digits_cannot_hold_are_for_tarfile(tmp_path: Path) -> 
     header[148:156] = b"%06o\0 " % sum(header)
     path.write_bytes(bytes(header) + b"abc" + bytes(509) + bytes(1024))
     assert walked(path) == {"a.png": b"abc"}
+
+
+@pytest.mark.parametrize("size", [b"\x80" + b"\x7f" * 11, b"\xff" * 11 + b"\x80"])
+def test_a_size_that_no_file_has_is_refused(size: bytes, tmp_path: Path) -> None:
+    write(tmp_path / "x.tar", {"a": b"1", "b": b"2"}, tarfile.GNU_FORMAT)
+    data = bytearray((tmp_path / "x.tar").read_bytes())
+    data[124:136] = size
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    (tmp_path / "x.tar").write_bytes(data)
+    with pytest.raises(DataError, match=r"not a whole tar file|it was cut"):
+        walked(tmp_path / "x.tar")

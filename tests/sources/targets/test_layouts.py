@@ -286,6 +286,7 @@ def test_what_is_missing_is_named(make: Make, gone: str, words: str, tmp_path: P
         (published.gtsrb, "GT-final_test.csv", b"Filename,ClassId\n0,1\n", "expected columns Filename and ClassId"),
         (published.gtsrb, "GT-final_test.csv", b"Filename;ClassId\n00000.ppm\n", "expected a class number, found ''"),
         (published.gtsrb, "GT-final_test.csv", b"Filename;ClassId\n\xff;1\n", "cannot be read .*Unpack the archive again"),
+        (published.places365, "categories_places365.txt", b"/a/airfield x\n", "expected a class number, found 'x'"),
         (published.places365, "places365_val.txt", b"Places365_val_00000001.jpg 2\n", "a class number beyond 1"),
         (published.dtd, "labels/test1.txt", b"\xff\xfe\n", "cannot be read"),
         (published.cifar10, "data_batch_2.bin", bytes(3073 + 5), "not a whole number of records of 3073 bytes"),
