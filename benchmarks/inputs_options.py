@@ -17,6 +17,8 @@ from plada.errors import DataError, PladaError, RequestError, UnknownName
 from plada.networks.network import NetworkSpec, build_network
 from plada.networks.recipe import Recipe
 from plada.networks.trial import try_batch
+from plada.selection.auto import enough_bytes
+from plada.selection.corrections import read_keys
 from plada.trainer.model_file import read_card, save_model
 
 Words = Callable[[World], list[str | Path]]
@@ -275,6 +277,12 @@ def _places() -> Iterator[Case]:
         lambda world: plada.read_payload(f"file://{world.place}/none.plada"),
         "cannot be read",
     )
+    yield _value("keys in a list that begins with a byte order mark", lambda world: read_keys(
+        written(world.place / "keys.txt", "\ufeffa/1\r\n\r\n# no key\na/2\n")), ["a/1", "a/2"])  # fmt: skip
+    for points, enough in (
+        ([(10, 0.5), (20, 0.502), (40, 0.9), (80, 0.901)], 40), ([(10, 0.9), (20, 0.8), (40, 0.9049)], 10), ([(10, 0.5), (20, 0.6)], None),
+    ):  # fmt: skip
+        yield _value(f"more bytes than {enough} do not pay", lambda _, points=points: enough_bytes(points), enough)  # type: ignore[misc]
     yield _ends(
         "select --target with a comma", lambda world: _select(world, classes(world.place / "a,b", both)), "s.plada"
     )

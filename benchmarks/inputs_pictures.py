@@ -1,7 +1,10 @@
 """Odd pictures: shapes, modes, animations, kinds that are not read, damage."""
 
 import struct
+import subprocess
+import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +28,13 @@ from benchmarks.inputs_material import (
     written,
 )
 from plada.errors import DataError, PladaError, RequestError, Unreadable
+from plada.networks.network import NetworkSpec, build_network, seed_everything
+from plada.networks.recipe import Recipe
 from plada.sources.decode import FORMATS, REMARK, View, decode
 from plada.sources.image_header import size_from_header
+from plada.trainer.network_student import NetworkStudent
 
+ROOT = Path(__file__).resolve().parents[1]
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 SIXTEEN = struct.pack(">2H", 0x12FF, 0xABCD)
 TURNED = Image.Exif()
@@ -64,7 +71,30 @@ def _shapes() -> Iterator[Case]:
     for name, side in (("a bomb", 40_000), ("more pixels than are decoded", 10_000)):
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
         yield _refused(name, lambda header=header: png()[:8] + header + png()[33:], "over 89478485 pixels")  # type: ignore[misc]
+    for name, colour, depth in (("with transparency", 6, 8), ("of 16 bits", 0, 16), ("in colour", 2, 8)):
+        row = b"\1\2\3\4"[: {6: 4, 0: 2, 2: 3}[colour]]
+        yield _value(
+            f"at most 1 GB for the largest picture {name}",
+            lambda _, colour=colour, depth=depth, row=row: _largest(colour, depth, row) <= 1024,  # type: ignore[misc]
+            True,
+        )
+    yield _value("a model predicts a thin picture", _predict_thin, 1)
     yield Case(kind="pictures", name="thin pictures in an index", ask=_index_thin, answer=(3, 0))
+
+
+def _largest(colour: int, depth: int, row: bytes) -> int:
+    """MiB at the peak of a process that decodes a PNG of as many pixels as are read; each pixel is `row`."""
+    side, coder = 9459, zlib.compressobj(1)
+    body = b"".join(coder.compress(b"\0" + row * side) for _ in range(side)) + coder.flush()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    code = (
+        "import sys; from plada.common.machine import peak_memory; from plada.sources.decode import decode\n"
+        "assert decode(sys.stdin.buffer.read()).width == 9459; print(peak_memory() >> 20)"
+    )
+    return int(
+        subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True, cwd=ROOT).stdout
+    )
 
 
 def _index_thin(world: World) -> Any:
@@ -72,6 +102,14 @@ def _index_thin(world: World) -> Any:
         written(world.place / "in" / f"{number}.png", stored(Image.new("RGB", size, RED)))
     summary = plada.index(world.place / "in", name=world.place.name, encoder="gradients", home=world.place / "home")
     return summary.images, summary.unreadable
+
+
+def _predict_thin(world: World) -> Any:
+    place = written(world.place / "thin.png", stored(Image.new("RGB", (1, 1_000_000), RED)))
+    seed_everything(0)
+    network = build_network(NetworkSpec(name="small_cnn"), classes=2)
+    NetworkStudent(network, ("a", "b"), Recipe()).save(world.place / "m.safetensors")
+    return len(plada.predict(place, model=world.place / "m.safetensors"))
 
 
 def _modes() -> Iterator[Case]:

@@ -113,7 +113,6 @@ def _names() -> Iterator[Case]:
 def _missing() -> Iterator[Case]:
     null = pa.array([IMAGES[0], None, IMAGES[2]], pa.binary())
     yield _keys("a null image keeps its position", lambda place: _plain(place, image=null), NAMES)
-    yield _said("null images are counted", lambda place: _plain(place, image=null), "1 of 3 images have no bytes")
     yield Case(
         kind="tables", name="a null image is unreadable", error=Unreadable, says="empty: 0 bytes",
         ask=lambda world: decode(open_collection(_plain(world.place, image=null)).read(1)),

@@ -1,5 +1,6 @@
 """Odd targets: names of parts, classes of few images, lists beside images, Hugging Face's tables, what is no target."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.inputs_material import Case, World, classes, png, table, written
-from plada.errors import DataError, PladaError, RequestError
+from plada.errors import DataError, PladaError, RequestError, Unreadable
+from plada.sources.decode import decode
 from plada.sources.registry import open_target
 from plada.sources.targets.target import Target
 from plada.trainer.evaluation_images import open_test, with_classes
@@ -73,6 +75,7 @@ def _folders() -> Iterator[Case]:
         (("x, y", "z"), 6, 2, 2),
     )
     yield _parts("a file:// URL", lambda place: _split(place / "a b").as_uri(), (both, 8, 2, 10))
+    yield Case(kind="targets", name="--target .", ask=_here, answer=("t", ("bright", "dim")))
     yield _noted("how it was split", lambda place: classes(place / "t", PAIR), "test: 20% of all images, split here")
     yield _noted(
         "unusual names of parts",
@@ -86,6 +89,12 @@ def _folders() -> Iterator[Case]:
         "a folder that is no part", lambda place: _split(place, ("train", "test", "test_old2")), "left out: test_old2/"
     )
     yield _noted("unlabelled images", lambda place: _split(place, ("train", "test", "pred")), "left out: pred/")
+
+
+def _here(world: World) -> Any:
+    with contextlib.chdir(classes(world.place / "t", PAIR)):
+        target = open_target(".", world.place / "home")
+        return target.name, target.classes
 
 
 def _littered(place: Path) -> Path:
@@ -227,9 +236,10 @@ def _gtsrb(place: Path, content: bytes) -> Path:
 def _hugging_face() -> Iterator[Case]:
     yield _parts("Hugging Face's tables", lambda place: _tables(place), (("0", "1"), 4, 2, 4))
     yield _parts("classes as text", lambda place: _tables(place, ["cat", "dog"] * 3), (("cat", "dog"), 4, 2, 4))
-    yield _noted(
-        "a null image", lambda place: _tables(place, null=True), "train: 1 of 6 images have no bytes and are unreadable"
-    )
+    yield Case(
+        kind="targets", name="a null image is unreadable", error=Unreadable, says="empty: 0 bytes",
+        ask=lambda world: [decode(data) for _, data in _opened(world, lambda place: _tables(place, null=True)).train.collection.stream(0, 6)],
+    )  # fmt: skip
     yield _refused("a row without a class", lambda place: _tables(place, [0, None, 1, 0, 1, 0]), "rows without a label")
     yield _refused(
         "no column of classes",
