@@ -191,10 +191,7 @@ class Manifest:
         """The first key of a row group. Not by its statistics: over a damaged footer the library would end the process."""
         with self._lock:
             if group not in self._firsts:
-                keys = self._read([group], ["key"]).column(0)
-                if not len(keys):
-                    raise DataError(f"{self.path}: is damaged (row group {group} is empty). {_REMEDY}")
-                self._firsts[group] = keys[0].as_py()
+                self._firsts[group] = self._read([group], ["key"]).column(0)[0].as_py()
             return self._firsts[group]
 
     def _group(self, group: int) -> Any:
@@ -207,10 +204,15 @@ class Manifest:
             return self._groups[group]
 
     def _read(self, groups: Iterable[int], columns: list[str] | None) -> Any:
+        wanted = list(groups)
         try:
-            return self._file.read_row_groups(list(groups), columns=columns, use_threads=False)
+            table = self._file.read_row_groups(wanted, columns=columns, use_threads=False)
         except PARQUET_ERRORS as err:
             raise DataError(f"{self.path}: is damaged ({err}). {_REMEDY}") from err
+        rows = sum(min(_GROUP, len(self) - group * _GROUP) for group in wanted)
+        if table.num_rows != rows:
+            raise DataError(f"{self.path}: is damaged ({table.num_rows} rows where its footer says {rows}). {_REMEDY}")
+        return table
 
     def _check(self, position: int) -> None:
         if not 0 <= position < len(self):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -94,6 +95,16 @@ def test_rows_are_found_by_position_and_by_key(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="position -1"):
         manifest.hash_at(-1)
     manifest.check()
+
+
+def test_other_rows_than_the_footer_says_are_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = written(tmp_path / "m.parquet", 8)
+    monkeypatch.setattr(manifest, "_file", SimpleNamespace(
+        metadata=manifest._file.metadata, num_row_groups=1, read_row_groups=lambda *_, **__: pa.table({"key": pa.array([], pa.string())}),
+    ))  # fmt: skip
+    for ask in (lambda: manifest.row(0), lambda: manifest.find("a"), lambda: manifest.keys, manifest.check):
+        with pytest.raises(DataError, match="0 rows where its footer says 8"):
+            ask()
 
 
 def test_blocks_of_any_size_make_the_same_file(tmp_path: Path) -> None:
