@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from plada.common.arrays import I64
+from plada.common.failures import first_line
 from plada.common.packages import require
 from plada.errors import DataError
 from plada.sources.formats.arrays import check_there
@@ -44,5 +45,7 @@ def _numbers(path: Path, member: str) -> I64:
     try:
         content: Any = loadmat(path, variable_names=[member])
         return np.asarray(content[member], np.int64).ravel()
-    except (KeyError, ValueError, TypeError, OSError, NotImplementedError) as err:
-        raise DataError(f"{path}: holds no numbers called '{member}' ({err}). Fetch the file again") from err
+    except Exception as err:  # scipy raises almost anything on broken input
+        raise DataError(
+            f"{path}: holds no numbers called '{member}' ({first_line(err)}). Fetch the file again"
+        ) from err
