@@ -47,7 +47,7 @@ def read_table(path: str | Path, payload: Payload | None = None) -> SelectionTab
 
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as err:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as err:
         raise RequestError(
             f"{path}: cannot be read as Parquet ({first_line(err)}). Give what `plada select --table` wrote"
         ) from err

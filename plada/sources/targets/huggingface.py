@@ -75,7 +75,7 @@ def open_parquet_target(root: Path, request: TargetRequest) -> Target:
     for part in ("train", "validation", "test"):
         if part in files:
             collection, order, values = _open_part(part, files[part], columns)
-            if len(collection) and not any(holds_images(file, collection.columns.image) for file in files[part]):
+            if len(collection) and not any(_holds_images(file, collection.columns.image) for file in files[part]):
                 raise DataError(
                     f"{files[part][0]}: no {part} image has bytes, at most a path. Embed the images in the files"
                 )
@@ -180,6 +180,13 @@ def _described(schema: Any, file: Path) -> dict[str, Any]:
     if not all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in names):
         raise DataError(f"{file}: Hugging Face's description of its classes is no list of names. Fetch it again")
     return dict(features)
+
+
+def _holds_images(file: Path, column: str) -> bool:
+    try:
+        return holds_images(file, column)
+    except PARQUET_ERRORS as err:
+        raise DataError(f"{file}: cannot be read ({err}). Fetch it again") from err
 
 
 def _path_column(parquet: Any, columns: LabelledColumns) -> list[str]:

@@ -38,6 +38,17 @@ def test_a_file_that_is_cut_while_it_is_read_is_named(tmp_path: Path) -> None:
         images.read(0)
 
 
+def test_a_damaged_page_of_images_is_named(tmp_path: Path) -> None:
+    root = published.parquet(tmp_path / "set", {"train": 8}, names=["a", "b"])
+    (file,) = root.glob("*.parquet")
+    data = bytearray(file.read_bytes())
+    at = pq.ParquetFile(file).metadata.row_group(0).column(0).data_page_offset
+    data[at : at + 8] = b"\xff" * 8
+    file.write_bytes(data)
+    with pytest.raises(DataError, match="cannot be read"):
+        opened(root)
+
+
 def test_a_row_without_bytes_keeps_its_position(tmp_path: Path) -> None:
     root = tmp_path / "set"
     root.mkdir()
