@@ -97,5 +97,6 @@ def join_process_group(device: str | None) -> Iterator[ProcessGroup]:
     dist.init_process_group("nccl" if gpus else "gloo", timeout=_TIMEOUT)
     try:
         yield ProcessGroup(rank, size, where)
+        dist.barrier()  # the first process holds the store that the others still use
     finally:
         dist.destroy_process_group()
