@@ -342,8 +342,8 @@ def load_manifest(path: Path) -> Manifest:
         ids = [bytes.fromhex(meta[name].decode()) for name in (b"key_id", b"content_id")]
     except ValueError as err:
         raise DataError(f"{path}: one of its ids is no hexadecimal number ({err}). {_REMEDY}") from err
-    groups = file.metadata.num_row_groups
-    if any(
+    groups, rows = file.metadata.num_row_groups, file.metadata.num_rows
+    if -(-rows // _GROUP) != groups or any(
         file.metadata.row_group(group).num_rows != _GROUP
         for group in {0, groups // 2, groups - 2}
         if 0 <= group < groups - 1
