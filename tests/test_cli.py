@@ -77,10 +77,9 @@ def test_index_names_what_it_could_not_read(pictures: Path) -> None:
     (pictures / "n0" / "image_00.png").write_bytes(b"broken")
     done = call("index", pictures, "--name", "p", "--encoder", "gradients", "--quiet")
     assert done.exit_code == 0
-    assert (
-        done.stderr
-        == "unreadable: n0/image_00: not an image of a known kind (JPEG, PNG, GIF, WEBP, BMP, PPM, TIFF): begins with b'broken'\n"
-    )
+    assert done.stderr == ""
+    assert "n0/image_00" in done.stdout
+    assert "not an image of a known kind" in done.stdout
 
 
 def test_select(glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:
@@ -329,6 +328,7 @@ def test_every_command_is_a_python_call_of_the_same_name() -> None:
             assert {"source", "encoder", "weights"} <= arguments(plada.forecast)
             assert "full" in arguments(plada.check_index)
             wanted -= {"dry_run", "check", "full"}
+            wanted -= {"incomplete", "column", "image_extension"}  # stand before the place: incomplete:PLACE
         if name == "select":
             wanted -= {"sheet", "percentiles", "histogram"}  # methods of what it returns
         assert wanted <= arguments(getattr(plada, name)), name

@@ -55,7 +55,8 @@ def index(
     """Embed a reference into a searchable index. An interrupted run is resumed by the same call.
 
     Args:
-        source: A registered name, a path or an fsspec URL: images, tars, WebDataset shards, parquet or Lance.
+        source: A registered name, a path or an fsspec URL: images, tars, WebDataset shards, parquet or Lance. What the command's
+            options of the same names say stands before it: `incomplete:`, `column=NAME:`, `image-extension=jpg:`.
         name: Name of the index; None for that of the source.
         encoder: The encoder, by its name or its spec. None is for built-in references only, which take `gradients`.
         batch_size: Images that the encoder sees at a time. None: 32 on a CPU, 256 on a GPU.
