@@ -162,7 +162,7 @@ def _header(path: Path, member: str) -> tuple[int, ...]:
             shape, fortran, dtype = read(file)
     except KeyError as err:
         raise DataError(f"{path}: holds no array '{member}'. Fetch the file again") from err
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as err:
         raise DataError(f"{path}: not a whole .npz archive ({err}). Fetch the file again") from err
     colour = len(shape) == 4 and shape[3] == 3
     if dtype != np.uint8 or fortran or not (len(shape) == 3 or colour):

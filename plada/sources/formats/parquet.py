@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from plada.common.arrays import I64
 from plada.errors import DataError
-from plada.sources.formats.columns import ImageColumns, find_columns, keys_of
+from plada.sources.formats.columns import ImageColumns, find_columns, is_binary, keys_of
 from plada.sources.formats.listing import ListedCollection, ListingWriter
 from plada.sources.formats.numbered import INCOMPLETE, accept_missing
 from plada.sources.formats.tars import shards
@@ -101,9 +101,18 @@ class ParquetCollection(ListedCollection):
             raise DataError(f"{self.files.show(path)}: cannot be read ({err}). Restore the file") from err
         if table.num_rows != int(np.diff(self.starts[part])[group]):
             raise DataError(f"{self.files.show(path)}: has other rows than when it was listed. Restore the file")
-        column = table.column(0)
-        for name in self.columns.image.split(".")[1:]:
-            column = pa.chunked_array([chunk.field(name) for chunk in column.chunks])
+        first, *others = self.columns.image.split(".")
+        try:
+            column = table.column(first)
+            for name in others:
+                column = pa.chunked_array([chunk.field(name) for chunk in column.chunks])
+        except (KeyError, AttributeError):
+            column = None
+        if column is None or not is_binary(column.type):
+            raise DataError(
+                f"{self.files.show(path)}: column {self.columns.image} does not hold images, as it did when it was listed or as it "
+                "does in the files beside it. Restore the file"
+            )
         return column
 
 
@@ -167,6 +176,8 @@ def holds_images(source: Any, column: str) -> bool:
     """
     with pq.ParquetFile(source, buffer_size=_BUFFER) as file:
         for batch in file.iter_batches(_LOOKED_AT, columns=[column]):
+            if not batch.num_columns:
+                return False
             found = batch.column(0)
             for name in column.split(".")[1:]:
                 found = found.field(name)

@@ -49,6 +49,20 @@ def test_a_damaged_page_of_images_is_named(tmp_path: Path) -> None:
         opened(root)
 
 
+@pytest.mark.parametrize("other", ["picture", "image"])
+def test_a_file_whose_images_lie_elsewhere_is_named(other: str, tmp_path: Path) -> None:
+    """In a column of another name, or of that name, which holds no bytes."""
+    root = published.parquet(tmp_path / "set", {"train": 8}, names=["a", "b"], shards=2)
+    images = opened(root).train.collection
+    file = max(root.glob("*.parquet"))
+    table = pq.read_table(file)
+    moved = table.column("image") if other != "image" else pa.array([1] * len(table))
+    size = pq.ParquetFile(file).metadata.row_group(0).num_rows
+    pq.write_table(table.drop_columns(["image"]).append_column(other, moved), file, row_group_size=size)
+    with pytest.raises(DataError, match=r"column image(\.bytes)? does not hold images"):
+        images.read(7)
+
+
 def test_a_row_without_bytes_keeps_its_position(tmp_path: Path) -> None:
     root = tmp_path / "set"
     root.mkdir()
