@@ -104,9 +104,10 @@ def find_labelled_columns(file: Path, label: str | None = None) -> LabelledColum
     except PARQUET_ERRORS as err:
         raise DataError(f"{file}: not a whole parquet file ({err}). Fetch it again") from err
     features = _described(schema, file)
-    images = [name for name, kind in features.items() if _kind(kind) == "Image"] or [
-        entry.name for entry in schema if _is_image(entry.type) or (entry.name == "image" and is_binary(entry.type))
-    ]
+    described = [name for name, kind in features.items() if _kind(kind) == "Image" and name in schema.names]
+    images = [
+        name for name in described if _is_image(schema.field(name).type) or is_binary(schema.field(name).type)
+    ] or [entry.name for entry in schema if _is_image(entry.type) or (entry.name == "image" and is_binary(entry.type))]
     image = "image" if "image" in images else next(iter(images), None)
     if len(images) > 1 and image != "image":
         raise DataError(
@@ -139,6 +140,9 @@ def _open_part(part: str, files: list[Path], columns: LabelledColumns) -> tuple[
     for file in files:
         try:
             with pq.ParquetFile(file) as parquet:
+                for name in (columns.image, columns.label):
+                    if name not in parquet.schema_arrow.names:
+                        raise DataError(f"{file}: has no column {name}, as the files beside it have. Fetch it again")
                 table = parquet.read(columns=[columns.label, *_path_column(parquet, columns)])
                 starts.append(group_starts(parquet))
             values.extend(table.column(columns.label).to_pylist())
@@ -198,7 +202,8 @@ def _paths(table: Any, columns: LabelledColumns) -> Iterator[str | None]:
     if columns.image not in table.column_names:
         yield from [None] * len(table)
     else:
-        yield from (value and value.get("path") for value in table.column(columns.image).to_pylist())
+        paths = (value and value.get("path") for value in table.column(columns.image).to_pylist())
+        yield from (path if isinstance(path, str) else None for path in paths)
 
 
 def _labels(values: list[Any], names: tuple[str, ...], columns: LabelledColumns, file: Path) -> I64:

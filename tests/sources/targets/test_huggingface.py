@@ -63,6 +63,19 @@ def test_a_file_whose_images_lie_elsewhere_is_named(other: str, tmp_path: Path) 
         images.read(7)
 
 
+def test_files_of_other_columns_and_paths_that_are_no_text(tmp_path: Path) -> None:
+    root = published.parquet(tmp_path / "set", {"train": 8}, names=["a", "b"], shards=2)
+    file = max(root.glob("*.parquet"))
+    table = pq.read_table(file)
+    pq.write_table(table.drop_columns(["image"]), file)
+    with pytest.raises(DataError, match="has no column image, as the files beside it have"):
+        opened(root)
+    (tmp_path / "b").mkdir()
+    rows = pa.array([{"bytes": png(pixels(row)), "path": b"x"} for row in range(2)])
+    pq.write_table(pa.table({"image": rows, "label": [0, 1]}), tmp_path / "b" / "train.parquet")
+    assert opened(tmp_path / "b").train.collection.keys.to_pylist() == ["train/00000000", "train/00000001"]
+
+
 def test_a_row_without_bytes_keeps_its_position(tmp_path: Path) -> None:
     root = tmp_path / "set"
     root.mkdir()
