@@ -1,6 +1,7 @@
 """Parquet targets as Hugging Face lays them out: files that go, are cut or lie without their images are named."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -74,6 +75,14 @@ def test_files_of_other_columns_and_paths_that_are_no_text(tmp_path: Path) -> No
     rows = pa.array([{"bytes": png(pixels(row)), "path": b"x"} for row in range(2)])
     pq.write_table(pa.table({"image": rows, "label": [0, 1]}), tmp_path / "b" / "train.parquet")
     assert opened(tmp_path / "b").train.collection.keys.to_pylist() == ["train/00000000", "train/00000001"]
+
+
+def test_a_file_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
+    root = published.parquet(tmp_path / "set", {"train": 8}, names=["a", "b"])
+    (file,) = root.glob("*.parquet")
+    file.rename(root / os.fsdecode(b"train-\x89.parquet"))
+    with pytest.raises(DataError, match=r"cannot be read|not a whole parquet file"):
+        opened(root)
 
 
 def test_a_row_without_bytes_keeps_its_position(tmp_path: Path) -> None:
