@@ -5,14 +5,27 @@ import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from benchmarks.inputs_material import Case, World, command, keys_of, png, remarks_on, table, tar, tar_bytes, written
-from plada.errors import DataError, PladaError, RequestError
+from benchmarks.inputs_material import (
+    Case,
+    World,
+    command,
+    keys_case,
+    png,
+    refused_case,
+    remark_case,
+    table,
+    tar,
+    tar_bytes,
+    written,
+)
+from plada.errors import DataError, RequestError
 from plada.sources.formats.detect import open_collection
 from plada.sources.storage import RemoteFiles, walk
 
@@ -26,16 +39,9 @@ HOSTILE = (
 )
 
 
-def _keys(name: str, make: Callable[[Path], str | Path], answer: list[str]) -> Case:
-    return Case(kind="archives", name=name, ask=lambda world: keys_of(make(world.place)), answer=answer)
-
-
-def _said(name: str, make: Callable[[Path], str | Path], says: str) -> Case:
-    return Case(kind="archives", name=name, ask=lambda world: remarks_on(make(world.place)), says=says)
-
-
-def _refused(name: str, make: Callable[[Path], str | Path], says: str, error: type[PladaError] = DataError) -> Case:
-    return Case(kind="archives", name=name, ask=lambda world: keys_of(make(world.place)), error=error, says=says)
+_keys = partial(keys_case, "archives")
+_said = partial(remark_case, "archives")
+_refused = partial(refused_case, "archives")
 
 
 def _members(*names: str) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from benchmarks.faults_material import Material, shape
 from plada.cli import app
 from plada.common.progress import Progress
-from plada.errors import PladaError
+from plada.errors import DataError, PladaError
 from plada.sources.collection import Collection
 from plada.sources.decode import decode
 from plada.sources.formats.detect import open_collection
@@ -94,6 +94,23 @@ def keys_of(place: str | Path) -> list[str]:
     assert len(dict(found.stream(0, len(found)))) == len(found)
     keys: list[str] = found.keys.to_pylist()
     return keys
+
+
+def keys_case(kind: str, name: str, make: Callable[[Path], str | Path], answer: list[str]) -> Case:
+    """A place whose keys are known."""
+    return Case(kind=kind, name=name, ask=lambda world: keys_of(make(world.place)), answer=answer)
+
+
+def remark_case(kind: str, name: str, make: Callable[[Path], str | Path], says: str) -> Case:
+    """A place that is read with a remark."""
+    return Case(kind=kind, name=name, ask=lambda world: remarks_on(make(world.place)), says=says)
+
+
+def refused_case(
+    kind: str, name: str, make: Callable[[Path], str | Path], says: str, error: type[PladaError] = DataError
+) -> Case:
+    """A place that is refused."""
+    return Case(kind=kind, name=name, ask=lambda world: keys_of(make(world.place)), error=error, says=says)
 
 
 def picture(number: int = 0, size: tuple[int, int] = (12, 10)) -> Image.Image:

@@ -1,14 +1,15 @@
 """Odd tables: columns of images and names, nulls, damage, manifests, lists in text."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.inputs_material import Case, keys_of, png, remarks_on, table, tar, written
-from plada.errors import DataError, PladaError, RequestError, Unreadable
+from benchmarks.inputs_material import Case, keys_case, png, refused_case, remark_case, table, tar, written
+from plada.errors import DataError, RequestError, Unreadable
 from plada.sources.decode import decode
 from plada.sources.formats.detect import open_collection
 from plada.sources.manifest import load_manifest, open_manifest
@@ -22,16 +23,9 @@ HOSTILE = (
 )  # fmt: skip
 
 
-def _keys(name: str, make: Callable[[Path], str | Path], answer: list[str]) -> Case:
-    return Case(kind="tables", name=name, ask=lambda world: keys_of(make(world.place)), answer=answer)
-
-
-def _said(name: str, make: Callable[[Path], str | Path], says: str) -> Case:
-    return Case(kind="tables", name=name, ask=lambda world: remarks_on(make(world.place)), says=says)
-
-
-def _refused(name: str, make: Callable[[Path], str | Path], says: str, error: type[PladaError] = DataError) -> Case:
-    return Case(kind="tables", name=name, ask=lambda world: keys_of(make(world.place)), error=error, says=says)
+_keys = partial(keys_case, "tables")
+_said = partial(remark_case, "tables")
+_refused = partial(refused_case, "tables")
 
 
 def _plain(place: Path, **columns: Any) -> Path:

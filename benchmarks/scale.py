@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.document import conclude, machine
 from benchmarks.payload import simulate
-from benchmarks.report import make_photos, write_keys
+from benchmarks.report import make_photos, own_memory, write_keys
 from plada.common.arrays import F16, F32, I64
 from plada.common.progress import Progress
 from plada.encoders.encoder import EncoderConfig
@@ -195,9 +195,7 @@ def watch_memory(peak: list[float]) -> None:
 
     def watch() -> None:
         while True:
-            lines = Path("/proc/self/status").read_text().splitlines()
-            now = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
-            peak[0] = max(peak[0], now)
+            peak[0] = max(peak[0], own_memory() * 1e6)
             time.sleep(0.1)
 
     threading.Thread(target=watch, daemon=True).start()

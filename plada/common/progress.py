@@ -25,6 +25,10 @@ def silent(_: Progress) -> None:
     """The default listener."""
 
 
+def silent_beat() -> None:
+    """What long work calls now and then, by default."""
+
+
 class Tracker:
     """Counts the items of one stage and reports at most ten times a second, and once at its end.
 

@@ -11,7 +11,7 @@ from plada.labeler.calibration import fit_temperature, log_likelihood
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.splits import HeldOut, stratified
 from plada.labeler.teacher import VECTORS, Teacher
-from plada.networks.linear_head import HeadFitter, fit_head
+from plada.networks.linear_head import SETTLED, HeadFitter, fit_head
 from plada.retrieval.index import Index
 
 CROSS_PARTS = 5
@@ -19,7 +19,6 @@ CROSS_PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6)  # falling: each se
 CROSS_STEPS = 80  # of a search in a part: enough to tell penalties apart (docs/log.md)
 SAMPLE = 1 << 25  # logits of the images that a penalty is searched on, at most
 ONE_PART = 1 << 21  # logits of these images beyond which one part is held out, not each in turn: it is large enough
-_SETTLED = 1e-3  # share of the loss that ten steps must bring there
 _A_CLASS = 10  # images of a class that a penalty is searched on, at least
 _WORSE = 2  # penalties in a row below the best, after which smaller ones, the slowest, are not tried
 
@@ -70,7 +69,7 @@ def cross_validate(
         return penalties[0], HeldOut(rows[:0], np.zeros((0, classes), np.float32))
     settled = 0.0
     if len(rows) * classes > ONE_PART:
-        masks, penalties, settled = masks[:1], penalties[::2], _SETTLED
+        masks, penalties, settled = masks[:1], penalties[::2], SETTLED
     judged_rows = np.flatnonzero(np.any(masks, axis=0))
     wanted = labels[rows[judged_rows]]
     fitters = [

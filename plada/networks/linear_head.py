@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F32, F64, I64
-from plada.networks.solver import blocked_regression, silent_beat, softmax_regression
+from plada.common.progress import silent_beat
+from plada.networks.solver import blocked_regression, softmax_regression
 
 PENALTY = 1e-3  # of a teacher whose penalty nothing has chosen
 # A linear student's labels come from a linear teacher: it may follow them closely. At 1e-3 it fell behind with many or
@@ -15,7 +16,7 @@ PENALTY = 1e-3  # of a teacher whose penalty nothing has chosen
 STUDENT_PENALTY = 1e-5
 LARGE = 1 << 22  # examples x classes up to which a fit is whole in memory, in float64, on one thread
 GROWN = 1 << 25  # examples x classes beyond which a fit begins on fewer examples
-_SETTLED = 1e-3  # share of the loss that ten steps must bring where a fit has grown
+SETTLED = 1e-3  # share of the loss that ten steps must bring, where a fit has grown or only compares penalties
 _BLOCK = 8192  # examples that are measured at a time
 
 
@@ -55,7 +56,7 @@ def fit_head(
     while sizes[0] * classes > GROWN:
         sizes.insert(0, sizes[0] // 4)
     weights: F64 | None = None
-    settled = _SETTLED if len(sizes) > 1 else 0.0
+    settled = SETTLED if len(sizes) > 1 else 0.0
     for size in sizes:
         rows = np.sort(order[:size]) if size < len(labels) else None
         fitter = HeadFitter(vectors, labels, classes=classes, mean=mean, rows=rows, start=weights)

@@ -12,6 +12,7 @@ import numpy as np
 from plada.common.arrays import F32, F64, I64
 from plada.common.machine import cores
 from plada.common.products import BLAS, one_thread
+from plada.common.progress import silent_beat
 
 _HISTORY = 10
 _ARMIJO, _SHRINK, _MAX_HALVINGS = 1e-4, 0.5, 12
@@ -19,10 +20,6 @@ _NUMBERS = 1 << 22  # logits of a block: 16 MB
 _LEAST_ROWS, _MOST_ROWS = 256, 8192  # examples of a block
 _SETTLING = 10  # steps over which the loss is looked at
 _FLAT = 1e-7  # largest gradient at which the search ends
-
-
-def silent_beat() -> None:
-    """What is called after each step, by default."""
 
 
 def softmax_regression(

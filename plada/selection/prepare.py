@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from plada.common.arrays import F32, I64
+from plada.common.progress import silent_beat
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.networks.solver import silent_beat
 from plada.retrieval.embeddings import Vectors, is_among
 from plada.retrieval.index import Index
 from plada.selection.auto import Judge

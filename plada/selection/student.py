@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from plada.common.arrays import F32, I64
+from plada.common.progress import silent_beat
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
-from plada.networks.solver import silent_beat
 from plada.selection.rules.rule import Context
 
 STEPS = 40  # of training: enough to tell rules apart

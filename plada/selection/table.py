@@ -16,6 +16,7 @@ from plada.errors import DataError, RequestError
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.payload.payload import Payload
 from plada.selection.rules.rule import Chosen
+from plada.sources.parquet_errors import PARQUET_ERRORS
 
 ABOUT = "plada"  # name of what a table says of its selection, among its metadata
 
@@ -47,7 +48,7 @@ def read_table(path: str | Path, payload: Payload | None = None) -> SelectionTab
 
     try:
         table = pq.read_table(path)
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as err:
+    except PARQUET_ERRORS as err:
         raise RequestError(
             f"{path}: cannot be read as Parquet ({first_line(err)}). Give what `plada select --table` wrote"
         ) from err

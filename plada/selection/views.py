@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plada.common.arrays import F32, I64
+from plada.common.progress import silent_beat
 from plada.networks.linear_head import PENALTY, STUDENT_PENALTY, Head
-from plada.networks.solver import silent_beat
 from plada.retrieval.embeddings import Vectors
 from plada.selection.space import HALF, Space, make_space, reference_axes
 from plada.selection.student import fit_student

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, features
 
+from benchmarks.inputs_material import tar_bytes
 from plada.sources import manifest
 from plada.sources.formats.tars import open_tars
 from plada.sources.scan import scan_manifest
@@ -131,25 +132,15 @@ def _make_tars(root: Path) -> None:
     _tar(root / "webdataset" / "shard-000001.tar", {"t0.png": small[3], "t0.json": b"{}"}, tarfile.PAX_FORMAT)
     inner = {}
     for name in ("n01440764", "n01443537"):
-        inner[f"{name}.tar"] = _tar_bytes(plain, tarfile.USTAR_FORMAT)
+        inner[f"{name}.tar"] = tar_bytes(plain, tarfile.USTAR_FORMAT)
     inner["README"] = b"two classes"
     _tar(root / "nested" / "winter21_whole.tar", inner, tarfile.USTAR_FORMAT)
-    _tar(root / "nested-gnu" / "whole.tar", {"x.tar": _tar_bytes(long, tarfile.GNU_FORMAT)}, tarfile.GNU_FORMAT)
+    _tar(root / "nested-gnu" / "whole.tar", {"x.tar": tar_bytes(long, tarfile.GNU_FORMAT)}, tarfile.GNU_FORMAT)
 
 
 def _tar(path: Path, members: dict[str, bytes], form: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_tar_bytes(members, form))
-
-
-def _tar_bytes(members: dict[str, bytes], form: int) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+    path.write_bytes(tar_bytes(members, form))
 
 
 def _make_parquet(root: Path) -> None:

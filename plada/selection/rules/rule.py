@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from plada.common.arrays import F32, I64
+from plada.common.progress import silent_beat
 from plada.labeler.pseudo_labels import PseudoLabels
-from plada.networks.solver import silent_beat
 from plada.selection.quotas import balanced_quotas
 from plada.selection.space import Space
 
