@@ -124,9 +124,11 @@ def measure_rules(scenario: Scenario, students: Students, budget: int, done: Cal
         )  # fmt: skip
 
 
-def measure_auto(scenario: Scenario, students: Students, budget: int, done: Callable[[str], bool]) -> Iterator[Point]:
-    """Every variant of `auto`; cells that one has judged another one need not judge again."""
-    for variant in VARIANTS:
+def measure_auto(
+    scenario: Scenario, students: Students, budget: int, variants: Sequence[str], done: Callable[[str], bool]
+) -> Iterator[Point]:
+    """The variants of `auto`; cells that one has judged another one need not judge again."""
+    for variant in variants:
         if done(variant):
             continue
         began = time.process_time()
@@ -310,6 +312,7 @@ def main() -> None:
     parser.add_argument("--budgets", default="250,500,1000,2000,5000")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default="oracle,auto", help="of oracle, auto, networks")
+    parser.add_argument("--variants", default=",".join(VARIANTS.values()), help="defaults of `auto` that are measured")
     parser.add_argument("--network-weights", type=Path, help="of tf_efficientnet_lite0, for networks")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
@@ -323,6 +326,7 @@ def main() -> None:
     if not pack.exists():
         plada.make_pack(index, out=pack)
     client_vectors = np.concatenate([vectors.astype(np.float16) for _, vectors in client.scan()])
+    variants = [how for how, default in VARIANTS.items() if default in options.variants.split(",")]
     budgets = [int(text) for text in options.budgets.split(",")]
     for seed in [int(text) for text in options.seeds.split(",")]:
         for spec in options.targets:
@@ -331,7 +335,7 @@ def main() -> None:
             for budget in budgets:
                 had = {p.how for p in points if (p.target, p.seed, p.budget) == (name, seed, budget)}
                 wanted = {*ORACLE, *OTHERS} if "oracle" in options.only else set()
-                wanted |= set(VARIANTS) if "auto" in options.only else set()
+                wanted |= set(variants) if "auto" in options.only else set()
                 wanted |= {f"N, {OURS}", "N, oracle"} if "networks" in options.only else set()
                 if had >= wanted:
                     continue
@@ -343,7 +347,11 @@ def main() -> None:
                 parts = (
                     [measure_rules(scenario, students, budget, had.__contains__)] if "oracle" in options.only else []
                 )
-                parts += [measure_auto(scenario, students, budget, had.__contains__)] if "auto" in options.only else []
+                parts += (
+                    [measure_auto(scenario, students, budget, variants, had.__contains__)]
+                    if "auto" in options.only
+                    else []
+                )
                 if "networks" in options.only:
                     parts.append(measure_networks(scenario, budget, had.__contains__, points, options.network_weights))
                 for point in itertools.chain(*parts):
