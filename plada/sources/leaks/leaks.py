@@ -156,7 +156,7 @@ def _match(
     tests: TestImages, blocks: Iterable[Fingerprints], images: int, nearest: int | None, report: Report
 ) -> tuple[int, I64, I64]:
     """(images compared, pairs of the same bytes, pairs of similar fingerprints); pairs int64 [m, 2]: row of tests, position."""
-    best = Nearest(tests.versions, nearest or candidates_of(images))
+    best = Nearest(tests.versions, nearest or candidates_of(images), floor=_ALIKE)
     tracker = Tracker("compare", images, report)
     heads = tests.hashes[:, :8].copy().view(np.uint64)[:, 0]
     same: list[tuple[int, int]] = []
@@ -168,7 +168,7 @@ def _match(
                 equal = np.flatnonzero((tests.hashes == block.hashes[row]).all(axis=1))
                 same += [(test, int(block.positions[row])) for test in equal.tolist()]
         tracker.advance(len(block.positions))
-    rows, columns = np.nonzero(best.scores > _ALIKE)
+    rows, columns = np.nonzero(best.positions >= 0)
     matched = np.stack([rows, best.positions[rows, columns]], axis=1).astype(np.int64)
     return tracker.done, np.array(same, np.int64).reshape(-1, 2), matched
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from plada.common.arrays import F32, I64, U8
 from plada.common.machine import cores
-from plada.common.products import BLAS, one_thread, steady_product
-from plada.sources.leaks.fingerprints import FINGERPRINT_SIDE, fingerprint
+from plada.common.products import BLAS, ROWS, one_thread
+from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, FINGERPRINT_SIDE, fingerprint
 
 FLOOR = 3.0  # length of a fingerprint less its mean, below which contrast counts as noise: rounding alone gives two
 _DIGITS = 5  # of a correlation that count: what is beyond is rounding
@@ -170,41 +170,47 @@ def turned(squares: U8, which: I64) -> U8:
 
 
 class Nearest:
-    """The `k` best positions of each of n pictures so far, over blocks of fingerprints that are seen once."""
+    """The `k` best positions of each of n pictures so far, over blocks of fingerprints that are seen once; where fewer score more
+    than `floor`, position -1 with the score `floor`."""
 
-    def __init__(self, versions: F32, k: int, *, group: int = 128) -> None:
+    def __init__(self, versions: F32, k: int, *, floor: float = -np.inf, group: int = 128) -> None:
         """`versions`: float32 [n, V, FINGERPRINT_BYTES] as `versions_of` gives them."""
-        self.scores = np.full((len(versions), k), -np.inf, np.float32)
+        self.scores = np.full((len(versions), k), floor, np.float32)
         self.positions = np.full((len(versions), k), -1, np.int64)
-        self._groups = range(0, len(versions), group)
-        self._group = group
+        self._groups = [slice(start, start + group) for start in range(0, len(versions), group)]
         self._versions = versions
 
     def add(self, positions: I64, fingerprints: U8) -> None:
         """Compare a block: positions int64 [m], fingerprints uint8 [m, FINGERPRINT_BYTES]."""
-        values = fingerprints.astype(np.float32)
-        scaled = [values / _lengths(values, mask)[:, None] for mask in _MASKS]
+        values = np.zeros((-(-len(fingerprints) // ROWS) * ROWS, FINGERPRINT_BYTES), np.float32)
+        values[: len(fingerprints)] = fingerprints
+        scaled = np.stack([values / _lengths(values, mask)[:, None] for mask in _MASKS])
 
-        def compare(start: int) -> F32:
-            """Scores of a group of pictures, float32 [group, m]."""
-            part = self._versions[start : start + self._group]
-            best = np.full((len(part), len(values)), -np.inf, np.float32)
-            # Products of one shape alone, and rounded: how blocks are cut must not decide which of two near equals is better.
-            for number, looked in enumerate(scaled):
-                for version in np.flatnonzero(number == _MASK_OF):
-                    np.maximum(best, steady_product(looked, np.ascontiguousarray(part[:, version].T)).T, out=best)
-            return np.round(best, _DIGITS)
+        def compare(group: slice) -> F32:
+            """Scores of a group of pictures, float32 [m, group]."""
+            weights = np.ascontiguousarray(self._versions[group].transpose(1, 2, 0))  # [V, FINGERPRINT_BYTES, group]
+            best = np.empty((len(values), weights.shape[2]), np.float32)
+            product = np.empty((ROWS, weights.shape[2]), np.float32)
+            # ROWS at a time: products of one shape alone, so that how blocks are cut does not decide which of two near equals is
+            # better; and they stay in the processor's cache until all versions are compared.
+            for first in range(0, len(values), ROWS):
+                rows = slice(first, first + ROWS)
+                np.matmul(scaled[_MASK_OF[0], rows], weights[0], out=best[rows])
+                for version in range(1, len(weights)):
+                    np.matmul(scaled[_MASK_OF[version], rows], weights[version], out=product)
+                    np.maximum(best[rows], product, out=best[rows])
+            return best[: len(fingerprints)]
 
         with one_thread(BLAS), ThreadPoolExecutor(cores()) as pool:
-            for start, scores in zip(self._groups, pool.map(compare, self._groups), strict=True):
-                self._keep(start, scores, positions)
+            for group, scores in zip(self._groups, pool.map(compare, self._groups), strict=True):
+                self._keep(group.start, scores, positions)
 
     def _keep(self, start: int, scores: F32, positions: I64) -> None:
         k = self.scores.shape[1]
-        for row in np.flatnonzero(scores.max(axis=1) > self.scores[start : start + len(scores), -1]):
-            at = start + row
-            fresh = np.flatnonzero(scores[row] > self.scores[at, -1])
-            all_scores = np.concatenate([self.scores[at], scores[row, fresh]])
+        for column in np.flatnonzero(np.round(scores.max(axis=0), _DIGITS) > self.scores[start:, -1][: scores.shape[1]]):
+            at, rounded = start + column, np.round(scores[:, column], _DIGITS)
+            fresh = np.flatnonzero(rounded > self.scores[at, -1])
+            all_scores = np.concatenate([self.scores[at], rounded[fresh]])
             all_positions = np.concatenate([self.positions[at], positions[fresh]])
             # Equal scores by position: the same candidates whatever the blocks were.
             order = np.lexsort((all_positions, -all_scores))[:k]
