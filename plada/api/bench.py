@@ -20,7 +20,7 @@ from plada.benchmark.workers import measure_all
 from plada.common.files import home_directory, local_place, write_bytes
 from plada.common.machine import cores
 from plada.common.outputs import check_output_folder
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, silent, with_heartbeat
 from plada.common.summary import Summary
 from plada.common.text import split_names
 from plada.common.units import parse_share, parse_size
@@ -97,6 +97,7 @@ class BenchSummary(Summary):
     seconds: float
 
 
+@with_heartbeat
 def bench(
     index: Index | str | Path | None = None,
     *,

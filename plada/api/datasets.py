@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from plada.common.files import home_directory
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, silent, with_heartbeat
 from plada.sources.catalogue.datasets import DatasetSummary, list_datasets
 from plada.sources.reference import Reference, open_reference
 from plada.sources.registry import open_source
@@ -27,6 +27,7 @@ def datasets(name: str | None = None, *, check: bool = False, home: str | Path |
     return list_datasets(home_directory(home), name=name, check=check)
 
 
+@with_heartbeat
 def open_images(reference: str | Path, *, home: str | Path | None = None, report: Report = silent) -> Reference:
     """Open a reference: its keys, its manifest, and its images by position.
 

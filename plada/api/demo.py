@@ -15,7 +15,7 @@ from plada.api.select import select
 from plada.api.train import train
 from plada.common.files import home_directory
 from plada.common.outputs import check_output_folder
-from plada.common.progress import Clock, Report, silent
+from plada.common.progress import Clock, Report, silent, with_heartbeat
 from plada.common.summary import Summary
 from plada.payload.payload import Payload
 from plada.retrieval.index import open_index
@@ -69,6 +69,7 @@ class DemoSummary(Summary):
     reused: tuple[str, ...]
 
 
+@with_heartbeat
 def demo(
     *, out: str | Path = "plada-demo", source: str = "glyphs", home: str | Path | None = None, report: Report = silent
 ) -> DemoSummary:

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from plada.common.files import home_directory
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, silent, with_heartbeat
 from plada.reports.plots import MAX_SIDE, confusion_picture
 from plada.trainer.model import ModelEvaluation, evaluate_model
 
 
+@with_heartbeat
 def evaluate(
     model: str | Path,
     *,

@@ -18,7 +18,7 @@ import numpy as np
 
 from plada.common.files import home_directory
 from plada.common.packages import require
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, silent, with_heartbeat
 from plada.common.summary import Summary
 from plada.errors import PladaError, RequestError, ResourceError
 from plada.explorer.gallery import Gallery
@@ -159,6 +159,7 @@ def make_server(app: Any) -> Any:
     return uvicorn.Server(config)
 
 
+@with_heartbeat
 def open_gallery(
     name: Index | str | Path,
     payload: Sequence[str | Path] = (),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from plada.common.files import home_directory
 from plada.common.outputs import check_new_folder, check_outputs
-from plada.common.progress import Report, Tracker, silent
+from plada.common.progress import Report, Tracker, silent, with_heartbeat
 from plada.errors import RequestError, UnknownName
 from plada.payload.payload import Payload
 from plada.trainer.export import EXPORTS
@@ -13,6 +13,7 @@ from plada.trainer.payload_file import ReadOptions
 from plada.trainer.payload_images import ReferenceCopy, as_copy, open_payload_images, take_payload
 
 
+@with_heartbeat
 def export(
     payload: Payload | str | Path,
     *,

@@ -9,7 +9,7 @@ from plada.api.pack import make_pack
 from plada.api.search import make_ann
 from plada.common.files import home_directory
 from plada.common.outputs import check_output_folder
-from plada.common.progress import Clock, Report, silent
+from plada.common.progress import Clock, Report, silent, with_heartbeat
 from plada.encoders.encoder import DEFAULT_HINT, Encoder, load_encoder
 from plada.encoders.spec import EncoderSpec, encoder_spec
 from plada.errors import PladaError, RequestError, ResourceError, UnknownName
@@ -34,6 +34,7 @@ from plada.sources.unreadable import UnreadableGroup, UnreadableTally
 ENGINES = ("local", "ray")
 
 
+@with_heartbeat
 def index(
     source: str | Path,
     *,
@@ -116,6 +117,7 @@ def index(
     return _with_ann(summary, ann, root, report)
 
 
+@with_heartbeat
 def forecast(
     source: str | Path,
     *,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from plada.common.files import home_directory
 from plada.common.outputs import check_outputs
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, silent, with_heartbeat
 from plada.indexer.pack import feature_blocks, fit_projection
 from plada.payload.pack import (
     SCALE,
@@ -22,6 +22,7 @@ from plada.sources.reference import find_reference
 _ROWS = 8192  # vectors held at a time
 
 
+@with_heartbeat
 def make_pack(
     index: Index | str | Path | None = None,
     out: str | Path | None = None,

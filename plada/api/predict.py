@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from plada.common.arrays import F64, U8
-from plada.common.progress import Report, Tracker, silent
+from plada.common.progress import Report, Tracker, silent, with_heartbeat
 from plada.common.statistics import softmax
 from plada.errors import DataError, RequestError, Unreadable
 from plada.sources.collection import is_image_name
@@ -39,6 +39,7 @@ class Prediction:
         return {"image": self.image, "classes": classes, **({"problem": self.problem} if self.problem else {})}
 
 
+@with_heartbeat
 def predict(
     images: str | Path | Iterable[str | Path],
     *,

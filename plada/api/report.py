@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, silent, with_heartbeat
 from plada.common.summary import Summary
 from plada.common.units import parse_rate, parse_size
 from plada.errors import RequestError
@@ -45,6 +45,7 @@ class ReportSummary(Summary):
     unknown: tuple[str, ...]
 
 
+@with_heartbeat
 def report(
     payload: str | Path,
     *,

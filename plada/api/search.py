@@ -7,7 +7,7 @@ from PIL import Image
 
 from plada.common.outputs import check_outputs
 from plada.common.packages import require
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, silent, with_heartbeat
 from plada.common.units import check_seed
 from plada.errors import RequestError
 from plada.indexer.ann import ann_source
@@ -69,6 +69,7 @@ def search(
     return hits
 
 
+@with_heartbeat
 def make_ann(
     index: Index | str | Path | None = None,
     *,

@@ -12,7 +12,7 @@ from plada.benchmark.scenario import Labelled, Scenario
 from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
 from plada.common.products import BLAS, one_thread
-from plada.common.progress import Clock, Report, Tracker, silent
+from plada.common.progress import Clock, Report, Tracker, silent, with_heartbeat
 from plada.common.units import check_seed, parse_size
 from plada.errors import ReferenceMismatch, UnknownName
 from plada.labeler.embedded_target import embed_target
@@ -125,6 +125,7 @@ class Selection:
         return Path(path)
 
 
+@with_heartbeat
 @one_thread(BLAS)
 def select(
     index: Index | str | Path | None = None,

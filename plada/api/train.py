@@ -7,7 +7,7 @@ from typing import Any
 from plada.common.files import home_directory
 from plada.common.outputs import check_outputs, locked
 from plada.common.packages import require
-from plada.common.progress import Clock, Report, silent
+from plada.common.progress import Clock, Report, silent, with_heartbeat
 from plada.common.units import check_seed
 from plada.errors import DataError, RequestError
 from plada.networks.logs import check_log
@@ -26,6 +26,7 @@ from plada.trainer.payload_images import ReferenceCopy, as_copy, open_in_turn, t
 from plada.trainer.run import LINEAR, RunOptions, TrainingRun, TrainingSummary, payload_digest
 
 
+@with_heartbeat
 def train(
     payload: Payload | str | Path,
     *,

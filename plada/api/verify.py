@@ -8,7 +8,7 @@ from typing import Any
 
 from plada.common.files import home_directory, local_place
 from plada.common.outputs import check_outputs
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, silent, with_heartbeat
 from plada.common.summary import shared_fields
 from plada.common.units import check_seed
 from plada.errors import RequestError
@@ -81,6 +81,7 @@ class Verification:
         return {**asdict(self), "leaks": self.leaks.to_dict() if self.leaks is not None else None}
 
 
+@with_heartbeat
 def verify(
     reference: str | Path,
     *,

@@ -1,9 +1,16 @@
 """Progress of long work: a stream of events that the caller may show, log or ignore."""
 
+import functools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ParamSpec, TypeVar
+
+_SILENCE = 1.0  # seconds without an event, after which a heartbeat repeats the last one
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +32,63 @@ def silent(_: Progress) -> None:
     """The default listener."""
 
 
-def silent_beat() -> None:
-    """What long work calls now and then, by default."""
+class Heartbeat:
+    """A listener that passes events on, and from a thread of its own repeats the last one whenever nothing was reported for a
+    second: one call of a library may take minutes. Within a stage it repeats what is done; behind its end it says "after STAGE".
+    """
+
+    def __init__(self, report: Report, stage: str) -> None:
+        self._report = report
+        self._last = Progress(stage, 0, None, 0.0)
+        self._heard = time.monotonic()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="plada heartbeat", daemon=True)
+
+    def __call__(self, progress: Progress) -> None:
+        with self._lock:
+            self._last, self._heard = progress, time.monotonic()
+            self._report(progress)
+
+    def __enter__(self) -> "Heartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        wait = _SILENCE
+        while not self._stopped.wait(wait):
+            with self._lock:
+                now = time.monotonic()
+                wait = self._heard + _SILENCE - now
+                if wait > 0:
+                    continue
+                last = replace(self._last, note="")
+                if last.done == last.total:
+                    last = Progress(f"after {last.stage}", 0, None, 0.0)
+                self._last, self._heard, wait = last, now, _SILENCE
+                try:
+                    self._report(last)
+                except Exception:  # what the listener has to say, it says to the work itself
+                    return
+
+
+def with_heartbeat(call: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A function whose `report` hears of it at least once a second, however long its steps take."""
+
+    @functools.wraps(call)
+    def wrapper(*args: _P.args, **options: _P.kwargs) -> _R:
+        report = options.get("report", silent)
+        if report is silent or isinstance(report, Heartbeat) or not callable(report):
+            return call(*args, **options)
+        with Heartbeat(report, call.__name__) as heartbeat:
+            options["report"] = heartbeat
+            return call(*args, **options)
+
+    return wrapper
 
 
 class Tracker:
@@ -48,10 +110,6 @@ class Tracker:
         if now - self._last >= 0.1 or self.done == self.total:
             self._last = now
             self.report(Progress(self.stage, self.done, self.total, self.rate))
-
-    def beat(self) -> None:
-        """Report again what is done, within an item that takes long."""
-        self.advance(0)
 
     def finish(self) -> None:
         """Count all that is left as done, where less was needed than was announced."""

@@ -1,7 +1,6 @@
 """The temperature under which a teacher's probabilities fit what it is right about."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -27,12 +26,12 @@ def log_likelihood(logits: F32, labels: I64, temperature: float = 1.0) -> float:
     return float(found.mean())
 
 
-def fit_temperature(logits: F32, labels: I64, *, beat: Callable[[], None] = lambda: None) -> float:
+def fit_temperature(logits: F32, labels: I64) -> float:
     """The temperature under which `labels` int64 [n] are likeliest (Guo et al. 2017); 1 for fewer than MIN_IMAGES.
 
     It changes no label and no order within an image, but it changes the energies of images against each other. Teachers
     can only vote when their probabilities mean the same. Of more than MAX_LOGITS logits every second, third ... image is looked
-    at. `beat` is called in each of the search's steps.
+    at.
     """
     if len(labels) < MIN_IMAGES:
         return 1.0
@@ -40,7 +39,6 @@ def fit_temperature(logits: F32, labels: I64, *, beat: Callable[[], None] = lamb
     logits, labels = logits[::step], labels[::step]
     low, high = math.log(_COLDEST), math.log(_HOTTEST)
     for _ in range(_STEPS):
-        beat()
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         if log_likelihood(logits, labels, math.exp(left)) >= log_likelihood(logits, labels, math.exp(right)):
             high = right

@@ -71,7 +71,7 @@ def judge_teachers(
     tracker = Tracker("teacher: calibrate", len(teachers), report)
     temperatures = []
     for logits_seen, labels in judged:
-        temperatures.append(fit_temperature(logits_seen, labels, beat=tracker.beat) if logits_seen is not None else 1.0)
+        temperatures.append(fit_temperature(logits_seen, labels) if logits_seen is not None else 1.0)
         tracker.advance()
     calibrated = tuple(
         replace(teacher, temperature=temperature) for teacher, temperature in zip(teachers, temperatures, strict=True)

@@ -137,11 +137,9 @@ def _likely_rows(labels: PseudoLabels, budget: int, tracker: Tracker) -> I64:
     tracker.say("sorting scores")
     parts = [surest_rows(labels, max(MIN_DEPTH, min(POOL * budget, MAX_IMAGES) // labels.classes))]
     if "energy" in labels.scores:
-        tracker.beat()
         order = np.argsort(-labels.scores["energy"], kind="stable")
         ends = min(budget, MAX_IMAGES // POOL)
         parts += [order[:ends], order[-ends:]]
-    tracker.beat()
     return np.unique(np.concatenate(parts))
 
 

@@ -37,7 +37,7 @@ def train_linear(
     )
     tracker = Tracker("teacher: fit", 1, report)
     tracker.advance(0)
-    head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=penalty, beat=tracker.beat)
+    head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=penalty)
     tracker.advance()
     return Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits, head=head), penalty, held_out
 
@@ -85,11 +85,9 @@ def cross_validate(
     for penalty in penalties:
         logits = np.zeros_like(best_logits)
         for at, held_rows, fitter in fitters:
-            logits[at] = fitter.head(penalty, steps=steps, settled=settled, beat=tracker.beat).logits(
-                vectors[held_rows]
-            )
+            logits[at] = fitter.head(penalty, steps=steps, settled=settled).logits(vectors[held_rows])
             tracker.advance()
-        likelihood = log_likelihood(logits, wanted, fit_temperature(logits, wanted, beat=tracker.beat))
+        likelihood = log_likelihood(logits, wanted, fit_temperature(logits, wanted))
         judged = accuracy(logits, wanted), likelihood, penalty
         worse = worse + 1 if best is not None and judged[0] < best[0] else 0
         if best is None or judged > best:

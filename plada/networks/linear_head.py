@@ -1,13 +1,11 @@
 """Linear classifiers on embeddings: multinomial logistic regression, for teachers and students alike."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F32, F64, I64
-from plada.common.progress import silent_beat
 from plada.networks.solver import blocked_regression, softmax_regression
 
 PENALTY = 1e-3  # of a teacher whose penalty nothing has chosen
@@ -41,7 +39,6 @@ def fit_head(
     mean: F32,
     penalty: float,
     steps: int = 300,
-    beat: Callable[[], None] = silent_beat,
 ) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
@@ -60,7 +57,7 @@ def fit_head(
     for size in sizes:
         rows = np.sort(order[:size]) if size < len(labels) else None
         fitter = HeadFitter(vectors, labels, classes=classes, mean=mean, rows=rows, start=weights)
-        head = fitter.head(penalty, steps=steps, settled=settled, beat=beat)
+        head = fitter.head(penalty, steps=steps, settled=settled)
         weights = fitter.weights
     return head
 
@@ -108,11 +105,8 @@ class HeadFitter:
             self._axes, triangle = np.linalg.qr(self._points.T)
             self._points = np.ascontiguousarray(triangle.T)
 
-    def head(
-        self, penalty: float, *, steps: int = 300, settled: float = 0.0, beat: Callable[[], None] = silent_beat
-    ) -> Head:
-        """The head under `penalty`, after at most `steps` steps, or when ten steps bring less than the share `settled` of the loss;
-        `beat` is called several times in each."""
+    def head(self, penalty: float, *, steps: int = 300, settled: float = 0.0) -> Head:
+        """The head under `penalty`, after at most `steps` steps, or when ten steps bring less than the share `settled` of the loss."""
         if self._points is not None:
             weights = softmax_regression(
                 self._points,
@@ -122,12 +116,11 @@ class HeadFitter:
                 steps=steps,
                 settled=settled,
                 start=self.weights,
-                beat=beat,
             )
         else:
             weights = blocked_regression(
                 self._block, self._labels, self._classes, self._vectors.shape[1], penalty=penalty, steps=steps,
-                settled=settled, start=self.weights, beat=beat,
+                settled=settled, start=self.weights,
             )  # fmt: skip
         self.weights = weights
         weight = weights[:-1] if self._axes is None else self._axes @ weights[:-1]

@@ -12,7 +12,6 @@ import numpy as np
 from plada.common.arrays import F32, F64, I64
 from plada.common.machine import cores
 from plada.common.products import BLAS, one_thread
-from plada.common.progress import silent_beat
 
 _HISTORY = 10
 _ARMIJO, _SHRINK, _MAX_HALVINGS = 1e-4, 0.5, 12
@@ -31,13 +30,12 @@ def softmax_regression(
     steps: int,
     settled: float = 0.0,
     start: F64 | None = None,
-    beat: Callable[[], None] = silent_beat,
 ) -> F64:
     """Weights float64 [d + 1, classes] (bias last) that minimise mean cross-entropy + penalty x |weights|^2, bias free.
 
     points [n, d], labels int64 [n], or soft ones float64 [n, classes] whose rows add up to 1. At most `steps` iterations from
-    `start`, by default zero, fewer where ten bring less than the share `settled` of the loss; the problem is convex, so the start only decides how long it takes. `beat` is called after each
-    evaluation.
+    `start`, by default zero, fewer where ten bring less than the share `settled` of the loss; the problem is convex,
+    so the start only decides how long it takes.
     """
     inputs = np.hstack([points, np.ones((len(points), 1))])
     if labels.ndim == 2:
@@ -56,7 +54,6 @@ def softmax_regression(
         powers -= targets
         slope = inputs.T @ powers
         slope /= len(points)
-        beat()
         slope[:-1] += 2 * penalty * weights[:-1]
         return loss + penalty * float(np.vdot(weights[:-1], weights[:-1])), slope
 
@@ -73,7 +70,6 @@ def blocked_regression(
     steps: int,
     settled: float = 0.0,
     start: F64 | None = None,
-    beat: Callable[[], None] = silent_beat,
 ) -> F64:
     """As softmax_regression, for more examples and classes than memory holds the logits of.
 
@@ -112,7 +108,6 @@ def blocked_regression(
                 for one_loss, one_slope in pool.map(lambda at: part(at, rounded), starts):
                     loss += one_loss
                     slope += one_slope
-                beat()
             slope /= len(labels)
             slope[:-1] += 2 * penalty * weights[:-1]
             return loss / len(labels) + penalty * float(np.vdot(weights[:-1], weights[:-1])), slope

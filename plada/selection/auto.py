@@ -141,9 +141,7 @@ class Judge:
                 rows = choose(min(cell[1], len(fold.labels))).rows
                 positions, labels = fold.labels.positions[rows], fold.labels.labels[rows]
                 right = [
-                    view.student(positions, labels, fold.labels.classes, fold.context.beat)
-                    .logits(view.held_out)
-                    .argmax(axis=1)
+                    view.student(positions, labels, fold.labels.classes).logits(view.held_out).argmax(axis=1)
                     == fold.held_out_labels
                     for view in fold.views
                 ]
@@ -393,9 +391,7 @@ class _Filler:
         choose = self._choose(rule)
 
         def select(k: int) -> tuple[Chosen, int]:
-            self.context.beat()
             chosen = choose(k)
-            self.context.beat()
             return chosen, size_of(chosen)
 
         return fill_budget(

@@ -84,7 +84,6 @@ def choose_images(
     tracker.say("reading embeddings")
     prepared = prepare(
         labels, labelled.vectors, composer.index.mean, embedded, judge=judge, seed=spec.seed, axes_from=labelled.axes_from, likely=labelled.likely,
-        beat=tracker.beat,
     )  # fmt: skip
     rule = None if spec.rule == AUTO else spec.rule
     choice = choose_rule(

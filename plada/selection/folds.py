@@ -120,9 +120,9 @@ class Folds:
         zero = np.zeros(points.shape[1], np.float32)
         penalty, _ = cross_validate(
             points, truth, classes=classes, mean=zero, seed=seen.seed, parts=_PENALTY_PARTS, penalties=_PENALTIES,
-            steps=_PENALTY_STEPS, report=lambda _: seen.beat(),
+            steps=_PENALTY_STEPS,
         )  # fmt: skip
-        head = fit_head(points, truth, classes=classes, mean=zero, penalty=penalty, beat=seen.beat)
+        head = fit_head(points, truth, classes=classes, mean=zero, penalty=penalty)
         positions = self.labels.positions
         parts = (positions[start : start + _BLOCK] for start in range(0, len(positions), _BLOCK))
         labels = pseudo_label(((some, space.at(some)) for some in parts), head.logits, classes=classes)

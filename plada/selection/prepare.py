@@ -1,12 +1,10 @@
 """From pseudo-labels to what rules and students work on: embeddings in memory, main axes, folds of the target."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from plada.common.arrays import F32, I64
-from plada.common.progress import silent_beat
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.retrieval.embeddings import Vectors, is_among
@@ -49,25 +47,23 @@ def prepare(
     seed: int = 0,
     axes_from: I64 | None = None,
     likely: I64 | None = None,
-    beat: Callable[[], None] = silent_beat,
 ) -> RuleInputs:
     """What rules need to choose from `labels`, and with `judge` what they are judged on.
 
     `vectors` gives embeddings [m, d] of positions, `mean` is the reference's. Rules look at all labelled images of the target,
     validation too: no rule is judged on what it has looked at (plada.selection.folds), and none is sent. Axes are those of the
     images at `axes_from` where `labels` are only some of these. Of a large reference points are held, and rules judged, only for
-    the images at `likely` int64 [m] (rising). `beat` is called now and then.
+    the images at `likely` int64 [m] (rising).
     """
 
     def points(positions: I64) -> F32:
-        beat()
         return vectors(positions).astype(np.float32)
 
     known = embedded.known
     held = labels.positions if likely is None else likely
     axes = reference_axes(points, held if axes_from is None else axes_from)
     context = Context(
-        points, known.vectors, known.labels, seed, mean, make_space(points, held, mean, known.vectors, axes), beat
+        points, known.vectors, known.labels, seed, mean, make_space(points, held, mean, known.vectors, axes)
     )
     if judge is None or not len(known.labels):
         return RuleInputs(labels, context, None)

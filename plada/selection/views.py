@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plada.common.arrays import F32, I64
-from plada.common.progress import silent_beat
 from plada.networks.linear_head import PENALTY, STUDENT_PENALTY, Head
 from plada.retrieval.embeddings import Vectors
 from plada.selection.space import HALF, Space, make_space, reference_axes
@@ -34,9 +33,9 @@ class View:
     held_out: F32
     penalty: float
 
-    def student(self, positions: I64, labels: I64, classes: int, beat: Callable[[], None] = silent_beat) -> Head:
+    def student(self, positions: I64, labels: I64, classes: int) -> Head:
         """A linear student of the images at `positions` [k] with `labels` [k]."""
-        return fit_student(self.points(positions), labels, classes=classes, penalty=self.penalty, beat=beat)
+        return fit_student(self.points(positions), labels, classes=classes, penalty=self.penalty)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

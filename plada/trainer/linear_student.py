@@ -111,7 +111,6 @@ def train_linear(
         with one_thread(BLAS):  # the number of threads must not change the model
             head = fit_head(
                 embedded.vectors, labels, classes=len(classes), mean=embedded.mean, penalty=STUDENT_PENALTY,
-                beat=tracker.beat,
             )  # fmt: skip
         tracker.advance()
         trained = LinearStudent(embedded.encoder, head, classes, {**identity, "images": count})

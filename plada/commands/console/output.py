@@ -13,7 +13,7 @@ from plada.common.text import visible
 if TYPE_CHECKING:
     from plada.sources.unreadable import UnreadableGroup
 
-_QUIET_SECONDS = 4.0  # between two plain lines of one stage
+_QUIET_SECONDS = 3.5  # between two plain lines of one stage
 _FIRST_SECONDS = 1.0  # after which a command that has said nothing yet says where it is
 
 
@@ -83,10 +83,10 @@ class _Pace:
 
     def __call__(self, progress: Progress) -> bool:
         now = time.monotonic()
-        done, last = self._seen.get(progress.stage, (0, now))
+        done, last = self._seen.get(progress.stage, (-1, now))
         if progress.done < done:  # the same stage anew: another student, another split
             last = now
-        show = progress.done == progress.total or now - last >= self.seconds
+        show = now - last >= self.seconds or (progress.done == progress.total and progress.done != done)
         self._began = now if self._began is None else self._began
         show = show or (not self._shown and now - self._began >= _FIRST_SECONDS)
         self._shown = self._shown or show

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from plada.common.arrays import F32, I64
-from plada.common.progress import silent_beat
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.quotas import balanced_quotas
 from plada.selection.space import Space
@@ -22,7 +21,7 @@ class Context:
 
     `vectors` gives the embeddings float32 [m, d] of positions [m]; `target` and `target_labels` are the embeddings
     float32 [t, d] and labels int64 [t] of the target's training images; `mean` float32 [d] is the reference's mean
-    embedding (None: the origin); `seed` is for what is random; `beat` is called now and then in long work.
+    embedding (None: the origin); `seed` is for what is random.
     """
 
     vectors: Callable[[I64], F32]
@@ -31,12 +30,10 @@ class Context:
     seed: int = 0
     mean: F32 | None = None
     space: Space | None = None
-    beat: Callable[[], None] = silent_beat
 
     def centred(self, positions: I64) -> F32:
         """Embeddings less the reference's mean, on the axes of `space` where there is one, [m, axes]: what a small student
         sees."""
-        self.beat()
         if self.space is not None:
             return self.space.at(positions)
         vectors = self.vectors(positions)

@@ -207,7 +207,9 @@ class Nearest:
 
     def _keep(self, start: int, scores: F32, positions: I64) -> None:
         k = self.scores.shape[1]
-        for column in np.flatnonzero(np.round(scores.max(axis=0), _DIGITS) > self.scores[start:, -1][: scores.shape[1]]):
+        for column in np.flatnonzero(
+            np.round(scores.max(axis=0), _DIGITS) > self.scores[start:, -1][: scores.shape[1]]
+        ):
             at, rounded = start + column, np.round(scores[:, column], _DIGITS)
             fresh = np.flatnonzero(rounded > self.scores[at, -1])
             all_scores = np.concatenate([self.scores[at], rounded[fresh]])
