@@ -5,7 +5,8 @@
 The index is synthetic: 14 197 122 images in 21 841 folders, embeddings drawn from a mixture with a centre a folder; the target's
 embeddings are drawn from the same mixture around some of the centres. All else is the real command: the table, its digests, the
 teacher, the pass over all images, the rules, the coder, the leak check of 500 test images. Each case runs in a process of
-its own. DIR (16 GB) is kept and used again. Writes the section "Scale" of docs/benchmarks.md; with --json the last line holds
+its own. CLIENT, the last, is what is done with the payload of the first (benchmarks/scale_client.py). DIR (16 GB) is kept and used
+again, what was measured there too (--fresh measures all anew). Writes the section "Scale" of docs/benchmarks.md; with --json the last line holds
 select_auto_s, select_fixed_s, select_peak_gb, thousand_classes_s, leak_s, silent_s and every case.
 """
 
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.document import conclude, machine
 from benchmarks.payload import simulate
 from benchmarks.report import make_photos, own_memory, write_keys
+from benchmarks.scale_client import client_table, run_client
 from plada.common.arrays import F16, F32, I64
 from plada.common.progress import Progress
 from plada.encoders.encoder import EncoderConfig
@@ -68,6 +70,9 @@ CASES = {
     "auto-100kB": Case(101, 750, 50, "auto", 100_000),
     "thousand-classes": Case(1000, 950, 50, "herd-sure", 1_000_000),
 }
+
+
+CLIENT = "client"
 
 
 class Photos:
@@ -264,7 +269,8 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path)
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--dimension", type=int, default=DIMENSION)
-    parser.add_argument("--only", default=",".join(CASES))
+    parser.add_argument("--only", default=",".join((*CASES, CLIENT)))
+    parser.add_argument("--fresh", action="store_true", help="measure what was measured in DIR once more")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=HERE / "docs" / "benchmarks.md")
     parser.add_argument("--json", action="store_true")
@@ -274,17 +280,25 @@ def main() -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         mixture = make_index(scratch, args.images, args.dimension)
+        if args.one == CLIENT:
+            photos = Photos(scratch / "keys.arrow", scratch / "photos")
+            print(json.dumps(run_client(scratch, scratch / f"{next(iter(CASES))}.plada", photos)))
+            return
         if args.one is not None:
             print(json.dumps(run_case(scratch, mixture, CASES[args.one], scratch / f"{args.one}.plada")))
             return
         print(f"index ready after {time.monotonic() - began:.0f} s", file=sys.stderr)
-        found: dict[str, Any] = {}
+        kept = scratch / "measured.json"
+        found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() and not args.fresh else {}
         for name in args.only.split(","):
+            if name in found:
+                continue
             command = [sys.executable, __file__, "--scratch", str(scratch), "--images", str(args.images), "--one", name]
             done = subprocess.run(
                 [*command, "--dimension", str(args.dimension)], stdout=subprocess.PIPE, text=True, check=True
             )
             found[name] = json.loads(done.stdout.splitlines()[-1])
+            kept.write_text(json.dumps(found))
             print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
     conclude(args.out, "Scale", table(found, args.images, args.dimension), summary(found), as_json=args.json)
 
@@ -301,24 +315,26 @@ def table(found: dict[str, Any], images: int, dimension: int) -> list[str]:
         "| case | classes x images | rule | budget | images | seconds | of them CPU | GB | silence | after | stages |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, row in found.items():
+    for name in (name for name in CASES if name in found):
+        row = found[name]
         stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in row["stages"].items() if seconds >= 0.5)
         lines.append(
             f"| {name} | {row['classes']} x {row['train'] + row['validation']} | {row['chosen_rule']} | {row['budget']:,} | "
             f"{row['images']:,} | {row['seconds']:.0f} | {row['cpu_seconds']:.0f} | {row['peak_gb']:.1f} | {row['silent_s']:.1f} | "
             f"{row['silent_after']} | {stages} |"
         )
-    return lines
+    return lines + (client_table(found[CLIENT]) if CLIENT in found else [])
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
     """The figures of the last line."""
+    cases = [found[name] for name in CASES if name in found]
     named = {"select_auto_s": "auto-1MB", "select_fixed_s": "fixed-1MB", "thousand_classes_s": "thousand-classes"}
     return {
         **{name: round(found[case]["seconds"], 1) for name, case in named.items() if case in found},
-        "select_peak_gb": round(max(row["peak_gb"] for row in found.values()), 2),
-        "leak_s": round(max(row["stages"]["leaks"] for row in found.values()), 1),
-        "silent_s": round(max(row["silent_s"] for row in found.values()), 1),
+        "select_peak_gb": round(max((row["peak_gb"] for row in cases), default=0), 2),
+        "leak_s": round(max((row["stages"]["leaks"] for row in cases), default=0), 1),
+        "silent_s": round(max((row["silent_s"] for row in cases), default=0), 1),
         "cases": found,
     }
 
