@@ -60,6 +60,7 @@ def public() -> Iterator[tuple[str, Any]]:
 
 def head(value: Any) -> tuple[Path, range]:
     """The file of a function or class, and the lines from its first to the last of its docstring."""
+    value = inspect.unwrap(value)
     file, (lines, first) = Path(inspect.getfile(value)), inspect.getsourcelines(value)
     node = ast.parse(inspect.cleandoc("\n" + "".join(lines)) if lines[0][:1] == " " else "".join(lines)).body[0]
     assert isinstance(node, (ast.FunctionDef, ast.ClassDef))

@@ -183,7 +183,7 @@ def test_dealing_out_by_one_sort_is_dealing_out_class_by_class() -> None:
 
 
 def test_cross_validation_of_a_large_target_keeps_no_logits_of_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One-hot labels of the images would take 8 and 32 MB, logits half of it; and no step is silent."""
+    """One-hot labels of the images would take 8 and 32 MB, logits half of it; and every stage is named."""
     monkeypatch.setattr("plada.labeler.linear_teacher.SAMPLE", 1 << 16)
     monkeypatch.setattr("plada.networks.linear_head.LARGE", 1 << 16)
     monkeypatch.setattr("plada.networks.solver._NUMBERS", 1 << 15)
