@@ -6,6 +6,7 @@ goes down that order chooses from the shortlist what it would choose from everyt
 """
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F32, I64
+from plada.common.machine import cores
+from plada.common.products import BLAS, one_thread
 from plada.errors import DataError
 from plada.labeler.pseudo_labels import PseudoLabels
 
 MIN_DEPTH = 50  # images of each class that it is shown at least
-_ROWS = 4096  # logits of so many images are compared at a time
+_ROWS = 512  # logits of so many images are compared at a time: they stay in the processor's cache
+_PART = 4096  # images whose logits a thread makes at a time
 _COLUMNS = 16  # classes whose leads are compared at a time: a line of the cache holds so many logits
 
 
@@ -44,11 +48,12 @@ def two_best(logits: F32) -> tuple[F32, F32]:
     """(largest, second largest) logit of each image, float32 [n] each; of one class the second is zero."""
     best, second = np.empty(len(logits), np.float32), np.zeros(len(logits), np.float32)
     for start in range(0, len(logits), _ROWS):
-        some = slice(start, start + _ROWS)
-        top = np.partition(logits[some], -min(2, logits.shape[1]), axis=1)
-        best[some] = top[:, -1]
+        some = logits[start : start + _ROWS].astype(np.float32)  # a copy, in the cache while it is looked at twice
+        rows, label = np.arange(len(some)), some.argmax(axis=1)
+        best[start : start + _ROWS] = some[rows, label]
         if logits.shape[1] > 1:
-            second[some] = top[:, -2]
+            some[rows, label] = -np.inf
+            second[start : start + _ROWS] = some.max(axis=1)
     return best, second
 
 
@@ -77,11 +82,18 @@ def find_shortlist(
     """
     depth = images if share >= 1 else max(MIN_DEPTH, int(share * images / classes))  # a class may have all images
     kept = _Collector(classes, depth, images)
-    for where, vectors in blocks:
-        if not len(where):
-            continue
-        kept.add(where, logits_of(vectors))
-        advance(len(where))
+
+    def look(vectors: npt.NDArray[np.floating]) -> tuple[F32, F32, F32]:
+        logits = logits_of(vectors)
+        return logits, *two_best(logits)
+
+    # Each product is made whole by one thread, so the results are the same on any number of them.
+    with one_thread(BLAS), ThreadPoolExecutor(cores()) as pool:
+        for where, vectors in blocks:
+            parts = [vectors[start : start + _PART] for start in range(0, len(where), _PART)]
+            for start, looked in zip(range(0, len(where), _PART), pool.map(look, parts), strict=True):
+                kept.add(where[start : start + _PART], *looked)
+            advance(len(where))
     return kept.finish()
 
 
@@ -109,13 +121,12 @@ class _Collector:
         for part, old in zip(self.parts, before, strict=False):
             part[: self.rows] = old[: self.rows]
 
-    def add(self, positions: I64, logits: F32) -> None:
-        """Take in a block, whose positions are larger than those before.
+    def add(self, positions: I64, logits: F32, best: F32, second: F32) -> None:
+        """Take in a block, whose positions are larger than those before; `best` and `second` are its logits' two largest.
 
         Raises:
             DataError: logits that are not finite.
         """
-        best, second = two_best(logits)
         lead = best - second
         if not np.isfinite(lead).all():
             bad = int(positions[np.flatnonzero(~np.isfinite(lead))[0]])

@@ -28,7 +28,11 @@ class Head:
 
     def logits(self, vectors: npt.NDArray[np.floating]) -> F32:
         """Logits float32 [n, c] of embeddings [n, d]."""
-        return np.asarray((np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias, np.float32)
+        centred = np.array(vectors, np.float32)
+        centred -= self.mean
+        logits: F32 = centred @ self.weight
+        logits += self.bias
+        return logits
 
 
 def fit_head(
