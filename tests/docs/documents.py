@@ -22,8 +22,8 @@ LANGUAGES = {SHELL, PYTHON, "text", "json", "toml", "dockerfile", "c"}  # the ot
 MARK = re.compile(r"<!-- not run: (.*?) -->")
 REASONS = ("downloads ", "needs ", "takes ", "installs ")  # a mark begins with one of these and goes on
 
-# What was done on its day, or printed by a benchmark; commands in it parse today, but nobody keeps the data beside it.
-HISTORY = {"log.md", "benchmarks.md", "CHANGELOG.md"}
+# What changed, or was printed by a benchmark; commands in it parse today, but nobody keeps the data beside it.
+HISTORY = {"benchmarks.md", "CHANGELOG.md"}
 GENERATED = {"commands.md", "errors.md"}
 
 METADATA = {"key_id", "content_id", "encoder", "manifest"}  # `plada.key_id`: names in the footers of Parquet files

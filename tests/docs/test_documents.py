@@ -28,6 +28,7 @@ NOT_RUN = {
     "explore.md": 2,
     "indexing.md": 1,
     "installing.md": 6,
+    "log.md": 1,
     "operations.md": 3,
     "quickstart.md": 1,
     "rules.md": 1,
