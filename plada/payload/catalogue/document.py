@@ -298,7 +298,7 @@ class _Reading:
             raise PayloadUnsupported(
                 f"{self.where}: a catalogue of format {found}; this plada reads {FORMAT}. Install a newer plada"
             )
-        if found != FORMAT:
+        if found != FORMAT or isinstance(found, bool):
             self.refuse(f"names the format {found!r}; expected {FORMAT}")
         return {
             "name": self.name(value["name"], "catalogue"),

@@ -25,12 +25,15 @@ _ASK = "Fetch it again; if it stays so, ask the catalogue's owner"
 
 # Of the format: never to be changed. What is likeliest stands last, where it is cheapest to point at.
 DICTIONARY = (
-    b'"needs":"nothing"}"progressive":true"pack":"","teacher_accuracy":0.,"about":{"licence":"","target":""},"history":['
-    b'{"bytes":,"classes":,"content":"","files":[""],"images":,"version":}],"task":"imagenet21k","url":"https://'
-    b'{"changes":[{"data":"","needs":"pack","old":"","pack":""},{"bytes":1,"file":"","needs":"pack","old":"'
-    b'{"changes":[{"data":"AAAA==","needs":"manifest","old":"0123456789abcdef"}],"content":"","expires":17'
-    b',"format":1,"forms":[{"bytes":1000,"file":"","needs":"manifest"},{"bytes":900,"file":"","needs":"pack","pack":""}],'
-    b'"key_id":"","name":"","reference":"imagenet21k","serial":1,"task":"","version":1}'
+    b'"url":"https://","signature":"{"about":{"forecast":0.8,"forecast_interval":[0.7,0.9],"licence":"CC BY 4.0","rule":"herd-even",'
+    b'"target":"","teacher":"linear","teacher_accuracy":0.9},"history":[{"added":1,"bytes":1000,"classes":10,"coder":"blocks",'
+    b'"content":"","files":["","images":1000,"relabelled":1,"removed":1,"serial":1,"version":1},"keys":[{"key":""}],'
+    b'"references":{"imagenet21k":{"content_id":"","images":14197122,"key_id":"","manifest":{"bytes":1,"file":""},'
+    b'"packs":[{"bytes":1,"dimensions":64,"file":"","pack_id":""}]}},"serial":1,"tasks":{"'
+    b'"needs":"nothing"},{"bytes":,"file":"","needs":"pack","pack":"","progressive":true}],{"changes":[{"bytes":,"file":"",'
+    b'"needs":"manifest","old":"0123456789abcdef"},{"changes":[{"data":"iVBMRAI","needs":"nothing","old":""}],"content":"","expires":1'
+    b',"format":1,"forms":[{"bytes":1000,"file":"","needs":"manifest"}],"key_id":"","name":"","reference":"imagenet21k","serial":1'
+    b',"task":"","version":1}'
 )
 
 

@@ -162,7 +162,7 @@ def payload_place(text: str | Path, home: Path) -> str | Path:
     if kept is not None:
         return kept[0].file(kept[1])
     name = str(text)
-    if is_name(name) and not name.endswith(_SUFFIX) and not Path(name).exists() and catalogues_folder(home).is_dir():
+    if is_name(name) and not name.endswith(_SUFFIX) and not Path(name).is_file() and catalogues_folder(home).is_dir():
         pulled = sorted({task for state in states(home) for task in state.tasks})
         raise UnknownName(
             "file or pulled task", name, pulled, hint="Name a .plada file, or pull the task: plada pull WHERE/TASK"

@@ -174,7 +174,8 @@ def pull_listed(
     visit: Visit, catalogue: Catalogue, state: State, task: str, options: PullOptions, *, report: Report = silent
 ) -> PulledTask:
     """The same by the whole catalogue, which says what the task's own file does; its proof is fetched only where there is news."""
-    entry, kept = catalogue.tasks[task], state.tasks.get(task)
+    entry = catalogue.tasks[task]
+    kept, _ = _read_kept(state, task, PayloadContext(home=visit.home))
     if kept is not None and kept.content == entry.content:
         return _result(state, task, entry, kept, Route(), size=0, checked=True)
     return pull_task(visit, task, options, report=report)
