@@ -338,8 +338,14 @@ def test_several_rotations_at_once(shop: Publisher, tmp_path: Path) -> None:
     found = pull(shop)
     assert (found.signed_by, found.tasks[0].way) == (keys[1].fingerprint, "change")
     assert pull(shop, require_signature=keys[1].public).tasks[0].way == "nothing"
-    with pytest.raises(SignatureError, match=r"required is"):
-        pull(shop, require_signature=shop.public)
+    for home in (None, tmp_path / "fresh"):  # the key that clients were given once, and who succeeded it
+        assert pull(shop, require_signature=shop.public, home=home).signed_by == keys[1].fingerprint
+        options = plada.ReadOptions(require_signature=keys[1].public)
+        assert same(plada.read_payload("menu", read=options, home=home), SECOND)
+    assert same(plada.read_payload("menu", read=plada.ReadOptions(require_signature=shop.public)), SECOND)
+    stranger = plada.keygen(tmp_path / "stranger")
+    with pytest.raises(SignatureError, match=r"which is no successor of it; required is"):
+        pull(shop, require_signature=stranger.public)
 
 
 def test_a_key_that_nobody_made_the_successor(shop: Publisher, tmp_path: Path) -> None:

@@ -57,6 +57,10 @@ class State:
         """The key that is believed now, or ""."""
         return self.keys[-1] if self.keys else ""
 
+    def follows(self, old: bytes, new: bytes) -> bool:
+        """Whether a key is known to have come after another one."""
+        return old.hex() in self.keys and new.hex() in self.keys[self.keys.index(old.hex()) :]
+
     def file(self, task: str) -> Path:
         """Where the payload of a task is kept."""
         return self.folder / f"{task}{_SUFFIX}"
@@ -186,8 +190,8 @@ class Proof:
 
 
 def find_proof(text: str | Path, home: Path, public: str | Path) -> Proof | None:
-    """The signature of a catalogue for a task that was pulled, made by the owner of a public key (a file); None where `text` is no
-    such task.
+    """The signature of a catalogue for a task that was pulled, made by the owner of a public key (a file) or a successor of it; None
+    where `text` is no such task.
 
     Raises:
         SignatureError: the catalogue is not signed by that key.
@@ -201,7 +205,7 @@ def find_proof(text: str | Path, home: Path, public: str | Path) -> Proof | None
         envelope = read_envelope(file.read_bytes(), str(file))
     except OSError as err:
         raise SignatureError(f"{file}: cannot be read ({err.strerror}). Pull the task again") from err
-    if envelope.key != key:
+    if envelope.key != key and not (envelope.key is not None and state.follows(key, envelope.key)):
         signer = key_name(envelope.key) if envelope.key is not None else "nobody"
         raise SignatureError(f"{text}: its catalogue is signed by {signer}; required is {key_name(key)} ({public})")
     envelope.check(str(file))

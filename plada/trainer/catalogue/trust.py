@@ -35,10 +35,7 @@ def believe(head: Head, envelope: Envelope, doubt: Doubt, where: str, whole: Cal
     envelope.check(where)
     key = envelope.key.hex() if envelope.key is not None else ""
     if doubt.required is not None and envelope.key != doubt.required:
-        signer = f"signed by key {key_name(envelope.key)}" if envelope.key is not None else "not signed"
-        raise SignatureError(
-            f"{where}: {signer}; required is {key_name(doubt.required)} ({doubt.required_name}). Ask the catalogue's owner for his key"
-        )
+        _check_succession(doubt.required, envelope.key, doubt, where, whole)
     state = _state_of(head, key, doubt, where, whole)
     least = state.serials.get(key, 0)
     if head.serial < least:
@@ -53,6 +50,36 @@ def believe(head: Head, envelope: Envelope, doubt: Doubt, where: str, whole: Cal
             "has published since: ask the catalogue's owner (and look at this machine's clock)"
         )
     return state.seen(place=doubt.place, serial=head.serial)
+
+
+def _check_succession(
+    required: bytes, key: bytes | None, doubt: Doubt, where: str, whole: Callable[[], Envelope]
+) -> None:
+    """Refuse a key that is no successor of the one that must have signed.
+
+    Raises:
+        SignatureError: it is none, or there is no signature.
+    """
+    if key is not None:
+        if any(state.follows(required, key) for state in doubt.states):
+            return
+        try:
+            if key in _keys_after(required, key, where, whole):
+                return
+        except SignatureError:
+            pass  # said below
+    signer = f"signed by key {key_name(key)}, which is no successor of it" if key is not None else "not signed"
+    raise SignatureError(
+        f"{where}: {signer}; required is {key_name(required)} ({doubt.required_name}). Ask the catalogue's owner for his key"
+    )
+
+
+def _keys_after(known: bytes, key: bytes, where: str, whole: Callable[[], Envelope]) -> list[bytes]:
+    """The keys that came after one, by the whole catalogue, which `key` must have signed. Raises SignatureError: see keys_after."""
+    envelope = whole()
+    envelope.check(where)
+    catalogue: Catalogue = read_catalogue(envelope.value(where), where)
+    return keys_after(catalogue.name, catalogue.keys if envelope.key == key else (), known, where)
 
 
 def _state_of(head: Head, key: str, doubt: Doubt, where: str, whole: Callable[[], Envelope]) -> State:
@@ -94,11 +121,7 @@ def _state_of(head: Head, key: str, doubt: Doubt, where: str, whole: Callable[[]
 
 def _succeeded(state: State, key: str, where: str, whole: Callable[[], Envelope]) -> State:
     """The state with the keys that lead from the one that is known to `key`."""
-    envelope = whole()
-    envelope.check(where)
-    catalogue: Catalogue = read_catalogue(envelope.value(where), where)
-    named = catalogue.keys if envelope.key is not None and envelope.key.hex() == key else ()
-    fresh = keys_after(state.name, named, bytes.fromhex(state.key), where)
+    fresh = _keys_after(bytes.fromhex(state.key), bytes.fromhex(key), where, whole)
     if not fresh or fresh[-1].hex() != key:
         raise SignatureError(
             f"{where}: signed by key {key_name(bytes.fromhex(key))}; known is {key_name(bytes.fromhex(state.key))}, and no chain of "

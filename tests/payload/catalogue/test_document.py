@@ -153,6 +153,7 @@ def test_members_that_are_missing() -> None:
     for name in ("name", "serial", "expires", "version", "content", "key_id", "reference", "forms", "task"):
         with pytest.raises(PayloadCorrupt):
             read_head({key: value for key, value in head.items() if key != name}, "x")
+    wrong: Any
     for wrong in (None, [], 3, "x"):
         with pytest.raises(PayloadCorrupt):
             read_head(wrong, "x")
