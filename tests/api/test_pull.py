@@ -446,9 +446,10 @@ def test_hostile_names(name: str, shop: Publisher, tmp_path: Path, home: Path) -
     shop.publish(FIRST)
     value = read_envelope((shop.folder / "catalogue").read_bytes(), "").value("")
     forge(shop, "catalogue", tasks={name: value["tasks"]["menu"]})
-    for call in (lambda: pull(shop, None), lambda: plada.pull(shop.folder, all_tasks=True)):
-        with pytest.raises(PayloadCorrupt, match="none that a file may have"):
-            call()
+    with pytest.raises(PayloadCorrupt, match="none that a file may have"):
+        pull(shop, None)
+    with pytest.raises(PayloadCorrupt, match="none that a file may have"):
+        plada.pull(shop.folder, all_tasks=True)
     assert not list(home.rglob("*.plada"))
     forge(shop, "tasks/menu", name=name)
     with pytest.raises(PayloadCorrupt, match="none that a file may have"):
