@@ -44,9 +44,7 @@ _ATTEMPTS = 5  # in a row that bring nothing new
 _PAUSE = 0.25  # seconds before the second of them; doubled for each further one
 _GRACE = 900.0  # seconds that any transfer may take
 _SLOWEST = 50.0  # bytes a second below which a longer one is given up
-_STRONG = (
-    60.0  # seconds that a file must be older than the answer if its date is to name its version (RFC 9110, 8.8.2.2)
-)
+_STRONG = 60.0  # seconds that a file must be older than the answer if its date is to name it (RFC 9110, 8.8.2.2)
 _PERMANENT = (400, 401, 403, 404, 405, 406, 410, 414, 451)  # answers that another attempt does not change
 _GONE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError, InvalidURL)
 _RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
@@ -150,12 +148,12 @@ class _Transfer:
         idle, best = 0, here
         while self.size is None or here < self.size:
             try:
-                return self._attempt(file)
-            except HTTPError as err:
-                if err.code == 416 and here and self.resumable:  # nothing lies behind these bytes
-                    return self._check_total(here)
-                self._judge(err, idle + 1, here)
+                self._attempt(file)
+                return
             except (OSError, HTTPException, ValueError) as err:
+                if isinstance(err, HTTPError) and err.code == 416 and self.resumable:  # nothing lies behind these bytes
+                    self._check_total(here)
+                    return
                 here = file.seek(0, io.SEEK_END)
                 idle = 0 if here > best else idle + 1
                 self._judge(err, idle, here)
@@ -215,9 +213,11 @@ class _Transfer:
 
     def _judge(self, err: Exception, idle: int, come: int) -> None:
         """Say that the transfer is resumed. Raises RequestError: another attempt is of no use."""
+        if isinstance(err, HTTPError):
+            err.close()
         cause = err.reason if isinstance(err, URLError) and isinstance(err.reason, Exception) else err
         lasting = isinstance(err, HTTPError) and (err.code in _PERMANENT or err.code < 400)
-        why = f"HTTP {err.code} {err.reason}" if isinstance(err, HTTPError) else first_line(cause)
+        why = f"HTTP {err.code} {err.reason}".splitlines()[0] if isinstance(err, HTTPError) else first_line(cause)
         if lasting or isinstance(cause, _GONE):
             raise RequestError(
                 f"{self.url}: cannot be fetched ({why}). Check the address, or fetch the file yourself"
@@ -377,7 +377,7 @@ class _Clock:
 class _TimedResponse(HTTPResponse):
     def __init__(self, clock: _Clock, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_TimedSocket(clock, sock, self.fp.detach()))  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(_TimedSocket(clock, sock, self.fp.detach()))
 
 
 class _TimedSocket(io.RawIOBase):
@@ -406,10 +406,10 @@ class _Http(AbstractHTTPHandler):
         self.clock = clock
 
     def http_open(self, req: Request) -> HTTPResponse:
-        return self.do_open(partial(self.clock.connection, HTTPConnection), req)  # type: ignore[arg-type]
+        return self.do_open(partial(self.clock.connection, HTTPConnection), req)
 
     def https_open(self, req: Request) -> HTTPResponse:
-        return self.do_open(partial(self.clock.connection, HTTPSConnection), req)  # type: ignore[arg-type]
+        return self.do_open(partial(self.clock.connection, HTTPSConnection), req)
 
     http_request = https_request = AbstractHTTPHandler.do_request_
 
@@ -422,6 +422,7 @@ class _Redirects(HTTPRedirectHandler):
     ) -> Request | None:
         old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if new not in ("http", "https") or (old, new) == ("https", "http"):
+            fp.close()
             raise RequestError(
                 f"{req.full_url}: leads to {newurl}, which is {new} and not {old}. Name the address that you mean"
             )

@@ -3,7 +3,9 @@
 import errno
 import importlib.util
 import json
+import os
 import shutil
+import stat
 import threading
 import time
 from dataclasses import replace
@@ -505,25 +507,36 @@ def test_no_network_and_no_catalogue(shop: Publisher, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no catalogue is there, and no task of one"):
         plada.pull(tmp_path / "nowhere")
     with pytest.raises(UnknownName, match="known: menu"):
-        pull(shop, "mneu?")
+        pull(shop, "mneu")
     with pytest.raises(RequestError, match="no place is named"):
         plada.pull()
 
 
-def test_a_disk_that_fills(shop: Publisher, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def test_a_disk_that_fills(shop: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever write it is that fails: what was kept stays in use, and the next pull goes on."""
     shop.publish(FIRST)
     pull(shop)
     shop.publish(SECOND)
+    real, left, failed = os.fsync, [0], 0
 
-    def full(path: Path, _: bytes) -> None:
-        raise ResourceError(f"{path}: cannot be written (No space left on device). Free space or choose another place")
+    def full(handle: int) -> None:
+        left[0] -= not stat.S_ISDIR(os.fstat(handle).st_mode)
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(pulling, "write_bytes", full)
-        with pytest.raises(ResourceError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    for at in range(1, 20):
+        left[0] = at
+        try:
             pull(shop)
-    assert same(plada.read_payload("menu"), FIRST)
-    assert pull(shop).tasks[0].way == "change"
+            break
+        except ResourceError as err:
+            failed += 1
+            assert "No space left" in str(err)
+            assert any(same(plada.read_payload("menu"), each) for each in (FIRST, SECOND))
+    assert failed >= 3  # what was seen, the payload, its proof
+    assert same(plada.read_payload("menu", read=plada.ReadOptions(require_signature=shop.public)), SECOND)
 
 
 def test_two_pulls_at_once(shop: Publisher) -> None:
@@ -602,6 +615,30 @@ def test_bytes_on_the_wire(tmp_path: Path) -> None:
         assert updated <= 0.4 * pulled
 
 
+def test_the_command_watches(shop: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.publish(FIRST)
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) > 1:
+            raise KeyboardInterrupt
+        shop.publish(SECOND)
+
+    monkeypatch.setattr("plada.api.catalogue.pull.time.sleep", nap)
+    for words in (["--all"], []):
+        naps.clear()
+        done = CliRunner().invoke(
+            app,
+            ["pull", str(shop.folder), "--watch", "--every", "5", *words, "--home", str(shop.work / f"h{len(words)}")],
+        )
+        assert done.exit_code == 0
+        assert naps == [5, 5]
+        assert "shop/menu: version" in done.stdout
+    refused = CliRunner().invoke(app, ["pull", str(shop.folder), "--watch", "--reference", "x"])
+    assert refused.exit_code == 2
+
+
 def test_a_store_of_another_kind(shop: Publisher) -> None:
     shop.publish(FIRST)
     store = fsspec.filesystem("memory")
@@ -620,6 +657,8 @@ def test_the_command(shop: Publisher) -> None:
 
     listed = run(str(shop.folder), "--rate", "500bps")
     assert listed.exit_code == 0
+    assert "is the first one seen here" in listed.stderr
+    assert "is the first one seen here" not in run(str(shop.folder)).stderr
     assert "menu" in listed.stdout
     assert "\x1b" not in listed.stdout
     assert json.loads(run(f"{shop.folder}/menu", "--json").stdout.splitlines()[-1])["tasks"][0]["way"] == "payload"
@@ -632,5 +671,4 @@ def test_the_command(shop: Publisher) -> None:
         file.unlink()
     broken = run(str(shop.folder), "--all", "--home", str(shop.work / "new"))
     assert broken.exit_code == 1
-    assert errno.ENOENT == 2
     assert "cannot be fetched" in broken.stderr

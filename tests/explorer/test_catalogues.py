@@ -87,7 +87,13 @@ def test_a_task_of_another_reference(client: Client) -> None:
 
 
 def test_what_there_is_not(client: Client) -> None:
-    for path in ("/catalogues/1/menu", "/catalogues/0/none", "/catalogues/0/menu/9", "/catalogues/0/menu/x", "/catalogues/0/..%2fmenu"):
+    for path in (
+        "/catalogues/1/menu",
+        "/catalogues/0/none",
+        "/catalogues/0/menu/9",
+        "/catalogues/0/menu/x",
+        "/catalogues/0/..%2fmenu",
+    ):
         assert client.ask(path).status == 404
 
 

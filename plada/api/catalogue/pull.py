@@ -79,6 +79,7 @@ class PullSummary(Summary):
         serial: Its serial number.
         expires: When it expires, seconds since 1970; 0 for never.
         signed_by: The first 4 bytes of the SHA-256 of the key that signed it, hexadecimal; None where it is not signed.
+        first_key: That key was believed because it is the first one that was seen of this catalogue.
         bytes: Bytes of all files that came, those of the catalogue itself included; headers of the protocol are not.
         seconds: Time that these bytes take at the rate asked for.
         rate: That rate, in bits a second.
@@ -94,6 +95,7 @@ class PullSummary(Summary):
     serial: int
     expires: int
     signed_by: str | None
+    first_key: bool = False
     bytes: int
     seconds: float
     rate: int
@@ -189,6 +191,7 @@ def watch(
     where: str | Path | None = None,
     task: str | None = None,
     *,
+    all_tasks: bool = False,
     every: float = EVERY,
     rounds: int | None = None,
     pulled: Callable[[PullSummary], None] = lambda _: None,
@@ -198,8 +201,9 @@ def watch(
     """Pull again and again, as a service does, until Ctrl-C. What cannot be had is said, and tried again the next time.
 
     Args:
-        where: As for `pull`. Without a task, all tasks are pulled.
+        where: As for `pull`. Of a whole catalogue all tasks are pulled.
         task: As for `pull`.
+        all_tasks: As for `pull`.
         every: Seconds between two pulls.
         rounds: Number of pulls; None for no end.
         pulled: Called with what each pull brought.
@@ -207,29 +211,28 @@ def watch(
         options: As for `pull`.
 
     Raises:
-        RequestError: `every` is no time, or an option is wrong.
+        RequestError: `every` is no time.
+        MissingExtra: The catalogue is signed, and cryptography is missing.
     """
     if not every > 0:
         raise RequestError(f"every = {every}: expected seconds, above 0")
     tracker, done = Tracker("pull", rounds, report), 0
     while True:
         try:
-            pulled(_whole_round(where, task, report, options))
+            found = pull(where, task, all_tasks=all_tasks, report=report, **options)
+            if not (all_tasks or found.tasks):  # `where` is a whole catalogue
+                all_tasks = True
+                continue
+            pulled(found)
+        except MissingExtra:
+            raise
         except (PayloadError, RequestError, ResourceError, ReferenceMismatch, DataError) as err:
-            if not done and isinstance(err, MissingExtra):
-                raise
-            tracker.say(f"{err}. Tried again in {every:.0f} s")
+            tracker.say(f"{err}. Tried again in {every:g} s")
         tracker.advance()
         done += 1
         if rounds is not None and done >= rounds:
             return
         time.sleep(every)
-
-
-def _whole_round(where: str | Path | None, task: str | None, report: Report, options: Mapping[str, Any]) -> PullSummary:
-    """One pull of a service: the task that is named, else all."""
-    found = pull(where, task, report=report, all_tasks=where is None, **options)
-    return pull(where, all_tasks=True, report=report, **options) if found.listed else found
 
 
 def _pull_all(visit: Visit, options: PullOptions, rate: int, report: Report) -> PullSummary:
@@ -321,7 +324,7 @@ def _summary(
     assert state is not None and head is not None
     return PullSummary(
         where=visit.place.base, catalogue=head.name, serial=head.serial, expires=head.expires,
-        signed_by=key_name(bytes.fromhex(state.key)) if state.key else None, bytes=visit.place.received,
+        signed_by=key_name(bytes.fromhex(state.key)) if state.key else None, first_key=visit.first_key, bytes=visit.place.received,
         seconds=8 * visit.place.received / rate, rate=rate, tasks=tasks, listed=listed, references=references,
         offered_references=offered_references, failed=failed or {}, dry_run=dry_run,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """The command `plada pull`."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,10 +68,11 @@ def pull(
         if watching.watch:
             if reference is not None:
                 raise RequestError("--watch and --reference: a reference does not change. Pull it once")
-            plada.watch(
-                where, all_tasks=all_tasks, every=watching.every, pulled=lambda each: _show_round(each, output), report=report,
-                **options,
-            )  # fmt: skip
+            with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
+                plada.watch(
+                    where, all_tasks=all_tasks, every=watching.every, pulled=lambda each: _show_round(each, output),
+                    report=report, **options,
+                )  # fmt: skip
             return
         summary = plada.pull(where, all_tasks=all_tasks, reference=reference, report=report, **options)
     if not output.wrote_json(summary.to_dict()):
@@ -98,6 +100,14 @@ def _show(summary: "PullSummary") -> None:
         print_line(
             f"catalogue '{summary.catalogue}' at {summary.where}: serial number {summary.serial}, {signed}{expires}"
         )
+    if summary.first_key:
+        print_line(
+            f"key {summary.signed_by} is believed from now on: it is the first one seen here. Compare it with what the owner says, or "
+            "give his key with --require-signature",
+            error=True,
+        )
+    if summary.where and summary.signed_by is None:
+        print_line("not signed: whoever holds the catalogue can change it", error=True)
     if summary.listed:
         head = (
             "task",

@@ -83,6 +83,7 @@ class Visit:
     require_signature: str | Path | None = None
     state: State | None = field(default=None, init=False)  # of the catalogue, after what was read of it last
     head: Head | None = field(default=None, init=False)  # of that file
+    first_key: bool = field(default=False, init=False)  # its key is believed because none was seen before
     _required: bytes | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +127,8 @@ class Visit:
         )  # fmt: skip
         state = believe(head, envelope, doubt, where, whole)
         self.head = head
+        if state.key and self._required is None and all(each.folder != state.folder for each in self.states):
+            self.first_key = True
         self.remember(state)  # what was seen, whatever comes of it
         return state
 
