@@ -183,6 +183,29 @@ def test_watching(shop: Publisher) -> None:
         plada.watch(shop.folder, every=0)
 
 
+def test_changes_that_cannot_be_used(shop: Publisher) -> None:
+    """The owner's own mistake: the whole payload comes in their place."""
+    shop.publish(FIRST)
+    pull(shop)
+    shop.publish(SECOND)
+    changes = read_envelope((shop.folder / "tasks/menu").read_bytes(), "").value("")["changes"]
+    forge(shop, "tasks/menu", changes=[{**changes[0], "data": "AAAA"}])
+    notes: list[str] = []
+    (task,) = pull(shop, report=lambda event: notes.append(event.note)).tasks
+    assert (task.way, task.version) == ("payload", 2)
+    assert any("the changes cannot be used" in note for note in notes)
+    assert same(plada.read_payload("menu"), SECOND)
+
+
+def test_what_is_here_already_is_not_decoded(shop: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large payload with a pack takes half a minute."""
+    shop.publish(FIRST)
+    pull(shop)
+    monkeypatch.setattr(pulling, "parse_with_context", lambda *_, **__: pytest.fail("it was decoded"))
+    assert pull(shop).tasks[0].way == "nothing"
+    assert plada.pull(shop.folder, all_tasks=True).tasks[0].way == "nothing"
+
+
 # The names that commands take
 
 

@@ -7,7 +7,7 @@ each, the signed file that vouches for it.
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,17 @@ _SUFFIX = ".plada"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptTask:
-    """A task that was pulled. `content` is the digest of what is kept, 16 bytes hexadecimal; `bytes` those of the file."""
+    """A task that was pulled. `content` is the digest of what is kept, 16 bytes hexadecimal; `bytes` those of the file, and `file` their
+    BLAKE3."""
 
     version: int
     content: str
     bytes: int
+    file: str
     serial: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        return {"version": self.version, "content": self.content, "bytes": self.bytes, "serial": self.serial}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,8 @@ from plada.payload.catalogue.document import (
     check_name,
 )  # fmt: skip
 from plada.payload.catalogue.folder import CatalogueFolder
-from plada.payload.container import Header, read_header
+from plada.payload.coders.body import read_start
+from plada.payload.container import LABELS, PLAN, Header, read_container
 from plada.payload.diff import apply_changes, count_changes, parse_changes, write_changes
 from plada.payload.pack import packs_folder, read_pack
 from plada.payload.payload import Payload, parse_payload
@@ -58,6 +59,7 @@ class Publication:
         self.references: dict[str, ReferenceEntry] = dict(old.references) if old is not None else {}
         self.changed: dict[str, str] = {}
         self.context = PayloadContext(home=home)
+        self._read: dict[str, Payload | None] = {}  # payloads of earlier versions of the task that is being added
 
     def add(self, task: str, files: Sequence[str | Path]) -> None:
         """The next version of a task, or more forms of the one that is there."""
@@ -66,6 +68,7 @@ class Publication:
             raise RequestError(
                 f"tasks '{task}' and '{twin}': many disks take these names for one. Give one of them another"
             )
+        self._read.clear()
         tracker = Tracker("publish", None, self.report)
         tracker.say(f"{task}: {len(files)} file{'s' * (len(files) > 1)}")
         datas = [fetch(file, self.home) for file in files]
@@ -166,13 +169,14 @@ class Publication:
 
     def _form(self, data: bytes) -> Form:
         """A payload file, stored."""
-        header, _ = read_header(data)
-        file = parse_with_context(data, self.context)
-        needs = _needs(lambda: parse_payload(data, shared=NOTHING_SHARED))
+        file = read_container(data)
+        needs = "pack" if file.header.pack_id else _needs(lambda: parse_payload(data, shared=NOTHING_SHARED))
+        bodies = [body for body in (file.sections.get(LABELS), *file.segments) if body is not None]
+        coders = sorted({read_start(body, file.header.reference)[0] for body in bodies})
         stored = self.folder.store(data)
         return Form(
-            file=stored.file, bytes=stored.bytes, needs=needs, pack=header.pack_id[:8].hex() if needs == "pack" else "",
-            coder=file.coder, progressive=file.payload.segments is not None,
+            file=stored.file, bytes=stored.bytes, needs=needs, pack=file.header.pack_id[:8].hex(), coder="+".join(coders),
+            progressive=PLAN in file.sections,
         )  # fmt: skip
 
     def _more_forms(self, payload: Payload, forms: Sequence[Form]) -> Iterator[Form]:
@@ -229,6 +233,11 @@ class Publication:
 
     def _earlier(self, version: Version) -> Payload | None:
         """The payload of an earlier version, None where none of its files can be read here any more."""
+        if version.content not in self._read:
+            self._read[version.content] = self._read_version(version)
+        return self._read[version.content]
+
+    def _read_version(self, version: Version) -> Payload | None:
         for name in version.files:
             try:
                 payload = parse_with_context(self.folder.file(name).read_bytes(), self.context).payload

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from plada.common.checksums import short_digest, short_file_digest
 from plada.common.files import write_bytes
 from plada.common.progress import Report, Tracker, silent
 from plada.common.summary import Summary
@@ -178,7 +179,7 @@ def pull_listed(
 ) -> PulledTask:
     """The same by the whole catalogue, which says what the task's own file does; its proof is fetched only where there is news."""
     entry = catalogue.tasks[task]
-    kept, _ = _read_kept(state, task, PayloadContext(home=visit.home))
+    kept = _find_kept(state, task)
     if kept is not None and kept.content == entry.content:
         return _result(state, task, entry, kept, Route(), size=0, checked=True)
     return pull_task(visit, task, options, report=report)
@@ -206,7 +207,8 @@ def _pull(
     visit: Visit, head: TaskHead, envelope: Envelope, state: State, options: PullOptions, *, before: int, report: Report
 ) -> PulledTask:
     task, entry, context = head.task, head.entry, PayloadContext(home=visit.home)
-    kept, old = _read_kept(state, task, context)
+    kept = _find_kept(state, task)
+    old = _read_kept(state, task, kept, entry, context)
     route = choose_route(
         task, entry, holding_of(entry, kept, old is not None, visit.home, options.have), progressive=options.progressive
     )
@@ -217,14 +219,19 @@ def _pull(
     if route.change is not None and old is not None:
         try:
             data = _changed(visit, state, old, route.change, entry, context, report)
-        except SideMissing:  # what the old payload was read with does not do for the new one
+        except (PayloadError, ReferenceMismatch, DataError) as err:  # the whole payload may do all the same
+            Tracker("pull", None, report).say(
+                f"{task}: the changes cannot be used, the whole payload is fetched ({err})"
+            )
             route = choose_route(task, entry, holding_of(entry, kept, False, visit.home, options.have))
     if route.form is not None:
         data, checked = _whole(visit, state, task, route.form, entry, context, report)
     now = kept
     if data:
         serial = read_container(data).header.serial
-        now = KeptTask(version=entry.version, content=entry.content, bytes=len(data), serial=serial)
+        now = KeptTask(
+            version=entry.version, content=entry.content, bytes=len(data), file=short_digest(data), serial=serial
+        )
         write_bytes(state.file(task), data)
     assert now is not None
     write_bytes(state.proof(task), write_envelope(envelope))
@@ -232,21 +239,23 @@ def _pull(
     return _result(state, task, entry, kept, route, size=visit.place.received - before, checked=checked, now=now)
 
 
-def _read_kept(state: State, task: str, context: PayloadContext) -> tuple[KeptTask | None, Payload | None]:
-    """(what is kept of a task, its payload); None where nothing is, where it is damaged or another; and a payload of None where its
-    labels cannot be read here."""
-    kept = state.tasks.get(task)
-    if kept is None:
-        return None, None
+def _find_kept(state: State, task: str) -> KeptTask | None:
+    """What is kept of a task; None where nothing is, or its file is damaged or another."""
+    kept, file = state.tasks.get(task), state.file(task)
     try:
-        data = state.file(task).read_bytes()
-        read_container(data)
-        payload = parse_with_context(data, context).payload
-    except (SideMissing, ReferenceMismatch, RequestError, DataError):
-        return kept, None
-    except (OSError, PayloadError):
-        return None, None
-    return (kept, payload) if payload.digest(16).hex() == kept.content else (None, None)
+        return kept if kept is not None and short_file_digest(file) == kept.file else None
+    except OSError:
+        return None
+
+
+def _read_kept(state: State, task: str, kept: KeptTask | None, entry: Task, context: PayloadContext) -> Payload | None:
+    """The payload that is kept, if changes lead from it; None where none do, or its labels cannot be read here."""
+    if kept is None or not any(kept.content.startswith(change.old) for change in entry.changes):
+        return None
+    try:
+        return parse_with_context(state.file(task).read_bytes(), context).payload
+    except (OSError, PayloadError, ReferenceMismatch, RequestError, DataError):
+        return None
 
 
 def _changed(

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,10 +175,8 @@ def test_members_that_are_missing() -> None:
 def test_any_json_is_refused_by_name(value: Any) -> None:
     head = json.loads(canonical(write_head(WHOLE.head_of("menu"))))
     for name in ("forms", "changes", "content", "version", "about"):
-        try:
+        with suppress(PayloadError):
             read_head({**head, name: value}, "x")
-        except PayloadError:
-            pass
 
 
 def test_an_envelope() -> None:
