@@ -154,6 +154,9 @@ def test_when_it_expires(shop: Publisher, monkeypatch: pytest.MonkeyPatch) -> No
     assert shop.publish(FIRST, expires="2d").expires == 103 * 86400
     assert shop.publish(expires="1971-01-01").expires == 366 * 86400
     assert shop.publish(expires="never").expires == 0
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "today")
+    with pytest.raises(RequestError, match="expected seconds since 1970"):
+        shop.publish()
 
 
 def test_a_signed_catalogue_stays_signed(shop: Publisher, tmp_path: Path) -> None:

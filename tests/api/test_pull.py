@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -25,6 +26,7 @@ from plada.api.catalogue.pull import PullSummary
 from plada.cli import app
 from plada.errors import (
     DataError,
+    MissingExtra,
     PayloadCorrupt,
     PayloadError,
     PayloadUnsupported,
@@ -434,6 +436,17 @@ def test_another_tasks_file(shop: Publisher) -> None:
     shutil.copy(shop.folder / "tasks/other", shop.folder / "tasks/menu")
     with pytest.raises(PayloadCorrupt, match="speaks of task 'other'; expected 'menu'"):
         pull(shop)
+
+
+def test_without_the_package_that_checks(shop: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signature that cannot be compared is not taken for good."""
+    shop.publish(FIRST)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    for task in ("menu", None):
+        with pytest.raises(MissingExtra, match=r"plada\[sign\]"):
+            pull(shop, task)
+    with pytest.raises(MissingExtra):
+        plada.watch(shop.folder, "menu", rounds=1)
 
 
 def test_bytes_that_were_changed(shop: Publisher) -> None:

@@ -226,7 +226,10 @@ def _moment(text: str | None) -> int:
     text = f"{DAYS}d" if text is None else text.strip()
     if text == "never":
         return 0
-    now = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    today = os.environ.get("SOURCE_DATE_EPOCH") or str(int(time.time()))
+    if not today.isdecimal():
+        raise RequestError(f"SOURCE_DATE_EPOCH '{today}': expected seconds since 1970, or nothing")
+    now = int(today)
     if text.endswith("d") and text[:-1].isdigit() and 0 < int(text[:-1]) < 40_000:
         return (now // _DAY + int(text[:-1]) + 1) * _DAY
     try:
