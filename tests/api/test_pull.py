@@ -165,22 +165,24 @@ def test_all_tasks(shop: Publisher) -> None:
     assert set(found.failed) == {"menu", "other"}
 
 
-def test_watching(shop: Publisher) -> None:
+def test_watching(shop: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service goes on where a pull fails."""
     shop.publish(FIRST)
     seen: list[PullSummary] = []
     notes: list[str] = []
+    away = shop.work / "away"
 
-    def pulled(summary: PullSummary) -> None:
-        seen.append(summary)
-        if len(seen) == 1:
-            shop.folder.rename(shop.work / "away")
-            threading.Timer(0.15, lambda: (shop.work / "away").rename(shop.folder)).start()
+    def nap(_: float) -> None:
+        """After the first round the catalogue goes away, after the second it is there again."""
+        if away.exists():
+            away.rename(shop.folder)
+        elif len(seen) == 1:
+            shop.folder.rename(away)
 
-    plada.watch(shop.folder, every=0.1, rounds=5, pulled=pulled, report=lambda event: notes.append(event.note))
-    assert seen[0].tasks[0].way == "payload"
-    assert seen[-1].tasks[0].way == "nothing"
-    assert any("Tried again in" in note for note in notes)
+    monkeypatch.setattr("plada.api.catalogue.pull.time.sleep", nap)
+    plada.watch(shop.folder, every=60, rounds=3, pulled=seen.append, report=lambda event: notes.append(event.note))
+    assert [each.tasks[0].way for each in seen] == ["payload", "nothing"]
+    assert any("Tried again in 60 s" in note for note in notes)
     with pytest.raises(RequestError, match="expected seconds"):
         plada.watch(shop.folder, every=0)
 
@@ -607,16 +609,26 @@ def test_a_catalogue_that_changes_while_it_is_read(shop: Publisher, monkeypatch:
 
 
 def test_a_task_that_is_published_just_now(shop: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list is new already, one task's file is not: it is waited for."""
-    monkeypatch.setattr(pulling, "_PAUSE", 0.05)
+    """The list is new already, one task's file is not: it is waited for, a little while."""
     shop.publish(FIRST)
-    old = (shop.folder / "tasks/menu").read_bytes()
+    file, naps = shop.folder / "tasks/menu", list[float]()
+    old = file.read_bytes()
     shop.publish(SECOND)
-    new = (shop.folder / "tasks/menu").read_bytes()
-    (shop.folder / "tasks/menu").write_bytes(old)
-    threading.Timer(0.07, lambda: (shop.folder / "tasks/menu").write_bytes(new)).start()
+    new = file.read_bytes()
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        file.write_bytes(new if len(naps) == 2 else old)
+
+    file.write_bytes(old)
+    monkeypatch.setattr("plada.trainer.catalogue.pull.time.sleep", nap)
     found = plada.pull(shop.folder, all_tasks=True)
-    assert (found.failed, found.tasks[0].version) == ({}, 2)
+    assert (found.failed, found.tasks[0].version, len(naps)) == ({}, 2, 2)
+    file.write_bytes(old)
+    naps += [0] * 9
+    late = plada.pull(shop.folder, all_tasks=True, home=shop.work / "new")
+    assert "it is older than what you know" in late.failed["menu"].lower()
+    assert len(naps) == 14
 
 
 def test_what_is_remembered_is_damaged(shop: Publisher, home: Path) -> None:
