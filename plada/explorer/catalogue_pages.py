@@ -103,10 +103,10 @@ def _catalogue(number: int, shown: ShownCatalogue) -> str:
         [
             f'<a href="{_address(number, each)}">{name(each)}</a>',
             str(entry.version),
-            digits(entry.history[0].images) if entry.history else "",
-            digits(entry.history[0].classes) if entry.history else "",
+            digits(entry.history[0].images),
+            digits(entry.history[0].classes),
             format_size(min(form.bytes for form in entry.forms)),
-            _changed(entry.history[0]) if entry.history else "",
+            _changed(entry.history[0]),
         ]
         for each, entry in head.tasks.items()
     ]

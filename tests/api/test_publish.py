@@ -77,6 +77,18 @@ def test_an_update_brings_changes_and_keeps_versions(shop: Publisher) -> None:
     assert len(list((shop.folder / "files").iterdir())) == 2
 
 
+def test_a_task_of_other_images_now(shop: Publisher, tmp_path: Path) -> None:
+    """Another reference: no changes lead there, and clients take the whole payload."""
+    shop.publish(FIRST)
+    plada.pull(shop.folder, "menu")
+    moved = replace(SECOND, key_id=bytes(8), reference=30_000)
+    (task,) = shop.publish(moved).tasks
+    assert (task.version, task.changes) == (2, None)
+    assert len({entry["key_id"] for entry in said(shop)["references"].values()}) == 2
+    assert said(shop)["tasks"]["menu"]["history"][0].get("added", 0) == 0
+    assert plada.pull(shop.folder, "menu").tasks[0].way == "payload"
+
+
 def test_nothing_is_written_where_nothing_is_new(shop: Publisher) -> None:
     shop.publish(FIRST, expires="2100-01-01")
     before = shop.files()

@@ -288,7 +288,7 @@ def _list(visit: Visit, options: PullOptions, rate: int) -> PullSummary:
 
 def _listed(name: str, task: Task, kept: KeptTask | None, home: Path, options: PullOptions, rate: int) -> ListedTask:
     """What a pull of a task would fetch now, as far as that can be said without reading what is kept."""
-    newest, way, size = task.history[0] if task.history else None, "", 0
+    newest, way, size = task.history[0], "", 0
     try:
         route = choose_route(
             name, task, holding_of(task, kept, kept is not None, home, options.have), progressive=options.progressive
@@ -300,7 +300,8 @@ def _listed(name: str, task: Task, kept: KeptTask | None, home: Path, options: P
         size = min(form.bytes for form in task.forms)
     return ListedTask(
         task=name, version=task.version, here=kept.version if kept is not None else 0,
-        images=newest.images if newest is not None else 0, classes=newest.classes if newest is not None else 0, bytes=size,
+        images=newest.images,
+        classes=newest.classes, bytes=size,
         seconds=8 * size / rate, way=way, needs=needs, reference=task.reference, key_id=task.key_id, coder=task.forms[0].coder,
         about=task.about,
     )  # fmt: skip

@@ -265,12 +265,15 @@ def read_catalogue(value: Any, where: str) -> Catalogue:
     """What a whole catalogue says; raises as read_head does."""
     with _Reading(where) as read:
         head = read.head(value)
-        tasks, references = read.members(value, "tasks"), read.members(value, "references")
+        references = read.members(value, "references")
+        tasks = {read.name(name, "task"): read.task(each) for name, each in read.members(value, "tasks").items()}
+        if any(not task.history or task.history[0].content != task.content for task in tasks.values()):
+            read.refuse("a task's history does not begin with its newest version")
         return Catalogue(
             **head,
             keys=tuple(read.key(each) for each in read.list_of(value, "keys", 256)),
             references={read.name(name, "reference"): read.reference(each) for name, each in references.items()},
-            tasks={read.name(name, "task"): read.task(each) for name, each in tasks.items()},
+            tasks=tasks,
         )
 
 

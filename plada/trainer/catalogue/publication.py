@@ -73,36 +73,35 @@ class Publication:
         tracker.say(f"{task}: {len(files)} file{'s' * (len(files) > 1)}")
         datas = [fetch(file, self.home) for file in files]
         payload = self._read_alike(task, files, datas)
-        now, content = self.tasks.get(task), payload.digest(16).hex()
-        same = now is not None and now.content == content
-        if now is not None and not same:
+        now, content, keep = self.tasks.get(task), payload.digest(16).hex(), self.options.keep - 1
+        current = now if now is not None and now.content == content else None  # it gets more forms, no new version
+        if now is not None and current is None:
             _check_grows(task, now, payload)
-        given = [self._form(data) for data in datas]
-        forms = [*(now.forms if now is not None and same else ()), *given]
-        forms = list({form.file: form for form in forms}.values())
-        forms += self._more_forms(payload, forms)
-        if len(forms) > MAX_FORMS:
-            raise RequestError(f"task '{task}': {len(forms)} forms of it; expected at most {MAX_FORMS}")
-        forms.sort(key=lambda form: (form.progressive, form.bytes, form.file))
-        history = (() if now is None else now.history[1:] if same else now.history)[: self.options.keep - 1]
-        version = now.version + (not same) if now is not None else 1
-        changes = now.changes if now is not None and same else self._changes(payload, forms, history)
-        wanted = {each.content[:16] for each in history}
-        counts = self._counts(payload, now.history[0], task) if now is not None and not same else (0, 0, 0)
-        if now is not None and same and now.history:
-            first = now.history[0]
-            counts = (first.removed, first.added, first.relabelled)
-        newest = Version(
-            version=version, content=content, images=len(payload), classes=len(payload.classes), serial=payload.serial,
-            bytes=min(form.bytes for form in forms), removed=counts[0], added=counts[1], relabelled=counts[2],
-            files=tuple(sorted(form.file for form in forms)),
-        )  # fmt: skip
+        forms = self._forms(payload, datas, current)
+        size, names = min(form.bytes for form in forms), tuple(sorted(form.file for form in forms))
+        if current is not None:
+            history, changes = current.history[1:][:keep], current.changes
+            newest = replace(current.history[0], bytes=size, files=names)
+        else:
+            history = now.history[:keep] if now is not None else ()
+            changes = self._changes(payload, forms, history)
+            old = self._earlier(now.history[0]) if now is not None else None
+            if old is not None and old.key_id[:8] != payload.key_id[:8]:
+                old = None  # its positions are those of other images
+            removed, added, relabelled = count_changes(old, payload) if old is not None else (0, 0, 0)
+            newest = Version(
+                version=now.version + 1 if now is not None else 1, content=content, images=len(payload),
+                classes=len(payload.classes), serial=payload.serial, bytes=size, files=names, removed=removed, added=added,
+                relabelled=relabelled,
+            )  # fmt: skip
+        kept = {each.content[:16] for each in history}
         self.tasks[task] = Task(
-            version=version, content=content, key_id=payload.key_id[:8].hex(), reference=self._reference_of(payload.header()),
-            forms=tuple(forms), changes=tuple(each for each in changes if each.old in wanted), history=(newest, *history),
-            about=self._about(payload, files, dict(now.about) if now is not None and same else {}),
+            version=newest.version, content=content, key_id=payload.key_id[:8].hex(),
+            reference=self._reference_of(payload.header()), forms=forms,
+            changes=tuple(each for each in changes if each.old in kept), history=(newest, *history),
+            about=self._about(payload, files, dict(current.about) if current is not None else {}),
         )  # fmt: skip
-        self.changed[task] = "new" if now is None else "same" if same else "updated"
+        self.changed[task] = "new" if now is None else "updated" if current is None else "same"
 
     def add_reference(self, text: str, urls: Mapping[str, str]) -> None:
         """The manifest and the installed packs of a reference."""
@@ -166,6 +165,17 @@ class Publication:
                 "of its own: TASK=FILE"
             )
         return payloads[0]
+
+    def _forms(self, payload: Payload, datas: Sequence[bytes], current: Task | None) -> tuple[Form, ...]:
+        """All forms of a payload, plain ones first, the smallest first: those that are there, those given, and what pays beside them."""
+        known = [*(current.forms if current is not None else ()), *map(self._form, datas)]
+        known = list({form.file: form for form in known}.values())
+        forms = [*known, *self._more_forms(payload, known)]
+        if len(forms) > MAX_FORMS:
+            raise RequestError(
+                f"{len(forms)} forms of one task; expected at most {MAX_FORMS}. Remove the task and publish it anew"
+            )
+        return tuple(sorted(forms, key=lambda form: (form.progressive, form.bytes, form.file)))
 
     def _form(self, data: bytes) -> Form:
         """A payload file, stored."""
@@ -250,11 +260,6 @@ class Publication:
         )
         return None
 
-    def _counts(self, payload: Payload, before: Version, task: str) -> tuple[int, int, int]:
-        """Images (removed, added, relabelled) since the version before; zeros where that cannot be read."""
-        old = self._earlier(before)
-        return count_changes(old, payload) if old is not None else (0, 0, 0)
-
     def _shared(self, header: Header, kind: str) -> SharedContext:
         """What clients of a kind have, as far as it is here."""
         try:
@@ -313,7 +318,7 @@ def _needs(read: Callable[[], Any]) -> str:
 
 
 def _check_grows(task: str, now: Task, payload: Payload) -> None:
-    before = now.history[0].serial if now.history else 0
+    before = now.history[0].serial
     if before and payload.serial <= before:
         raise RequestError(
             f"task '{task}': the payload's serial number is {payload.serial or 'none'}; {before} was published before. Give it a higher "

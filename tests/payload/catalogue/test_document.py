@@ -133,7 +133,7 @@ def test_the_document() -> None:
         (("tasks", "menu", "forms", 0, "coder"), "x" * 201), (("tasks", "menu", "changes", 0, "data"), "!"),
         (("tasks", "menu", "changes", 0, "data"), 7), (("tasks", "menu", "changes", 0, "old"), "00"), (("tasks", "menu", "changes"), 3),
         (("tasks", "menu", "history", 0, "files"), ["x"]), (("tasks", "menu", "history", 0, "images"), -1),
-        (("tasks", "menu", "history", 0, "classes"), 65_536), (("tasks", "menu", "about"), "pets"),
+        (("tasks", "menu", "history", 0, "classes"), 65_536), (("tasks", "menu", "about"), "pets"), (("tasks", "menu", "history"), []), (("tasks", "menu", "history", 0, "content"), B),
         (("references", "photos", "images"), 0), (("references", "photos", "content_id"), "0"), (("references", "photos", "manifest"), 3),
         (("references", "photos", "packs", 0, "dimensions"), 5000), (("references", "photos", "packs", 0, "pack_id"), C),
         (("references",), {"": {}}),
