@@ -115,7 +115,7 @@ def _catalogue(number: int, shown: ShownCatalogue) -> str:
         if rows
         else "<p>It has no task.</p>"
     )
-    offered = [each for each, entry in head.references.items() if entry.manifest is not None or entry.packs]
+    offered = [each for each, entry in head.references.items() if entry.files_anywhere]
     references = f"<p>References: {', '.join(name(each) for each in offered)}.</p>" if offered else ""
     return (
         f'<section aria-labelledby="k{number}"><h2 id="k{number}">{name(head.name)} <small>serial number {head.serial}, {signed}{until}; '

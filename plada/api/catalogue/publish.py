@@ -149,7 +149,7 @@ def publish(
             publication.remove(each)
         serial = (old.serial if old is not None else 0) or 1
         new = Catalogue(
-            name=own, serial=serial, expires=until, keys=keys, references=dict(sorted(publication.references.items())),
+            name=own, serial=serial, expires=until, keys=keys, references=publication.used_references(),
             tasks=dict(sorted(publication.tasks.items())),
         )  # fmt: skip
         fresh = old is None or not same_but_for_serial(old, new) or folder.last_serial() != old.serial

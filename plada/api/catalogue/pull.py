@@ -282,7 +282,7 @@ def _list(visit: Visit, options: PullOptions, rate: int) -> PullSummary:
     listed = tuple(
         _listed(name, task, state.tasks.get(name), visit.home, options, rate) for name, task in catalogue.tasks.items()
     )
-    offered = tuple(name for name, each in catalogue.references.items() if each.manifest is not None or each.packs)
+    offered = tuple(name for name, each in catalogue.references.items() if each.files_anywhere)
     return _summary(visit, rate, listed=listed, offered_references=offered)
 
 

@@ -122,6 +122,11 @@ class ReferenceEntry:
     manifest: StoredFile | None = None
     packs: tuple[PackFile, ...] = ()
 
+    @property
+    def files_anywhere(self) -> bool:
+        """Whether its manifest or a pack is to be had, here or elsewhere."""
+        return self.manifest is not None or bool(self.packs)
+
     def files(self) -> set[str]:
         """Names of the files that the catalogue itself holds."""
         stored = (*((self.manifest,) if self.manifest is not None else ()), *self.packs)

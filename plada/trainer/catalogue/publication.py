@@ -139,19 +139,18 @@ class Publication:
         self._unify(name)
 
     def remove(self, name: str) -> None:
-        """Take a task, or a reference that no task needs, out."""
+        """Take out a task, or the files of a reference."""
         if name in self.tasks:
-            entry = self.tasks.pop(name)
-            bare = self.references.get(entry.reference)
-            used = any(each.reference == entry.reference for each in self.tasks.values())
-            if bare is not None and not used and bare.manifest is None and not bare.packs:
-                del self.references[entry.reference]
+            del self.tasks[name]
         elif name in self.references:
-            entry_of = self.references.pop(name)
-            if any(each.reference == name for each in self.tasks.values()):
-                self.references[name] = replace(entry_of, manifest=None, packs=())
+            self.references[name] = replace(self.references[name], manifest=None, packs=())
         else:
             raise UnknownName("task or reference", name, {*self.tasks, *self.references})
+
+    def used_references(self) -> dict[str, ReferenceEntry]:
+        """Those that a task is of, or that have files."""
+        used = {task.reference for task in self.tasks.values()}
+        return {name: each for name, each in sorted(self.references.items()) if name in used or each.files_anywhere}
 
     def _read_alike(self, task: str, files: Sequence[str | Path], datas: Sequence[bytes]) -> Payload:
         """The payload that all files say."""

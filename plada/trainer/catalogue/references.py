@@ -56,7 +56,7 @@ def pull_reference(
     if name not in catalogue.references:
         raise UnknownName("reference of this catalogue", name, catalogue.references)
     entry = catalogue.references[name]
-    if entry.manifest is None and not entry.packs:
+    if not entry.files_anywhere:
         raise RequestError(
             f"{name}: catalogue '{catalogue.name}' has neither its manifest nor a pack. Ask its owner to publish them"
         )
