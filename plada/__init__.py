@@ -52,6 +52,8 @@ _WHERE = {
     "open_images": "plada.api.datasets",
     "open_index": "plada.retrieval.index",
     "predict": "plada.api.predict",
+    "publish": "plada.api.catalogue.publish",
+    "pull": "plada.api.catalogue.pull",
     "read_payload": "plada.api.payload",
     "report": "plada.api.report",
     "search": "plada.api.search",
@@ -59,6 +61,7 @@ _WHERE = {
     "sign": "plada.api.sign",
     "train": "plada.api.train",
     "verify": "plada.api.verify",
+    "watch": "plada.api.catalogue.pull",
     "write_logits": "plada.labeler.teachers",
     "write_payload": "plada.api.payload",
 }
@@ -67,6 +70,9 @@ __all__ = sorted(_WHERE)
 if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py compares
     from plada.api.bench import PaperTables as PaperTables
     from plada.api.bench import bench as bench
+    from plada.api.catalogue.publish import publish as publish
+    from plada.api.catalogue.pull import pull as pull
+    from plada.api.catalogue.pull import watch as watch
     from plada.api.datasets import datasets as datasets
     from plada.api.datasets import open_images as open_images
     from plada.api.demo import demo as demo

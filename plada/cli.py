@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from plada.commands.bench import bench
+from plada.commands.catalogue.publish import publish
+from plada.commands.catalogue.pull import pull
 from plada.commands.console.options import PladaCommand, PladaGroup, with_options
 from plada.commands.console.pipes import run_command
 from plada.commands.datasets import datasets
@@ -44,6 +46,8 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "apply": apply_diff,
     "keygen": keygen,
     "sign": sign,
+    "publish": publish,
+    "pull": pull,
     "verify": verify,
     "search": search,
     "explore": explore,

@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from plada.api.payload import sender_for, write_payload
 from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
 from plada.common.summary import Summary
-from plada.payload.diff import write_changes
-from plada.payload.payload import Payload
+from plada.payload.diff import count_changes, write_changes
 from plada.payload.sender import Delivery
 from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import ReadOptions, open_payload
@@ -149,12 +146,3 @@ def apply_diff(
     new = open_payload(old, context, read).payload
     size = write_payload(new, out, delivery=Delivery(client_has=client_has, pack=pack), home=home)
     return ApplySummary(payload=str(out), bytes=size, images=len(new), classes=len(new.classes), serial=new.serial)
-
-
-def count_changes(old: Payload, new: Payload) -> tuple[int, int, int]:
-    """Images (removed, added, of another class by name)."""
-    common, here, there = np.intersect1d(old.positions, new.positions, assume_unique=True, return_indices=True)
-    before = [old.classes[label] for label in old.labels[here].tolist()]
-    after = [new.classes[label] for label in new.labels[there].tolist()]
-    other = sum(a != b for a, b in zip(before, after, strict=True))
-    return len(old) - len(common), len(new) - len(common), other

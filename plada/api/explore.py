@@ -21,6 +21,7 @@ from plada.common.packages import require
 from plada.common.progress import Report, silent, with_heartbeat
 from plada.common.summary import Summary
 from plada.errors import PladaError, RequestError, ResourceError
+from plada.explorer.catalogues import open_catalogue
 from plada.explorer.gallery import Gallery
 from plada.explorer.payloads import RankedPayload, rank_payload
 from plada.retrieval.index import Index, open_index
@@ -46,6 +47,7 @@ class ExploreSummary(Summary):
         index: Name of the index.
         images: Images in it.
         payloads: Payloads that are shown.
+        catalogues: Catalogues that are shown.
         words: Whether the index can be searched by words.
         notes: What a person should know.
     """
@@ -55,6 +57,7 @@ class ExploreSummary(Summary):
     index: str
     images: int
     payloads: int
+    catalogues: int
     words: bool
     notes: tuple[str, ...]
 
@@ -70,6 +73,7 @@ def explore(
     open_page: bool = True,
     pack: str | Path | None = None,
     require_signature: str | Path | None = None,
+    catalogue: Sequence[str | Path] = (),
     weights: str | Path | None = None,
     device: str | None = None,
     home: str | Path | None = None,
@@ -87,7 +91,8 @@ def explore(
         port: Port on this machine; 0 takes a free one.
         open_page: Open a browser, where there is a screen.
         pack: A pack's file, for payloads that need one; by default the one that is installed.
-        require_signature: A public key that must have signed every payload.
+        require_signature: A public key that must have signed every payload and catalogue.
+        catalogue: Catalogues, paths or URLs: their tasks, and what each version changed.
         weights: Where the encoder's weights lie now, if they have moved.
         device: torch's name of a device for the encoder; by default a GPU if there is one.
         home: Folder of indexes and manifests; by default $PLADA_HOME or the user's data folder.
@@ -112,14 +117,14 @@ def explore(
         chosen = int(listener.getsockname()[1])
         gallery = open_gallery(
             name, payload, reference=reference, same_keys=same_keys, selection=selection, pack=pack,
-            require_signature=require_signature, weights=weights,
+            require_signature=require_signature, catalogue=catalogue, weights=weights,
             device=device, home=home, report=report,
         )  # fmt: skip
         url = f"http://{ADDRESS}:{chosen}/?token={token}"
         no_words = [f"no search by words: {gallery.no_words}"] if gallery.no_words else []
         summary = ExploreSummary(
             url=url, port=chosen, index=gallery.index.name, images=len(gallery), payloads=len(gallery.payloads),
-            words=not gallery.no_words, notes=(*gallery.notes, *no_words),
+            catalogues=len(gallery.catalogues), words=not gallery.no_words, notes=(*gallery.notes, *no_words),
         )  # fmt: skip
         server = make_server(make_app(gallery, token=token, cookie=f"plada-{chosen}"))
         with contextlib.suppress(KeyboardInterrupt), _browser(url, wanted=open_page):  # Ctrl-C is how it ends
@@ -169,6 +174,7 @@ def open_gallery(
     selection: Sequence[str | Path] = (),
     pack: str | Path | None = None,
     require_signature: str | Path | None = None,
+    catalogue: Sequence[str | Path] = (),
     weights: str | Path | None = None,
     device: str | None = None,
     home: str | Path | None = None,
@@ -181,6 +187,7 @@ def open_gallery(
     images = _open_reference(opened, reference, same_keys, root, report)
     context = PayloadContext(home=root, reference=images.collection.location, pack=pack)
     payloads = _rank_payloads(payload, selection, images, context, same_keys, require_signature)
+    catalogues = tuple(open_catalogue(where, context, require_signature) for where in catalogue)
     encoder, no_encoder = None, ""
     try:
         encoder = opened.encoder(weights=weights, device=device)
@@ -191,7 +198,7 @@ def open_gallery(
     approximate, notes = _approximate(opened)
     return Gallery(
         index=opened, reference=images, payloads=payloads, encoder=encoder, no_encoder=no_encoder, approximate=approximate,
-        notes=notes,
+        notes=notes, catalogues=catalogues,
     )  # fmt: skip
 
 

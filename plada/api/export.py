@@ -28,7 +28,7 @@ def export(
     """Write the labelled images for another framework (docs/clients.md).
 
     Args:
-        payload: A payload, or the path or URL of one.
+        payload: A payload, the path or URL of one, or the name of a task that was pulled.
         to: csv, parquet, folder, webdataset, tfrecord (needs the extra `tfrecord`) or hf.
         out: The file or folder to make.
         reference: The client's copy of the reference: a registered name, a path, or a `ReferenceCopy`. None stands for a

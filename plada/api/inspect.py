@@ -24,7 +24,7 @@ def inspect(
     Without the reference's manifest or the pack that the labels need, the rest is still said.
 
     Args:
-        payload: The file, a path or URL.
+        payload: The file, a path or URL, or the name of a task that was pulled.
         rate: Rates to give the time on air for, such as "500bps", or in bits a second; () for three usual ones.
         reference: Name or place of the images; None where a manifest kept here knows their keys.
         pack: A pack's file; None stands for the pack that is installed for the reference.

@@ -83,7 +83,7 @@ def read_payload(
     `reference`, and a pack in `home` or in a file.
 
     Args:
-        path: A .plada file, or a URL of one.
+        path: A .plada file, a URL of one, or the name of a task that was pulled.
         reference: Name or place of the images; None where a manifest kept here knows their keys.
         read: The pack's file, changes to apply, and what is demanded of the file.
         home: Where manifests and packs are kept; None for the usual place.

@@ -68,7 +68,7 @@ def report(
     """Write one HTML file that says what a payload is for, shows its images, and where its bytes go. It needs no network.
 
     Args:
-        payload: A payload file, or a URL of one.
+        payload: A payload file, a URL of one, or the name of a task that was pulled.
         out: The page to write, replaced as a whole.
         reference: Where the pictures come from, a name or a path. By default a collection known here that fits; without
             one there are no pictures, and the page says so.

@@ -51,7 +51,7 @@ def train(
     where the model is finished. Started by torchrun, all processes train one model; the first one writes, tests and reports.
 
     Args:
-        payload: A payload, or the path or URL of one.
+        payload: A payload, the path or URL of one, or the name of a task that was pulled.
         reference: The client's copy of the reference: a registered name, a path, or a `ReferenceCopy`. None stands for a
             collection known here that fits.
         student: `small_cnn`, any timm network, or `linear`; by name, or as a `NetworkSpec` with the weights to start from.

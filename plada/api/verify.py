@@ -23,6 +23,8 @@ from plada.sources.manifest import Manifest, key_id, load_manifest
 from plada.sources.reference import manifest_path, open_reference
 from plada.sources.registry import open_source
 from plada.sources.unreadable import UnreadableGroup
+from plada.trainer.catalogue.home import find_kept
+from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import read_identity
 
 _MIN_HEX = 8
@@ -129,7 +131,7 @@ def verify(
     check_seed(seed)
     root = home_directory(home)
     collection = open_source(reference, root, report=report)
-    kind, wanted = _described(against, require_signature)
+    kind, wanted = _described(against, require_signature, PayloadContext(home=root, reference=reference))
     check = partial(_compare, collection, sample=None if full else sample, seed=seed, report=report)
     path = manifest_path(root, collection)
     known = path.exists()
@@ -168,10 +170,13 @@ def _is_payload(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def _described(against: str | Path | None, key: str | Path | None) -> tuple[str, Manifest | Identity | None]:
+def _described(
+    against: str | Path | None, key: str | Path | None, context: PayloadContext
+) -> tuple[str, Manifest | Identity | None]:
     """What the images are compared with, in words and as it is."""
     text = local_place(against if against is not None else "")
-    path = Path(text).expanduser()
+    kept = find_kept(text, context.home)
+    path = kept[0].file(kept[1]) if kept is not None else Path(text).expanduser()
     if key is not None and (against is None or not _is_payload(path)):
         raise RequestError("--require-signature is for a payload: name one as --against, or leave it out")
     if against is None:
@@ -181,7 +186,7 @@ def _described(against: str | Path | None, key: str | Path | None) -> tuple[str,
             magic = file.read(4)
         if magic == b"PAR1":
             return f"manifest {path}", load_manifest(path)
-        header, signature = read_identity(path, key)
+        header, signature = read_identity(text if kept is not None else path, key, context=context)
         checked = "checked" if key is not None else "not checked"
         signed = f", signed by key {signature.fingerprint.hex()}, {checked}" if signature is not None else ""
         return f"payload {path}{signed}", (header.reference, header.key_id.hex(), header.content_id.hex())

@@ -41,6 +41,10 @@ def explore(
     ] = True,
     pack: PackFile = None,
     require_signature: RequireSignature = None,
+    catalogue: Annotated[
+        list[str] | None,
+        typer.Option(help="A catalogue, a path or URL: its tasks, and what each version changed; repeatable."),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Where the encoder's weights lie now, if they have moved.")
     ] = None,
@@ -64,6 +68,7 @@ def explore(
     with output.reporter() as progress:
         plada.explore(
             name, payload or (), reference=reference, same_keys=same_keys, selection=selection or (), port=port,
-            open_page=open_page, pack=pack, require_signature=require_signature, weights=weights, device=machine.device, home=machine.home, ready=ready,
+            open_page=open_page, pack=pack, require_signature=require_signature,
+            catalogue=catalogue or (), weights=weights, device=machine.device, home=machine.home, ready=ready,
             report=progress,
         )  # fmt: skip

@@ -79,6 +79,16 @@ def file_digest_b3(path: Path, size: int | None = None) -> bytes:
     return digest
 
 
+def short_digest(data: bytes) -> str:
+    """BLAKE3 of bytes, 16 bytes of it, hexadecimal: the name of a file by its content."""
+    return str(blake3(data).hexdigest(16))
+
+
+def short_file_digest(path: Path) -> str:
+    """The same of a file."""
+    return file_digest_b3(path).hex()[:32]
+
+
 def append_digest(path: Path) -> None:
     """Put the digest of a file behind its bytes."""
     digest = file_digest_b3(path)

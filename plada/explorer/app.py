@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
-from plada.explorer import pages
+from plada.explorer import catalogue_pages, pages
 from plada.explorer.components import address
 from plada.explorer.gallery import LARGE, THUMB, EncodedImage, Gallery
 from plada.explorer.guard import Guard, is_same
@@ -47,6 +47,9 @@ def make_app(gallery: Gallery, *, token: str, cookie: str) -> Guard:
         "/chosen": site.payload_list,
         "/chosen/{number}": site.payload,
         "/chosen/{number}/{label}": site.payload_class,
+        "/catalogues": site.catalogue_list,
+        "/catalogues/{number}/{task}": site.catalogue_task,
+        "/catalogues/{number}/{task}/{version}": site.catalogue_version,
         "/thumb/{position}": site.thumb,
         "/picture/{position}": site.picture,
         "/style.css": site.style,
@@ -141,6 +144,30 @@ class _Endpoints:
         number = _number(request, "number", len(self.gallery.payloads))
         label = _number(request, "label", len(self.gallery.payloads[number].classes))
         return HTMLResponse(pages.payload_class(self.gallery, number, label, _page(request)))
+
+    def catalogue_list(self, _: Request) -> Response:
+        return HTMLResponse(catalogue_pages.catalogue_list(self.gallery))
+
+    def catalogue_task(self, request: Request) -> Response:
+        number, task = self._task(request)
+        return HTMLResponse(catalogue_pages.task(self.gallery, number, task))
+
+    def catalogue_version(self, request: Request) -> Response:
+        number, task = self._task(request)
+        newest = self.gallery.catalogues[number].catalogue.tasks[task].version
+        try:
+            return HTMLResponse(
+                catalogue_pages.version(self.gallery, number, task, _number(request, "version", newest + 1))
+            )
+        except KeyError:
+            raise HTTPException(404) from None
+
+    def _task(self, request: Request) -> tuple[int, str]:
+        """Number of a catalogue and name of a task of it; else there is nothing there."""
+        number, task = _number(request, "number", len(self.gallery.catalogues)), str(request.path_params["task"])
+        if task not in self.gallery.catalogues[number].catalogue.tasks:
+            raise HTTPException(404)
+        return number, task
 
     def thumb(self, request: Request) -> Response:
         return self._encoded(request, THUMB)

@@ -15,7 +15,7 @@ _SMALL = 64  # pixels below which a picture is shown enlarged with its pixels sh
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
     """One picture of a grid. `problem` says why it cannot be shown, "" where it can; `small` that it has few pixels;
-    `marks` are as what payloads chose it."""
+    `marks` are as what payloads chose it; `said` is one more line below it."""
 
     position: int
     key: str
@@ -23,6 +23,7 @@ class Tile:
     problem: str = ""
     small: bool = False
     marks: Sequence[tuple[RankedPayload, Placement]] = ()
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +55,11 @@ def is_small(width: int, height: int) -> bool:
     return 0 < max(width, height) < _SMALL
 
 
-def layout(title: str, main: str, *, index: str, version: str, hint: str, typed: str = "", upload: str = "") -> str:
+def layout(
+    title: str, main: str, *, index: str, version: str, hint: str, typed: str = "", upload: str = "", links: str = ""
+) -> str:
     """A whole page. `title` is text, `main` HTML; `typed` is what the search box holds, `hint` (HTML) what it takes; a picture
-    can be sent to the address `upload`, if there is one."""
+    can be sent to the address `upload`, if there is one; `links` (HTML) stand behind those that every page has."""
     upload_form = (
         f'<form class="upload" action="{esc(upload, 2000)}" method="post" enctype="multipart/form-data">'
         '<label for="image">Or by a picture of yours</label>'
@@ -79,7 +82,7 @@ def layout(title: str, main: str, *, index: str, version: str, hint: str, typed:
 <body>
 <a class="skip" href="#main">To the pictures</a>
 <header>
-<nav aria-label="Where to"><a class="home" href="/">{name(index)}</a> <a href="/browse">in order</a> <a href="/chosen">payloads</a></nav>
+<nav aria-label="Where to"><a class="home" href="/">{name(index)}</a> <a href="/browse">in order</a> <a href="/chosen">payloads</a>{links}</nav>
 <div class="asking">
 <form class="search" action="/search" method="get" role="search">
 <label for="q">Search</label>
@@ -114,6 +117,7 @@ def _tile(tile: Tile, version: str, several: bool) -> str:
     score = f'<span class="score">{tile.score:.3f}</span>' if tile.score is not None else ""
     marks = "".join(_mark(ranked, placement, several) for ranked, placement in tile.marks)
     ending = tile.key if len(tile.key) <= _KEY else f"…{tile.key[1 - _KEY :]}"
+    marks += f'<span class="mark">{name(tile.said, 48)}</span>' if tile.said else ""
     return (
         f'<li><a href="/image/{tile.position}" title="{key}"><span class="frame">{inside}</span>{score}'
         f'<span class="key" aria-hidden="true">{name(ending)}</span>{marks}</a></li>'
@@ -154,6 +158,13 @@ def _pager(pager: Pager, label: str) -> str:
 def address(path: str, **query: str) -> str:
     """A path with its query, of ASCII alone, and not yet escaped for HTML."""
     return f"{path}?{urlencode(query)}" if query else path
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table: the names of its columns (text), and rows of HTML."""
+    names = "".join(f'<th scope="col">{esc(each)}</th>' for each in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<table class="facts"><tbody><tr>{names}</tr>{body}</tbody></table>'
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> str:

@@ -18,6 +18,7 @@ from plada.common.arrays import F32, U8
 from plada.encoders.encoder import Encoder
 from plada.errors import PladaError, RequestError
 from plada.explorer.cache import BoundedCache
+from plada.explorer.catalogues import ShownCatalogue
 from plada.explorer.payloads import Placement, RankedPayload
 from plada.reports.thumbnails import encode_picture, fit_square
 from plada.retrieval.hit import Hit
@@ -67,6 +68,7 @@ class Gallery:
     no_encoder: str = ""
     approximate: bool = False
     notes: tuple[str, ...] = ()
+    catalogues: tuple[ShownCatalogue, ...] = ()
     pictures: BoundedCache[tuple[int, int], EncodedImage] = field(
         default_factory=lambda: BoundedCache(_PICTURES, lambda picture: len(picture.data))
     )

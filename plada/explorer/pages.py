@@ -1,6 +1,6 @@
 """The pages: an overview, all images in order, what a search found, one image, what a payload chose."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
@@ -43,6 +43,9 @@ def overview(gallery: Gallery) -> str:
         cards.append((digits(images - gallery.index.readable), "cannot be read; they have no neighbours"))
     if gallery.payloads:
         cards.append((digits(len(gallery.payloads)), f"payload{'s' if len(gallery.payloads) > 1 else ''} to look at"))
+    if gallery.catalogues:
+        tasks = sum(len(each.catalogue.tasks) for each in gallery.catalogues)
+        cards.append((digits(tasks), f'<a href="/catalogues">task{"s" if tasks != 1 else ""} in catalogues</a>'))
     shown = "".join(f"<li><b>{figure}</b><span>{words}</span></li>" for figure, words in cards)
     said = [*([f"No search by words: {gallery.no_words}."] if gallery.no_words else []), *gallery.notes]
     sample = even_ranks(images, EACH)
@@ -53,14 +56,14 @@ def overview(gallery: Gallery) -> str:
         f"<h2>Through all of it</h2><p>{many(len(sample), 'image')}, evenly from the first to the last. {all_of_them}. A click shows "
         f"one with its neighbours.</p>{_grid(gallery, sample)}"
     )
-    return _page(gallery, "Overview", main)
+    return whole_page(gallery, "Overview", main)
 
 
 def browse(gallery: Gallery, page: int) -> str:
     """All images in order of position."""
     pager = Pager(address="/browse", wanted=page, total=len(gallery), each=EACH)
     main = f"<h1>All images in order</h1>{_range(gallery, pager)}"
-    return _page(gallery, "In order", main)
+    return whole_page(gallery, "In order", main)
 
 
 def keys(gallery: Gallery, query: Query, positions: range, page: int) -> str:
@@ -74,14 +77,14 @@ def keys(gallery: Gallery, query: Query, positions: range, page: int) -> str:
     title = f"Keys that begin with {query.text}"
     body = _range(gallery, pager, positions.start) if positions else "<p>There is none.</p>"
     main = f"<h1>Keys that begin with {name(query.text, 200)}</h1>{words}{body}"
-    return _page(gallery, title, main, typed=typed)
+    return whole_page(gallery, title, main, typed=typed)
 
 
 def search_results(gallery: Gallery, results: SearchResults) -> str:
     """What is nearest to words or to a picture."""
     asked = f'<p><img class="asked" src="{escape(results.picture)}" alt="your picture"></p>' if results.picture else ""
     main = f"<h1>{esc(results.title, 200)}</h1>{asked}{_hits(gallery, results)}"
-    return _page(gallery, results.title, main, typed=results.typed)
+    return whole_page(gallery, results.title, main, typed=results.typed)
 
 
 def image(gallery: Gallery, position: int, results: SearchResults | None, problem: str) -> str:
@@ -112,7 +115,7 @@ def image(gallery: Gallery, position: int, results: SearchResults | None, proble
         f'<div class="one"><div class="view">{picture}</div>{facts(rows)}</div><h2>Nearest to it</h2>'
         f"{_hits(gallery, results) if results is not None else note([problem])}"
     )
-    return _page(gallery, f"Image {position}: {row.key}", main, typed=f"position:{position}")
+    return whole_page(gallery, f"Image {position}: {row.key}", main, typed=f"position:{position}")
 
 
 def payload_list(gallery: Gallery) -> str:
@@ -124,7 +127,7 @@ def payload_list(gallery: Gallery) -> str:
             "<p>None was named. To see what a payload chose from this index, name it after the index: "
             "<code>plada explore NAME PAYLOAD...</code>, and its table with <code>--selection</code>.</p>"
         )
-    return _page(gallery, "Payloads", f"<h1>Payloads</h1>{body}")
+    return whole_page(gallery, "Payloads", f"<h1>Payloads</h1>{body}")
 
 
 def payload(gallery: Gallery, number: int, wanted: str, page: int) -> str:
@@ -155,7 +158,7 @@ def payload(gallery: Gallery, number: int, wanted: str, page: int) -> str:
         f"<h1>{name(ranked.name)}</h1><p>{_about(ranked)} {_order(ranked)}</p>{filtering}{none}"
         f"{paged(pager, ''.join(parts))}"
     )
-    return _page(gallery, ranked.name, main)
+    return whole_page(gallery, ranked.name, main)
 
 
 def payload_class(gallery: Gallery, number: int, label: int, page: int) -> str:
@@ -167,23 +170,30 @@ def payload_class(gallery: Gallery, number: int, label: int, page: int) -> str:
         f'<a href="/chosen/{number}">{name(ranked.name)}</a>. {_order(ranked)}</p>'
         f"{paged(pager, _class(gallery, ranked, label, pager.shown.start, len(pager.shown)))}"
     )
-    return _page(gallery, f"{ranked.classes[label]} of {ranked.name}", main)
+    return whole_page(gallery, f"{ranked.classes[label]} of {ranked.name}", main)
 
 
 def failure(gallery: Gallery, status: int, message: str, typed: str = "") -> str:
     """What went wrong, in the words of the error."""
     title = "Not found" if status == 404 else "That did not work"
-    return _page(gallery, title, f"<h1>{title}</h1>{note([message])}", typed=typed)
+    return whole_page(gallery, title, f"<h1>{title}</h1>{note([message])}", typed=typed)
 
 
-def _page(gallery: Gallery, title: str, main: str, typed: str = "") -> str:
+def grid_of(gallery: Gallery, positions: Sequence[int], said: Mapping[int, str]) -> str:
+    """Pictures with a line of their own below each."""
+    tiles = [replace(_tile(gallery, position), marks=(), said=said.get(position, "")) for position in positions]
+    return grid(tiles, gallery.version)
+
+
+def whole_page(gallery: Gallery, title: str, main: str, typed: str = "") -> str:
+    """A page of this gallery around `main` (HTML)."""
     words = "" if gallery.no_words else "Words, a "
     hint = f"{words or 'A '}position, or the beginning of a key. <code>position:</code>, <code>key:</code>"
     hint += "" if gallery.no_words else ", <code>text:</code>"
     upload = address("/upload", form=gallery.form_token) if gallery.encoder is not None else ""
     return layout(
         title, main, index=gallery.index.name, version=gallery.version, hint=f"{hint} in front say which is meant.", typed=typed,
-        upload=upload,
+        upload=upload, links=' <a href="/catalogues">catalogues</a>' if gallery.catalogues else "",
     )  # fmt: skip
 
 

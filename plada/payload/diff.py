@@ -198,6 +198,15 @@ def apply_changes(old: Payload, changes: Changes, *, shared: SharedContext = NOT
     return new
 
 
+def count_changes(old: Payload, new: Payload) -> tuple[int, int, int]:
+    """Images (removed, added, of another class by name)."""
+    common, here, there = np.intersect1d(old.positions, new.positions, assume_unique=True, return_indices=True)
+    before = [old.classes[label] for label in old.labels[here].tolist()]
+    after = [new.classes[label] for label in new.labels[there].tolist()]
+    other = sum(a != b for a, b in zip(before, after, strict=True))
+    return len(old) - len(common), len(new) - len(common), other
+
+
 def sort_by_class(labels: I64) -> tuple[I64, I64 | None]:
     """(rows sorted by label, in order of position within one; bounds of the labels that occur) of labels int64 [k]."""
     order = np.argsort(labels, kind="stable")

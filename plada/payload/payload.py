@@ -257,11 +257,14 @@ class Payload:
         write_bytes(Path(path), data)
         return len(data)
 
-    def digest(self) -> bytes:
+    def digest(self, size: int = ID_BYTES) -> bytes:
         """Hash all that the payload says: labels, names, notes, reference and serial number, but not how it is coded.
 
+        Args:
+            size: Bytes of the digest, at most 32. Files of changes have 8; a catalogue, whose signature stands on it, has 16.
+
         Returns:
-            8 bytes (docs/payload-format.md section 9).
+            The first `size` bytes of a SHA-256 (docs/payload-format.md section 9).
         """
         text = ["\0".join(self.classes).encode(), notes_text(self.notes).encode()]
         numbers = [self.reference, len(self.classes), self.serial, len(self), *map(len, text)]
@@ -271,7 +274,7 @@ class Payload:
             self.positions.astype("<u4").tobytes(), self.labels.astype("<u2").tobytes(), *text,
         ):  # fmt: skip
             hasher.update(piece)
-        return hasher.digest()[:ID_BYTES]
+        return hasher.digest()[:size]
 
     def header(self, pack_id: bytes = b"") -> Header:
         """Make the header of a file of this payload.

@@ -5,6 +5,7 @@ A signature covers every byte of the file but itself (docs/payload-format.md sec
 
 import hashlib
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,11 +74,25 @@ def generate_keys(private: Path, public: Path) -> KeyPair:
         if isinstance(err, OSError):
             raise_output_error(private, err)
         raise
-    return KeyPair(private=str(private), public=str(public), fingerprint=_fingerprint(public_key).hex())
+    return KeyPair(private=str(private), public=str(public), fingerprint=key_name(public_key.public_bytes_raw()))
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key: `public` are the 32 bytes of its public key, `sign(message)` gives 64 bytes."""
+
+    public: bytes
+    sign: Callable[[bytes], bytes]
 
 
 def load_signer(path: str | Path) -> Signer:
-    """What signs with the private key in a PEM file.
+    """What signs payloads with the private key in a PEM file; raises as load_signing_key does."""
+    key = load_signing_key(path)
+    return Signer(fingerprint(key.public), key.sign)
+
+
+def load_signing_key(path: str | Path) -> SigningKey:
+    """The private key in a PEM file.
 
     Raises:
         MissingExtra: no cryptography. RequestError: no such file, or not an unencrypted Ed25519 private key.
@@ -92,7 +107,7 @@ def load_signer(path: str | Path) -> Signer:
         raise RequestError(f"{path}: not an unencrypted private key ({err}). Make one: plada keygen FILE") from err
     if not isinstance(key, Ed25519PrivateKey):
         raise RequestError(f"{path}: a private key of another kind; expected Ed25519. Make one: plada keygen FILE")
-    return Signer(_fingerprint(key.public_key()), key.sign)
+    return SigningKey(key.public_key().public_bytes_raw(), key.sign)
 
 
 def sign_file(path: str | Path, signer: Signer) -> bytes:
@@ -117,32 +132,53 @@ def check_signature(signature: Signature | None, public: str | Path, where: str)
         SignatureError: not signed, by another key, or the signature is not of these bytes.
         MissingExtra: no cryptography. RequestError: `public` is no Ed25519 public key.
     """
-    require("cryptography", extra="sign", purpose="checking a signature")
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    try:
-        key = load_pem_public_key(_read(public))
-    except ValueError as err:
-        raise RequestError(f"{public}: not a public key ({err}). Name the .pub file that `plada keygen` made") from err
-    if not isinstance(key, Ed25519PublicKey):
-        raise RequestError(f"{public}: a public key of another kind; expected Ed25519")
+    key = read_public_key(public)
     if signature is None:
         raise SignatureError(
             f"{where}: not signed; a signature of {public} is required. Ask the sender for a signed file"
         )
-    own = _fingerprint(key)
+    own = fingerprint(key)
     if signature.fingerprint != own:
         raise SignatureError(
             f"{where}: signed by key {signature.fingerprint.hex()}; required is {own.hex()} ({public}). Ask the sender for his key"
         )
-    try:
-        key.verify(signature.signature, signature.message)
-    except InvalidSignature as err:
+    if not verifies(key, signature.signature, signature.message):
         raise SignatureError(
             f"{where}: the signature of key {own.hex()} is not of these bytes: somebody has changed the file. Do not use it"
-        ) from err
+        )
+
+
+def read_public_key(path: str | Path) -> bytes:
+    """The 32 bytes of the public key in a PEM file.
+
+    Raises:
+        MissingExtra: no cryptography. RequestError: no such file, or no Ed25519 public key.
+    """
+    require("cryptography", extra="sign", purpose="checking a signature")
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(_read(path))
+    except ValueError as err:
+        raise RequestError(f"{path}: not a public key ({err}). Name the .pub file that `plada keygen` made") from err
+    if not isinstance(key, Ed25519PublicKey):
+        raise RequestError(f"{path}: a public key of another kind; expected Ed25519")
+    raw: bytes = key.public_bytes_raw()
+    return raw
+
+
+def verifies(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether the owner of a public key (32 bytes) has signed a message. Raises MissingExtra: no cryptography."""
+    require("cryptography", extra="sign", purpose="checking a signature")
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):  # bytes that are no key sign nothing
+        return False
+    return True
 
 
 def check_serial(serial: int, minimum: int, where: str) -> None:
@@ -158,8 +194,14 @@ def check_serial(serial: int, minimum: int, where: str) -> None:
         )
 
 
-def _fingerprint(public: Any) -> bytes:
-    return hashlib.sha256(public.public_bytes_raw()).digest()[:FINGERPRINT_BYTES]
+def fingerprint(public: bytes) -> bytes:
+    """The first 4 bytes of SHA-256 of a public key (32 bytes): whose signature it is."""
+    return hashlib.sha256(public).digest()[:FINGERPRINT_BYTES]
+
+
+def key_name(public: bytes) -> str:
+    """A public key as messages call it: its fingerprint, hexadecimal."""
+    return fingerprint(public).hex()
 
 
 def _read(path: str | Path) -> bytes:

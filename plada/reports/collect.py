@@ -112,7 +112,7 @@ def collect(
         paper=summary.paper or {},
         bits=tuple((name, each.bits, each.entropy) for name, each in bits),
         air=summary.air,
-        identity=identity(file, summary, payload, images, said, model_file),
+        identity=identity(file, context.home, summary, payload, images, said, model_file),
         commands=commands(file, options, context.reference, asked),
         remarks=(*remarks(summary, said, payload, images, model_file), *corrections.problems),
         unknown=unknown(summary, table, no_pictures, budget=budget is not None, model=model is not None),

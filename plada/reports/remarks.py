@@ -47,6 +47,7 @@ def earlier_corrections(asked: Mapping[str, Any], classes: tuple[str, ...]) -> E
 
 def identity(
     file: str | Path,
+    home: Path,
     summary: PayloadSummary,
     payload: Payload | None,
     images: PayloadImages | None,
@@ -56,7 +57,7 @@ def identity(
     """What the payload is beyond doubt: (what, value) by row; `said` is the report of its selection."""
     rows = [
         ("file", str(file)),
-        ("SHA-256 of the file", hashlib.sha256(fetch(file)).hexdigest()),
+        ("SHA-256 of the file", hashlib.sha256(fetch(file, home)).hexdigest()),
         ("digest of the content", payload.digest().hex() if payload is not None else ""),
         ("format", f"payload version {summary.version}"),
         ("serial number", str(summary.serial) if summary.serial else "none"),

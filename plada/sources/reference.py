@@ -169,6 +169,8 @@ class KeptManifest:
     def is_there(self) -> bool:
         """Whether the location still is, as far as that can be told without listing it."""
         place = self.location
+        if not place:  # it was pulled from a catalogue
+            return False
         return not place.startswith(("/", "~")) or any(sign in place for sign in "*?[") or Path(place).exists()
 
 
@@ -184,6 +186,28 @@ def kept_manifests(home: Path, key: bytes, passed_over: list[str] | None = None)
         for manifest in manifests_in(path.parent, passed_over):
             if manifest.key_id.startswith(key):
                 yield KeptManifest(location, manifest)
+
+
+def pulled_manifest(home: Path, key: bytes, content: bytes) -> Manifest | None:
+    """The manifest of a reference that was pulled from a catalogue, by its ids, which may be cut; None where there is none."""
+    found = (kept.manifest for kept in kept_manifests(home, key) if not kept.location)
+    return next((manifest for manifest in found if manifest.content_id.startswith(content)), None)
+
+
+def save_pulled_manifest(home: Path, name: str, file: Path) -> Manifest:
+    """Keep the manifest in `file`, which is moved, for a reference whose images may be anywhere.
+
+    Raises:
+        DataError: its rows do not have the ids that it names.
+    """
+    manifest = load_manifest(file)
+    manifest.check()
+    folder = home / "references" / f"pulled-{manifest.content_id.hex()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    place = file.replace(folder / "manifest.parquet")
+    ids = {"key_id": manifest.key_id.hex(), "content_id": manifest.content_id.hex()}
+    write_sealed_json(folder / "reference.json", {"name": name, "location": "", "images": len(manifest), **ids})
+    return load_manifest(place)
 
 
 def find_reference(key: bytes, home: Path, *, content: bytes = b"", report: Report = silent) -> str | None:

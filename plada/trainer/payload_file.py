@@ -17,6 +17,7 @@ from plada.payload.diff import apply_changes, parse_changes
 from plada.payload.payload import Payload, PayloadFile, parse_payload
 from plada.payload.signature import check_file_signature, check_serial
 from plada.sources.storage import open_files
+from plada.trainer.catalogue.home import Proof, find_proof, payload_place
 from plada.trainer.payload_context import PayloadContext, read_with_context
 
 _HEAD = 64  # bytes that hold any header
@@ -47,10 +48,12 @@ class ReadOptions:
 def open_payload(path: str | Path, context: PayloadContext, read: ReadOptions | None = None) -> PayloadFile:
     """As `plada.read_payload`, with the anatomy of the file. The pack is the one of `context`."""
     options = read or ReadOptions()
-    data = fetch(path)
+    data = fetch(path, context.home)
     with naming(path):
-        check_file_signature(data, options.require_signature, path)
+        proof = check_sender(data, options.require_signature, path, context.home)
         file = parse_with_context(data, context, partial=options.partial)
+        if proof is not None:
+            proof.check(file.payload)
     for change in options.update:
         file = replace(file, payload=apply_file(file.payload, change, context, options.require_signature))
     check_serial(file.payload.serial, options.min_serial, str(path))
@@ -61,7 +64,7 @@ def apply_file(
     old: Payload, change: str | Path, context: PayloadContext, require_signature: str | Path | None = None
 ) -> Payload:
     """The payload that a file of changes makes of `old`; raises as read_payload does."""
-    data = fetch(change)
+    data = fetch(change, context.home)
     with naming(change):
         check_file_signature(data, require_signature, change)
         try:
@@ -77,23 +80,42 @@ def parse_with_context(data: bytes, context: PayloadContext, *, partial: bool = 
     return read_with_context(lambda shared: parse_payload(data, shared=shared, partial=partial), header, context)
 
 
-def read_identity(path: str | Path, public: str | Path | None = None) -> tuple[Header, Signature | None]:
-    """(header, signature) of a payload or of changes, checksums compared; nothing is needed beside it. The signature is
-    checked where the owner of `public` must have made it."""
-    data = fetch(path)
-    with naming(path):
+def check_sender(data: bytes, public: str | Path | None, path: str | Path, home: Path) -> Proof | None:
+    """Refuse a payload that the owner of a public key (a file; None demands nothing) has not signed. Of a task that was pulled his
+    signature of the catalogue does: what it vouches for is to be compared with the payload that is read.
+
+    Raises:
+        SignatureError: it is not signed so.
+    """
+    if public is None:
+        return None
+    proof = find_proof(path, home, public)
+    if proof is None:
         check_file_signature(data, public, path)
+    return proof
+
+
+def read_identity(
+    path: str | Path, public: str | Path | None = None, *, context: PayloadContext
+) -> tuple[Header, Signature | None]:
+    """(header, signature) of a payload or of changes, checksums compared; nothing is needed beside it, but for a task that was pulled
+    what its labels need. The signature is checked where the owner of `public` must have made it."""
+    data = fetch(path, context.home)
+    with naming(path):
+        proof = check_sender(data, public, path, context.home)
+        if proof is not None:
+            proof.check(parse_with_context(data, context).payload)
         file = read_container(data)
         return file.header, file.signature
 
 
-def fetch(path: str | Path) -> bytes:
-    """The bytes of a payload at a path or URL; no more than its header claims, and one.
+def fetch(path: str | Path, home: Path) -> bytes:
+    """The bytes of a payload at a path or URL, or of a task that was pulled; no more than its header claims, and one.
 
     Raises:
         RequestError: nothing there. PayloadError: not a payload.
     """
-    text = local_place(path)
+    text = local_place(payload_place(path, home))
     with naming(path):
         if "://" in text:
             return _download(text, _read_http if text.startswith(("http://", "https://")) else _read_store)

@@ -13,7 +13,14 @@ from plada.payload.payload import Payload
 from plada.payload.signature import check_serial
 from plada.sources.collection import Collection
 from plada.sources.manifest import Manifest, content_hash, key_id, open_manifest
-from plada.sources.reference import check_identity, find_reference, manifest_folder, manifests_in, open_reference
+from plada.sources.reference import (
+    check_identity,
+    find_reference,
+    manifest_folder,
+    manifests_in,
+    open_reference,
+    pulled_manifest,
+)
 from plada.sources.registry import open_source
 from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import ReadOptions, open_payload
@@ -127,7 +134,7 @@ class PayloadImages:
 def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, report: Report = silent) -> PayloadImages:
     """A payload's images in the client's copy of the reference, whose identity is compared with the payload's.
 
-    With a manifest of this reference, the one given or one stored here, only the images that the payload names are read, and
+    With a manifest of this reference, the one given, one stored here or one pulled from a catalogue, only the images that the payload names are read, and
     each is hashed. Without one the manifest is made, which reads every image.
 
     Raises:
@@ -158,6 +165,7 @@ def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, re
     if not copy.same_keys:
         stored = manifests_in(manifest_folder(home, collection)) if given is None else [given]
         manifest = next((manifest for manifest in stored if _is_of(payload, manifest)), None)
+        manifest = manifest or pulled_manifest(home, payload.key_id, payload.content_id)
         if manifest is not None:
             same = len(collection) == len(manifest) and key_id(collection.keys) == manifest.key_id
             places = None if same else _places(payload, manifest, collection)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import plada
-from plada.api.diff import count_changes
 from plada.errors import ReferenceMismatch, RequestError, SignatureError
+from plada.payload.diff import count_changes
 from plada.payload.payload import Payload
 from tests.payload.payloads import same
 from tests.payload.test_diff import OLD, changed

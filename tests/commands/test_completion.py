@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+import plada
 from plada.api.index import ENGINES
 from plada.commands.console import completion
 from plada.sources.catalogue.known import KNOWN
+from tests.payload.payloads import made
 from tests.test_architecture import HEAVY, loaded_by
 
 bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
@@ -48,6 +50,17 @@ def test_indexes_of_the_home_that_is_named(glyph_home: Path, tmp_path: Path) -> 
     assert names(completion.indexes(asked(tmp_path / "none"), "")) == []
     assert names(completion.sources(asked(glyph_home, check=True), "")) == ["glyphs"]
     assert "imagenet21k" in names(completion.sources(asked(glyph_home, check=False), ""))
+
+
+def test_tasks_that_were_pulled(tmp_path: Path) -> None:
+    payload = made()
+    payload.save(tmp_path / "menu.plada")
+    plada.publish(tmp_path / "shop", [tmp_path / "menu.plada"])
+    plada.pull(tmp_path / "shop", "menu", home=tmp_path / "home")
+    assert completion.payloads(asked(tmp_path / "home"), "m") == [("menu", "pulled from shop")]
+    assert names(completion.payloads(asked(tmp_path / "home"), "x")) == []
+    (next((tmp_path / "home").rglob("state.json"))).write_text("{}")
+    assert names(completion.payloads(asked(tmp_path / "home"), "")) == []
 
 
 def test_encoders_that_were_used(glyph_home: Path, tmp_path: Path) -> None:

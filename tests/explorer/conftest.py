@@ -145,7 +145,7 @@ def remade(gallery: Gallery, **changed: object) -> Gallery:
     """The same with other parts, and nothing kept yet."""
     parts = {
         name: getattr(gallery, name)
-        for name in ("index", "reference", "payloads", "encoder", "no_encoder", "approximate", "notes")
+        for name in ("index", "reference", "payloads", "encoder", "no_encoder", "approximate", "notes", "catalogues")
     }
     return Gallery(**{**parts, **changed})
 

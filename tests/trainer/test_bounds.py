@@ -119,7 +119,7 @@ def test_a_server_that_drips(part: str, pictures: Path, monkeypatch: pytest.Monk
     with server(drip) as url:
         began = time.monotonic()
         with pytest.raises(RequestError, match="not here after 1 seconds"):
-            payload_file.fetch(url)
+            payload_file.fetch(url, Path())
         assert time.monotonic() - began < 5
 
 
@@ -150,7 +150,7 @@ def test_another_store_that_drips(pictures: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(payload_file, "open_files", lambda url: (drip, "x.plada"))
     began = time.monotonic()
     with pytest.raises(RequestError, match=r"s3://a/x\.plada: not here after 1 seconds"):
-        payload_file.fetch("s3://a/x.plada")
+        payload_file.fetch("s3://a/x.plada", Path())
     assert time.monotonic() - began < 5
 
 
@@ -158,7 +158,7 @@ def test_another_store_that_gives_more_than_it_was_asked_for(pictures: Path, mon
     data = made(pictures).encode()
     flood = Dripping(data, piece=1 << 20, pause=0)
     monkeypatch.setattr(payload_file, "open_files", lambda url: (flood, "x.plada"))
-    assert len(payload_file.fetch("s3://a/x.plada")) <= max(len(data) + 1, 64)
+    assert len(payload_file.fetch("s3://a/x.plada", Path())) <= max(len(data) + 1, 64)
 
 
 def test_a_server_whose_payload_claims_a_gigabyte(pictures: Path) -> None:

@@ -24,6 +24,7 @@ from plada.errors import (
 )
 from plada.payload.payload import Payload
 from plada.payload.shared_context import SharedContext
+from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import fetch, read_identity
 from tests.payload.payloads import made, same
 
@@ -140,9 +141,9 @@ def test_a_url_is_as_good_as_a_path(path: Path, sent: Payload) -> None:
 def test_a_file_url_is_a_path(path: Path, tmp_path: Path) -> None:
     odd = tmp_path / "a, b%20.plada"
     odd.write_bytes(path.read_bytes())
-    assert fetch(odd.as_uri()) == fetch(odd) == path.read_bytes()
+    assert fetch(odd.as_uri(), tmp_path) == fetch(odd, tmp_path) == path.read_bytes()
     with pytest.raises(RequestError, match=r"none\.plada: cannot be read \(No such file"):
-        fetch(f"file://{tmp_path}/none.plada")
+        fetch(f"file://{tmp_path}/none.plada", tmp_path)
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_no_more_is_read_than_the_header_claims(tmp_path: Path) -> None:
         file.write(data)
         file.truncate(2 << 30)
     tracemalloc.start()
-    assert len(fetch(path)) == len(data) + 1
+    assert len(fetch(path, tmp_path)) == len(data) + 1
     with pytest.raises(PayloadCorrupt, match="1 stray bytes"):
         read_payload(path)
     path.write_bytes(data[:6] + b"\xff\xff\xff\xff\3" + bytes(100))
@@ -179,8 +180,8 @@ def test_no_more_is_read_than_the_header_claims(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
-def test_a_file_is_identified_without_its_reference(path: Path, sent: Payload) -> None:
-    header, signature = read_identity(path)
+def test_a_file_is_identified_without_its_reference(path: Path, sent: Payload, tmp_path: Path) -> None:
+    header, signature = read_identity(path, context=PayloadContext(home=tmp_path))
     assert (header.reference, header.key_id, signature) == (24, sent.key_id, None)
 
 

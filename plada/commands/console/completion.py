@@ -41,6 +41,11 @@ def sources(ctx: typer.Context, incomplete: str) -> list[Offer]:
     return indexes(ctx, incomplete) if ctx.params.get("check") else references(incomplete)
 
 
+def payloads(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Tasks that were pulled into the home that the command line names so far; without any, files."""
+    return _fitting(_pulled(ctx), incomplete)
+
+
 def encoders(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """The built-in encoder, and those that an index here was made with."""
     used = {encoder: f"used by index {name}" for name, encoder in _indexes(ctx)}
@@ -87,6 +92,16 @@ def _collections(*roles: str) -> Iterator[Offer]:
     from plada.sources.catalogue.known import KNOWN  # loads numpy, which a shell need not wait for
 
     return ((name, known.about) for name, known in KNOWN.items() if known.role in (*roles, "both"))
+
+
+def _pulled(ctx: typer.Context) -> Iterator[Offer]:
+    """Task and catalogue; what cannot be read is left out, as below."""
+    for path in sorted((home_directory(ctx.params.get("home")) / "catalogues").glob("*/state.json")):
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            yield from ((str(task), f"pulled from {state['name']}") for task in sorted(state["tasks"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
 
 
 def _indexes(ctx: typer.Context) -> Iterator[tuple[str, str]]:

@@ -161,7 +161,12 @@ Rate = Annotated[list[str] | None, typer.Option(help="Say the time on air at thi
 SameKeys = Annotated[
     bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
 ]
-PayloadFile = Annotated[str, typer.Argument(help="A .plada file, or a URL of one.")]
+PayloadFile = Annotated[
+    str,
+    typer.Argument(
+        help="A .plada file, a URL of one, or the name of a task that was pulled.", autocompletion=completing.payloads
+    ),
+]
 ClientHas = Annotated[
     str,
     typer.Option(

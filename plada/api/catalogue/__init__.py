@@ -1,0 +1,1 @@
+"""`plada.publish` and `plada.pull`: the two ends of a catalogue."""

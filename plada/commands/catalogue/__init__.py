@@ -1,0 +1,1 @@
+"""The commands `plada publish` and `plada pull`."""
