@@ -7,6 +7,7 @@ requests for the same address.
 import socket
 import struct
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,14 +23,15 @@ FAULTS = (
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """Serves `files` by name. `requests` counts what was asked of each address, `sent` the bytes of its bodies."""
+    """Serves `files` by name. `requests` counts what was asked of each address, `sent` the bytes of its bodies. `tagged`: it names the
+    version of each file, as most servers do, so that a client can ask for the rest of the same one."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes], *, tagged: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = files
+        self.files, self.tagged = files, tagged
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
@@ -44,9 +46,9 @@ class FaultyServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def faulty_server(files: Mapping[str, bytes]) -> Iterator[FaultyServer]:
+def faulty_server(files: Mapping[str, bytes], *, tagged: bool = False) -> Iterator[FaultyServer]:
     """A running server, stopped at the end."""
-    with FaultyServer(files) as server:
+    with FaultyServer(files, tagged=tagged) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
@@ -102,7 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, fault: str, at: int, data: bytes) -> None:
         start = 0
-        wanted = self.headers.get("Range")
+        tag = f'"{zlib.crc32(data):08x}"'
+        wanted = self.headers.get("Range") if self.headers.get("If-Range", tag) == tag else None
         if wanted and not fault.startswith(("whole", "unsized")):
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= len(data):
@@ -120,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{start + len(body)}")
+        if self.server.tagged:
+            self.send_header("ETag", tag)
         if fault == "packed":
             self.send_header("Content-Encoding", "gzip")
         if not fault.startswith("unsized"):
