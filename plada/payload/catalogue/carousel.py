@@ -84,17 +84,6 @@ def write_carousel(files: Mapping[str, bytes], frame_bytes: int = FRAME_BYTES) -
     return CarouselFrames(data, frame_bytes, len(packets), needed)
 
 
-def is_carousel(path: Path) -> bool:
-    """Whether a file holds frames: from its beginning, or from where a receiver was switched on."""
-    try:
-        with path.open("rb") as file:
-            return next(_frames(file.read(2 * MAX_FRAME), path), None) is not None
-    except OSError:
-        return False
-    except PayloadUnsupported:  # said where it is read
-        return True
-
-
 def read_carousel(path: Path) -> dict[str, bytes]:
     """The files of the carousel whose frames came last. Frames that are damaged, doubled, or of another carousel do no harm, nor
     does what lies between them.
@@ -114,7 +103,10 @@ def read_carousel(path: Path) -> dict[str, bytes]:
         )
     heard = _listen(data, path)
     if not heard:
-        raise PayloadCorrupt(f"{path}: has no whole frame of a carousel. Receive it again")
+        raise PayloadCorrupt(
+            f"{path}: is a file, and has no whole frame of a carousel; expected frames, or the folder or address of a catalogue. Receive "
+            "it again, or name the catalogue"
+        )
     for each in heard:
         content = _decode(each)
         if content is not None:
