@@ -20,7 +20,8 @@ MAGIC = b"\x89PLF"
 VERSION = 1
 FRAME_BYTES = 256
 MIN_FRAME, MAX_FRAME = 96, 32_768
-MAX_CONTENT = 64 << 20  # bytes
+MAX_CONTENT = 8 << 20  # bytes, for which RFC 6330 has one sub-block
+MAX_SYMBOLS = 56_403  # of a source block, by RFC 6330
 MAX_CAPTURE = 1 << 28  # bytes of a file of frames
 FILES = "files/"  # before the names of files that are named by their content
 
@@ -74,8 +75,12 @@ def write_carousel(files: Mapping[str, bytes], frame_bytes: int = FRAME_BYTES) -
         raise RequestError(f"a carousel of {len(content)} bytes: at most {MAX_CONTENT} are sent. Name fewer tasks")
     size = _symbol_bytes(frame_bytes)
     needed = -(-len(content) // size)
-    packets = raptorq.Encoder.with_defaults(content, size).get_encoded_packets(-(-needed // 4) + _SPARE)
-    if any(packet[0] for packet in packets):
+    packets = (
+        raptorq.Encoder.with_defaults(content, size).get_encoded_packets(-(-needed // 4) + _SPARE)
+        if needed <= MAX_SYMBOLS
+        else []
+    )
+    if not packets or any(packet[0] for packet in packets):  # of another source block
         raise RequestError(
             f"a carousel of {len(content)} bytes in frames of {frame_bytes}: these are too many frames. Make them larger"
         )

@@ -64,6 +64,17 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     assert blake3(write_carousel({"catalogue": bytes(range(256)) * 4}, 128).data).hexdigest() == PINNED
 
 
+def test_the_frame_in_the_document() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "catalogue-format.md").read_text().partition("## 8.")[2]
+    shown = bytes.fromhex(text.partition("```text")[2].partition("```")[0].replace("\n", ""))
+    assert cut(write_carousel({"catalogue": b"abc"}, 96))[1] == shown
+    for frame_bytes in range(96, 2000, 7):
+        symbol = 8 * ((frame_bytes - 27) // 8)
+        sent = write_carousel({"catalogue": b"abc" * 500}, frame_bytes)
+        assert sent.needed == -(-(5 + 9 + 1500) // symbol)
+        assert sent.count == sent.needed + -(-sent.needed // 4) + 8
+
+
 PINNED = "daaeb4bc590404d4636ce1398f9cfe78f12baf73695ad38c2d63952f88fc4776"
 
 
@@ -114,7 +125,7 @@ def test_frames_that_somebody_made_up(tmp_path: Path) -> None:
             read_carousel(file_of(tmp_path, b"".join(bad)))
     with pytest.raises(PayloadCorrupt, match="do not make what they promise"):
         read_carousel(file_of(tmp_path, b"".join(refreshed(f[:40] + b"!" + f[41:]) for f in frames)))
-    claims = frames[0][:7] + struct.pack("<I", 64 << 20) + frames[0][11:]
+    claims = frames[0][:7] + struct.pack("<I", 8 << 20) + frames[0][11:]
     with pytest.raises(PayloadTruncated, match="1 different frames came"):
         read_carousel(file_of(tmp_path, refreshed(claims)))
     newer = file_of(tmp_path, refreshed(frames[0][:4] + b"\2" + frames[0][5:]))
