@@ -370,7 +370,7 @@ class _Clock:
 
     def connection(self, kind: type[HTTPConnection], host: str, **options: Any) -> HTTPConnection:
         made = kind(host, **options)
-        made.response_class = partial(_TimedResponse, self)
+        made.response_class = partial(_TimedResponse, self)  # type: ignore[assignment]
         return made
 
 

@@ -48,7 +48,7 @@ def hub() -> Iterator[MemoryFileSystem]:
     fsspec.register_implementation("hf", before, clobber=True)
 
 
-class HubStandIn(MemoryFileSystem):
+class HubStandIn(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
     """Keeps what is pushed, and in which order."""
 
     protocol = "hf"

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from plada.common.checksums import short_digest
-from plada.errors import MissingExtra, PayloadCorrupt, PayloadTruncated, PayloadUnsupported, RequestError
+from plada.errors import MissingExtra, PayloadCorrupt, PayloadError, PayloadTruncated, PayloadUnsupported, RequestError
 from plada.payload.catalogue import carousel
 from plada.payload.catalogue.carousel import CarouselFrames, read_carousel, write_carousel
 
@@ -167,3 +169,23 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         write_carousel(FILES)
     with pytest.raises(MissingExtra, match=r"plada\[carousel\]"):
         read_carousel(file_of(tmp_path, sent.data))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 255), st.integers(0, 255), st.booleans()), max_size=12))
+def test_whatever_is_changed_is_refused_by_name_or_does_no_harm(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int, int, bool]]
+) -> None:
+    """Bytes of some frames are others, with or without a check that fits."""
+    sent = write_carousel(FILES, 512)
+    frames = cut(sent)[: sent.needed + 4]
+    for number, at, value, fits in changes:
+        frame = bytearray(frames[number % len(frames)])
+        frame[at] = value
+        frames[number % len(frames)] = refreshed(bytes(frame)) if fits else bytes(frame)
+    path = tmp_path_factory.mktemp("heard") / "frames"
+    path.write_bytes(b"".join(frames))
+    try:
+        assert read_carousel(path) == FILES
+    except PayloadError as err:
+        assert str(path) in str(err)
