@@ -326,3 +326,34 @@ def test_the_command(shop: Publisher, tmp_path: Path) -> None:
     assert json.loads(result.stdout.splitlines()[-1])["tasks"][0]["task"] == "menu"
     result = CliRunner().invoke(app, [*arguments[:4], "--carousel", str(tmp_path)])
     assert result.exit_code == 2
+
+
+def test_watching_frames(frames: Path, shop: Publisher) -> None:
+    """A receiver that goes on writing its file: each round takes what is there by now."""
+    whole = frames.read_bytes()
+    frames.write_bytes(whole[:300])
+    notes: list[str] = []
+    rounds: list[Any] = []
+
+    def pulled(summary: Any) -> None:
+        rounds.append([(task.task, task.version) for task in summary.tasks])
+
+    def report(event: Any) -> None:
+        if event.note:
+            notes.append(event.note)
+            frames.write_bytes(whole)
+
+    plada.watch(frames, every=0.01, rounds=3, pulled=pulled, report=report)
+    assert rounds == [[("menu", 2)]] * 2
+    assert "1 different frames came" in notes[0]
+
+
+def test_frames_are_explored_like_any_catalogue(frames: Path, home: Path) -> None:
+    from plada.explorer.catalogues import open_catalogue
+    from plada.trainer.payload_context import PayloadContext
+
+    shown = open_catalogue(frames, PayloadContext(home=home))
+    assert shown.catalogue.tasks["menu"].version == 2
+    newest, before = shown.catalogue.tasks["menu"].history
+    assert shown._payload(newest).digest() == SECOND.digest()  # type: ignore[union-attr]
+    assert shown._payload(before) is None  # frames carry the newest version alone

@@ -65,9 +65,17 @@ class Place:
         fetch_file(where, out, size=stored.bytes, digest=stored.file, max_bytes=MAX_FILE, report=report)
         self.received += 0 if before else stored.bytes
 
+    def read(self, name: str, most: int) -> bytes:
+        """At most `most` bytes of a file of the catalogue.
+
+        Raises:
+            RequestError: it cannot be fetched. PayloadCorrupt: it is larger.
+        """
+        return fetch_bytes(self.address(name), max_bytes=most) if self.carried is None else self._carried(name)
+
     def _envelope(self, name: str, most: int) -> Envelope:
         where = self.address(name)
-        data = fetch_bytes(where, max_bytes=most) if self.carried is None else self._carried(name)
+        data = self.read(name, most)
         self.received += len(data)
         self.foreign = not data.startswith(MAGIC)
         return read_envelope(data, where)
