@@ -36,6 +36,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.sent: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
         self.over = Event()
+        self.elsewhere = "ftp://127.0.0.1/x"  # where the fault of that name leads
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that go away are what it is for."""
@@ -86,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "loop":
                 self._lead(self.path)
             case "elsewhere":
-                self._lead("ftp://127.0.0.1/x")
+                self._lead(self.server.elsewhere)
             case "silent":
                 self._wait()
             case "busy":

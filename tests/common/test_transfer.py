@@ -2,9 +2,12 @@
 
 import errno
 import random
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +32,12 @@ def server() -> Iterator[FaultyServer]:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "_TIMEOUT", 0.1)
-    monkeypatch.setattr(transfer, "_ANSWER", 0.3)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses; little patience where a link is to try it."""
     monkeypatch.setattr(transfer, "_PAUSE", 0.001)
+    tries = any(fault in request.node.name for fault in ("stall", "silent", "drip", "later"))
+    monkeypatch.setattr(transfer, "_TIMEOUT", 0.15 if tries else 10.0)
+    monkeypatch.setattr(transfer, "_ANSWER", 0.3 if tries else 10.0)
 
 
 def fetch(url: str, out: Path, **options: Any) -> bytes:
@@ -283,3 +288,52 @@ def test_progress_and_notes(server: FaultyServer, tmp_path: Path) -> None:
     fetch(server.url("x.plada", "reset-once", 321), tmp_path / "x.plada", report=events.append)
     assert any("broke off after 321 bytes" in event.note for event in events)
     assert (events[-1].done, events[-1].total, events[-1].stage) == (1000, 1000, "fetch")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate of 127.0.0.1 that nobody has signed but itself."""
+    pytest.importorskip("cryptography", reason="cryptography is not installed (extra: sign)")
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, *form) + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def test_https(certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that is not believed is refused at once; so is a redirect to what anybody on the way can read and change."""
+    with faulty_server({"x": DATA}) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        url = server.url("x").replace("http:", "https:")
+        with pytest.raises(RequestError, match=r"https://.*cannot be fetched \(.*certificate verify failed"):
+            fetch_bytes(url, max_bytes=1000)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert fetch_bytes(url, max_bytes=1000) == DATA
+        assert fetch(server.url("x", "cut", 200).replace("http:", "https:"), tmp_path / "x") == DATA
+        monkeypatch.setattr(server, "elsewhere", server.url("x"))
+        with pytest.raises(RequestError, match=r"which is http and not https\. Name the address"):
+            fetch_bytes(server.url("x", "elsewhere").replace("http:", "https:"), max_bytes=1000)
