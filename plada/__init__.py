@@ -21,6 +21,7 @@ _WHERE = {
     "Index": "plada.retrieval.index",
     "Corrections": "plada.selection.corrections",
     "NetworkSpec": "plada.networks.network",
+    "Outlets": "plada.trainer.catalogue.outlets",
     "PackSpec": "plada.indexer.pack",
     "Payload": "plada.payload.payload",
     "PladaError": "plada.errors",
@@ -113,6 +114,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.retrieval.index import open_index as open_index
     from plada.selection.choose import RuleSpec as RuleSpec
     from plada.selection.corrections import Corrections as Corrections
+    from plada.trainer.catalogue.outlets import Outlets as Outlets
     from plada.trainer.payload_file import ReadOptions as ReadOptions
     from plada.trainer.payload_images import ReferenceCopy as ReferenceCopy
     from plada.trainer.run import RunOptions as RunOptions

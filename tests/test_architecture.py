@@ -31,8 +31,8 @@ LATE = 20  # imports of plada within functions
 HEAVY = {"torch", "torchvision", "timm", "lancedb", "lance", "faiss", "open_clip", "sklearn", "matplotlib", "ray"}
 # Packages that a function may import without a reason on the line: they take long to load, or come with an extra alone.
 IN_FUNCTIONS = HEAVY | {
-    "cryptography", "filelock", "fsspec", "google_crc32c", "loky", "numba", "pyarrow", "rich", "safetensors", "scipy",
-    "tensorboardX", "tfrecord", "threadpoolctl", "uvicorn",
+    "cryptography", "filelock", "fsspec", "google_crc32c", "huggingface_hub", "loky", "numba", "pyarrow", "raptorq", "rich", "safetensors",
+    "scipy", "tensorboardX", "tfrecord", "threadpoolctl", "uvicorn",
 }  # fmt: skip
 # Modules that need such a package to define anything; whoever imports them does it in a function.
 LOADS_A_PACKAGE = {
@@ -167,8 +167,8 @@ def test_payload_needs_little_beside_numpy_and_zstandard() -> None:
         for each in every_import()
         if room_of(each.module) == "payload" and not each.ours
     }  # fmt: skip
-    # numba makes it faster, cryptography signs; both only where they are installed.
-    assert foreign - set(sys.stdlib_module_names) == {"cryptography", "numba", "numpy", "zstandard"}
+    # numba makes it faster, cryptography signs, raptorq carries carousels; each only where it is installed.
+    assert foreign - set(sys.stdlib_module_names) == {"cryptography", "numba", "numpy", "raptorq", "zstandard"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from plada.common.checksums import short_digest
-from plada.common.transfer import fetch_bytes
 from plada.errors import PladaError
 from plada.explorer.cache import BoundedCache
 from plada.payload.catalogue.document import Catalogue, Task, Version
@@ -14,7 +13,7 @@ from plada.payload.container import MAX_TOTAL
 from plada.payload.payload import Payload
 from plada.payload.signature import key_name
 from plada.trainer.catalogue.home import states
-from plada.trainer.catalogue.place import Place, normal_place
+from plada.trainer.catalogue.place import Place, place_at
 from plada.trainer.catalogue.pull import Visit
 from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import parse_with_context
@@ -64,7 +63,7 @@ class ShownCatalogue:
     def _read(self, version: Version) -> Payload | None:
         for name in version.files:
             try:
-                data = fetch_bytes(self.place.address(f"files/{name}"), max_bytes=MAX_TOTAL)
+                data = self.place.read(f"files/{name}", MAX_TOTAL)
                 if short_digest(data) != name:
                     continue
                 payload = parse_with_context(data, self.context).payload
@@ -83,7 +82,7 @@ def open_catalogue(
     Raises:
         RequestError: none is there. SignatureError: it is not believed. PayloadError: it is damaged.
     """
-    place = Place(normal_place(where))
+    place = place_at(where)
     visit = Visit(home=context.home, place=place, states=states(context.home), require_signature=require_signature)
     catalogue, _ = visit.whole()
     return ShownCatalogue(place=place, catalogue=catalogue, context=context)

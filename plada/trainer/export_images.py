@@ -25,6 +25,7 @@ from plada.payload.payload import Payload
 from plada.sources.formats.folder import FolderCollection
 from plada.sources.names import MAX_PART, fault_of, shortened
 from plada.sources.storage import LocalFiles
+from plada.trainer.croissant import write_croissant
 from plada.trainer.payload_images import PayloadImages
 from plada.trainer.tfrecord import example, record
 
@@ -124,6 +125,7 @@ def export_tfrecord(payload: Payload, images: PayloadImages, out: Path, report: 
 
 def export_hf(payload: Payload, images: PayloadImages, out: Path, report: Report, _: bool) -> None:
     """out/data/train-00000-of-0000N.parquet as `datasets` writes it: image {bytes, path}, label (a ClassLabel), position, key.
+    Its description for other tools is out/croissant.json.
 
     The name of a class is in the features that the files carry.
     """
@@ -142,8 +144,10 @@ def export_hf(payload: Payload, images: PayloadImages, out: Path, report: Report
                         "key": [item.key for item in rows],
                     }
                     writer.write_table(pa.table(columns, schema=schema))
-        for number, path in enumerate(written):
-            path.rename(path.with_name(f"train-{number:05d}-of-{len(written):05d}.parquet"))
+        names = [f"data/train-{number:05d}-of-{len(written):05d}.parquet" for number in range(len(written))]
+        for path, name in zip(written, names, strict=True):
+            path.rename(part / name)
+        write_croissant(payload, part, names)
 
 
 def _hf_schema(classes: tuple[str, ...]) -> Any:

@@ -1,6 +1,7 @@
 """Each export comes back, by its framework's ordinary loader, with the positions, keys and labels of the payload."""
 
 import csv
+import hashlib
 import io
 import json
 import tarfile
@@ -224,6 +225,35 @@ def test_hugging_faces_layout_by_datasets(
     assert sorted((r["position"], r["key"]) for r in table.remove_columns("image")) == [
         r[:2] for r in wanted(sent, pictures)
     ]
+
+
+def test_croissant(sent: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own validator finds no fault, and reads the same rows by it; the same export gives the same bytes."""
+    monkeypatch.setattr("plada.trainer.export_images._SHARD", 5)
+    plada.export(sent, to="hf", out=tmp_path / "h")
+    plada.export(sent, to="hf", out=tmp_path / "again")
+    path = tmp_path / "h" / "croissant.json"
+    assert path.read_bytes() == (tmp_path / "again" / "croissant.json").read_bytes()
+    about = json.loads(path.read_text())
+    for file in about["distribution"][:-1]:
+        assert file["sha256"] == hashlib.sha256((tmp_path / "h" / file["contentUrl"]).read_bytes()).hexdigest()
+    assert len(about["distribution"]) == 4
+    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    data = mlcroissant.Dataset(str(path))
+    assert not data.metadata.ctx.issues.errors
+    classes = [row["classes/name"] for row in data.records("classes")]
+    assert classes == list(CLASSES)
+    records = sorted(data.records("images"), key=lambda row: row["images/position"])
+    rows = [
+        (row["images/position"], row["images/key"].decode(), row["images/label"], classes[row["images/label"]])
+        for row in records
+    ]
+    assert rows == [row[:4] for row in wanted(sent, pictures)]
+    first = records[0]["images/image"]
+    assert np.array_equal(
+        np.asarray(first.convert("RGB")),
+        np.asarray(Image.open(io.BytesIO(wanted(sent, pictures)[0][4])).convert("RGB")),
+    )
 
 
 @pytest.mark.parametrize("form", ["folder", "webdataset", "tfrecord", "hf"])

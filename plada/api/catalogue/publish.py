@@ -16,6 +16,15 @@ from plada.payload.catalogue.document import MAX_CHANGES, MAX_COUNTER, MAX_FORMS
 from plada.payload.catalogue.envelope import succeed
 from plada.payload.catalogue.folder import one_publisher, same_but_for_serial
 from plada.payload.signature import SigningKey, key_name, load_signing_key
+from plada.trainer.catalogue.outlets import (
+    Outlets,
+    PushedCopy,
+    WrittenCarousel,
+    check_outlets,
+    push,
+    write_card_beside,
+    write_frames,
+)
 from plada.trainer.catalogue.publication import Publication, PublicationOptions, selection_facts
 
 DAYS = 30  # until a catalogue expires
@@ -62,6 +71,8 @@ class PublishSummary(Summary):
         references: Names of references whose manifest or pack it has.
         removed: Names that were removed.
         bytes: Bytes of all its files that are named by their content.
+        carousel: The file of frames that was written; None where none was asked for.
+        pushed: The copy that was brought up to date; None likewise.
     """
 
     path: str
@@ -74,6 +85,8 @@ class PublishSummary(Summary):
     references: tuple[str, ...]
     removed: tuple[str, ...]
     bytes: int
+    carousel: WrittenCarousel | None = None
+    pushed: PushedCopy | None = None
 
 
 def publish(
@@ -90,6 +103,7 @@ def publish(
     urls: Mapping[str, str] | None = None,
     reports: Sequence[str | Path | Mapping[str, Any]] = (),
     licence: str | None = None,
+    outlets: Outlets | None = None,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> PublishSummary:
@@ -113,6 +127,7 @@ def publish(
         urls: Where files of references are to be had instead of in the catalogue, by "NAME.manifest" or "NAME.pack".
         reports: What `plada select --json` printed for the payloads, files or mappings: teacher, forecast and its interval.
         licence: A note on the terms of the payloads named.
+        outlets: Where the catalogue goes beside its folder: frames for a broadcast, a copy in a store or a repository of the Hub.
         home: Where manifests and packs are kept; None for the usual place.
         report: Called with progress.
 
@@ -124,7 +139,7 @@ def publish(
             than the one that signs this catalogue.
         PayloadError: A payload, or the catalogue that is there, is bad.
         UnknownName: There is nothing of that name to remove.
-        MissingExtra: It is to be signed, and cryptography is missing.
+        MissingExtra: It is to be signed, and cryptography is missing; or an outlet needs a package.
         ResourceError: The disk is full or not writable; the old catalogue is still there.
     """
     if not 1 <= keep <= min(MAX_CHANGES, MAX_FORMS):
@@ -134,6 +149,8 @@ def publish(
     if after is not None and key is None:
         raise RequestError("rotate_to: the key that signs now must say who succeeds it; give it too (--sign)")
     until, root = _moment(expires), home_directory(home)
+    ways = outlets or Outlets()
+    check_outlets(ways)
     facts = [each for given in reports for each in selection_facts(given)]
     with one_publisher(catalogue) as folder:
         old = folder.read()
@@ -156,13 +173,16 @@ def publish(
         if fresh:
             new = replace(new, serial=max(folder.last_serial(), old.serial if old is not None else 0) + 1)
             folder.write(old, new, after or key)
+        write_card_beside(folder, new, ways)
+        carousel = write_frames(folder, new, ways)
+        pushed = push(folder, new, ways, report)
         sizes = {name: (folder.file(name).stat().st_size if folder.file(name).exists() else 0) for name in new.files()}
     return PublishSummary(
         path=str(folder.path), name=own, serial=new.serial, expires=until,
         signed_by=key_name(keys[-1].key) if keys else None, published=fresh,
         tasks=tuple(_published(name, task, publication.changed.get(name, "kept")) for name, task in new.tasks.items()),
         references=tuple(name for name, each in new.references.items() if each.manifest or each.packs),
-        removed=tuple(remove), bytes=sum(sizes.values()),
+        removed=tuple(remove), bytes=sum(sizes.values()), carousel=carousel, pushed=pushed,
     )  # fmt: skip
 
 

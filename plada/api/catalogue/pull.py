@@ -27,7 +27,7 @@ from plada.payload.catalogue.route import choose_route
 from plada.payload.signature import key_name
 from plada.sources.storage import plain_name
 from plada.trainer.catalogue.home import KeptTask, one_pull, states
-from plada.trainer.catalogue.place import Place, find_place, is_missing, normal_place
+from plada.trainer.catalogue.place import Place, find_place, is_missing, place_at
 from plada.trainer.catalogue.pull import PulledTask, PullOptions, Visit, holding_of, pull_listed, pull_task
 from plada.trainer.catalogue.references import PulledReference, pull_reference
 
@@ -127,7 +127,8 @@ def pull(
     serial numbers are remembered: what is older, expired, or signed by another key is refused.
 
     Args:
-        where: The catalogue, a path or URL, or one of its tasks: CATALOGUE/TASK. None, with `all_tasks`: all places of before.
+        where: The catalogue, a path or URL, or one of its tasks: CATALOGUE/TASK. Of a file of frames that a carousel sent, all tasks
+            are pulled, as with `all_tasks`. None, with `all_tasks`: all places of before.
         task: The task; None takes it from `where`, or lists what there is.
         all_tasks: Pull all tasks of the catalogue. Without `where`: all tasks that are here, from where they came.
         reference: Bring the manifest and the packs of this reference.
@@ -162,7 +163,7 @@ def pull(
         raise RequestError("all tasks, and one task or reference, exclude each other: ask for one of them")
     known = states(root)
     if all_tasks or reference is not None:
-        guesses: list[tuple[Place, str | None]] = [(Place(normal_place(where)), None)]
+        guesses: list[tuple[Place, str | None]] = [(place_at(where), None)]
     else:
         guesses = find_place(where, task, frozenset(place for state in known for place in state.places))
     for place, name in guesses:
@@ -175,7 +176,9 @@ def pull(
                     return _summary(visit, speed, tasks=(pulled,), dry_run=dry_run)
                 if reference is not None:
                     return _pull_reference(visit, reference, options, speed, report)
-                return _pull_all(visit, options, speed, report) if all_tasks else _list(visit, options, speed)
+                if all_tasks or place.carried is not None:
+                    return _pull_all(visit, options, speed, report)
+                return _list(visit, options, speed)
         except (RequestError, PayloadCorrupt) as err:
             last = (place, name) == guesses[-1]
             if visit.state is not None or not (is_missing(err) or (place.foreign and not last)):
@@ -253,7 +256,11 @@ def _pull_kept(root: Path, options: PullOptions, rate: int, key: str | Path | No
     tasks: list[PulledTask] = []
     failed, received = {}, 0
     for state in states(root):
-        place = Place(state.places[-1])
+        try:
+            place = place_at(state.places[-1])
+        except (RequestError, PayloadError) as err:  # frames that are not here any more
+            failed[state.name] = str(err)
+            continue
         visit = Visit(home=root, place=place, states=states(root), require_signature=key)
         with one_pull(root, place.base):
             for name in sorted(state.tasks):

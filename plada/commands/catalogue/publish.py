@@ -43,6 +43,26 @@ class AboutOptions:
     licence: Annotated[str | None, typer.Option(help="A note on the terms of the payloads named.")] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutletOptions:
+    """Where the catalogue goes beside its folder."""
+
+    carousel: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write frames into this file, for a broadcast without a way back; `plada pull FILE` reads them."
+        ),
+    ] = None
+    frame_bytes: Annotated[int, typer.Option(min=96, max=32_768, help="Bytes of a frame of --carousel.")] = 256
+    push: Annotated[
+        str | None,
+        typer.Option(help="Copy the catalogue to a path or URL, such as hf://datasets/USER/NAME or s3://..."),
+    ] = None
+    card: Annotated[
+        bool, typer.Option("--card", help="Write README.md into the folder, with metadata for the Hub, as --push does.")
+    ] = False
+
+
 def publish(
     catalogue: Annotated[Path, typer.Argument(help="The catalogue's folder; made where it is not there.")],
     payloads: Annotated[
@@ -63,6 +83,7 @@ def publish(
         typer.Option(help="NAME.manifest=URL or NAME.pack=URL: where such a file is to be had; it is not copied."),
     ] = None,
     about: AboutOptions,
+    outlets: OutletOptions,
     home: Home = None,
     output: Output,
 ) -> None:
@@ -71,7 +92,7 @@ def publish(
         summary = plada.publish(
             catalogue, payloads or (), sign=keys.sign, rotate_to=keys.rotate_to, name=name, expires=keys.expires, keep=keep,
             remove=remove or (), reference=reference or (), urls=_urls(url), reports=about.report or (),
-            licence=about.licence, home=home, report=report,
+            licence=about.licence, outlets=plada.Outlets(**vars(outlets)), home=home, report=report,
         )  # fmt: skip
     if output.wrote_json(summary.to_dict()):
         return
@@ -108,6 +129,14 @@ def _show(summary: "PublishSummary") -> None:
         f"{format_size(summary.bytes)} of files"
         + (", references: " + ", ".join(summary.references) if summary.references else "")
     )
+    if summary.carousel is not None:
+        each = summary.carousel
+        print_line(
+            f"{each.file}: {each.frames} frames of {each.frame_bytes} bytes, to be sent in a circle; about {each.needed} of them are enough"
+        )
+    if summary.pushed is not None:
+        copy = summary.pushed
+        print_line(f"{copy.where}: {copy.files} files written, {format_size(copy.bytes)}; {copy.removed} removed")
     if summary.removed:
         print_line(f"removed: {', '.join(summary.removed)}")
     if not summary.published:

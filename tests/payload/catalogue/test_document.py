@@ -102,7 +102,7 @@ def test_what_was_written_is_read() -> None:
 
 
 def test_the_document() -> None:
-    dictionary, example, text = blocks()
+    dictionary, example, text, *_ = blocks()
     assert dictionary.encode() == DICTIONARY
     assert f"these {len(DICTIONARY)} bytes" in TEXT
     assert hashlib.sha256(DICTIONARY).hexdigest() in TEXT
