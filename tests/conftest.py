@@ -114,6 +114,14 @@ def digits_file(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return file
 
 
+@pytest.fixture(scope="session")
+def small_payload(glyph_home: Path, few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A payload of some 150 glyphs for a few digits. Tests do not write to it."""
+    file = tmp_path_factory.mktemp("small") / "digits.plada"
+    plada.select("glyphs", target=few_digits, budget=250, rule="balanced", out=file, home=glyph_home)
+    return file
+
+
 @pytest.fixture
 def glyphs(glyph_home: Path) -> Index:
     return plada.open_index("glyphs", home=glyph_home)

@@ -13,6 +13,7 @@ from plada.common.statistics import softmax
 from plada.errors import DataError, RequestError, Unreadable
 from plada.sources.collection import is_image_name
 from plada.sources.decode import View, decode
+from plada.trainer.adaptation import Adaptation, adapt_model
 from plada.trainer.model import load_model
 
 _BATCH = 64
@@ -39,39 +40,52 @@ class Prediction:
         return {"image": self.image, "classes": classes, **({"problem": self.problem} if self.problem else {})}
 
 
+class Predictions(list[Prediction]):
+    """What a model says of several pictures, in order; `adaptation` is what the pictures of `adapt` say of the classes, None without."""
+
+    adaptation: Adaptation | None = None
+
+
 @with_heartbeat
 def predict(
     images: str | Path | Iterable[str | Path],
     *,
     model: str | Path,
     top: int = 3,
+    adapt: str | Path | None = None,
     weights: str | Path | None = None,
     device: str | None = None,
     report: Report = silent,
-) -> list[Prediction]:
+) -> Predictions:
     """Classify pictures with a trained model.
 
     Args:
         images: Picture files, or folders of them.
         model: A model that `train` wrote.
         top: Number of classes for each picture.
+        adapt: A folder of your own unlabelled pictures, whose classes are about as frequent as in `images`: they correct the class
+            prior, where that is surely another one (docs/clients.md). It may hold `images` themselves.
         weights: Where the encoder of a linear student is now, if it has moved.
         device: torch's name of a device; None stands for a GPU if there is one.
         report: Called with progress.
 
     Returns:
-        The `top` most probable classes of each picture, in the order given. A picture that cannot be decoded says so.
+        The `top` most probable classes of each picture, in the order given, a list. A picture that cannot be decoded says so. Its
+        `adaptation` has the estimated shares of the classes.
 
     Raises:
-        RequestError: A file is missing, there is no picture, or `top` is below 1.
-        DataError: The file is no model, or damaged, or its answers are not finite.
+        RequestError: A file is missing, there is no picture, also in `adapt`, or `top` is below 1.
+        DataError: The file is no model, or damaged, or its answers are not finite, or no picture of `adapt` can be read.
         ReferenceMismatch: The encoder of a linear student is not the same any more.
     """
     if top < 1:
         raise RequestError(f"top = {top}: expected 1 or more classes")
     paths = _files([images] if isinstance(images, (str, Path)) else images)
-    loaded = load_model(model, weights=weights, device=device)
-    tracker, predictions = Tracker("predict", len(paths), report), []
+    loaded, predictions = load_model(model, weights=weights, device=device), Predictions()
+    if adapt is not None:
+        adapted = adapt_model(loaded, adapt, report=report)
+        loaded, predictions.adaptation = adapted, adapted.adaptation
+    tracker = Tracker("predict", len(paths), report)
     for start in range(0, len(paths), _BATCH):
         batch = [(path, *_pixels(path, loaded.view)) for path in paths[start : start + _BATCH]]
         pixels = [image for _, image, _ in batch if image is not None]

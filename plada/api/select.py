@@ -36,6 +36,7 @@ from plada.selection.prepare import JudgeSpec
 from plada.selection.report import SelectionReport, summarise
 from plada.selection.rules.registry import AUTO, RULES
 from plada.selection.soft import HARD, LABELS, SoftNotes
+from plada.selection.student_calibration import calibrate, reserve_calibration
 from plada.selection.table import make_table, write_table
 from plada.sources.registry import open_target
 
@@ -217,6 +218,8 @@ def select(
             index=opened, target=task, sender=sender, approximate_sender=approximate, notes=notes,
             serial=delivery.serial,
         )  # fmt: skip
+        if delivery.calibration:
+            composer = reserve_calibration(composer, embedded)
         labelled = label(
             opened, ensemble, embedded, exhaustive=teachers.exhaustive, budget=limit, seed=seed,
             choose_rows=row_chooser(composer, embedded, spec), report=report, scores=scores_of(rules.name),
@@ -237,6 +240,9 @@ def select(
     with clock("leaks"):
         check = SelectionCheck(task.test, opened.reference, must=corrections.drop_leaks, report=report)
         draft, leaks = avoid_leaks(draft, choose, check, drop=corrections.drop_leaks)
+    if delivery.calibration:
+        with clock("calibrate"):
+            draft = calibrate(draft, composer, labelled.vectors, embedded, limit, seed, report)
     alternatives: dict[str, float] = {}
     if rules.compare and len(embedded.known.labels):
         with clock("compare"):

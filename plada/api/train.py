@@ -20,6 +20,7 @@ from plada.trainer.evaluation_images import open_test, with_classes
 from plada.trainer.expand import expand
 from plada.trainer.linear_student import encoder_spec, train_linear
 from plada.trainer.network_student import train_network
+from plada.trainer.own_pictures import open_own
 from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import ReadOptions
 from plada.trainer.payload_images import ReferenceCopy, as_copy, open_in_turn, take_payload
@@ -37,6 +38,7 @@ def train(
     widen: int | None = None,
     target: str | Path | None = None,
     confusion: str | Path | None = None,
+    own: str | Path | None = None,
     out: str | Path | None = None,
     run: RunOptions | None = None,
     seed: int = 0,
@@ -62,6 +64,8 @@ def train(
         target: Test the student on this target's test images, by the names of its classes; a registered name, or a place, which may hold
             test/CLASS alone.
         confusion: PNG file for the target's confusion matrix.
+        own: A folder of your own pictures, own/CLASS/*, a few of each class (some may have none): the head is fitted again with these
+            among the payload's images.
         out: The model to write, a safetensors file; None keeps nothing.
         run: Restart, checkpoints and log.
         seed: Decides every random choice.
@@ -77,7 +81,8 @@ def train(
         PayloadError: The payload is bad, or not signed as required.
         ReferenceMismatch: It labels other images, or some are missing or changed.
         UnknownName: There is no such student, encoder or target.
-        RequestError: Options contradict each other; `out` holds another run; the loss is not finite.
+        RequestError: Options contradict each other; `out` holds another run; the loss is not finite; `own` has no picture.
+        DataError: `own` has a class that is not the payload's, or none of its pictures can be read.
         KeyboardInterrupt: Stopped; with `out`, after a checkpoint.
     """
     check_outputs(out, *([confusion] if target is not None else []))
@@ -100,7 +105,7 @@ def train(
         index = source.name if source is not None else None
         labels = expand(sent, widen, home=root, index=index, same_keys=copy.same_keys)
     plan = TrainingRun(
-        payload=sent, labels=labels, student=network, encoder=source, recipe=dict(recipe or {}), seed=seed,
+        payload=sent, labels=labels, own=open_own(own, sent.classes) if own is not None else None, student=network, encoder=source, recipe=dict(recipe or {}), seed=seed,
         out=Path(out) if out is not None else None, options=run or RunOptions(), home=root,
     )  # fmt: skip
     check_log(plan.options.log_path)
@@ -147,6 +152,9 @@ def train(
         segments=sent.segments,
         serial=sent.serial,
         embeddings=result.embeddings,
+        own=result.own,
+        own_note=plan.own.note if plan.own is not None else "",
+        calibration=result.student.calibration.source if result.student.calibration is not None else None,
         recommended={} if linear else {name: value for name, value in sent.recipe.items() if name not in plan.recipe},
         seconds=clock.seconds,
     )

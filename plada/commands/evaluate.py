@@ -7,7 +7,16 @@ import typer
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.options import Confusion, EncoderWeights, Machine, Output, evaluation_rows, percent
+from plada.commands.console.options import (
+    Adapt,
+    Confusion,
+    EncoderWeights,
+    Machine,
+    Output,
+    adaptation_line,
+    evaluation_rows,
+    percent,
+)
 from plada.commands.console.output import print_line, print_table
 
 
@@ -29,6 +38,7 @@ def evaluate(
             help="Of a folder of CLASS alone, test on the fifth that select and train hold out, not on all.",
         ),
     ] = False,
+    adapt: Adapt = None,
     weights: EncoderWeights = None,
     machine: Machine,
     output: Output,
@@ -36,7 +46,7 @@ def evaluate(
     """Test a trained model: accuracy with its interval, each class, what is taken for what, calibration."""
     with output.reporter() as report:
         result = plada.evaluate(
-            model, target=target, confusion=confusion, weights=weights, held_out=held_out,
+            model, target=target, confusion=confusion, weights=weights, held_out=held_out, adapt=adapt,
             device=machine.device, home=machine.home, report=report,
         )  # fmt: skip
     if output.wrote_json(result.to_dict()):
@@ -57,5 +67,7 @@ def evaluate(
         ],
         head=("confidence", "images", "mean", "right"),
     )  # fmt: skip
+    if result.adaptation is not None:
+        print_line(adaptation_line(result.adaptation), error=True)
     if result.target_note:
         print_line(f"target {target}: {result.target_note}", error=True)

@@ -137,6 +137,13 @@ class DeliveryOptions:
     segments: Segments = None
     sign: SignWith = None
     serial: Serial = 0
+    calibration: Annotated[
+        bool,
+        typer.Option(
+            "--calibration",
+            help="Send what clients with the index's encoder calibrate a linear student with (predict --adapt), a byte a class.",
+        ),
+    ] = False
 
     def delivery(self) -> "plada.Delivery":
         """The call's argument."""
@@ -294,6 +301,8 @@ def _remarks(report: "SelectionReport", target: str) -> list[str]:
         lines.append(
             f"labels {report.labels}: {report.label_bytes} of the {report.bytes} bytes are what classes are like"
         )
+    if report.calibration_bytes:
+        lines.append(f"calibration: {report.calibration_bytes} of the {report.bytes} bytes, for clients' --adapt")
     if report.copies:
         lines.append(
             f"{report.copies} images of the reference were left out as near-duplicates of surer ones of their class"

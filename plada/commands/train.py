@@ -80,6 +80,10 @@ def train(
         typer.Option(help="Test the student on this target's test images.", autocompletion=completing.targets),
     ] = None,
     confusion: Confusion = None,
+    own: Annotated[
+        Path | None,
+        typer.Option(help="A folder OWN/CLASS/* of your own pictures, a few of each class: the head learns them, too."),
+    ] = None,
     run: RunOptions,
     seed: Seed = 0,
     reading: ReadingOptions,
@@ -94,7 +98,7 @@ def train(
     with reporter(as_json=output.as_json and not follower, quiet=output.quiet or follower) as report:
         summary = plada.train(
             payload, reference=copy.copy(), student=network.spec(student), encoder=encoder, recipe=pairs(recipe),
-            widen=widen, target=target, confusion=confusion,
+            widen=widen, target=target, confusion=confusion, own=own,
             out=run.out or Path(f"{_stem(payload)}-{student.replace('/', '_').replace(':', '_')}.safetensors"),
             run=plada.RunOptions(restart=run.restart, checkpoint_seconds=run.checkpoint_seconds, log=run.log),
             seed=seed, read=reading.read(), device=machine.device, home=machine.home, report=report,
@@ -113,6 +117,7 @@ def _rows(summary: "TrainingSummary") -> list[list[str]]:
     added = f", {summary.added} of them not sent" if summary.added else ""
     rows = [
         ["student", f"{summary.student}{on}, {summary.epochs} epochs, seed {summary.seed}"],
+        *([["own pictures", f"{summary.own}, for the head"]] if summary.own else []),
         ["images", f"{summary.images} of {summary.reference}, {summary.classes} classes{added}"],
         *(
             evaluation_rows(summary.evaluation)
@@ -137,6 +142,8 @@ def _remarks(summary: "TrainingSummary") -> list[str]:
     if summary.recommended:
         options = ", ".join(f"{name}={value}" for name, value in summary.recommended.items())
         remarks.append(f"options from the payload: {options} (--recipe NAME=VALUE sets another)")
+    if summary.own_note:
+        remarks.append(f"own pictures: {summary.own_note}")
     if summary.left_out:
         remarks.append(f"{summary.left_out} images cannot be decoded and were left out")
     if summary.changed:

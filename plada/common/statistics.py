@@ -115,3 +115,25 @@ def holm(values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(values) - place) * values[row]))
         adjusted[row] = highest
     return adjusted
+
+
+def chi_square_p(value: float, degrees: int) -> float:
+    """Probability that a chi-square variable with 1 or more degrees of freedom exceeds `value`."""
+    half = max(value, 0.0) / 2
+    if half == 0:
+        return 1.0
+    odd = degrees % 2
+    powers = np.arange(degrees // 2) + odd / 2
+    logs = powers * math.log(half) - half - np.array([math.lgamma(power + 1) for power in powers.tolist()])
+    return min(1.0, float(np.exp(logs).sum()) + (math.erfc(math.sqrt(half)) if odd else 0.0))
+
+
+def kolmogorov_p(distance: float, images: float) -> float:
+    """Probability that two samples of one distribution are so far apart: the largest distance of their distribution functions,
+    and the harmonic size n m / (n + m) of the samples (Kolmogorov's limit, with Stephens' correction for small ones)."""
+    root = math.sqrt(images)
+    scaled = (root + 0.12 + 0.11 / root) * distance if images > 0 else 0.0
+    if scaled < 0.2:  # the series converges too slowly, to 1
+        return 1.0
+    terms = [(-1) ** (k - 1) * math.exp(-2 * (k * scaled) ** 2) for k in range(1, 101)]
+    return min(1.0, max(0.0, 2 * math.fsum(terms)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from blake3 import blake3
 
 from plada.common.arrays import F32, U8
 from plada.common.failures import first_line
@@ -66,6 +67,10 @@ class EncoderConfig:
         compared by the self-check."""
         values = {name: value for name, value in asdict(self).items() if name not in ("weights", "precision")}
         return {**values, "name": openclip.LOCAL if self.name.startswith(openclip.LOCAL) else self.name}
+
+    def short_id(self) -> str:
+        """Four bytes of a hash of the identity, hex: for payloads, in which each byte counts."""
+        return blake3(json.dumps(self.identity(), sort_keys=True, default=list).encode()).hexdigest(4)
 
     def settings(self) -> dict[str, Any]:
         """The identity and the precision: what decides an embedding to its last digit."""

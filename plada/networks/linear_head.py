@@ -43,6 +43,7 @@ def fit_head(
     mean: F32,
     penalty: float,
     steps: int = 300,
+    importance: F64 | None = None,
 ) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
@@ -51,7 +52,8 @@ def fit_head(
     where the last one ended and ending when it brings next to nothing: few passes over all examples are left.
 
     vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the
-    reference's). The centred vectors are scaled to a mean length of one, so that a penalty means the same for every encoder.
+    reference's); `importance` float64 [n] is how much each example counts, None for all alike. The centred vectors are scaled to a
+    mean length of one, so that a penalty means the same for every encoder.
     """
     sizes, order = [len(labels)], np.random.default_rng([len(labels), classes]).permutation(len(labels))
     while sizes[0] * classes > GROWN:
@@ -60,7 +62,9 @@ def fit_head(
     settled = SETTLED if len(sizes) > 1 else 0.0
     for size in sizes:
         rows = np.sort(order[:size]) if size < len(labels) else None
-        fitter = HeadFitter(vectors, labels, classes=classes, mean=mean, rows=rows, start=weights)
+        fitter = HeadFitter(
+            vectors, labels, classes=classes, mean=mean, rows=rows, start=weights, importance=importance
+        )
         head = fitter.head(penalty, steps=steps, settled=settled)
         weights = fitter.weights
     return head
@@ -85,6 +89,7 @@ class HeadFitter:
         mean: F32,
         rows: I64 | None = None,
         start: F64 | None = None,
+        importance: F64 | None = None,
     ) -> None:
         self._classes, self._mean = classes, mean
         self.weights = start  # where the next search begins, of points that are centred and rescaled
@@ -92,6 +97,10 @@ class HeadFitter:
         self._points: F64 | None = None
         examples = len(labels) if rows is None else len(rows)
         self._labels = labels if rows is None else labels[rows]
+        self._importance = importance
+        if importance is not None:
+            counted = importance if rows is None else importance[rows]
+            self._importance = counted / max(float(counted.mean()), 1e-300)
         if examples * classes > LARGE and examples >= vectors.shape[1]:
             self._vectors, self._rows, self._centre = vectors, rows, mean.astype(np.float32)
             self._scale = 1.0  # so that lengths are those of the centred vectors
@@ -120,11 +129,12 @@ class HeadFitter:
                 steps=steps,
                 settled=settled,
                 start=self.weights,
+                importance=self._importance,
             )
         else:
             weights = blocked_regression(
                 self._block, self._labels, self._classes, self._vectors.shape[1], penalty=penalty, steps=steps,
-                settled=settled, start=self.weights,
+                settled=settled, start=self.weights, importance=self._importance,
             )  # fmt: skip
         self.weights = weights
         weight = weights[:-1] if self._axes is None else self._axes @ weights[:-1]

@@ -30,12 +30,13 @@ def softmax_regression(
     steps: int,
     settled: float = 0.0,
     start: F64 | None = None,
+    importance: F64 | None = None,
 ) -> F64:
     """Weights float64 [d + 1, classes] (bias last) that minimise mean cross-entropy + penalty x |weights|^2, bias free.
 
-    points [n, d], labels int64 [n], or soft ones float64 [n, classes] whose rows add up to 1. At most `steps` iterations from
-    `start`, by default zero, fewer where ten bring less than the share `settled` of the loss; the problem is convex,
-    so the start only decides how long it takes.
+    points [n, d], labels int64 [n], or soft ones float64 [n, classes] whose rows add up to 1; `importance` [n] is how much each
+    example counts, on average 1. At most `steps` iterations from `start`, by default zero, fewer where ten bring less than the share
+    `settled` of the loss; the problem is convex, so the start only decides how long it takes.
     """
     inputs = np.hstack([points, np.ones((len(points), 1))])
     if labels.ndim == 2:
@@ -49,15 +50,21 @@ def softmax_regression(
         logits -= logits.max(axis=1, keepdims=True)
         powers = np.exp(logits)
         totals = powers.sum(axis=1, keepdims=True)
-        loss = float(np.log(totals).mean() - np.einsum("nc,nc->", logits, targets) / len(points))
+        if importance is None:
+            loss = float(np.log(totals).mean() - np.einsum("nc,nc->", logits, targets) / len(points))
+        else:
+            losses = np.log(totals[:, 0]) - np.einsum("nc,nc->n", logits, targets)
+            loss = float(np.vdot(importance, losses)) / len(points)
         powers /= totals
         powers -= targets
+        if importance is not None:
+            powers *= importance[:, None]
         slope = inputs.T @ powers
         slope /= len(points)
         slope[:-1] += 2 * penalty * weights[:-1]
         return loss + penalty * float(np.vdot(weights[:-1], weights[:-1])), slope
 
-    return _minimise(value, np.zeros((inputs.shape[1], classes)) if start is None else start.copy(), steps, settled)
+    return minimise(value, np.zeros((inputs.shape[1], classes)) if start is None else start.copy(), steps, settled)
 
 
 def blocked_regression(
@@ -70,6 +77,7 @@ def blocked_regression(
     steps: int,
     settled: float = 0.0,
     start: F64 | None = None,
+    importance: F64 | None = None,
 ) -> F64:
     """As softmax_regression, for more examples and classes than memory holds the logits of.
 
@@ -88,12 +96,15 @@ def blocked_regression(
         own = logits[at, wanted] if wanted.ndim == 1 else np.einsum("nc,nc->n", logits, wanted)
         powers = np.exp(logits, out=logits)
         totals = powers.sum(axis=1, keepdims=True)
-        loss = float((np.log(totals[:, 0].astype(np.float64)) - own).sum())
+        losses = np.log(totals[:, 0].astype(np.float64)) - own
+        loss = float(losses.sum() if importance is None else np.vdot(importance[some], losses))
         powers /= totals
         if wanted.ndim == 1:
             powers[at, wanted] -= 1
         else:
             powers -= wanted
+        if importance is not None:
+            powers *= importance[some, None].astype(np.float32)
         slope = np.empty(weights.shape, np.float32)
         np.matmul(points.T, powers, out=slope[:-1])
         slope[-1] = powers.sum(axis=0)
@@ -112,10 +123,10 @@ def blocked_regression(
             slope[:-1] += 2 * penalty * weights[:-1]
             return loss / len(labels) + penalty * float(np.vdot(weights[:-1], weights[:-1])), slope
 
-        return _minimise(value, np.zeros((dimension + 1, classes)) if start is None else start.copy(), steps, settled)
+        return minimise(value, np.zeros((dimension + 1, classes)) if start is None else start.copy(), steps, settled)
 
 
-def _minimise(value: Callable[[F64], tuple[float, F64]], weights: F64, steps: int, settled: float) -> F64:
+def minimise(value: Callable[[F64], tuple[float, F64]], weights: F64, steps: int, settled: float = 0.0) -> F64:
     """L-BFGS with halving steps: weights after at most `steps` iterations; `value` gives loss and slope."""
     loss, slope = value(weights)
     losses = deque([loss], maxlen=_SETTLING + 1)

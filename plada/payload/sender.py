@@ -20,6 +20,8 @@ class Delivery:
         segments: Parts of a progressive file; None lets the payload's size decide.
         sign: File of an Ed25519 private key that signs the payload; None leaves it unsigned.
         serial: Serial number, to grow with each payload that is sent; 0 for none.
+        calibration: Send how a linear student on the index's encoder has to be corrected on the target's images, about a byte a class:
+            clients that have this encoder can adapt it to their own pictures. Only `plada.select` can measure it.
     """
 
     client_has: str = "manifest"
@@ -28,6 +30,7 @@ class Delivery:
     segments: int | None = None
     sign: str | Path | None = None
     serial: int = 0
+    calibration: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from plada.networks.recipe import Recipe
 from plada.payload.container import Header
 from plada.payload.payload import Payload
 from plada.payload.sender import Sender
-from plada.payload.soft_labels import NOTE
 from plada.retrieval.index import Index
 from plada.selection.soft import SoftNotes
 from plada.sources.targets.target import Target
@@ -64,12 +63,12 @@ class Composer:
         """Bytes of a file whose size is nearly proportional."""
         return (self.approximate_sender or self.sender).size(self.payload(labels, rows))
 
-    def soft_bytes(self, payload: Payload) -> int:
-        """Bytes of the file that the note on soft labels takes."""
-        if NOTE not in payload.notes:
+    def note_bytes(self, payload: Payload, name: str) -> int:
+        """Bytes of the file that one of its notes takes."""
+        if name not in payload.notes:
             return 0
-        hard = replace(payload, notes={name: value for name, value in payload.notes.items() if name != NOTE})
-        return self.sender.size(payload) - self.sender.size(hard)
+        without = replace(payload, notes={each: value for each, value in payload.notes.items() if each != name})
+        return self.sender.size(payload) - self.sender.size(without)
 
 
 def header_of(index: Index) -> Header:

@@ -11,7 +11,9 @@ from plada.common.arrays import F32
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.evaluation import TeacherReport
 from plada.labeler.label import LabelledReference
+from plada.payload.calibration import NOTE as CALIBRATION
 from plada.payload.sender import Delivery
+from plada.payload.soft_labels import NOTE as SOFT_LABELS
 from plada.selection.auto import AccuracyForecast, RuleTrial
 from plada.selection.choose import Draft
 from plada.selection.compose import Composer
@@ -71,6 +73,7 @@ class SelectionReport:
     progressive: str | None = None
     signed_by: str | None = None  # fingerprint of the key
     serial: int = 0
+    calibration_bytes: int = 0  # what clients' calibration costs in the file
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -155,7 +158,8 @@ def summarise(
         looked_at=labelled.looked_at,
         copies=copies,
         labels=labels,
-        label_bytes=composer.soft_bytes(draft.payload),
+        label_bytes=composer.note_bytes(draft.payload, SOFT_LABELS),
+        calibration_bytes=composer.note_bytes(draft.payload, CALIBRATION),
         tried=choice.tried,
         forecast=choice.forecast,
         nearness=draft.nearness,

@@ -10,35 +10,45 @@ from typing import Any
 
 import numpy as np
 
-from plada.common.arrays import F32, I64, U8
+from plada.common.arrays import F32, F64, I64, U8
 from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report, Tracker
 from plada.common.summary import shared_fields
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
 from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, RequestError, ResourceError, UnknownName, Unreadable
-from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
+from plada.labeler.calibration import MIN_IMAGES, fit_calibration
+from plada.networks.linear_head import LARGE, STUDENT_PENALTY, Head, fit_head
 from plada.networks.network import NetworkSpec, read_safetensors
 from plada.networks.process_group import ProcessGroup
+from plada.payload.calibration import (
+    LABELLED_SET,
+    OWN_PICTURES,
+    Calibration,
+    calibration_of,
+)
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index, indexes, indexes_that, open_index
 from plada.sources.decode import View, decode
-from plada.trainer.model_file import read_card, save_model
+from plada.trainer.model_file import read_calibration, read_card, save_model
+from plada.trainer.own_pictures import held_out_logits, importance
 from plada.trainer.payload_images import PayloadImages
 from plada.trainer.run import LINEAR, TrainingResult, TrainingRun
 
 _BATCH = 64
+_CALIBRATED, _STEPS = 2048, 120  # images of the labelled set that a student is calibrated on, and steps of a fit for it
 MAX_TARGETS = 1 << 30  # numbers of the table of images and classes; four such are held, of 8 bytes each
 
 
 @dataclass(frozen=True, slots=True)
 class LinearStudent:
-    """A head on an encoder's embeddings, with its class names and the identity of the run that made it."""
+    """A head on an encoder's embeddings, with its class names, the identity of the run that made it, and what its logits mean."""
 
     encoder: Encoder
     head: Head
     classes: tuple[str, ...]
     run: Mapping[str, Any]
+    calibration: Calibration | None = None
 
     @property
     def view(self) -> View:
@@ -56,6 +66,8 @@ class LinearStudent:
         state = {name: torch.from_numpy(np.array(getattr(self.head, name))) for name in ("mean", "weight", "bias")}
         encoder = {**asdict(self.encoder.config), "self_check": self.encoder.self_check()}
         card = {"network": LINEAR, "classes": self.classes, "run": dict(self.run), "encoder": encoder}
+        if self.calibration is not None:
+            card["calibration"] = self.calibration.to_dict()
         save_model(path, state, card)
 
 
@@ -68,7 +80,7 @@ def load_linear_student(path: Path, *, weights: str | Path | None, device: str |
         raise DataError(f"{path}: not a linear student (it holds {', '.join(sorted(state))})")
     head = Head(**{name: tensor.numpy() for name, tensor in state.items()})
     encoder = reload_encoder(card["encoder"], weights=weights, device=device)
-    return LinearStudent(encoder, head, tuple(card["classes"]), card.get("run", {}))
+    return LinearStudent(encoder, head, tuple(card["classes"]), card.get("run", {}), read_calibration(path, card))
 
 
 def encoder_spec(student: NetworkSpec, encoder: str | NetworkSpec | None) -> NetworkSpec | None:
@@ -102,19 +114,83 @@ def train_linear(
     identity = {**run.identity(images), "encoder": embedded.encoder.config.settings(), "embeddings": embedded.source}
     if run.finished(identity) is not None and run.out is not None:
         trained = load_linear_student(run.out, weights=options.weights, device=group.device)
-        return TrainingResult(trained, count, 1, finished_before=True, embeddings=embedded.source)
+        known = len(run.own) if run.own is not None else 0
+        return TrainingResult(trained, count, 1, finished_before=True, embeddings=embedded.source, own=known)
+    examples = Examples(embedded, run)
+    if run.own is not None:
+        with clock("read"):
+            pixels, own_labels = run.own.load(embedded.encoder.view, report)
+            examples = Examples(embedded, run, embedded.encoder.encode(pixels), own_labels)
     with clock("train"):
-        soft, classes = run.soft_labels, run.payload.classes
-        labels = embedded.labels if soft is None else soft.targets(embedded.labels, run.seed)
         tracker = Tracker("train: fit", 1, report)
         tracker.advance(0)
         with one_thread(BLAS):  # the number of threads must not change the model
-            head = fit_head(
-                embedded.vectors, labels, classes=len(classes), mean=embedded.mean, penalty=STUDENT_PENALTY,
-            )  # fmt: skip
-        tracker.advance()
-        trained = LinearStudent(embedded.encoder, head, classes, {**identity, "images": count})
-    return TrainingResult(trained, count, 1, finished_before=False, embeddings=embedded.source)
+            head = examples.fit()
+            tracker.advance()
+            calibration = _calibrate(examples, run, report)
+        trained = LinearStudent(embedded.encoder, head, run.payload.classes, {**identity, "images": count}, calibration)
+    own = len(examples.own_labels)
+    return TrainingResult(trained, count, 1, finished_before=False, embeddings=embedded.source, own=own)
+
+
+class Examples:
+    """What a linear student learns from: embeddings of a payload's images with their labels, hard or soft, and of the client's own
+    pictures float32 [m, d] with labels int64 [m]."""
+
+    def __init__(
+        self, embedded: "EmbeddedPayload", run: TrainingRun, own: F32 | None = None, own_labels: I64 | None = None
+    ) -> None:
+        soft, self.classes = run.soft_labels, len(run.payload.classes)
+        self.labels, self.mean = embedded.labels, embedded.mean
+        self.targets = embedded.labels if soft is None else soft.targets(embedded.labels, run.seed)
+        self.sent, self.encoder = embedded.vectors, embedded.encoder
+        self.own = np.zeros((0, embedded.vectors.shape[1]), np.float32) if own is None else own
+        self.own_labels = np.zeros(0, np.int64) if own_labels is None else own_labels
+
+    def fit(
+        self,
+        *,
+        sent: I64 | None = None,
+        own: I64 | None = None,
+        steps: int = 300,
+    ) -> Head:
+        """A head fitted to the payload's images at rows `sent` and the own pictures at rows `own`; None for all."""
+        vectors, labels, targets = self.sent, self.labels, self.targets
+        if sent is not None:
+            vectors, labels, targets = vectors[sent], labels[sent], targets[sent]
+        mine, own_labels = (self.own, self.own_labels) if own is None else (self.own[own], self.own_labels[own])
+        counts: F64 | None = None
+        if len(own_labels):
+            counts = importance(labels, own_labels, self.classes)
+            added = own_labels if targets.ndim == 1 else np.eye(self.classes)[own_labels]
+            vectors, targets = np.concatenate([vectors, mine]), np.concatenate([targets, added])
+        return fit_head(
+            vectors, targets, classes=self.classes, mean=self.mean, penalty=STUDENT_PENALTY, steps=steps, importance=counts,
+        )  # fmt: skip
+
+
+def _calibrate(examples: Examples, run: TrainingRun, report: Report) -> Calibration | None:
+    """What the student's logits mean: measured on the client's own pictures where there are enough, else as the payload says for this
+    encoder, else measured on the payload's images, held out in parts. None with too many classes for that."""
+    Tracker("train: calibrate", None, report).say("the student is fitted again without some of its images")
+    if len(examples.own_labels) >= MIN_IMAGES:
+        logits = held_out_logits(
+            lambda rows: examples.fit(own=rows, steps=_STEPS).logits, examples.own, examples.own_labels,
+            examples.classes,
+        )  # fmt: skip
+        return fit_calibration(logits, examples.own_labels, source=OWN_PICTURES, spreads=True)
+    noted = calibration_of(run.payload.notes, examples.classes)
+    whole = run.payload.segments is None or run.payload.segments[0] == run.payload.segments[1]
+    if noted is not None and noted.encoder == examples.encoder.config.short_id() and whole:
+        return noted
+    rows = np.arange(0, len(examples.labels), -(-len(examples.labels) // _CALIBRATED))
+    if len(rows) < MIN_IMAGES or len(rows) * examples.classes > LARGE:
+        return None
+    logits = held_out_logits(
+        lambda some: examples.fit(sent=rows[some], steps=_STEPS).logits, examples.sent[rows],
+        examples.labels[rows], examples.classes,
+    )  # fmt: skip
+    return fit_calibration(logits, examples.labels[rows], source=LABELLED_SET, spreads=True)
 
 
 def check_targets(images: int, classes: int) -> None:

@@ -11,6 +11,7 @@ from plada.common.checksums import NO_DIGEST, fill_digest, has_digest
 from plada.common.files import whole_file
 from plada.common.version import __version__
 from plada.errors import DataError, RequestError
+from plada.payload.calibration import Calibration, calibration_of_card
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,14 @@ def read_card(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise DataError(f"{path}: not a model that `plada train` wrote (no card in it)") from err
     return dict(card)
+
+
+def read_calibration(path: Path, card: Mapping[str, Any]) -> Calibration | None:
+    """The calibration in the card of the model at `path`. Raises DataError: it is not what plada writes."""
+    try:
+        return calibration_of_card(card)
+    except ValueError as err:
+        raise DataError(f"{path}: its card has no sound {err}, as plada writes it. Train it again") from err
 
 
 def _versions() -> dict[str, str]:

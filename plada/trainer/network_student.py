@@ -5,10 +5,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from plada.common.arrays import F32, U8
+import numpy as np
+
+from plada.common.arrays import F32, I64, U8
+from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report
 from plada.errors import DataError, PayloadUnsupported, RequestError
+from plada.labeler.calibration import MIN_IMAGES, fit_calibration
+from plada.networks.classifier import classifier_of, features, replace_head
 from plada.networks.data import LabelledImages, load_images
+from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
 from plada.networks.logs import open_log
 from plada.networks.loop import fit, predict
 from plada.networks.model_args import refused_argument
@@ -25,16 +31,20 @@ from plada.networks.network import (
 from plada.networks.process_group import ProcessGroup
 from plada.networks.recipe import Recipe, default_recipe
 from plada.networks.trial import try_batch
+from plada.payload.calibration import OWN_PICTURES, Calibration
 from plada.payload.payload import Payload
 from plada.sources.decode import MAX_SIDE, View
-from plada.trainer.model_file import read_card, save_model
+from plada.trainer.model_file import read_calibration, read_card, save_model
+from plada.trainer.own_pictures import held_out_logits, importance
 from plada.trainer.payload_images import PayloadImages
 from plada.trainer.run import TrainingResult, TrainingRun
+
+_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkStudent:
-    """A trained network with its class names, its recipe, and the identity of the run that made it."""
+    """A trained network with its class names, its recipe, the identity of the run that made it, and what its logits mean."""
 
     network: Network
     classes: tuple[str, ...]
@@ -42,6 +52,7 @@ class NetworkStudent:
     run: Mapping[str, Any] = field(default_factory=dict)
     model_args: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
+    calibration: Calibration | None = None
 
     @property
     def view(self) -> View:
@@ -65,6 +76,8 @@ class NetworkStudent:
             "recipe": asdict(self.recipe),
             "run": dict(self.run),
         }
+        if self.calibration is not None:
+            card["calibration"] = self.calibration.to_dict()
         save_model(path, self.network.module.state_dict(), card)
 
 
@@ -85,7 +98,8 @@ def load_network_student(path: Path, device: str | None = None) -> NetworkStuden
     own = {name: card[name] for name in ("size", "crop", "interpolation")}
     network = replace(network, **own, mean=tuple(card["mean"]), std=tuple(card["std"]))
     recipe = Recipe().changed(card["recipe"])
-    return NetworkStudent(network, tuple(card["classes"]), recipe, card.get("run", {}), arguments, device)
+    calibration = read_calibration(path, card)
+    return NetworkStudent(network, tuple(card["classes"]), recipe, card.get("run", {}), arguments, device, calibration)
 
 
 def _sound(card: Mapping[str, Any]) -> bool:
@@ -134,7 +148,10 @@ def train_network(
         }
         if (finished := run.finished(identity)) is not None and run.out is not None:
             trained = load_network_student(run.out, group.device)
-            return TrainingResult(trained, int(finished["images"]), recipe.epochs, finished_before=True)
+            known = len(run.own) if run.own is not None else 0
+            return TrainingResult(trained, int(finished["images"]), recipe.epochs, finished_before=True, own=known)
+        if run.own is not None:
+            classifier_of(network)  # refused now, not after hours of training
         try_batch(network, recipe, len(run.labels), processes=group.size)
     with clock("read"):
         labelled = _load(run, images, view_of(network, supersample=recipe.supersample), report)
@@ -145,8 +162,60 @@ def train_network(
             network, labelled, recipe=recipe, seed=run.seed, device=group.device, report=report,
             checkpointer=checkpointer, log=log, group=group, soft=run.soft_labels,
         )  # fmt: skip
-    trained = NetworkStudent(network, run.payload.classes, recipe, identity, dict(student.model_args), group.device)
-    return TrainingResult(trained, labelled.readable(), recipe.epochs, finished_before=False, checkpointer=checkpointer)
+    calibration, own = None, 0
+    if run.own is not None and group.first:
+        with clock("own"):
+            calibration, own = _learn_own(run, network, labelled, recipe.supersample, group.device, report)
+    trained = NetworkStudent(
+        network, run.payload.classes, recipe, identity, dict(student.model_args), group.device, calibration
+    )
+    images_seen = labelled.readable()
+    return TrainingResult(
+        trained, images_seen, recipe.epochs, finished_before=False, checkpointer=checkpointer, own=own
+    )
+
+
+def _learn_own(
+    run: TrainingRun, network: Network, labelled: LabelledImages, supersample: int, device: str | None, report: Report
+) -> tuple[Calibration | None, int]:
+    """Fit the last layer of a trained network again, with the client's own pictures among the payload's: (calibration, where there are
+    enough of them to measure it; how many there are)."""
+    assert run.own is not None
+    classes = len(run.payload.classes)
+    pixels, own_labels = run.own.load(view_of(network), report)
+    own = features(network, pixels, device=device)
+    parts: list[F32] = []
+    labels: list[I64] = []
+    rows = np.arange(len(labelled), dtype=np.int64)
+    for batch, some in labelled.batches(np.array_split(rows, max(1, len(rows) // _BATCH))):
+        if len(some):
+            parts.append(features(network, _reduced(batch, supersample), device=device))
+            labels.append(some)
+    sent, sent_labels = np.concatenate(parts), np.concatenate(labels)
+
+    def fit_rows(mine: I64) -> Head:
+        together = np.concatenate([sent_labels, own_labels[mine]])
+        return fit_head(
+            np.concatenate([sent, own[mine]]), together, classes=classes, mean=sent.mean(axis=0), penalty=STUDENT_PENALTY,
+            importance=importance(sent_labels, own_labels[mine], classes),
+        )  # fmt: skip
+
+    with one_thread(BLAS):  # the number of threads must not change the model
+        calibration = None
+        if len(own_labels) >= MIN_IMAGES:
+            logits = held_out_logits(lambda mine: fit_rows(mine).logits, own, own_labels, classes)
+            calibration = fit_calibration(logits, own_labels, source=OWN_PICTURES, spreads=True)
+        replace_head(network, fit_rows(np.arange(len(own_labels))))
+    return calibration, len(own_labels)
+
+
+def _reduced(pixels: U8, times: int) -> U8:
+    """Images as the network sees them, of images that are `times` as large."""
+    if times == 1:
+        return pixels
+    count, size = len(pixels), pixels.shape[1] // times
+    means = pixels.reshape(count, size, times, size, times, 3).mean(axis=(2, 4))
+    return np.asarray(np.rint(means), np.uint8)
 
 
 def _recommended(recipe: Recipe, payload: Payload) -> Recipe:

@@ -13,11 +13,13 @@ from plada.errors import DataError, RequestError
 from plada.networks.checkpoint import Checkpointer, check_same_run
 from plada.networks.network import NetworkSpec
 from plada.networks.process_group import ProcessGroup
+from plada.payload.calibration import Calibration
 from plada.payload.payload import Payload
 from plada.payload.soft_labels import SoftLabels, soft_labels_of
 from plada.sources.decode import View
 from plada.trainer.evaluation import Evaluation
 from plada.trainer.model_file import check_model, read_card
+from plada.trainer.own_pictures import OwnPictures
 from plada.trainer.payload_images import PayloadImages
 
 LINEAR = "linear"
@@ -44,13 +46,16 @@ class RunOptions:
 
 
 class TrainedStudent(Protocol):
-    """A trained model of any kind: its class names, how it wants its images, and its logits."""
+    """A trained model of any kind: its class names, how it wants its images, its logits, and what these mean (`calibration`)."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
 
     @property
     def view(self) -> View: ...
+
+    @property
+    def calibration(self) -> Calibration | None: ...
 
     def logits(self, pixels: U8) -> F32:
         """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3] as `view` makes them."""
@@ -65,12 +70,14 @@ class TrainedStudent(Protocol):
 class TrainingRun:
     """What is trained, on which labels, and where it goes.
 
-    `labels` is the payload that is trained on: `payload` as it was sent, or with more images (`expand`). The options of an
+    `labels` is the payload that is trained on: `payload` as it was sent, or with more images (`expand`); `own` are pictures of the
+    client's, for the head. The options of an
     encoder are those of `encoder`.
     """
 
     payload: Payload
     labels: Payload
+    own: OwnPictures | None = None
     student: NetworkSpec
     encoder: NetworkSpec | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -90,6 +97,7 @@ class TrainingRun:
             "student": self.student.name,
             "payload": payload_digest(self.payload),
             **({"widened": payload_digest(self.labels)} if self.labels is not self.payload else {}),
+            **({"own": self.own.digest()} if self.own is not None else {}),
             "key_id": images.manifest.key_id.hex(),
             "content_id": images.manifest.content_id.hex(),
         }
@@ -124,7 +132,7 @@ class TrainingRun:
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """A trained student, the images and epochs that it was trained on, and whether the model was `finished_before`. `embeddings` is
-    the index or encoder that a linear student stands on."""
+    the index or encoder that a linear student stands on; `own` counts the client's own pictures that its head has learned."""
 
     student: TrainedStudent
     images: int
@@ -132,6 +140,7 @@ class TrainingResult:
     finished_before: bool
     checkpointer: Checkpointer | None = None
     embeddings: str | None = None
+    own: int = 0
 
     def save(self, out: Path | None) -> None:
         """Write the model, unless it is there already, and remove the checkpoint."""
@@ -179,6 +188,9 @@ class TrainingSummary:
         serial: Serial number of the payload; 0 for none.
         embeddings: The index or encoder that a linear student stands on; None for a network.
         recommended: The options of the recipe that came from the payload, not from the call or the network's defaults.
+        own: Pictures of the client's own that its head was fitted to again.
+        own_note: Which classes have no own picture.
+        calibration: What `adapt` can count on: "own pictures", "payload" or "labelled set"; None for nothing.
     """
 
     student: str
@@ -205,6 +217,9 @@ class TrainingSummary:
     serial: int = 0
     embeddings: str | None = None
     recommended: Mapping[str, Any] = field(default_factory=dict)
+    own: int = 0
+    own_note: str = ""
+    calibration: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

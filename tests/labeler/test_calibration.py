@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plada.common.statistics import wilson
-from plada.labeler.calibration import MIN_IMAGES, fit_temperature, log_likelihood
+from plada.labeler.calibration import MIN_IMAGES, fit_calibration, fit_temperature, log_likelihood
 from plada.labeler.splits import stratified
 from plada.networks.solver import softmax_regression
 
@@ -73,3 +73,21 @@ def test_parts_are_stratified_and_repeat() -> None:
         assert counts.max() - counts.min() <= 1
     assert np.array_equal(parts, stratified(labels, 5, seed=3))
     assert not np.array_equal(parts, stratified(labels, 5, seed=4))
+
+
+def test_a_bias_is_found_again_and_none_is_not() -> None:
+    rng = np.random.default_rng(3)
+    honest = 2 * rng.normal(size=(3000, 4))
+    odds = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(4, p=row) for row in odds])
+    bias = np.array([1.0, -0.5, 0.0, -0.5])
+    found = fit_calibration((3 * (honest - bias)).astype(np.float32), labels)
+    assert found.temperature == pytest.approx(3, rel=0.1)
+    assert np.abs(found.bias - bias).max() < 0.2
+    assert found.shares == pytest.approx(np.bincount(labels) / 3000, abs=1e-3)
+    plain = fit_calibration((3 * honest).astype(np.float32), labels)
+    assert not plain.bias.any()
+    assert plain.shares == pytest.approx(odds.mean(axis=0), abs=0.01)
+    few = fit_calibration(honest[:9].astype(np.float32), labels[:9])
+    assert (few.temperature, few.images) == (1.0, 9)
+    assert not few.bias.any()

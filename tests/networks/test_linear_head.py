@@ -67,3 +67,21 @@ def test_the_memory_of_a_large_fit_does_not_grow_with_its_logits(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6e6
+
+
+def test_an_example_that_counts_twice_is_two_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, labels, mean = drawn(300, 4, 12)
+    counts = np.where(np.arange(300) < 100, 2.0, 1.0)
+    for large in (1 << 22, 0):
+        monkeypatch.setattr(linear_head, "LARGE", large)
+        weighted = fit_head(vectors, labels, classes=4, mean=mean, penalty=1e-3, importance=counts)
+        twice = np.concatenate([np.arange(300), np.arange(100)])
+        repeated = fit_head(vectors[twice], labels[twice], classes=4, mean=mean, penalty=1e-3)
+        # The centred vectors are scaled by their mean length, which the repeated ones change a little.
+        np.testing.assert_allclose(weighted.logits(vectors), repeated.logits(vectors), atol=0.05)
+        assert (
+            np.abs(
+                weighted.logits(vectors) - fit_head(vectors, labels, classes=4, mean=mean, penalty=1e-3).logits(vectors)
+            ).max()
+            > 0.2
+        )

@@ -30,9 +30,11 @@ from plada.common.units import MAX_SEED
 from plada.errors import Interrupted, PladaError, RequestError, ResourceError
 
 if TYPE_CHECKING:
+    from plada.trainer.adaptation import Adaptation
     from plada.trainer.evaluation import Evaluation
 
 _CONFUSED = 5  # pairs of classes that are printed
+_SHARES = 5  # classes whose shares are printed
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write.")]
 
@@ -153,6 +155,12 @@ ReferenceOption = Annotated[
         autocompletion=completing.references,
     ),
 ]
+Adapt = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder of your own unlabelled pictures: how frequent the classes are there corrects the answers."
+    ),
+]
 IndexOption = Annotated[
     str | None,
     typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
@@ -234,6 +242,22 @@ def evaluation_rows(evaluation: "Evaluation") -> list[list[str]]:
     if evaluation.unreadable:
         rows.append(["unreadable", f"{evaluation.unreadable} test images do not count"])
     return rows
+
+
+def adaptation_line(adaptation: "Adaptation") -> str:
+    """What a folder of pictures says of the classes there, in one line: the shares that differ most from the expected ones."""
+    changed = sorted(
+        zip(adaptation.shares, adaptation.expected, adaptation.classes, strict=True),
+        key=lambda row: -abs(row[0] - row[1]),
+    )
+    shares = ", ".join(f"{name} {share:.1%} (expected {expected:.1%})" for share, expected, name in changed[:_SHARES])
+    more = ", ..." if len(changed) > _SHARES else ""
+    unreadable = f", {adaptation.unreadable} unreadable" if adaptation.unreadable else ""
+    found = f"shares {shares}{more}; " if adaptation.p is not None else ""
+    done = "answers are corrected by them" if adaptation.used else f"answers are not corrected: {adaptation.note}"
+    if adaptation.calibrated and not adaptation.used:
+        done = f"answers are calibrated, and not corrected by shares: {adaptation.note}"
+    return f"adapt {adaptation.pool}: {adaptation.images} pictures{unreadable}; {found}{done}"
 
 
 @dataclass(frozen=True, kw_only=True)
