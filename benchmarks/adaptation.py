@@ -1,7 +1,7 @@
 """Clients that adapt: unlabelled pictures of their own (`--adapt`), and a few labelled ones (`--own`).
 
     python benchmarks/adaptation.py --index NAME --client-index NAME TARGET... [--images 500] [--rule herd-even] [--seeds 0,1,2] \
-        [--draws 10] [--keep FILE] [--out docs/benchmarks.md] [--json]
+        [--draws 10] [--networks TARGET,... --network-weights FILE] [--keep FILE] [--out docs/benchmarks.md] [--json]
 
 Students are linear: A on the index's own embeddings, B on those of another index of the same reference. Each seed draws another
 validation split, hence another teacher; the rule chooses so many images. Test images are drawn unevenly (a third of the classes four times
@@ -12,15 +12,20 @@ A has the payload's calibration, as it comes out of the note; A and B also that 
 by name: each is shown under the variant of VARIANTS that gained most on the half that it is not in.
 
 For `--own` 1, 5 and 20 of the target's training images of each class are drawn by the seed. Its weighting was chosen on the other training
-images of the targets of CHOSEN_ON; the other targets are counted separately.
+images of the targets of CHOSEN_ON; the other targets are counted separately. `--networks` names targets for which student N is measured, too:
+tf_efficientnet_lite0 from its weights, trained whole at 96 pixels on the same images, under the first seed.
 """
 
 import argparse
+import copy
+import itertools
 import json
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +36,21 @@ from plada.benchmark.scenario import STEPS, Scenario, label_reference
 from plada.common.arrays import F32, I64
 from plada.common.files import home_directory
 from plada.common.products import BLAS, one_thread
-from plada.common.progress import silent
+from plada.common.progress import Clock, silent
 from plada.labeler.calibration import fit_calibration
 from plada.labeler.embedded_target import EmbeddedSplit, embed_target
+from plada.networks.data import load_images
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
+from plada.networks.network import NetworkSpec
+from plada.networks.process_group import ProcessGroup
 from plada.payload.calibration import LABELLED_SET, OWN_PICTURES, Calibration, calibration_of
 from plada.retrieval.index import Index
+from plada.sources.decode import load_pixels
 from plada.trainer.adaptation import correct
-from plada.trainer.own_pictures import held_out_logits, importance
+from plada.trainer.network_student import NetworkStudent, learn_own, train_network
+from plada.trainer.own_pictures import OwnPictures, held_out_logits, importance, open_own
+from plada.trainer.payload_images import ReferenceCopy, open_payload_images
+from plada.trainer.run import TrainingRun
 
 UNEVEN, EVEN, WHOLE = "uneven", "even", "whole"
 VARIANTS = {
@@ -49,6 +61,7 @@ VARIANTS = {
 }  # penalty, prior images
 OWN = (1, 5, 20)
 CHOSEN_ON = ("chest_xray", "flowers5", "rsscn7_satellite")
+NETWORK_SIZE = 96
 REACHED = 2.0  # points that the mean gain has to reach
 
 
@@ -91,6 +104,14 @@ class Student:
             sent, labels, classes=self.classes, mean=self.mean, penalty=STUDENT_PENALTY, steps=STEPS, importance=counts
         )
 
+    def logits_of_rows(self, rows: I64) -> Callable[[F32], F32]:
+        """Logits by a head on the chosen images at `rows`."""
+        return self.fit(rows).logits
+
+    def logits_of_own(self, own: tuple[F32, I64], rows: I64) -> Callable[[F32], F32]:
+        """Logits by a head on the chosen images and the own pictures at `rows`."""
+        return self.fit(own=(own[0][rows], own[1][rows])).logits
+
 
 def students(scenario: Scenario, client: Index, client_vectors: F32, rows: I64) -> list[Student]:
     """A and B of some rows of the pseudo-labels."""
@@ -126,10 +147,16 @@ def draw(labels: I64, kind: str, seed: int) -> tuple[I64, I64]:
 
 
 def measure_adapting(
-    student: Student, head: Head, how: str, calibrate: Callable[[float], Calibration], draws: int
+    student: Student, head: Head, calibrate: Callable[[float], Calibration], draws: int
 ) -> Iterator[tuple[str, str, float, float, float]]:
-    """(kind, variant, before, after, used) of a student with a calibration, which `calibrate` makes under a penalty."""
-    logits, truth = head.logits(student.test.vectors), student.test.labels
+    """As `measure_logits`, for a linear student."""
+    yield from measure_logits(head.logits(student.test.vectors), student.test.labels, calibrate, draws)
+
+
+def measure_logits(
+    logits: F32, truth: I64, calibrate: Callable[[float], Calibration], draws: int
+) -> Iterator[tuple[str, str, float, float, float]]:
+    """(kind, variant, before, after, used) of logits of the test images with a calibration, which `calibrate` makes under a penalty."""
     for variant, (penalty, prior) in VARIANTS.items():
         calibration = calibrate(penalty)
         for kind in (UNEVEN, EVEN, WHOLE):
@@ -144,17 +171,19 @@ def measure_adapting(
             yield kind, variant, statistics.fmean(before), statistics.fmean(after), statistics.fmean(used)
 
 
-def measure(
-    scenario: Scenario, made: Sequence[Student], note_bytes: Callable[[Calibration], int], draws: int
-) -> Iterator[Point]:
+def note_bytes(scenario: Scenario, rows: I64, calibration: Calibration) -> int:
+    """Bytes that a calibration adds to the file of some rows of the pseudo-labels."""
+    payload, sender = scenario.payload(rows), scenario.sender("manifest")
+    return sender.size(replace(payload, notes=calibration.note())) - sender.size(payload)
+
+
+def measure(scenario: Scenario, made: Sequence[Student], rows: I64, draws: int) -> Iterator[Point]:
     """All points of a target and seed."""
     name, seed = scenario.target.name, scenario.seed
     for student in made:
         head = student.fit()
         known = head.logits(student.known.vectors)
-        held_out = held_out_logits(
-            lambda rows, s=student: s.fit(rows).logits, student.sent, student.labels, student.classes
-        )
+        held_out = held_out_logits(student.logits_of_rows, student.sent, student.labels, student.classes)
 
         def of_payload(penalty: float, logits: F32 = known, truth: I64 = student.known.labels) -> Calibration:
             sent = fit_calibration(logits, truth, penalty=penalty)
@@ -167,8 +196,8 @@ def measure(
 
         ways = {"payload": of_payload} if student.name == "A" else {}
         for how, calibrate in {**ways, LABELLED_SET: of_labelled_set}.items():
-            size = note_bytes(of_payload(1e-3)) if how == "payload" else 0
-            for kind, variant, before, after, used in measure_adapting(student, head, how, calibrate, draws):
+            size = note_bytes(scenario, rows, of_payload(1e-3)) if how == "payload" else 0
+            for kind, variant, before, after, used in measure_adapting(student, head, calibrate, draws):
                 yield Point(name, seed, student.name, how, kind, variant, before, after, used, size)
         yield from measure_own(name, seed, student, head, draws)
 
@@ -187,15 +216,65 @@ def measure_own(name: str, seed: int, student: Student, head: Head, draws: int) 
         after = 100 * float((again.logits(student.test.vectors).argmax(axis=1) == truth).mean())
         yield Point(name, seed, student.name, OWN_PICTURES, f"own {each}", "", before, after)
         if each == 5 and student.name == "B" and len(rows) >= 10:
-            logits = held_out_logits(
-                lambda mine, o=own: student.fit(own=(o[0][mine], o[1][mine])).logits, own[0], own[1], student.classes
-            )
-            found = measure_adapting(
-                student, again, OWN_PICTURES,
-                lambda penalty, z=logits, y=own[1]: fit_calibration(z, y, source=OWN_PICTURES, spreads=True, penalty=penalty), draws,
-            )  # fmt: skip
+            logits = held_out_logits(partial(student.logits_of_own, own), own[0], own[1], student.classes)
+            found = measure_adapting(student, again, partial(_of_own, logits, own[1]), draws)
             for kind, variant, first, then, used in found:
                 yield Point(name, seed, student.name, OWN_PICTURES, kind, variant, first, then, used)
+
+
+def _of_own(logits: F32, labels: I64, penalty: float) -> Calibration:
+    return fit_calibration(logits, labels, source=OWN_PICTURES, spreads=True, penalty=penalty)
+
+
+def _always(calibration: Calibration, _: float) -> Calibration:
+    return calibration
+
+
+def measure_network(scenario: Scenario, rows: I64, weights: Path, draws: int) -> Iterator[Point]:
+    """Student N: trained once on some rows of the pseudo-labels; then its last layer learns own pictures, and with 5 a class it adapts."""
+    target = scenario.target
+    assert target.test is not None
+    payload, home = scenario.payload(rows, target.classes), scenario.index.home
+    spec = NetworkSpec(name="timm:tf_efficientnet_lite0", weights=weights, pretrained=True, image_size=NETWORK_SIZE)
+    run = TrainingRun(
+        payload=payload, labels=payload, student=spec, recipe={**target.recipe, "image_size": NETWORK_SIZE}, seed=scenario.seed,
+        home=home,
+    )  # fmt: skip
+    images = open_payload_images(
+        payload, ReferenceCopy(location=scenario.index.info["reference"]["location"]), home=home
+    )
+    student = train_network(run, images, ProcessGroup(), Clock(), silent).student
+    assert isinstance(student, NetworkStudent)
+    labelled = load_images(images.read, payload.positions, payload.labels, student.view, where=images.location)
+    pixels, readable = load_pixels(target.test.collection.read, target.test.positions, student.view, stage="test")
+    truth = target.test.labels[readable]
+
+    def accuracy(logits: F32) -> float:
+        return 100 * float((logits.argmax(axis=1) == truth).mean())
+
+    before = accuracy(student.logits(pixels[readable]))
+    for each in OWN:
+        again = replace(student, network=replace(student.network, module=copy.deepcopy(student.network.module)))
+        with tempfile.TemporaryDirectory() as folder:
+            own = write_own(scenario, each, Path(folder))
+            calibration, _ = learn_own(replace(run, own=own), again.network, labelled, 1, None, silent)
+        logits = again.logits(pixels[readable])
+        yield Point(target.name, scenario.seed, "N", OWN_PICTURES, f"own {each}", "", before, accuracy(logits))
+        if each == 5 and calibration is not None:
+            found = measure_logits(logits, truth, partial(_always, calibration), draws)
+            for kind, variant, first, then, used in found:
+                yield Point(target.name, scenario.seed, "N", OWN_PICTURES, kind, variant, first, then, used)
+
+
+def write_own(scenario: Scenario, each: int, folder: Path) -> OwnPictures:
+    """So many training images of each class, drawn by the seed, as a client would have them."""
+    train, classes = scenario.target.train, scenario.target.classes
+    rng = np.random.default_rng([scenario.seed, each])
+    for label, name in enumerate(classes):
+        (folder / name).mkdir()
+        for position in rng.permutation(train.positions[train.labels == label])[:each].tolist():
+            (folder / name / f"{position}.png").write_bytes(train.collection.read(position))
+    return open_own(folder, classes)
 
 
 def choose_variants(points: Sequence[Point]) -> dict[str, str]:
@@ -252,6 +331,8 @@ def figures(points: Sequence[Point]) -> dict[str, float | int | None]:
         named[f"own_{each}_elsewhere"] = mean(
             value for target, pair in both.items() if target not in CHOSEN_ON for value in pair
         )
+        networks = sorted({p.target for p in points if p.student == "N"})
+        named[f"own_{each}_n"] = mean(gain(target, "N", OWN_PICTURES, f"own {each}") for target in networks)
     named["note_bytes"] = mean(float(p.note) for p in points if p.note)
     return {name: round(value, 2) if isinstance(value, float) else value for name, value in named.items()}
 
@@ -305,6 +386,23 @@ def document(points: Sequence[Point], named: dict[str, float | int | None], opti
             cells.append(f"{mean(p.before for p in here):.1f}")
             cells += [f"{mean(p.after - p.before for p in here if p.kind == f'own {each}'):+.1f}" for each in OWN]
         lines.append("| " + " | ".join(cells) + " |")
+    if networks := sorted({p.target for p in points if p.student == "N"}):
+        lines += [
+            "",
+            f"`--own`, student N, tf_efficientnet_lite0 trained whole at {NETWORK_SIZE} px, seed {seeds[0]}; `--adapt` with 5 a class:",
+            "",
+        ]
+        lines += [
+            "| target | none | " + " | ".join(f"{each} a class" for each in OWN) + " | uneven | even |",
+            "| --- " * (4 + len(OWN)) + "|",
+        ]
+        for target in networks:
+            here = [p for p in points if (p.target, p.student) == (target, "N")]
+            cells = [target, f"{here[0].before:.1f}"]
+            for kind in (*(f"own {each}" for each in OWN), UNEVEN, EVEN):
+                value = mean(p.after - p.before for p in here if p.kind == kind and p.variant in (chosen[target], ""))
+                cells.append("" if value is None else f"{value:+.1f}")
+            lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "| figure | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in named.items())]
     return lines
 
@@ -319,6 +417,8 @@ def main() -> None:
     parser.add_argument("--rule", default="herd-even")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--networks", default="", help="targets that a network is trained for, too")
+    parser.add_argument("--network-weights", type=Path, help="of tf_efficientnet_lite0, for networks")
     parser.add_argument("--keep", type=Path, help="what was measured, line by line; a stopped run goes on")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
     parser.add_argument("--json", action="store_true")
@@ -328,30 +428,28 @@ def main() -> None:
     index = plada.open_index(options.index, home=options.index_home)
     client = plada.open_index(options.client_index, home=options.index_home)
     client_vectors = np.concatenate([vectors.astype(np.float16) for _, vectors in client.scan()])
-    for seed in [int(text) for text in options.seeds.split(",")]:
-        for spec in options.targets:
-            if any((p.target, p.seed) == (Path(spec).name, seed) for p in points):
-                continue
-            with one_thread(BLAS):
-                scenario = Scenario(index, label_reference(index, spec, seed, home=home_directory()), seed)
-                rows = np.sort(scenario.choices(options.rule)(options.images).rows)
-                made = students(scenario, client, client_vectors, rows)
-                bare = scenario.payload(rows)
-                sender, plain = scenario.sender("manifest"), scenario.size("manifest", rows)
-
-                def note_bytes(calibration: Calibration) -> int:
-                    noted = plada.Payload(
-                        bare.positions, bare.labels, bare.classes, bare.reference, bare.key_id, bare.content_id,  # noqa: B023
-                        {**bare.notes, **calibration.note()},  # noqa: B023
-                    )  # fmt: skip
-                    return sender.size(noted) - plain  # noqa: B023
-
-                found = list(measure(scenario, made, note_bytes, options.draws))
-            points += found
-            if options.keep:
-                with options.keep.open("a") as file:
-                    file.writelines(json.dumps(asdict(point)) + "\n" for point in found)
-            print(Path(spec).name, seed, file=sys.stderr, flush=True)
+    seeds = [int(text) for text in options.seeds.split(",")]
+    for seed, spec in itertools.product(seeds, options.targets):
+        name = Path(spec).name
+        had = {p.student for p in points if (p.target, p.seed) == (name, seed)}
+        network = seed == seeds[0] and name in options.networks.split(",")
+        if had >= ({"A", "B", "N"} if network else {"A", "B"}):
+            continue
+        with one_thread(BLAS):
+            scenario = Scenario(index, label_reference(index, spec, seed, home=home_directory()), seed)
+            rows = np.sort(scenario.choices(options.rule)(options.images).rows)
+            found = (
+                []
+                if "A" in had
+                else list(measure(scenario, students(scenario, client, client_vectors, rows), rows, options.draws))
+            )
+        if network:
+            found += measure_network(scenario, rows, options.network_weights, options.draws)
+        points += found
+        if options.keep:
+            with options.keep.open("a") as file:
+                file.writelines(json.dumps(asdict(point)) + "\n" for point in found)
+        print(name, seed, file=sys.stderr, flush=True)
     named = figures(points)
     conclude(options.out, "adaptation", document(points, named, options), named, as_json=options.json)
 

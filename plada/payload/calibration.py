@@ -133,10 +133,16 @@ def calibration_of_card(card: Mapping[str, Any]) -> Calibration | None:
     )
 
 
-def widest_note(classes: int, encoder: str) -> dict[str, Any]:
-    """A note that takes as many bytes as any of so many classes: what a selection keeps free for the one that it will make."""
+def widest_note(classes: int, encoder: str, images: int, *, both: bool) -> dict[str, Any]:
+    """A note that takes as many bytes as any on so many classes and images, with `both` texts or one: what a selection keeps free for
+    the one that it will make."""
     drawn = np.random.default_rng(classes).integers(0, len(ALPHABET), (2, classes))
-    return {NOTE: [_MAX_IMAGES - 1, 0.123, encoder, _text(drawn[0]), _text(drawn[1])]}
+    return {NOTE: [images, 0.123, encoder, _text(drawn[0]), *([_text(drawn[1])] if both else [])]}
+
+
+def needs_shares(shares: F64) -> bool:
+    """Whether shares are so unlike that a note has them."""
+    return bool(np.rint(np.log(shares.max() / shares) / _SHARE_STEP).any())
 
 
 def _text(numbers: I64) -> str:

@@ -10,7 +10,7 @@ from plada.errors import RequestError
 from plada.labeler.calibration import MIN_IMAGES, fit_calibration
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
-from plada.payload.calibration import widest_note
+from plada.payload.calibration import needs_shares, widest_note
 from plada.payload.soft_labels import soft_labels_of
 from plada.retrieval.embeddings import Vectors
 from plada.selection.choose import Draft
@@ -29,7 +29,10 @@ def reserve_calibration(composer: Composer, embedded: EmbeddedTarget) -> Compose
             f"--calibration: target {composer.target.name} has {images} images to measure a student on; expected {MIN_IMAGES} or more. "
             "Leave it out"
         )
-    return replace(composer, notes={**composer.notes, **widest_note(len(composer.target.classes), encoder)})
+    classes = len(composer.target.classes)
+    counts = np.bincount(embedded.known.labels, minlength=classes) + 1.0  # as fit_calibration counts
+    room = widest_note(classes, encoder, images, both=needs_shares(counts / counts.sum()))
+    return replace(composer, notes={**composer.notes, **room})
 
 
 def calibrate(

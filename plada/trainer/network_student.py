@@ -165,7 +165,7 @@ def train_network(
     calibration, own = None, 0
     if run.own is not None and group.first:
         with clock("own"):
-            calibration, own = _learn_own(run, network, labelled, recipe.supersample, group.device, report)
+            calibration, own = learn_own(run, network, labelled, recipe.supersample, group.device, report)
     trained = NetworkStudent(
         network, run.payload.classes, recipe, identity, dict(student.model_args), group.device, calibration
     )
@@ -175,7 +175,7 @@ def train_network(
     )
 
 
-def _learn_own(
+def learn_own(
     run: TrainingRun, network: Network, labelled: LabelledImages, supersample: int, device: str | None, report: Report
 ) -> tuple[Calibration | None, int]:
     """Fit the last layer of a trained network again, with the client's own pictures among the payload's: (calibration, where there are

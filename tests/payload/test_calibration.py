@@ -42,7 +42,9 @@ def test_a_note_takes_about_a_byte_a_class(classes: int) -> None:
     assert len(even.note()[NOTE]) == 4
     size = len(write_metadata(None, even.note()))
     assert size <= classes + 50
-    assert size <= len(write_metadata(None, widest_note(classes, "0a1b2c3d")))
+    assert size <= len(write_metadata(None, widest_note(classes, "0a1b2c3d", 640, both=False)))
+    size = len(write_metadata(None, made(classes).note()))
+    assert size <= len(write_metadata(None, widest_note(classes, "0a1b2c3d", 640, both=True)))
     bare = made(classes, bias=np.zeros(classes), shares=np.full(classes, 1 / classes))
     assert bare.note() == {NOTE: [640, 1.4, "0a1b2c3d"]}
 

@@ -1,11 +1,14 @@
 """`plada select --calibration`: the note is measured, fits, is counted, and is what clients with the encoder use."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import plada
+from plada.cli import app
 from plada.errors import RequestError
 from plada.payload.calibration import NOTE, calibration_of
 from plada.retrieval.index import Index
@@ -37,6 +40,19 @@ def test_the_note_fits_and_is_counted(glyphs: Index, glyph_home: Path, few_digit
         == 0
     )
     assert made.options["calibration"] is True
+
+
+def test_the_command_says_what_the_note_costs(
+    glyphs: Index, glyph_home: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(
+        app,
+        ["select", "--index", "glyphs", "--target", str(few_digits), "--budget", "500", "--rule", "balanced", "--calibration", "--out",
+         str(tmp_path / "x.plada"), "--home", str(glyph_home)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    size = (tmp_path / "x.plada").stat().st_size
+    assert re.search(rf"calibration: \d\d of the {size} bytes, for clients' --adapt", done.output)
 
 
 def test_a_target_with_too_few_images(glyphs: Index, glyph_home: Path, few_digits: Path, tmp_path: Path) -> None:

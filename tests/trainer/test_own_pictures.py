@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_own_pictures_teach(
 ) -> None:
     own = own_folder(few_digits, tmp_path / "own")
 
-    def train(**more: Path) -> TrainingSummary:
+    def train(**more: Any) -> TrainingSummary:
         recipe = {} if student == "linear" else {"epochs": 1}
         return plada.train(
             small_payload,
