@@ -48,7 +48,7 @@ from plada.retrieval.index import Index
 from plada.sources.decode import load_pixels
 from plada.trainer.adaptation import correct
 from plada.trainer.network_student import NetworkStudent, learn_own, train_network
-from plada.trainer.own_pictures import OwnPictures, held_out_logits, importance, open_own
+from plada.trainer.own_pictures import ENOUGH, OwnPictures, held_out_logits, importance, open_own
 from plada.trainer.payload_images import ReferenceCopy, open_payload_images
 from plada.trainer.run import TrainingRun
 
@@ -203,7 +203,7 @@ def measure(scenario: Scenario, made: Sequence[Student], rows: I64, draws: int) 
 
 
 def measure_own(name: str, seed: int, student: Student, head: Head, draws: int) -> Iterator[Point]:
-    """A student's head fitted again with own pictures; with 5 a class B also adapts, calibrated on these."""
+    """A student's head fitted again with own pictures; with 5 a class, where these are ENOUGH, B also adapts, calibrated on them."""
     truth, known = student.test.labels, student.known
     before = 100 * float((head.logits(student.test.vectors).argmax(axis=1) == truth).mean())
     for each in OWN:
@@ -215,7 +215,7 @@ def measure_own(name: str, seed: int, student: Student, head: Head, draws: int) 
         again = student.fit(own=own)
         after = 100 * float((again.logits(student.test.vectors).argmax(axis=1) == truth).mean())
         yield Point(name, seed, student.name, OWN_PICTURES, f"own {each}", "", before, after)
-        if each == 5 and student.name == "B" and len(rows) >= 10:
+        if each == 5 and student.name == "B" and len(rows) >= ENOUGH:
             logits = held_out_logits(partial(student.logits_of_own, own), own[0], own[1], student.classes)
             found = measure_adapting(student, again, partial(_of_own, logits, own[1]), draws)
             for kind, variant, first, then, used in found:
@@ -231,7 +231,7 @@ def _always(calibration: Calibration, _: float) -> Calibration:
 
 
 def measure_network(scenario: Scenario, rows: I64, weights: Path, draws: int) -> Iterator[Point]:
-    """Student N: trained once on some rows of the pseudo-labels; then its last layer learns own pictures, and with 5 a class it adapts."""
+    """Student N: trained once on some rows of the pseudo-labels; then its last layer learns own pictures, and with the most of them it adapts."""
     target = scenario.target
     assert target.test is not None
     payload, home = scenario.payload(rows, target.classes), scenario.index.home
@@ -260,7 +260,7 @@ def measure_network(scenario: Scenario, rows: I64, weights: Path, draws: int) ->
             calibration, _ = learn_own(replace(run, own=own), again.network, labelled, 1, None, silent)
         logits = again.logits(pixels[readable])
         yield Point(target.name, scenario.seed, "N", OWN_PICTURES, f"own {each}", "", before, accuracy(logits))
-        if each == 5 and calibration is not None:
+        if each == OWN[-1] and calibration is not None:
             found = measure_logits(logits, truth, partial(_always, calibration), draws)
             for kind, variant, first, then, used in found:
                 yield Point(target.name, scenario.seed, "N", OWN_PICTURES, kind, variant, first, then, used)
@@ -304,35 +304,38 @@ def figures(points: Sequence[Point]) -> dict[str, float | int | None]:
     """The named figures, in points; losses are positive."""
     chosen, targets = choose_variants(points), sorted({p.target for p in points})
 
-    def gain(target: str, student: str, how: str, kind: str) -> float:
-        found = mean(
+    def gain(target: str, student: str, how: str, kind: str) -> float | None:
+        return mean(
             p.after - p.before for p in points
             if (p.target, p.student, p.how, p.kind) == (target, student, how, kind) and p.variant in (chosen[target], "")
         )  # fmt: skip
-        return found if found is not None else 0.0
+
+    def gains(student: str, how: str, kind: str, some: Sequence[str] = targets) -> list[float]:
+        found = [gain(target, student, how, kind) for target in some]
+        return [value for value in found if value is not None]
 
     named: dict[str, float | int | None] = {}
     for key, student, how in (
         ("", "A", "payload"), ("_labelled_a", "A", LABELLED_SET), ("_labelled_b", "B", LABELLED_SET), ("_own_b", "B", OWN_PICTURES),
     ):  # fmt: skip
-        uneven, even = ([gain(target, student, how, kind) for target in targets] for kind in (UNEVEN, EVEN))
+        uneven, even = gains(student, how, UNEVEN), gains(student, how, EVEN)
         named[f"gain_uneven{key}"] = mean(iter(uneven))
-        named[f"least_uneven{key}"] = min(uneven)
+        named[f"least_uneven{key}"] = min(uneven, default=None)
         named[f"targets_reached{key}"] = sum(value >= REACHED for value in uneven)
         named[f"gain_even{key}"] = mean(iter(even))
-        named[f"loss_even{key}"] = max(0.0, -min(even))
+        named[f"loss_even{key}"] = max(0.0, -min(even)) if even else None
     named["targets"] = len(targets)
     if "chest_xray" in targets:
         named["chest_xray"] = gain("chest_xray", "A", "payload", WHOLE)
+    elsewhere = [target for target in targets if target not in CHOSEN_ON]
     for each in OWN:
-        both = {target: [gain(target, student, OWN_PICTURES, f"own {each}") for student in "AB"] for target in targets}
-        named[f"own_{each}"] = mean(value for pair in both.values() for value in pair)
-        named[f"own_{each}_a"], named[f"own_{each}_b"] = (mean(pair[at] for pair in both.values()) for at in (0, 1))
-        named[f"own_{each}_elsewhere"] = mean(
-            value for target, pair in both.items() if target not in CHOSEN_ON for value in pair
+        a, b, n = (gains(student, OWN_PICTURES, f"own {each}") for student in "ABN")
+        named[f"own_{each}"] = mean(iter(a + b))
+        named[f"own_{each}_a"], named[f"own_{each}_b"], named[f"own_{each}_n"] = (
+            mean(iter(some)) for some in (a, b, n)
         )
-        networks = sorted({p.target for p in points if p.student == "N"})
-        named[f"own_{each}_n"] = mean(gain(target, "N", OWN_PICTURES, f"own {each}") for target in networks)
+        others = (value for student in "AB" for value in gains(student, OWN_PICTURES, f"own {each}", elsewhere))
+        named[f"own_{each}_elsewhere"] = mean(others)
     named["note_bytes"] = mean(float(p.note) for p in points if p.note)
     return {name: round(value, 2) if isinstance(value, float) else value for name, value in named.items()}
 
@@ -371,7 +374,7 @@ def document(points: Sequence[Point], named: dict[str, float | int | None], opti
                 if here:
                     cells += [f"{mean(p.before for p in here):.1f}", f"{mean(p.after - p.before for p in here):+.1f}"]
                     cells += [f"{100 * (mean(p.used for p in here) or 0):.0f}" for _ in range(kind != WHOLE)]
-            lines.append("| " + " | ".join(cells) + " |")
+            lines += ["| " + " | ".join(cells) + " |"] if len(cells) > 1 else []
     lines += ["", '"Corrected" is in how many of 100 draws the shares were surely other than expected.', ""]
     lines += [
         "`--own`, gain in points:",
@@ -389,7 +392,7 @@ def document(points: Sequence[Point], named: dict[str, float | int | None], opti
     if networks := sorted({p.target for p in points if p.student == "N"}):
         lines += [
             "",
-            f"`--own`, student N, tf_efficientnet_lite0 trained whole at {NETWORK_SIZE} px, seed {seeds[0]}; `--adapt` with 5 a class:",
+            f"`--own`, student N, tf_efficientnet_lite0 trained whole at {NETWORK_SIZE} px, seed {seeds[0]}; `--adapt` with {OWN[-1]} a class:",
             "",
         ]
         lines += [

@@ -27,7 +27,7 @@ _STEPS, _SETTLED = 500, 1e-7  # of EM
 _BLOCK = 1024  # pictures in memory at a time
 _MAX_LOGITS = 1 << 25  # that shares are estimated on: 256 MB
 _NO_CALIBRATION = (
-    "the model has no calibration: it is a network, or had too few images or too many classes for one. Ten or more pictures "
+    "the model has no calibration: it is a network, or had too few images or too many classes for one. Forty or more pictures "
     "with labels give it one (plada train --own)"
 )
 

@@ -31,7 +31,7 @@ from plada.payload.payload import Payload
 from plada.retrieval.index import Index, indexes, indexes_that, open_index
 from plada.sources.decode import View, decode
 from plada.trainer.model_file import read_calibration, read_card, save_model
-from plada.trainer.own_pictures import held_out_logits, importance
+from plada.trainer.own_pictures import ENOUGH, held_out_logits, importance
 from plada.trainer.payload_images import PayloadImages
 from plada.trainer.run import LINEAR, TrainingResult, TrainingRun
 
@@ -173,7 +173,7 @@ def _calibrate(examples: Examples, run: TrainingRun, report: Report) -> Calibrat
     """What the student's logits mean: measured on the client's own pictures where there are enough, else as the payload says for this
     encoder, else measured on the payload's images, held out in parts. None with too many classes for that."""
     Tracker("train: calibrate", None, report).say("the student is fitted again without some of its images")
-    if len(examples.own_labels) >= MIN_IMAGES:
+    if len(examples.own_labels) >= ENOUGH:
         logits = held_out_logits(
             lambda rows: examples.fit(own=rows, steps=_STEPS).logits, examples.own, examples.own_labels,
             examples.classes,

@@ -11,7 +11,7 @@ from plada.common.arrays import F32, I64, U8
 from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report
 from plada.errors import DataError, PayloadUnsupported, RequestError
-from plada.labeler.calibration import MIN_IMAGES, fit_calibration
+from plada.labeler.calibration import fit_calibration
 from plada.networks.classifier import classifier_of, features, replace_head
 from plada.networks.data import LabelledImages, load_images
 from plada.networks.linear_head import STUDENT_PENALTY, Head, fit_head
@@ -35,7 +35,7 @@ from plada.payload.calibration import OWN_PICTURES, Calibration
 from plada.payload.payload import Payload
 from plada.sources.decode import MAX_SIDE, View
 from plada.trainer.model_file import read_calibration, read_card, save_model
-from plada.trainer.own_pictures import held_out_logits, importance
+from plada.trainer.own_pictures import ENOUGH, held_out_logits, importance
 from plada.trainer.payload_images import PayloadImages
 from plada.trainer.run import TrainingResult, TrainingRun
 
@@ -202,7 +202,7 @@ def learn_own(
 
     with one_thread(BLAS):  # the number of threads must not change the model
         calibration = None
-        if len(own_labels) >= MIN_IMAGES:
+        if len(own_labels) >= ENOUGH:
             logits = held_out_logits(lambda mine: fit_rows(mine).logits, own, own_labels, classes)
             calibration = fit_calibration(logits, own_labels, source=OWN_PICTURES, spreads=True)
         replace_head(network, fit_rows(np.arange(len(own_labels))))

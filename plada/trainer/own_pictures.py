@@ -20,6 +20,9 @@ from plada.sources.formats.folder import open_folder
 from plada.trainer.evaluation_images import check_classes
 
 HALF = 12.0  # own pictures of a class that count as much as all the payload's (docs/log.md)
+ENOUGH = (
+    40  # own pictures from which on a student is calibrated on them; on 20 to 25 it cost up to 9 points (docs/log.md)
+)
 PARTS = 4  # of a labelled set, each held out once to calibrate a student
 _SHOWN = 3  # names in a message
 _MAX_PIXELS = 2 << 30  # bytes that pictures may take in memory
