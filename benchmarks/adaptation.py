@@ -348,18 +348,16 @@ def document(points: Sequence[Point], named: dict[str, float | int | None], opti
     lines = [
         "## Clients that adapt",
         "",
-        f"`python benchmarks/adaptation.py --index tiny --client-index lite0 OUT/targets/*`, {machine()}. {options.images} images by",
+        "`python benchmarks/adaptation.py --index tiny --client-index lite0 OUT/targets/* --networks flowers5,rsscn7_satellite --network-weights FILE`,",
+        f"{machine()}. {options.images} images by",
         f"`{options.rule}`, linear students: A on mobilenetv2_100 at 96 px, B on tf_efficientnet_lite0 at 96 px; test accuracy in %, means of",
         f"{len(seeds)} seeds with {options.draws} draws each. Uneven: a third of the classes four times as often. Half of each draw is the pool, the other",
         "half the test. Penalty of the bias and weight of the expected shares are those that did best on the other half of the targets: "
         + ", ".join(f"{target} {variant}" for target, variant in sorted(chosen.items())) + ".",
     ]  # fmt: skip
     for student, how in ways:
-        titled = (
-            f"with {how if how != OWN_PICTURES else '5 own pictures a class'}"
-            if how == OWN_PICTURES
-            else f"calibrated by the {how}"
-        )
+        own = f"with 5 own pictures a class, where these are {ENOUGH} or more"
+        titled = own if how == OWN_PICTURES else f"calibrated by the {how}"
         lines += [
             "", f"`--adapt`, student {student} {titled}:", "",
             "| target | uneven | gain | corrected | even | gain | corrected | as it is | gain |", "| --- " * 9 + "|",

@@ -14,7 +14,7 @@ from plada.payload.metadata import read_metadata, write_metadata
 def made(classes: int, **more: Any) -> Calibration:
     rng = np.random.default_rng(classes)
     shares = rng.dirichlet(np.full(classes, 5.0))
-    values = {
+    values: dict[str, Any] = {
         "temperature": 1.4,
         "bias": 0.8 * rng.standard_normal(classes),
         "shares": shares,
