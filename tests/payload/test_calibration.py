@@ -84,7 +84,7 @@ def test_a_card_comes_back() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"temperature": 0}, {"images": 1.5}, {"source": "elsewhere"}, {"bias": [0, 0]}, {"bias": [0, 0, float("nan")]}, {"shares": [1, 0, 0]},
+        {"temperature": 0}, {"images": 1.5}, {"source": "elsewhere"}, {"bias": [0, 0]}, {"bias": [0, 0, float("nan")]}, {"bias": [0, 0, 10**400]}, {"shares": [1, 0, 0]},
         {"shares": ["1", "2", "3"]}, {"spread": [1.0]}, {"spread": [1.0], "labels": [3]}, {"spread": [], "labels": []},
     ],
 )  # fmt: skip
