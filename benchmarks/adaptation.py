@@ -348,7 +348,9 @@ def document(points: Sequence[Point], named: dict[str, float | int | None], opti
     lines = [
         "## Clients that adapt",
         "",
-        "`python benchmarks/adaptation.py --index tiny --client-index lite0 OUT/targets/* --networks flowers5,rsscn7_satellite --network-weights FILE`,",
+        "`python benchmarks/adaptation.py --index tiny --client-index lite0 OUT/targets/*"
+        + (f" --networks {options.networks} --network-weights FILE" if options.networks else "")
+        + "`,",
         f"{machine()}. {options.images} images by",
         f"`{options.rule}`, linear students: A on mobilenetv2_100 at 96 px, B on tf_efficientnet_lite0 at 96 px; test accuracy in %, means of",
         f"{len(seeds)} seeds with {options.draws} draws each. Uneven: a third of the classes four times as often. Half of each draw is the pool, the other",
