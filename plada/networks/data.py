@@ -9,18 +9,23 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
 from plada.common.arrays import I64, U8
 from plada.common.progress import Report, silent
 from plada.errors import DataError, Unreadable
+from plada.networks.device import send
 from plada.sources.decode import View, decode, load_pixels
 
-Pixels = U8
+if TYPE_CHECKING:
+    import torch
+
+Pixels: TypeAlias = "U8 | torch.Tensor"  # uint8 [n, size, size, 3]; a tensor where they lie on the device already
 MEMORY = 2 << 30  # bytes of pixels that are held; 14 000 images at 224 px
 _AHEAD = 4  # batches that are read before they are asked for
+_DEVICE_SHARE = 4  # pixels may take one in so many bytes of what is free on a GPU
 
 
 class LabelledImages(Protocol):
@@ -41,7 +46,7 @@ class LabelledImages(Protocol):
 class ImagesInMemory:
     """Images in memory: pixels uint8 [n, size, size, 3], labels int64 [n]."""
 
-    pixels: Pixels
+    pixels: U8
     labels: I64
 
     def __len__(self) -> int:
@@ -53,6 +58,36 @@ class ImagesInMemory:
     def batches(self, order: Iterable[I64]) -> Iterator[tuple[Pixels, I64]]:
         for rows in order:
             yield self.pixels[rows], self.labels[rows]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesOnDevice:
+    """Images whose pixels, a uint8 tensor [n, size, size, 3], stay on a device; their labels int64 [n] are here."""
+
+    pixels: "torch.Tensor"
+    labels: I64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def readable(self) -> int:
+        return len(self.labels)
+
+    def batches(self, order: Iterable[I64]) -> Iterator[tuple[Pixels, I64]]:
+        import torch
+
+        for rows in order:
+            yield self.pixels[send(torch.from_numpy(np.ascontiguousarray(rows)), self.pixels.device)], self.labels[rows]
+
+
+def on_device(images: LabelledImages, where: "torch.device", free: int | None) -> LabelledImages:
+    """Images in memory with their pixels on the device, where they take at most a quarter of its `free` bytes; others, and all
+    where `free` is None, as they are: no batch is then copied any more."""
+    if free is None or not isinstance(images, ImagesInMemory) or images.pixels.nbytes > free // _DEVICE_SHARE:
+        return images
+    import torch
+
+    return ImagesOnDevice(torch.from_numpy(images.pixels).to(where), images.labels)
 
 
 class PixelFile:
@@ -92,7 +127,7 @@ class StreamedImages:
         return len(self.labels) - len(self.unreadable)
 
     def batches(self, order: Iterable[I64]) -> Iterator[tuple[Pixels, I64]]:
-        waiting: deque[tuple[I64, list[Future[Pixels | None]]]] = deque()
+        waiting: deque[tuple[I64, list[Future[U8 | None]]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             for rows in order:
                 waiting.append((rows, [pool.submit(self._pixels, int(row)) for row in rows]))
@@ -101,7 +136,7 @@ class StreamedImages:
             while waiting:
                 yield from self._ready(*waiting.popleft())
 
-    def _pixels(self, row: int) -> Pixels | None:
+    def _pixels(self, row: int) -> U8 | None:
         if self.cache is not None and self.cache.filled[row]:
             return np.array(self.cache.pixels[row])
         if row in self.unreadable:
@@ -116,7 +151,7 @@ class StreamedImages:
             self.unreadable.add(row)
             return None
 
-    def _ready(self, rows: I64, futures: list[Future[Pixels | None]]) -> Iterator[tuple[Pixels, I64]]:
+    def _ready(self, rows: I64, futures: list[Future[U8 | None]]) -> Iterator[tuple[Pixels, I64]]:
         loaded = [
             (pixels, row) for future, row in zip(futures, rows, strict=True) if (pixels := future.result()) is not None
         ]

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plada.errors import RequestError
+from plada.networks.device import send
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,7 @@ class ProcessGroup:
         import torch
         import torch.distributed as dist
 
-        total = torch.tensor(float(count), device=where)
+        total = send(torch.tensor(float(count)), where)
         dist.all_reduce(total)
         return total
 
