@@ -1,6 +1,9 @@
 """What a GPU needs beside the code that a CPU runs: pinned copies, streams, and memory that is given back before another try."""
 
+import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from plada.common.failures import out_of_memory
@@ -9,6 +12,12 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+_DRIVERS = (
+    "/dev/nvidiactl",
+    "/dev/nvhost-ctrl",
+    "/dev/dxg",
+    "/dev/kfd",
+)  # what Linux shows of a GPU that torch can use
 
 
 def send(tensor: "torch.Tensor", where: "torch.device") -> "torch.Tensor":
@@ -17,6 +26,17 @@ def send(tensor: "torch.Tensor", where: "torch.device") -> "torch.Tensor":
     if where.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(where)
     return tensor.pin_memory().to(where, non_blocking=True)
+
+
+def cuda_device() -> "torch.device | None":
+    """The first GPU that torch sees, if any. torch, which takes seconds to load, is not asked where Linux shows no GPU's driver."""
+    if sys.platform == "linux" and "torch" not in sys.modules and not any(Path(name).exists() for name in _DRIVERS):
+        return None
+    if find_spec("torch") is None:
+        return None
+    import torch
+
+    return torch.device("cuda:0") if torch.cuda.is_available() else None
 
 
 def use_own_stream(where: str) -> None:
