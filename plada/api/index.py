@@ -98,14 +98,14 @@ def index(
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
         spec = _spec(source, encoder)
-        encoder, devices = _load(spec, device, clock)
-        plan = make_plan(encoder, len(job.collection), batch_size=batch_size, workers=workers)
-        pool = _worker_pool(spec, encoder, devices, plan, engine)
+        loaded, devices = _load(spec, device, clock)
+        plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
+        pool = _worker_pool(spec, loaded, devices, plan, engine)
         if part is not None:
-            summary = build_part(job, encoder, part, clock=clock, plan=plan, pool=pool, restart=restart, report=report)
+            summary = build_part(job, loaded, part, clock=clock, plan=plan, pool=pool, restart=restart, report=report)
             return _noted(summary, source, job.collection)
         summary = build_index(
-            job, encoder, clock=clock, plan=plan, pool=pool, restart=restart, append=append, report=report
+            job, loaded, clock=clock, plan=plan, pool=pool, restart=restart, append=append, report=report
         )
     summary = replace(_noted(summary, source, job.collection), reasons=_reasons(summary, job))
     if pack:
@@ -150,10 +150,10 @@ def forecast(
     root, clock = home_directory(home), Clock()
     job = _job(source, None, root, clock, report)
     spec = _spec(source, encoder)
-    encoder, devices = _load(spec, device, clock)
-    plan = make_plan(encoder, len(job.collection), batch_size=batch_size, workers=workers)
-    pool = _worker_pool(spec, encoder, devices, plan, "local")
-    return run_trial(job.collection, encoder, plan, pool, seconds=seconds, clock=clock, home=root, report=report)
+    loaded, devices = _load(spec, device, clock)
+    plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
+    pool = _worker_pool(spec, loaded, devices, plan, "local")
+    return run_trial(job.collection, loaded, plan, pool, seconds=seconds, clock=clock, home=root, report=report)
 
 
 def _refuse_combinations(*, append: bool, shard: object, merge: bool) -> None:

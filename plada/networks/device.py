@@ -46,7 +46,7 @@ def use_own_stream(where: str) -> None:
         return
     import torch
 
-    torch.cuda.set_stream(torch.cuda.Stream(torch.device(where)))
+    torch.cuda.set_stream(torch.cuda.Stream(torch.device(where)))  # type: ignore[no-untyped-call]
 
 
 def free_device_memory(where: "torch.device") -> int | None:

@@ -71,7 +71,7 @@ def test_labels_maps_and_colours_are_sent_so(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_each_thread_has_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    streams: dict[int, object] = {}
+    streams: dict[int, tuple[object, torch.device]] = {}
     monkeypatch.setattr(torch.cuda, "Stream", lambda where: (object(), where))
     monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: streams.update({threading.get_ident(): stream}))
     use_own_stream("cpu")
@@ -80,7 +80,7 @@ def test_each_thread_has_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     with ThreadPoolExecutor(2, initializer=use_own_stream, initargs=("cuda:1",)) as pool:
         list(pool.map(lambda _: together.wait(timeout=30), range(2)))
     assert len(set(map(id, streams.values()))) == 2
-    assert {where for _, where in streams.values()} == {torch.device("cuda:1")}  # type: ignore[misc]
+    assert {where for _, where in streams.values()} == {torch.device("cuda:1")}
 
 
 def test_a_cpu_has_no_memory_of_its_own_to_give_back() -> None:
@@ -95,7 +95,7 @@ def test_parts_are_halved_where_memory_ends_and_the_memory_is_given_back(monkeyp
     def work(some: slice) -> int:
         if some.stop - some.start > 3:
             raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
-        return some.stop - some.start
+        return int(some.stop - some.start)
 
     parts = list(in_parts(10, 8, work, "cuda:0"))
     assert [(some.start, some.stop, size) for some, size, _ in parts] == [
@@ -154,7 +154,8 @@ def test_predictions_are_made_in_smaller_batches_where_memory_ends(monkeypatch: 
         found: torch.Tensor = real(network, images)
         return found
 
-    real = loop.normalise
+    from plada.networks.network import normalise as real
+
     monkeypatch.setattr(loop, "normalise", greedy)
     np.testing.assert_allclose(predict(made, pixels), whole, atol=1e-5)
 

@@ -48,7 +48,7 @@ def test_tf32_is_reckoned_with(monkeypatch: pytest.MonkeyPatch) -> None:
             yield from super()._products(rounded(queries))
 
     units: list[float] = []
-    real = device_search.slack
+    from plada.retrieval.coarse import slack as real
 
     def wide(queries: Any, used: Any, *, unit: float = 0.0) -> Any:
         units.append(unit)
