@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from plada.common.arrays import F32, U8
 from plada.common.progress import Clock, Report
 from plada.errors import DataError, PayloadUnsupported, RequestError
@@ -162,9 +164,18 @@ def _recommended(recipe: Recipe, payload: Payload) -> Recipe:
 
 def _load(run: TrainingRun, images: PayloadImages, view: View, report: Report) -> LabelledImages:
     labels, cache = run.labels, run.home / "cache"
+    there = ~np.isin(labels.positions, np.fromiter(images.lost, np.int64))  # as far as the listing tells
     try:
+        if not there.any():
+            raise DataError(f"{images.location}: none of the {len(labels)} images can be read")
         labelled = load_images(
-            images.read, labels.positions, labels.labels, view, where=images.location, report=report, cache=cache
+            images.read,
+            labels.positions[there],
+            labels.labels[there],
+            view,
+            where=images.location,
+            report=report,
+            cache=cache,
         )
     except DataError:
         images.refuse_lost()  # where that is the reason, it says more
