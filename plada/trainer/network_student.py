@@ -139,7 +139,7 @@ def train_network(
             return TrainingResult(trained, int(finished["images"]), recipe.epochs, finished_before=True)
         try_batch(network, recipe, len(run.labels), processes=group.size)
     with clock("read"):
-        labelled = _load(run, images, view_of(network, supersample=recipe.supersample), report)
+        labelled = _load(run, images, view_of(network, supersample=recipe.supersample), group, report)
     identity["images"] = len(labelled)
     checkpointer = run.checkpointer(identity, group)
     with clock("train"), open_log(run.options.log_path if group.first else None) as log:
@@ -147,6 +147,8 @@ def train_network(
             network, labelled, recipe=recipe, seed=run.seed, device=group.device, report=report,
             checkpointer=checkpointer, log=log, group=group, soft=run.soft_labels,
         )  # fmt: skip
+    for lost in group.gather(images.lost):
+        images.lost.update(lost)  # what other processes have read
     trained = NetworkStudent(network, run.payload.classes, recipe, identity, dict(student.model_args), group.device)
     return TrainingResult(trained, labelled.readable(), recipe.epochs, finished_before=False, checkpointer=checkpointer)
 
@@ -162,7 +164,7 @@ def _recommended(recipe: Recipe, payload: Payload) -> Recipe:
         ) from err
 
 
-def _load(run: TrainingRun, images: PayloadImages, view: View, report: Report) -> LabelledImages:
+def _load(run: TrainingRun, images: PayloadImages, view: View, group: ProcessGroup, report: Report) -> LabelledImages:
     labels, cache = run.labels, run.home / "cache"
     there = ~np.isin(labels.positions, np.fromiter(images.lost, np.int64))  # as far as the listing tells
     try:
@@ -176,6 +178,7 @@ def _load(run: TrainingRun, images: PayloadImages, view: View, report: Report) -
             where=images.location,
             report=report,
             cache=cache,
+            group=group,
         )
     except DataError:
         images.refuse_lost()  # where that is the reason, it says more
