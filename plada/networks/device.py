@@ -39,6 +39,17 @@ def cuda_device() -> "torch.device | None":
     return torch.device("cuda:0") if torch.cuda.is_available() else None
 
 
+def gpu_of(device: str | None) -> "torch.device | None":
+    """The GPU that torch's name of a device stands for, None for the first one there is; None where it is no GPU."""
+    if device is None:
+        return cuda_device()
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.device(device)
+
+
 def use_own_stream(where: str) -> None:
     """Let this thread's work on a GPU run in a stream of its own, beside that of other threads: one batch is copied while another
     is computed."""

@@ -111,6 +111,7 @@ def train_linear(
         with one_thread(BLAS):  # the number of threads must not change the model
             head = fit_head(
                 embedded.vectors, labels, classes=len(classes), mean=embedded.mean, penalty=STUDENT_PENALTY,
+                device=group.device,
             )  # fmt: skip
         tracker.advance()
         trained = LinearStudent(embedded.encoder, head, classes, {**identity, "images": count})

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from plada.networks import device, loop
 from plada.networks.data import ImagesInMemory, ImagesOnDevice, on_device
-from plada.networks.device import free_device_memory, in_parts, release_memory, send, use_own_stream
+from plada.networks.device import free_device_memory, gpu_of, in_parts, release_memory, send, use_own_stream
 from plada.networks.loop import fit, predict
 from plada.networks.network import to_floats
 from plada.networks.recipe import Recipe
@@ -81,6 +82,21 @@ def test_each_thread_has_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
         list(pool.map(lambda _: together.wait(timeout=30), range(2)))
     assert len(set(map(id, streams.values()))) == 2
     assert {where for _, where in streams.values()} == {torch.device("cuda:1")}
+
+
+def test_a_gpu_is_looked_for_only_where_there_can_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert gpu_of(None) == torch.device("cuda:0")
+    assert gpu_of("cuda:3") == torch.device("cuda:3")
+    assert gpu_of("cpu") is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_of(None) is None
+    monkeypatch.setattr(device, "find_spec", lambda _: None)
+    assert gpu_of(None) is None
+    monkeypatch.setattr(device, "find_spec", lambda _: pytest.fail("asked"))
+    monkeypatch.setattr(device, "sys", SimpleNamespace(platform="linux", modules={}))
+    monkeypatch.setattr(device, "_DRIVERS", ("/no/such/driver",))
+    assert gpu_of(None) is None
 
 
 def test_a_cpu_has_no_memory_of_its_own_to_give_back() -> None:
