@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from plada.common.arrays import F32, F64, I64
 from plada.common.failures import out_of_memory
+from plada.common.products import BLAS, one_thread
 from plada.networks.device import gpu_of, release_memory
 from plada.networks.solver import blocked_regression, device_regression, softmax_regression
 
@@ -33,6 +34,7 @@ class Head:
         return np.asarray((np.asarray(vectors, np.float32) - self.mean) @ self.weight + self.bias, np.float32)
 
 
+@one_thread(BLAS)
 def fit_head(
     vectors: F32,
     labels: I64 | F64,
@@ -79,6 +81,7 @@ class HeadFitter:
     processor.
     """
 
+    @one_thread(BLAS)
     def __init__(
         self,
         vectors: F32,

@@ -1,6 +1,7 @@
 """Softmax regression by L-BFGS in numpy; of many examples and classes on a GPU, where one may be used.
 
-For problems this small it takes a tenth of the time of a general optimiser; choosing one rule trains hundreds of students.
+For problems this small it takes a tenth of the time of a general optimiser; choosing one rule trains hundreds of students. It runs
+on one thread: more gain nothing, and wait for each other where the machine is busy.
 """
 
 from collections import deque
@@ -27,6 +28,7 @@ _SETTLING = 10  # steps over which the loss is looked at
 _FLAT = 1e-7  # largest gradient at which the search ends
 
 
+@one_thread(BLAS)
 def softmax_regression(
     points: F64,
     labels: I64 | F64,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from plada.common.products import BLAS, one_thread
 from plada.common.statistics import class_ranks
 from plada.errors import ReferenceMismatch, RequestError
 from plada.labeler.scan import scan_linear
@@ -48,10 +47,9 @@ def expand(
     opened = _index_of(payload, home, index, same_keys)
     positions, labels = with_embedding(opened, payload)
     vectors = opened.vectors(positions).astype(np.float32)
-    with one_thread(BLAS):  # the number of threads must not change the labels
-        head = fit_head(
-            vectors, labels, classes=len(payload.classes), mean=opened.mean, penalty=STUDENT_PENALTY, device=device
-        )
+    head = fit_head(
+        vectors, labels, classes=len(payload.classes), mean=opened.mean, penalty=STUDENT_PENALTY, device=device
+    )
     surest = scan_linear(opened.scan(), head, depth=depth)
     fresh = np.flatnonzero(~np.isin(surest.positions, payload.positions))
     order = fresh[np.lexsort((surest.positions[fresh], -surest.margins[fresh]))]

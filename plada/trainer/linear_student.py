@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from plada.common.arrays import F32, I64, U8
-from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report, Tracker
 from plada.common.summary import shared_fields
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
@@ -108,11 +107,10 @@ def train_linear(
         labels = embedded.labels if soft is None else soft.targets(embedded.labels, run.seed)
         tracker = Tracker("train: fit", 1, report)
         tracker.advance(0)
-        with one_thread(BLAS):  # the number of threads must not change the model
-            head = fit_head(
-                embedded.vectors, labels, classes=len(classes), mean=embedded.mean, penalty=STUDENT_PENALTY,
-                device=group.device,
-            )  # fmt: skip
+        head = fit_head(
+            embedded.vectors, labels, classes=len(classes), mean=embedded.mean, penalty=STUDENT_PENALTY,
+            device=group.device,
+        )  # fmt: skip
         tracker.advance()
         trained = LinearStudent(embedded.encoder, head, classes, {**identity, "images": count})
     return TrainingResult(trained, count, 1, finished_before=False, embeddings=embedded.source)

@@ -1,15 +1,20 @@
 """A linear head: what is fitted block by block is what is fitted at once, in bounded memory and on any number of threads."""
 
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from plada.common.products import BLAS, one_thread
 from plada.labeler.linear_teacher import cross_validate
 from plada.networks import linear_head, solver
 from plada.networks.linear_head import HeadFitter, fit_head
+from plada.networks.solver import softmax_regression
+from plada.selection.student import fit_student
 
 
 def drawn(examples: int, classes: int, dimension: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -70,6 +75,50 @@ def test_the_memory_of_a_large_fit_does_not_grow_with_its_logits(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6e6
+
+
+def blas_threads() -> set[int]:
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("dimension", [12, 400], ids=["more examples than numbers", "fewer"])
+def test_small_fits_run_on_one_thread_whoever_makes_them(dimension: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, labels, mean = drawn(300, 3, dimension)
+    seen: list[set[int]] = []
+
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            seen.append(blas_threads())
+            return real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(np.linalg, "qr", watched(np.linalg.qr))
+    monkeypatch.setattr(solver, "_minimise", watched(solver._minimise))
+    with threadpool_limits(2, user_api="blas"):
+        assert blas_threads() == {2}
+        fit_head(vectors, labels, classes=3, mean=mean, penalty=1e-3, steps=2)
+        HeadFitter(vectors, labels, classes=3, mean=mean).head(1e-3, steps=2)
+        softmax_regression(vectors.astype(np.float64), labels, 3, penalty=1e-3, steps=2)
+        fit_student(vectors, labels, classes=3, steps=2)
+        assert blas_threads() == {2}, "what was set before is set again"
+    assert len(seen) == (4 if dimension == 12 else 7)
+    assert set().union(*seen) == {1}
+
+
+def test_one_thread_within_one_thread_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str | None] = []
+
+    def limits(limit: int, user_api: str | None) -> Any:
+        made.append(user_api)
+        return threadpool_limits(limit, user_api=user_api)
+
+    monkeypatch.setattr("threadpoolctl.threadpool_limits", limits)
+    with one_thread(BLAS), one_thread(BLAS), one_thread(), one_thread():
+        pass
+    with one_thread(BLAS):
+        pass
+    assert made == [BLAS, None, BLAS]
 
 
 @pytest.fixture
