@@ -1,5 +1,6 @@
 """A payload's images in the client's copy of the reference: each is hashed; missing and changed ones are named."""
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -238,12 +239,13 @@ def _places(payload: Payload, manifest: Manifest, collection: Collection) -> I64
     import pyarrow.compute as pc
 
     places = np.full(len(payload), -1, np.int64)
-    wanted = pa.array(manifest.keys_at(payload.positions), pa.string())
-    at = 0
-    # The table that is looked up is that of the payload, which is smaller than the collection.
+    wanted = manifest.keys_at(payload.positions)
+    at = low = 0
+    # Both are in order, so a piece of the listing can hold only those of the payload's keys that are next.
     for keys in chunked(collection.keys).chunks:
-        rows: Any = pc.index_in(keys, value_set=wanted)
+        high = bisect_right(wanted, keys[-1].as_py(), low) if len(keys) else low
+        rows: Any = pc.index_in(keys, value_set=pa.array(wanted[low:high], pa.string()))
         found = np.flatnonzero(rows.is_valid().to_numpy(zero_copy_only=False))
-        places[rows.drop_null().to_numpy()] = at + found
-        at += len(keys)
+        places[low + rows.drop_null().to_numpy()] = at + found
+        at, low = at + len(keys), high
     return places
