@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = "U8 | torch.Tensor"  # uint8 [n, size, size, 3]; a tensor where they lie on the device already
 MEMORY = 2 << 30  # bytes of pixels that are held; 14 000 images at 224 px
+READ_AT_ONCE = 50_000  # images that are read before the first step; of more the first epoch reads each when it needs it
 _AHEAD = 4  # batches that are read before they are asked for
 _DEVICE_SHARE = 4  # pixels may take one in so many bytes of what is free on a GPU
 
@@ -224,7 +225,8 @@ def load_images(
     cache: Path | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> LabelledImages:
-    """Images at `positions` [k] with `labels` [k]: in memory if their pixels take at most `memory` bytes, else streamed.
+    """Images at `positions` [k] with `labels` [k]: in memory if they are at most READ_AT_ONCE and their pixels take at most `memory`
+    bytes, else streamed.
 
     Streamed images keep their decoded pixels in the folder `cache`, if the disk has room. `read` gives stored bytes by position
     and may check them. Unreadable images are left out. The processes of `group` on one machine divide `memory` between them, and
@@ -234,7 +236,7 @@ def load_images(
         DataError: none can be read (known at once only for images in memory), or what `read` raises.
     """
     mates = group.on_this_machine()
-    if len(positions) * view.size * view.size * 3 > memory // len(mates):
+    if len(positions) > READ_AT_ONCE or len(positions) * view.size * view.size * 3 > memory // len(mates):
         file = make_pixel_file(cache, len(positions), view.size, group, mates) if cache is not None else None
         threads = max(4, cores() // len(mates))
         return StreamedImages(read, positions, labels, view, threads, cache=file)

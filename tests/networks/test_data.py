@@ -109,7 +109,9 @@ def test_each_image_is_decoded_once_on_a_machine(machines: tuple[int, ...], tmp_
 
 
 def test_without_room_or_a_folder_images_are_decoded_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data.shutil, "disk_usage", lambda _: SimpleNamespace(free=IMAGES * (8 * 8 * 3 + 1) * 2 - 1))
+    monkeypatch.setattr(
+        "plada.networks.data.shutil.disk_usage", lambda _: SimpleNamespace(free=IMAGES * (8 * 8 * 3 + 1) * 2 - 1)
+    )
     for machines in ((0,), (0, 0)):
         assert all(together(machines, lambda group: streamed(stored, tmp_path / "new", group).cache is None))
     assert streamed(stored, tmp_path / "new").cache is None
@@ -143,3 +145,12 @@ def test_processes_of_a_machine_divide_its_memory(tmp_path: Path) -> None:
     assert kind((0, 0), 2 * whole - 1) == {StreamedImages}
     assert kind((0, 1), whole) == {ImagesInMemory}
     assert SINGLE_PROCESS.on_this_machine() == [0]
+
+
+def test_many_images_are_not_all_read_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    positions = np.arange(IMAGES)
+    kinds = []
+    for most in (IMAGES, IMAGES - 1):
+        monkeypatch.setattr(data, "READ_AT_ONCE", most)
+        kinds.append(type(load_images(stored, positions, positions, VIEW, where="here")))
+    assert kinds == [ImagesInMemory, StreamedImages]
