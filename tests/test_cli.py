@@ -431,6 +431,12 @@ class OutOfMemoryError(RuntimeError):
     [
         (KeyboardInterrupt(), 6, "Resume with: plada"),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), 7, "out of memory (CUDA out of memory)"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED\nException raised"), 7, "out of memory (cuDNN error"),
+        (
+            RuntimeError("CUDA error: device-side assert\nmore"),
+            7,
+            "failed (CUDA error: device-side assert). `plada doctor`",
+        ),
         (MemoryError("no room"), 7, "out of memory (no room)"),
         (OSError(28, "No space left on device", "/x"), 7, "No space left on device (/x)"),
     ],

@@ -98,16 +98,14 @@ def index(
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
         spec = _spec(source, encoder)
-        encoders = _load(spec, device, clock)
-        plan = make_plan(encoders[0], len(job.collection), batch_size=batch_size, workers=workers)
-        pool = _worker_pool(spec, encoders, plan, engine)
+        loaded, devices = _load(spec, device, clock)
+        plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
+        pool = _worker_pool(spec, loaded, devices, plan, engine)
         if part is not None:
-            summary = build_part(
-                job, encoders[0], part, clock=clock, plan=plan, pool=pool, restart=restart, report=report
-            )
+            summary = build_part(job, loaded, part, clock=clock, plan=plan, pool=pool, restart=restart, report=report)
             return _noted(summary, source, job.collection)
         summary = build_index(
-            job, encoders[0], clock=clock, plan=plan, pool=pool, restart=restart, append=append, report=report
+            job, loaded, clock=clock, plan=plan, pool=pool, restart=restart, append=append, report=report
         )
     summary = replace(_noted(summary, source, job.collection), reasons=_reasons(summary, job))
     if pack:
@@ -152,10 +150,10 @@ def forecast(
     root, clock = home_directory(home), Clock()
     job = _job(source, None, root, clock, report)
     spec = _spec(source, encoder)
-    encoders = _load(spec, device, clock)
-    plan = make_plan(encoders[0], len(job.collection), batch_size=batch_size, workers=workers)
-    pool = _worker_pool(spec, encoders, plan, "local")
-    return run_trial(job.collection, encoders[0], plan, pool, seconds=seconds, clock=clock, home=root, report=report)
+    loaded, devices = _load(spec, device, clock)
+    plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
+    pool = _worker_pool(spec, loaded, devices, plan, "local")
+    return run_trial(job.collection, loaded, plan, pool, seconds=seconds, clock=clock, home=root, report=report)
 
 
 def _refuse_combinations(*, append: bool, shard: object, merge: bool) -> None:
@@ -209,19 +207,22 @@ def _spec(source: str | Path, encoder: str | EncoderSpec | None) -> EncoderSpec:
     return replace(spec, name="gradients")
 
 
-def _load(spec: EncoderSpec, device: str | None, clock: Clock) -> list[Encoder]:
-    """The encoder on the device, or on every GPU."""
+def _load(spec: EncoderSpec, device: str | None, clock: Clock) -> tuple[Encoder, list[str]]:
+    """The encoder on the device, or on the first of all GPUs, and where it is to run."""
     with clock("load"):
         devices = all_gpus() if device == "all" else [device]
-        return [load_encoder(spec, device=where) for where in devices]
+        encoder = load_encoder(spec, device=devices[0])
+        return encoder, [where or encoder.where for where in devices]
 
 
-def _worker_pool(spec: EncoderSpec, encoders: list[Encoder], plan: Plan, engine: str) -> WorkerPool:
+def _worker_pool(spec: EncoderSpec, encoder: Encoder, devices: list[str], plan: Plan, engine: str) -> WorkerPool:
     if engine == "ray":
-        return ray_workers(spec, encoders[0].where, plan)
+        return ray_workers(spec, encoder.where, plan)
     if plan.workers == 0:
-        return this_process(encoders[0], plan)
-    return worker_processes(spec, plan) if encoders[0].where == "cpu" else gpu_workers(encoders, plan)
+        return this_process(encoder, plan)
+    if encoder.where == "cpu":
+        return worker_processes(spec, plan)
+    return gpu_workers(encoder, plan, spec=spec, devices=devices)
 
 
 def _reasons(summary: IndexSummary, job: Job) -> tuple[UnreadableGroup, ...]:

@@ -223,6 +223,7 @@ def select(
         labelled = label(
             opened, ensemble, embedded, exhaustive=teachers.exhaustive, budget=limit, seed=seed,
             choose_rows=row_chooser(composer, embedded, spec), report=report, scores=scores_of(rules.name),
+            device=device,
         )  # fmt: skip
         corrected = correct(labelled.labels, opened, task.classes, corrections)
         candidates = corrected.labels

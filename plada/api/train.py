@@ -103,7 +103,7 @@ def train(
     labels = sent
     if widen is not None:
         index = source.name if source is not None else None
-        labels = expand(sent, widen, home=root, index=index, same_keys=copy.same_keys)
+        labels = expand(sent, widen, home=root, index=index, same_keys=copy.same_keys, device=device)
     plan = TrainingRun(
         payload=sent, labels=labels, own=open_own(own, sent.classes) if own is not None else None, student=network, encoder=source, recipe=dict(recipe or {}), seed=seed,
         out=Path(out) if out is not None else None, options=run or RunOptions(), home=root,

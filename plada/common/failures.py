@@ -1,5 +1,6 @@
 """What the failures of libraries say, on one line, and which of them mean that memory ran out."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,11 +12,33 @@ def first_line(err: BaseException) -> str:
     return next((line.strip() for line in str(err).splitlines() if line.strip()), type(err).__name__)
 
 
+# What torch, cuBLAS, cuDNN and FAISS say where memory has run out. A handle of cuBLAS that cannot be made has no room, either.
+_FULL = re.compile(
+    "can't allocate memory"
+    "|(CUDA|HIP|MPS|CUDA driver)[a-z ]*( error)?:? out of memory|cudaErrorMemoryAllocation"
+    "|CUBLAS_STATUS_ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED.*(cublasCreate|cublasLtCreate)"
+    "|CUDNN_STATUS_ALLOC_FAILED|CUDNN_STATUS_INTERNAL_ERROR_(DEVICE|HOST)_ALLOCATION_FAILED"
+    "|cudaMalloc.*out of memory|alloc fail.*cudaMalloc",
+    re.DOTALL,
+)
+_DEVICE = re.compile(
+    "CUDA|cuda(Error|Success|Malloc|Memcpy)|cuDNN|CUDNN_|CUBLAS_|cuBLAS|CUSOLVER|NCCL|NVML|NVIDIA|HIP error"
+)
+
+
 def out_of_memory(err: BaseException) -> bool:
     """Whether a device, or the machine, had no memory left. torch says so by a class of its own, which need not be imported
-    to be recognised, or in words."""
+    to be recognised, or in words, and passes on what cuBLAS and cuDNN say."""
     return (
-        isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(err)
+        isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError" or _FULL.search(str(err)) is not None
+    )
+
+
+def device_failed(err: BaseException) -> bool:
+    """Whether a GPU or its libraries are to blame for an error, for whatever reason but memory."""
+    return not out_of_memory(err) and (
+        type(err).__name__ == "AcceleratorError"
+        or (isinstance(err, RuntimeError) and _DEVICE.search(str(err)) is not None)
     )
 
 

@@ -6,26 +6,33 @@ on a number, two routes choose two images.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
 
 BLAS = "blas"
+_limited: ContextVar[frozenset[str | None]] = ContextVar("libraries on one thread", default=frozenset())
 ROWS = 512  # that are multiplied at a time, filled up with zeros: every product has the same shape
 
 
 @contextmanager
 def one_thread(libraries: str | None = None) -> Iterator[None]:
     """Within it (or within a function that it decorates) libraries compute on one thread, in one order: all of them, or with
-    BLAS products alone."""
-    if find_spec("threadpoolctl") is None:  # comes with all that makes embeddings
+    BLAS products alone. Within another that limits the same, it costs nothing."""
+    outer = _limited.get()
+    if libraries in outer or find_spec("threadpoolctl") is None:  # which comes with all that makes embeddings
         yield
         return
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api=libraries):
-        yield
+    with threadpool_limits(1, user_api=libraries):  # looks through all libraries, which takes 10 ms
+        token = _limited.set(outer | {libraries})
+        try:
+            yield
+        finally:
+            _limited.reset(token)
 
 
 def steady_product(rows: npt.NDArray[np.floating], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

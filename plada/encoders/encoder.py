@@ -11,7 +11,7 @@ import numpy as np
 from blake3 import blake3
 
 from plada.common.arrays import F32, U8
-from plada.common.failures import first_line
+from plada.common.failures import device_failed, first_line, out_of_memory
 from plada.common.summary import shared_fields
 from plada.encoders import gradients, openclip, timm_encoder
 from plada.encoders.batch_norm import fold_batch_norms
@@ -182,7 +182,7 @@ def _assemble(tower: Tower, spec: EncoderSpec, device: str | None) -> Encoder:
                 rows = text_features(lines, where)
             return unit(rows)
 
-    dimension = _dimension(encode, view, tower.name, compiled=spec.compiled)
+    dimension = _dimension(encode, view, spec, str(where))
     config = EncoderConfig(
         **shared_fields(settings, EncoderConfig),
         **shared_fields(tower, EncoderConfig) | {"weights": str(tower.weights.absolute()) if tower.weights else ""},
@@ -195,20 +195,29 @@ def _assemble(tower: Tower, spec: EncoderSpec, device: str | None) -> Encoder:
     return Encoder(config, view, encode, text, str(where), tower.text_note)
 
 
-def _dimension(encode: Encode, view: View, name: str, *, compiled: bool) -> int:
+def _dimension(encode: Encode, view: View, spec: EncoderSpec, where: str) -> int:
     """Found by embedding a black picture, which also shows early that the network runs here at all."""
+    name = spec.name
     try:
         return int(encode(np.zeros((1, view.size, view.size, 3), np.uint8)).shape[1])
     except Exception as err:
         line = first_line(err)
-        if compiled:
+        if spec.compiled and where == "cpu":
             raise RequestError(
                 f"encoder {name}: torch.compile fails here ({line}). On a CPU it needs a C++ compiler (g++, or $CXX). "
                 "Install one, or leave out --compile"
             ) from err
-        if "out of memory" in line or isinstance(err, MemoryError):
+        if device_failed(err):
+            raise ResourceError(
+                f"encoder {name}: device {where} does not run it ({line}). `plada doctor` says what is installed; give another --device"
+            ) from err
+        if out_of_memory(err):
             raise ResourceError(
                 f"encoder {name}: no memory for it on this device ({line}). Give another --device"
+            ) from err
+        if spec.image_size is None:  # the size is that of the weights, and not to blame
+            raise RequestError(
+                f"encoder {name}: it cannot embed a picture here ({line}). Check --model-arg, or the version of its library"
             ) from err
         raise RequestError(
             f"encoder {name}: it does not take pictures of {view.size} pixels ({line}). Give another --image-size"

@@ -13,6 +13,7 @@ from plada.common.arrays import F16, F32, I32, I64, U8, Bools
 from plada.common.failures import out_of_memory
 from plada.encoders.encoder import Encoder
 from plada.errors import DataError, ResourceError, Unreadable
+from plada.networks.device import in_parts
 from plada.sources.collection import Collection, changed_size
 from plada.sources.decode import REMARK, View, decode
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, fingerprint
@@ -152,24 +153,20 @@ def encode_prepared(prepared: PreparedTask, encoder: Encoder, batch_size: int) -
     Raises:
         DataError: the encoder gave something that is not finite. ResourceError: not even one image fits.
     """
-    result, at = prepared.result, 0
+    result, images, whole = prepared.result, len(prepared.places), batch_size
     start = time.perf_counter()
-    while at < len(prepared.places):
-        batch = prepared.pixels[at : at + batch_size]
-        try:
-            vectors = encoder.encode(batch)
-        except RuntimeError as err:
-            if not out_of_memory(err):
-                raise
-            if len(batch) == 1:
-                raise ResourceError(
-                    f"encoder {encoder.config.name}: out of memory with a single image. Free the device, or --device cpu"
-                ) from err
-            batch_size = max(1, len(batch) // 2)
-            result.note = f"the device is out of memory: batches of {batch_size} images from here on"
-            continue
-        result.rows.vectors[prepared.places[at : at + len(batch)]] = to_half(vectors, encoder.config.name)
-        at += len(batch)
+    parts = in_parts(images, whole, lambda some: encoder.encode(prepared.pixels[some]), encoder.where)
+    try:
+        for some, batch_size, vectors in parts:  # noqa: B007 - the last one counts
+            result.rows.vectors[prepared.places[some]] = to_half(vectors, encoder.config.name)
+    except (RuntimeError, MemoryError) as err:
+        if not out_of_memory(err):
+            raise
+        raise ResourceError(
+            f"encoder {encoder.config.name}: out of memory with a single image. Free the device, or --device cpu"
+        ) from err
+    if batch_size < whole:
+        result.note = f"the device is out of memory: batches of {batch_size} images from here on"
     result.batch_size = batch_size
     result.spent["encode"] += time.perf_counter() - start
     return result

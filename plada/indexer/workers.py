@@ -5,9 +5,7 @@ few ahead of the consumer. A worker that is killed is replaced and its tasks are
 """
 
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections import deque
@@ -26,7 +24,9 @@ from plada.common.packages import require
 from plada.encoders.encoder import Encoder, load_encoder
 from plada.encoders.spec import EncoderSpec
 from plada.errors import RequestError, ResourceError
-from plada.indexer.embed import PreparedTask, Task, TaskResult, embed, encode_prepared, prepare
+from plada.indexer.embed import Task, TaskResult, embed, prepare
+from plada.indexer.feeders import LANES, Feeder, FeederProcess, OwnFeeder, SlotJob, pixel_slots
+from plada.networks.device import use_own_stream
 from plada.sources.decode import View
 
 Run = Callable[[Iterable[Task]], Iterator[TaskResult]]
@@ -75,25 +75,30 @@ def worker_processes(spec: EncoderSpec, plan: Plan) -> Iterator[Run]:
 
 
 @contextmanager
-def gpu_workers(encoders: Sequence[Encoder], plan: Plan) -> Iterator[Run]:
-    """Worker processes that read and decode. This process encodes, two batches at a time on each encoder's device, so that
-    one is copied while the other is computed. Pixels come through shared memory."""
-    view, dimension = encoders[0].view, encoders[0].config.dimension
-    slots = 2 * plan.workers + 4 * len(encoders)
+def gpu_workers(encoder: Encoder, plan: Plan, *, spec: EncoderSpec, devices: Sequence[str]) -> Iterator[Run]:
+    """Worker processes that read and decode, and a feeder for each of `devices` that encodes: this process, by `encoder`, for a
+    single one, else processes that load the encoder of `spec`. Pixels come through shared memory."""
+    view, dimension = encoder.view, encoder.config.dimension
+    encoding_slots = LANES * len(devices) + 1
     with ExitStack() as stack:
-        pixels = stack.enter_context(_slots(slots, plan.chunk, view.size))
+        pixels, note = stack.enter_context(
+            pixel_slots(2 * plan.workers + encoding_slots, plan.workers + encoding_slots, plan.chunk, view.size)
+        )
         free = deque(pixels)
         workers = stack.enter_context(_ProcessPool(plan, None))
-        devices = [stack.enter_context(ThreadPoolExecutor(2)) for _ in encoders]
+        feeders: list[Feeder] = [OwnFeeder(encoder, plan.batch_size)]
+        if len(devices) > 1:
+            processes = [FeederProcess(spec, device, plan.batch_size, LIVES) for device in devices]
+            feeders = [stack.enter_context(process) for process in processes]
+        # Streams belong to threads. Those of this process only wait where processes of their own encode.
+        streams = [encoder.where if len(devices) == 1 else "cpu" for _ in devices]
+        lanes = [
+            stack.enter_context(ThreadPoolExecutor(LANES, initializer=use_own_stream, initargs=(where,)))
+            for where in streams
+        ]
 
         def run(tasks: Iterable[Task]) -> Iterator[TaskResult]:
-            limits = [plan.batch_size] * len(encoders)
             taken, encoding = deque[Path](), deque[tuple[Future[TaskResult], Path]]()
-
-            def encode(number: int, prepared: PreparedTask) -> TaskResult:
-                result = encode_prepared(prepared, encoders[number], limits[number])
-                limits[number] = min(limits[number], result.batch_size or limits[number])
-                return result
 
             def jobs() -> Iterator[tuple[Any, ...]]:
                 for task in tasks:
@@ -101,14 +106,13 @@ def gpu_workers(encoders: Sequence[Encoder], plan: Plan) -> Iterator[Run]:
                     taken.append(slot)
                     yield task, view, dimension, str(slot), plan.chunk
 
-            decoded = workers.run(_prepare_there, jobs(), ahead=plan.workers)
+            decoded = workers.run(_prepare_there, jobs(), ahead=len(pixels) - plan.workers - encoding_slots)
             for number, (result, places) in enumerate(decoded):
-                slot = taken.popleft()
-                stored = np.memmap(slot, np.uint8, "r+", shape=(plan.chunk, view.size, view.size, 3))
-                chosen = number % len(encoders)
-                prepared = PreparedTask(result, places, stored[: len(places)])
-                encoding.append((devices[chosen].submit(encode, chosen, prepared), slot))
-                while encoding and (len(encoding) > 2 * len(encoders) or encoding[0][0].done()):
+                slot, chosen = taken.popleft(), number % len(feeders)
+                result.note = note
+                job = SlotJob(result, places, str(slot), plan.chunk, view.size)
+                encoding.append((lanes[chosen].submit(feeders[chosen].encode, job), slot))
+                while encoding and (len(encoding) > LANES * len(feeders) or encoding[0][0].done()):
                     future, slot = encoding.popleft()
                     yield future.result()
                     free.append(slot)
@@ -226,43 +230,6 @@ def _prepare_there(task: Task, view: View, dimension: int, slot: str, chunk: int
     if len(prepared.places) < len(task.images):
         pixels[: len(prepared.places)] = prepared.pixels
     return prepared.result, prepared.places
-
-
-@contextmanager
-def _slots(number: int, chunk: int, size: int) -> Iterator[list[Path]]:
-    """Files in memory that this process and its workers map, each for the pixels of one task.
-
-    Raises:
-        ResourceError: there is no room for them.
-    """
-    wanted, memory = number * chunk * size * size * 3, Path("/dev/shm")
-    # A container's /dev/shm is often tiny; a temporary file is mapped as well, and mostly stays in memory too.
-    small = not memory.is_dir() or shutil.disk_usage(memory).free < 2 * wanted
-    folder = Path(tempfile.mkdtemp(prefix=f"plada-{os.getpid()}-", dir=None if small else memory))
-    try:
-        _clear_orphans(folder.parent)
-        if wanted > shutil.disk_usage(folder).free:
-            raise ResourceError(
-                f"{folder.parent}: {wanted} bytes are needed to hand pixels to the encoder, which is more than is free. "
-                "Lower --batch-size or --workers"
-            )
-        paths = [folder / str(slot) for slot in range(number)]
-        for path in paths:
-            with path.open("wb") as file:
-                file.truncate(chunk * size * size * 3)
-        yield paths
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _clear_orphans(folder: Path) -> None:
-    """Remove what processes that were killed have left."""
-    if not Path("/proc/self").exists():
-        return
-    for path in folder.glob("plada-*-*"):
-        owner = path.name.split("-")[1]
-        if owner.isdigit() and int(owner) != os.getpid() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def make_plan(encoder: Encoder, images: int, *, batch_size: int | None, workers: int | None) -> Plan:

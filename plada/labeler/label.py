@@ -54,6 +54,7 @@ def label(
     choose_rows: ChooseRows | None,
     report: Report,
     scores: Sequence[str] = tuple(SCORES),
+    device: str | None = "cpu",
 ) -> LabelledReference:
     """Let the teachers label the reference, for a file of at most `budget` bytes, by a rule that looks at `scores`.
 
@@ -103,7 +104,7 @@ def label(
         return LabelledReference(labels, vectors, len(labels), positions)
 
     proxy = next((each for each in teachers if each.head is not None and each.needs == VECTORS), None)
-    proxy_teacher = proxy or train_linear(index, classes, embedded, seed, report)[0]
+    proxy_teacher = proxy or train_linear(index, classes, embedded, seed, report, device=device)[0]
     in_rounds = choose_rows is not None and not exhaustive
     shortlist = find_shortlist(
         index.scan(), proxy_teacher.logits, classes=classes, images=index.readable,

@@ -24,20 +24,27 @@ _WORSE = 2  # penalties in a row below the best, after which smaller ones, the s
 
 
 def train_linear(
-    index: Index, classes: int, embedded: EmbeddedTarget, seed: int, report: Report = silent
+    index: Index,
+    classes: int,
+    embedded: EmbeddedTarget,
+    seed: int,
+    report: Report = silent,
+    *,
+    device: str | None = "cpu",
 ) -> tuple[Teacher, float, HeldOut]:
     """(teacher, its penalty, held-out logits): a head on the index's embeddings, trained on train and validation images.
 
-    Penalty and held-out logits are those of `cross_validate`. The logits serve for calibration and for an accuracy with a
+    Large fits may run on `device`, as in `fit_head`. Penalty and held-out logits are those of `cross_validate`. The logits serve for calibration and for an accuracy with a
     narrow interval: validation splits are small.
     """
     known = embedded.known
     penalty, held_out = cross_validate(
-        known.vectors, known.labels, classes=classes, mean=index.mean, seed=seed, steps=CROSS_STEPS, report=report
-    )
+        known.vectors, known.labels, classes=classes, mean=index.mean, seed=seed, steps=CROSS_STEPS, device=device,
+        report=report,
+    )  # fmt: skip
     tracker = Tracker("teacher: fit", 1, report)
     tracker.advance(0)
-    head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=penalty)
+    head = fit_head(known.vectors, known.labels, classes=classes, mean=index.mean, penalty=penalty, device=device)
     tracker.advance()
     return Teacher(kind="linear", classes=classes, needs=VECTORS, logits=head.logits, head=head), penalty, held_out
 
@@ -52,6 +59,7 @@ def cross_validate(
     parts: int = CROSS_PARTS,
     penalties: Sequence[float] = CROSS_PENALTIES,
     steps: int = CROSS_STEPS,
+    device: str | None = "cpu",
     report: Report = silent,
 ) -> tuple[float, HeldOut]:
     """(penalty, held-out logits) of heads on vectors [n, d] with labels [n].
@@ -74,7 +82,7 @@ def cross_validate(
     wanted = labels[rows[judged_rows]]
     fitters = [
         (np.searchsorted(judged_rows, np.flatnonzero(held)), rows[held],
-         HeadFitter(vectors, labels, classes=classes, mean=mean, rows=rows[~held]))
+         HeadFitter(vectors, labels, classes=classes, mean=mean, rows=rows[~held], device=device))
         for held in masks
     ]  # fmt: skip
     best: tuple[float, float, float] | None = None

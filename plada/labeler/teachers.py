@@ -102,7 +102,9 @@ def teach(
     for name in names:
         if name == LINEAR:
             check_every_class(task, embedded.train)
-            teacher, penalty, held_out[len(teachers)] = train_linear(index, classes, embedded, seed, report)
+            teacher, penalty, held_out[len(teachers)] = train_linear(
+                index, classes, embedded, seed, report, device=device
+            )
         elif name == ZEROSHOT:
             teacher = zeroshot_teacher(index.encoder(device=device), task.classes)
         elif name.startswith(FINETUNE):

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+from plada.networks.device import send
 from plada.networks.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def augment(images: "torch.Tensor", recipe: Recipe, generator: "torch.Generator"
         ],
         1,
     )
-    grid = functional.affine_grid(theta.to(images.device), [n, channels, height, width], align_corners=False)
+    grid = functional.affine_grid(send(theta, images.device), [n, channels, height, width], align_corners=False)
     # What lies outside is filled with the median of the border: the ground of a character, a plain tone beside a photo.
     # To repeat the border instead would draw strokes that touch it out to the new one.
     rim = torch.cat([images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]], 2)

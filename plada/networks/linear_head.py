@@ -6,7 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F32, F64, I64
-from plada.networks.solver import blocked_regression, softmax_regression
+from plada.common.failures import out_of_memory
+from plada.common.products import BLAS, one_thread
+from plada.networks.device import gpu_of, release_memory
+from plada.networks.solver import blocked_regression, device_regression, softmax_regression
 
 PENALTY = 1e-3  # of a teacher whose penalty nothing has chosen
 # A linear student's labels come from a linear teacher: it may follow them closely. At 1e-3 it fell behind with many or
@@ -35,6 +38,7 @@ class Head:
         return logits
 
 
+@one_thread(BLAS)
 def fit_head(
     vectors: F32,
     labels: I64 | F64,
@@ -44,12 +48,16 @@ def fit_head(
     penalty: float,
     steps: int = 300,
     importance: F64 | None = None,
+    device: str | None = "cpu",
 ) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS over all examples.
 
     In float64: the number of threads changes how sums round, and in float32 that changed labels. Beyond LARGE logits in
     float32, with sums in one order. Beyond GROWN logits on fewer examples first, four times as many each time, each search going on
     where the last one ended and ending when it brings next to nothing: few passes over all examples are left.
+
+    `device` is torch's name of where fits of more than LARGE logits may run, None for a GPU if there is one; on a GPU the result is
+    the same up to rounding.
 
     vectors float32 [n, d] of length one, labels int64 [n] or soft ones float64 [n, classes], mean float32 [d] (the
     reference's); `importance` float64 [n] is how much each example counts, None for all alike. The centred vectors are scaled to a
@@ -63,7 +71,14 @@ def fit_head(
     for size in sizes:
         rows = np.sort(order[:size]) if size < len(labels) else None
         fitter = HeadFitter(
-            vectors, labels, classes=classes, mean=mean, rows=rows, start=weights, importance=importance
+            vectors,
+            labels,
+            classes=classes,
+            mean=mean,
+            rows=rows,
+            start=weights,
+            importance=importance,
+            device=device,
         )
         head = fitter.head(penalty, steps=steps, settled=settled)
         weights = fitter.weights
@@ -77,9 +92,11 @@ class HeadFitter:
     Each search starts where the last one ended: from large penalties to small ones this takes a quarter of the time.
 
     Beyond LARGE logits neither these nor labels as rows of zeros and ones are ever whole in memory: a block of examples is
-    centred, multiplied and added up at a time, in float32. Memory is that of `vectors`, and 16 MB a processor.
+    centred, multiplied and added up at a time, in float32, on a GPU where `device` lets it. Memory is that of `vectors`, and 16 MB a
+    processor.
     """
 
+    @one_thread(BLAS)
     def __init__(
         self,
         vectors: F32,
@@ -90,8 +107,9 @@ class HeadFitter:
         rows: I64 | None = None,
         start: F64 | None = None,
         importance: F64 | None = None,
+        device: str | None = "cpu",
     ) -> None:
-        self._classes, self._mean = classes, mean
+        self._classes, self._mean, self._device = classes, mean, device
         self.weights = start  # where the next search begins, of points that are centred and rescaled
         self._axes: F64 | None = None
         self._points: F64 | None = None
@@ -132,15 +150,30 @@ class HeadFitter:
                 importance=self._importance,
             )
         else:
-            weights = blocked_regression(
-                self._block, self._labels, self._classes, self._vectors.shape[1], penalty=penalty, steps=steps,
-                settled=settled, start=self.weights, importance=self._importance,
-            )  # fmt: skip
+            weights = self._large(penalty, steps, settled)
         self.weights = weights
         weight = weights[:-1] if self._axes is None else self._axes @ weights[:-1]
         return Head(
             self._mean.astype(np.float32), (weight * self._scale).astype(np.float32), weights[-1].astype(np.float32)
         )
+
+    def _large(self, penalty: float, steps: int, settled: float) -> F64:
+        """The weights of a search block by block: on the GPU, or where there is none, or its memory ends, on the CPU."""
+        where = gpu_of(self._device)
+        if where is not None:
+            try:
+                return device_regression(
+                    self._block, self._labels, self._classes, self._vectors.shape[1], where=where, penalty=penalty,
+                    steps=steps, settled=settled, start=self.weights, importance=self._importance,
+                )  # fmt: skip
+            except (RuntimeError, MemoryError) as err:
+                if not out_of_memory(err):
+                    raise
+            release_memory(where.type)
+        return blocked_regression(
+            self._block, self._labels, self._classes, self._vectors.shape[1], penalty=penalty, steps=steps,
+            settled=settled, start=self.weights, importance=self._importance,
+        )  # fmt: skip
 
     def _block(self, some: slice) -> F32:
         """Centred and rescaled examples of a slice, float32 [m, d]."""

@@ -8,7 +8,8 @@ import numpy as np
 from plada.common.arrays import F32, U8
 from plada.common.progress import Report, Tracker, silent
 from plada.networks.checkpoint import Checkpointer, LoopState, stop_requests
-from plada.networks.data import LabelledImages
+from plada.networks.data import LabelledImages, on_device
+from plada.networks.device import free_device_memory, in_parts
 from plada.networks.logs import Log, no_log
 from plada.networks.monitor import LossMonitor
 from plada.networks.network import Network, normalise, pick_device, to_device, to_floats
@@ -58,6 +59,7 @@ def fit(
     if checkpointer is not None and checkpointer.restore(state):
         tracker = Tracker(stage, (recipe.epochs * batches - state.step) * size, report)
         tracker.say(f"goes on after step {state.step} of {recipe.epochs * batches}")
+    images = on_device(images, where, free_device_memory(where))
     step = TrainingStep(network, state, recipe, where, group, tracker, soft)
     monitor = LossMonitor(state, checkpointer, log, images_a_step=size)
     with stop_requests(checkpointer is not None) as stop:
@@ -107,14 +109,15 @@ def draw_order(state: LoopState, images: int) -> "torch.Tensor":
 
 
 def predict(network: Network, pixels: U8, *, device: str | None = None, batch_size: int = 256) -> F32:
-    """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3]."""
+    """Logits float32 [n, classes] of pixels uint8 [n, size, size, 3]; a batch is smaller where memory ends."""
     import torch
 
     where = pick_device(device)
     module = to_device(network.module.eval(), where)
-    parts = []
+
+    def logits(some: slice) -> F32:
+        return np.asarray(module(normalise(network, to_floats(pixels[some], where))).float().cpu())
+
     with torch.inference_mode():
-        for start in range(0, len(pixels), batch_size):
-            batch = normalise(network, to_floats(pixels[start : start + batch_size], where))
-            parts.append(np.asarray(module(batch).float().cpu()))
+        parts = [part for _, _, part in in_parts(len(pixels), batch_size, logits, where.type)]
     return np.concatenate(parts)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from plada.networks.device import send
 from plada.networks.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def mix(
     cut = bool(recipe.cutmix) and (not recipe.mixup or draw.random() < 0.5)
     alpha = recipe.cutmix if cut else recipe.mixup
     share = float(draw.beta(alpha, alpha))
-    other = torch.from_numpy(draw.permutation(len(labels))).to(images.device)
+    other = send(torch.from_numpy(draw.permutation(len(labels))), images.device)
     if not cut:
         return images.lerp(images[other], 1 - share), labels[other], share
     height, width = images.shape[2:]

@@ -20,6 +20,7 @@ from plada.common.arrays import U8
 from plada.common.failures import first_line
 from plada.common.packages import import_timm, require
 from plada.errors import DataError, RequestError, UnknownName
+from plada.networks.device import send
 from plada.networks.model_args import refused_argument
 from plada.sources.decode import MAX_SIDE, View
 
@@ -257,23 +258,19 @@ def pick_device(device: str | None) -> "torch.device":
     return where
 
 
-def to_floats(pixels: U8, where: "torch.device") -> "torch.Tensor":
-    """uint8 [n, h, w, 3] to floats [n, 3, h, w] between 0 and 1."""
+def to_floats(pixels: "U8 | torch.Tensor", where: "torch.device") -> "torch.Tensor":
+    """uint8 [n, h, w, 3], here or on the device, to floats [n, 3, h, w] between 0 and 1 on the device."""
     import torch
 
-    stored = torch.from_numpy(np.ascontiguousarray(pixels))
-    if where.type == "cuda":
-        # A pinned batch is copied while the GPU works on another.
-        stored = stored.pin_memory()
-    return stored.to(where, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+    stored = torch.from_numpy(np.ascontiguousarray(pixels)) if isinstance(pixels, np.ndarray) else pixels
+    return send(stored, where).permute(0, 3, 1, 2).float().div_(255)
 
 
 def normalise(network: Network, images: "torch.Tensor") -> "torch.Tensor":
     """Subtract the network's mean and divide by its deviation, channel by channel."""
     import torch
 
-    mean = torch.tensor(network.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(network.std, device=images.device).view(1, 3, 1, 1)
+    mean, std = (send(torch.tensor(part), images.device).view(1, 3, 1, 1) for part in (network.mean, network.std))
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 

@@ -1,6 +1,7 @@
 """The processes that train one model together: this one alone, or those that torchrun started."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plada.errors import RequestError
+from plada.networks.device import send
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +52,12 @@ class ProcessGroup:
         dist.all_gather_object(values, value)
         return values
 
+    def on_this_machine(self) -> list[int]:
+        """Ranks of the processes on this machine, rising; this one's is among them."""
+        names = self.gather(f"{socket.gethostname()} {os.environ.get('GROUP_RANK', '')}")
+        mine = names[self.rank] if self.size > 1 else names[0]
+        return [rank for rank, name in enumerate(names) if name == mine]
+
     def total(self, count: int, where: "torch.device") -> "torch.Tensor | int":
         """The sum over all processes; a GPU is not waited for."""
         if self.size == 1:
@@ -57,7 +65,7 @@ class ProcessGroup:
         import torch
         import torch.distributed as dist
 
-        total = torch.tensor(float(count), device=where)
+        total = send(torch.tensor(float(count)), where)
         dist.all_reduce(total)
         return total
 

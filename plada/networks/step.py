@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plada.common.arrays import I64, U8
+from plada.common.arrays import I64
 from plada.common.failures import out_of_memory
 from plada.common.progress import Tracker
 from plada.errors import RequestError, ResourceError
 from plada.networks.augment import augment
 from plada.networks.checkpoint import LoopState
+from plada.networks.data import Pixels
+from plada.networks.device import release_memory, send
 from plada.networks.mixup import mix
 from plada.networks.network import Network, normalise, to_device, to_floats
 from plada.networks.process_group import ProcessGroup
@@ -60,7 +62,7 @@ class TrainingStep:
         self.group, self.tracker, self.soft = group, tracker, soft
         self.model = group.data_parallel(state.module, where)
 
-    def __call__(self, pixels: U8, labels: I64) -> "torch.Tensor":
+    def __call__(self, pixels: Pixels, labels: I64) -> "torch.Tensor":
         """The loss, on the device. A batch of which no image could be read is a step without gradients."""
         import torch
 
@@ -78,15 +80,14 @@ class TrainingStep:
                 self._halve(len(labels), err)
             state.generator.set_state(generators[0])
             torch.set_rng_state(generators[1])
-            if self.where.type == "cuda":
-                torch.cuda.empty_cache()
+            release_memory(self.where.type)
         state.optimiser.step()
         state.schedule.step()
         if state.averaged is not None:
             state.averaged.update_parameters(state.module)
         return loss
 
-    def _gradients(self, pixels: U8, labels: I64) -> "torch.Tensor":
+    def _gradients(self, pixels: Pixels, labels: I64) -> "torch.Tensor":
         import torch
         from torch.nn import functional
 
@@ -96,7 +97,7 @@ class TrainingStep:
             weight: Any = 0.0
         else:
             weight = self.group.size / count
-        targets = self._targets(labels).to(self.where)
+        targets = send(self._targets(labels), self.where)
         augmented = augment(to_floats(pixels, self.where), self.recipe, self.state.generator)
         mixed, others, share = mix(augmented, targets, self.recipe, self.state.generator)
         inputs = normalise(self.network, mixed)

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from plada.common.failures import first_line, out_of_memory
+from plada.common.failures import device_failed, first_line, out_of_memory
 from plada.errors import RequestError
 from plada.networks.network import Network
 from plada.networks.recipe import Recipe
@@ -33,16 +33,27 @@ def try_batch(network: Network, recipe: Recipe, images: int, *, processes: int =
             if batch < 2 and not network.trained:  # a trained body keeps its statistics, and needs no second image
                 _forward(network, 1)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError, ZeroDivisionError) as err:
-        if out_of_memory(err):
+        reason = first_line(err).rstrip(".")
+        if out_of_memory(err) or device_failed(err):
             raise
         if is_lonely(err):
             raise RequestError(lonely(network.name, batch)) from err
+        if network.size == own_size(network):  # which is not to blame
+            raise RequestError(
+                f"network {network.name}: cannot be run ({reason}). Check --model-arg, or take another --student"
+            ) from err
         raise RequestError(
-            f"network {network.name}: takes no images of {network.size} x {network.size} pixels ({first_line(err).rstrip('.')}). Change "
+            f"network {network.name}: takes no images of {network.size} x {network.size} pixels ({reason}). Change "
             "--image-size, or where the network has a size of its own also --model-arg img_size"
         ) from err
     finally:
         network.module.train(training)
+
+
+def own_size(network: Network) -> int | None:
+    """The size of the images that a network was made for, if it says so."""
+    sizes = getattr(network.module, "pretrained_cfg", {}).get("input_size", ())
+    return int(sizes[-1]) if sizes else None
 
 
 def _forward(network: Network, images: int) -> "torch.Tensor":

@@ -7,6 +7,7 @@ Search is exact unless asked otherwise: the table is streamed once in blocks. Sc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ from plada.indexer.store import (
     readable_rows,
     with_vector,
 )  # fmt: skip
+from plada.retrieval.device_search import ExactSearch
 from plada.retrieval.fingerprints import stored_fingerprints
 from plada.retrieval.hit import Hit
-from plada.retrieval.knn import exact_search
 from plada.retrieval.queries import embed_queries, position_of_key
 from plada.sources.decode import View
 from plada.sources.manifest import binary_rows
@@ -59,6 +60,7 @@ class Index:
     _encoder: list[Encoder] = field(default_factory=list)
     _opened: list[Any] = field(default_factory=list)
     _ann: list[Ann] = field(default_factory=list)
+    _exact: ExactSearch = field(default_factory=ExactSearch)
     _checked: set[tuple[str, int]] = field(default_factory=set)  # columns and shards that have their digests
     _hold: BuildHold | None = None  # keeps the table from being removed while this index is open
 
@@ -327,12 +329,15 @@ class Index:
         """
         k = min(k, self.readable)
         if ann is None:
-            return exact_search(self._scan(_SCAN, check=False), vectors, k)
+            return self._search(vectors, k)
         scores, positions, complete = ann.search(vectors, k)
         if not complete.all():  # fewer than k were found: the rest of these queries' answers is elsewhere
-            rest = exact_search(self._scan(_SCAN, check=False), vectors[~complete], k)
-            scores[~complete], positions[~complete] = rest
+            scores[~complete], positions[~complete] = self._search(vectors[~complete], k)
         return scores, positions
+
+    def _search(self, vectors: F32, k: int) -> tuple[F32, I64]:
+        blocks = partial(self._scan, _SCAN, check=False)
+        return self._exact(blocks, vectors, k, rows=self.readable, dimension=self.dimension)
 
     def ann(self) -> Ann:
         """The approximate index, opened once and checked.

@@ -17,7 +17,7 @@ from plada.indexer.scores import VectorBlocks, score
 from plada.retrieval.coarse import Pass, choose_pass
 
 _NUMBERS, _ROWS = 1 << 22, 16_384  # of a block that is scored at a time: it stays near the caches
-_NOWHERE = np.iinfo(np.int64).max
+NOWHERE = np.iinfo(np.int64).max
 
 
 def exact_search(blocks: VectorBlocks, queries: F32, k: int, *, coarse: Pass | None = None) -> tuple[F32, I64]:
@@ -30,11 +30,9 @@ def exact_search(blocks: VectorBlocks, queries: F32, k: int, *, coarse: Pass | N
         RequestError: a query that is not finite, or of another dimension than the vectors.
         DataError: fewer than k vectors in all; a vector that is not finite.
     """
-    queries = np.ascontiguousarray(queries, np.float32)
-    if queries.ndim != 2 or not np.isfinite(queries).all():
-        raise RequestError(f"queries of shape {queries.shape}: expected [n, d], all of it finite")
+    queries = check_queries(queries)
     best = np.full((len(queries), k), -np.inf, np.float32)
-    places = np.full((len(queries), k), _NOWHERE, np.int64)
+    places = np.full((len(queries), k), NOWHERE, np.int64)
     if not queries.size or not k:
         return best, places
     coarse = choose_pass(queries, k) if coarse is None else coarse
@@ -46,10 +44,18 @@ def exact_search(blocks: VectorBlocks, queries: F32, k: int, *, coarse: Pass | N
             scores = score(queries[chunk], block, asked, rows)
             keep = scores >= best[chunk][asked, -1]
             if keep.any():
-                _merge(best[chunk], places[chunk], asked[keep], scores[keep], positions[rows[keep]])
-    if (places == _NOWHERE).any():
+                merge(best[chunk], places[chunk], asked[keep], scores[keep], positions[rows[keep]])
+    if (places == NOWHERE).any():
         raise DataError(f"fewer than {k} images have an embedding")
     return best, places
+
+
+def check_queries(queries: F32) -> F32:
+    """The queries as float32 [n, d] in one piece. Raises RequestError: not of that shape, or not finite."""
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2 or not np.isfinite(queries).all():
+        raise RequestError(f"queries of shape {queries.shape}: expected [n, d], all of it finite")
+    return queries
 
 
 class _Widen:
@@ -86,13 +92,17 @@ def _longest(positions: I64, block: F32) -> float:
     """A bound on the lengths of the vectors [m, d], refusing those that would never be found."""
     lengths: F32 = np.sqrt(np.einsum("md,md->m", block, block))
     if not np.isfinite(lengths).all():
-        bad = int(positions[np.flatnonzero(~np.isfinite(lengths))[0]])
-        raise DataError(f"the embedding of image {bad} is not finite. Check the index, or index again with --restart")
+        raise damaged_vector(int(positions[np.flatnonzero(~np.isfinite(lengths))[0]]))
     longest: float = lengths.max(initial=0).item()
     return float(longest * (1 + block.shape[1] * 2.0**-23))
 
 
-def _merge(best: F32, places: I64, asked: I64, scores: F32, positions: I64) -> None:
+def damaged_vector(position: int) -> DataError:
+    """What is said of an embedding that would never be found."""
+    return DataError(f"the embedding of image {position} is not finite. Check the index, or index again with --restart")
+
+
+def merge(best: F32, places: I64, asked: I64, scores: F32, positions: I64) -> None:
     """Put new (query, score, position) among the best of their queries, in place; best and places are [n, k]."""
     queries, k = np.unique(asked), best.shape[1]
     owner = np.concatenate([np.repeat(queries, k), asked])

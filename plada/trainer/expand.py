@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from plada.common.products import BLAS, one_thread
 from plada.common.statistics import class_ranks
 from plada.errors import ReferenceMismatch, RequestError
 from plada.labeler.scan import scan_linear
@@ -21,12 +20,18 @@ from plada.trainer.linear_student import check_targets, only_index, with_embeddi
 
 
 def expand(
-    payload: Payload, per_class: int, *, home: Path, index: str | None = None, same_keys: bool = False
+    payload: Payload,
+    per_class: int,
+    *,
+    home: Path,
+    index: str | None = None,
+    same_keys: bool = False,
+    device: str | None = "cpu",
 ) -> Payload:
     """`payload` with up to `per_class` more images of each class, those that a linear student labels with the largest margins.
 
     The student is fitted to the payload's images on the embeddings of `index`, by default the only index here of the
-    reference. `same_keys` accepts an index of a re-encoded or resized copy. Nothing is random. Memory grows with `per_class`
+    reference. `same_keys` accepts an index of a re-encoded or resized copy. A large fit may run on `device`. Nothing is random. Memory grows with `per_class`
     times the number of classes.
 
     Raises:
@@ -42,8 +47,9 @@ def expand(
     opened = _index_of(payload, home, index, same_keys)
     positions, labels = with_embedding(opened, payload)
     vectors = opened.vectors(positions).astype(np.float32)
-    with one_thread(BLAS):  # the number of threads must not change the labels
-        head = fit_head(vectors, labels, classes=len(payload.classes), mean=opened.mean, penalty=STUDENT_PENALTY)
+    head = fit_head(
+        vectors, labels, classes=len(payload.classes), mean=opened.mean, penalty=STUDENT_PENALTY, device=device
+    )
     surest = scan_linear(opened.scan(), head, depth=depth)
     fresh = np.flatnonzero(~np.isin(surest.positions, payload.positions))
     order = fresh[np.lexsort((surest.positions[fresh], -surest.margins[fresh]))]

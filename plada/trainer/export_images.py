@@ -218,7 +218,7 @@ def _file_of(images: PayloadImages, position: int) -> Path:
     collection = images.collection
     assert isinstance(collection, FolderCollection)
     assert isinstance(collection.files, LocalFiles)
-    place = position if images.places is None else images.places[position]
+    place = images.place_of(position)
     suffix = collection.listing.parts[collection.listing.part_of[place]]
     return collection.files.root / f"{collection.listing.keys[place]}{suffix}"
 

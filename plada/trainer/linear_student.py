@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from plada.common.arrays import F32, F64, I64, U8
-from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report, Tracker
 from plada.common.summary import shared_fields
 from plada.encoders.encoder import Encoder, load_encoder, reload_encoder
@@ -116,18 +115,17 @@ def train_linear(
         trained = load_linear_student(run.out, weights=options.weights, device=group.device)
         known = len(run.own) if run.own is not None else 0
         return TrainingResult(trained, count, 1, finished_before=True, embeddings=embedded.source, own=known)
-    examples = Examples(embedded, run)
+    examples = Examples(embedded, run, device=group.device)
     if run.own is not None:
         with clock("read"):
             pixels, own_labels = run.own.load(embedded.encoder.view, report)
-            examples = Examples(embedded, run, embedded.encoder.encode(pixels), own_labels)
+            examples = Examples(embedded, run, embedded.encoder.encode(pixels), own_labels, device=group.device)
     with clock("train"):
         tracker = Tracker("train: fit", 1, report)
         tracker.advance(0)
-        with one_thread(BLAS):  # the number of threads must not change the model
-            head = examples.fit()
-            tracker.advance()
-            calibration = _calibrate(examples, run, report)
+        head = examples.fit()
+        tracker.advance()
+        calibration = _calibrate(examples, run, report)
         trained = LinearStudent(embedded.encoder, head, run.payload.classes, {**identity, "images": count}, calibration)
     own = len(examples.own_labels)
     return TrainingResult(trained, count, 1, finished_before=False, embeddings=embedded.source, own=own)
@@ -138,8 +136,15 @@ class Examples:
     pictures float32 [m, d] with labels int64 [m]."""
 
     def __init__(
-        self, embedded: "EmbeddedPayload", run: TrainingRun, own: F32 | None = None, own_labels: I64 | None = None
+        self,
+        embedded: "EmbeddedPayload",
+        run: TrainingRun,
+        own: F32 | None = None,
+        own_labels: I64 | None = None,
+        *,
+        device: str | None = "cpu",
     ) -> None:
+        self.device = device
         soft, self.classes = run.soft_labels, len(run.payload.classes)
         self.labels, self.mean = embedded.labels, embedded.mean
         self.targets = embedded.labels if soft is None else soft.targets(embedded.labels, run.seed)
@@ -166,6 +171,7 @@ class Examples:
             vectors, targets = np.concatenate([vectors, mine]), np.concatenate([targets, added])
         return fit_head(
             vectors, targets, classes=self.classes, mean=self.mean, penalty=STUDENT_PENALTY, steps=steps, importance=counts,
+            device=self.device,
         )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from plada.common.arrays import F32, I64, U8
-from plada.common.products import BLAS, one_thread
 from plada.common.progress import Clock, Report
 from plada.errors import DataError, PayloadUnsupported, RequestError
 from plada.labeler.calibration import fit_calibration
@@ -154,7 +153,7 @@ def train_network(
             classifier_of(network)  # refused now, not after hours of training
         try_batch(network, recipe, len(run.labels), processes=group.size)
     with clock("read"):
-        labelled = _load(run, images, view_of(network, supersample=recipe.supersample), report)
+        labelled = _load(run, images, view_of(network, supersample=recipe.supersample), group, report)
     identity["images"] = len(labelled)
     checkpointer = run.checkpointer(identity, group)
     with clock("train"), open_log(run.options.log_path if group.first else None) as log:
@@ -162,6 +161,8 @@ def train_network(
             network, labelled, recipe=recipe, seed=run.seed, device=group.device, report=report,
             checkpointer=checkpointer, log=log, group=group, soft=run.soft_labels,
         )  # fmt: skip
+    for lost in group.gather(images.lost):
+        images.lost.update(lost)  # what other processes have read
     calibration, own = None, 0
     if run.own is not None and group.first:
         with clock("own"):
@@ -189,7 +190,8 @@ def learn_own(
     rows = np.arange(len(labelled), dtype=np.int64)
     for batch, some in labelled.batches(np.array_split(rows, max(1, len(rows) // _BATCH))):
         if len(some):
-            parts.append(features(network, _reduced(batch, supersample), device=device))
+            shown = batch if isinstance(batch, np.ndarray) else batch.cpu().numpy()
+            parts.append(features(network, _reduced(shown, supersample), device=device))
             labels.append(some)
     sent, sent_labels = np.concatenate(parts), np.concatenate(labels)
 
@@ -200,12 +202,11 @@ def learn_own(
             importance=importance(sent_labels, own_labels[mine], classes),
         )  # fmt: skip
 
-    with one_thread(BLAS):  # the number of threads must not change the model
-        calibration = None
-        if len(own_labels) >= ENOUGH:
-            logits = held_out_logits(lambda mine: fit_rows(mine).logits, own, own_labels, classes)
-            calibration = fit_calibration(logits, own_labels, source=OWN_PICTURES, spreads=True)
-        replace_head(network, fit_rows(np.arange(len(own_labels))))
+    calibration = None
+    if len(own_labels) >= ENOUGH:
+        logits = held_out_logits(lambda mine: fit_rows(mine).logits, own, own_labels, classes)
+        calibration = fit_calibration(logits, own_labels, source=OWN_PICTURES, spreads=True)
+    replace_head(network, fit_rows(np.arange(len(own_labels))))
     return calibration, len(own_labels)
 
 
@@ -229,11 +230,21 @@ def _recommended(recipe: Recipe, payload: Payload) -> Recipe:
         ) from err
 
 
-def _load(run: TrainingRun, images: PayloadImages, view: View, report: Report) -> LabelledImages:
+def _load(run: TrainingRun, images: PayloadImages, view: View, group: ProcessGroup, report: Report) -> LabelledImages:
     labels, cache = run.labels, run.home / "cache"
+    there = ~np.isin(labels.positions, np.fromiter(images.lost, np.int64))  # as far as the listing tells
     try:
+        if not there.any():
+            raise DataError(f"{images.location}: none of the {len(labels)} images can be read")
         labelled = load_images(
-            images.read, labels.positions, labels.labels, view, where=images.location, report=report, cache=cache
+            images.read,
+            labels.positions[there],
+            labels.labels[there],
+            view,
+            where=images.location,
+            report=report,
+            cache=cache,
+            group=group,
         )
     except DataError:
         images.refuse_lost()  # where that is the reason, it says more

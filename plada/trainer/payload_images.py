@@ -1,18 +1,20 @@
 """A payload's images in the client's copy of the reference: each is hashed; missing and changed ones are named."""
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from plada.common.arrays import I64
 from plada.common.progress import Report, silent
 from plada.errors import DataError, ReferenceMismatch, RequestError, Unreadable
 from plada.networks.process_group import ProcessGroup
 from plada.payload.payload import Payload
 from plada.payload.signature import check_serial
 from plada.sources.collection import Collection
-from plada.sources.manifest import Manifest, content_hash, key_id, open_manifest
+from plada.sources.manifest import Manifest, chunked, content_hash, key_id, open_manifest
 from plada.sources.reference import (
     check_identity,
     find_reference,
@@ -26,6 +28,9 @@ from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import ReadOptions, open_payload
 
 _NAMED = 5  # images that a message names
+_READ_FIRST = (
+    10_000  # images up to which all are read before lost ones are refused, so that changed ones are named, too
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +60,15 @@ def as_copy(reference: str | Path | ReferenceCopy | None) -> ReferenceCopy:
 class PayloadImages:
     """A payload's images: `manifest` says what they must be, `collection` holds what is here.
 
-    `places` gives the position here of each position of the manifest, where these differ. `lost` collects the images that
+    `positions` int64 [k], rising, are the payload's; `places` int64 [k] are their positions here, -1 for images that are not
+    listed, or None where all positions are the same. `lost` collects the images that
     are missing or changed, with the reason. With `skip` they are left out, else `refuse_lost` refuses them.
     """
 
     collection: Collection
     manifest: Manifest
-    places: dict[int, int] | None
+    positions: I64
+    places: I64 | None
     skip: bool
     lost: dict[int, str] = field(default_factory=dict)
     _collecting: bool = True
@@ -76,8 +83,12 @@ class PayloadImages:
         Raises:
             Unreadable: missing or changed, which is collected. ReferenceMismatch: the same, after `refuse_lost`.
         """
+        if position in self.lost:  # by the listing
+            if not self._collecting:
+                self._refuse()
+            raise Unreadable(f"{self.lost[position]} since the manifest was made")
         try:
-            data = self.collection.read(position if self.places is None else self._place(position))
+            data = self.collection.read(self.place_of(position))
             if content_hash(data) == self.manifest.hash_at(position):
                 return data
             reason = "changed"
@@ -112,12 +123,28 @@ class PayloadImages:
         )
         return tuple(payload.classes[label] for label in np.flatnonzero((before > 0) & (after == 0)))
 
-    def _place(self, position: int) -> int:
-        assert self.places is not None
-        place = self.places.get(position, -1)
+    def place_of(self, position: int) -> int:
+        """Where an image of the payload is in the collection. Raises DataError: it is not listed there."""
+        if self.places is None:
+            return position
+        at = int(np.searchsorted(self.positions, position))
+        place = int(self.places[at]) if at < len(self.positions) and self.positions[at] == position else -1
         if place < 0:
             raise DataError("not listed")
         return place
+
+    def compare_listing(self) -> None:
+        """Collect the images that are missing, or have another size, by what the listing here says: none is read.
+
+        A listing of a table says no sizes; other bytes of the same size are found when they are read.
+        """
+        places = self.positions if self.places is None else self.places
+        listed = places >= 0
+        self.lost.update(dict.fromkeys(self.positions[~listed].tolist(), "missing"))
+        here = np.asarray(self.collection.sizes[places[listed]], np.int64)
+        if (here >= 0).any():
+            changed = (here >= 0) & (here != self.manifest.sizes_at(self.positions[listed]))
+            self.lost.update(dict.fromkeys(self.positions[listed][changed].tolist(), "changed"))
 
     def _refuse(self) -> None:
         positions = sorted(self.lost)
@@ -134,12 +161,13 @@ class PayloadImages:
 def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, report: Report = silent) -> PayloadImages:
     """A payload's images in the client's copy of the reference, whose identity is compared with the payload's.
 
-    With a manifest of this reference, the one given, one stored here or one pulled from a catalogue, only the images that the payload names are read, and
-    each is hashed. Without one the manifest is made, which reads every image.
+    With a manifest of this reference, the one given or one stored here, only the images that the payload names are read, and
+    each is hashed. Without one the manifest is made, which reads every image. What the listing lacks is known at once, and of
+    many images refused at once.
 
     Raises:
         RequestError: no reference is named and none known here fits, or options exclude each other.
-        ReferenceMismatch: other images. DataError: the manifest given is damaged.
+        ReferenceMismatch: other images, or some of many are missing. DataError: the manifest given is damaged.
     """
     if copy.manifest is not None and copy.same_keys:
         raise RequestError(
@@ -169,12 +197,16 @@ def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, re
         if manifest is not None:
             same = len(collection) == len(manifest) and key_id(collection.keys) == manifest.key_id
             places = None if same else _places(payload, manifest, collection)
-            return PayloadImages(collection, manifest, places, copy.skip_changed)
+            images = PayloadImages(collection, manifest, payload.positions, places, copy.skip_changed)
+            images.compare_listing()
+            if images.lost and not images.skip and len(payload) > _READ_FIRST:
+                images._refuse()
+            return images
     reference = open_reference(collection, home, report=report)
     check_identity(
         reference, images=payload.reference, key=payload.key_id, content=payload.content_id, same_keys=copy.same_keys
     )
-    return PayloadImages(collection, reference.manifest, None, copy.skip_changed)
+    return PayloadImages(collection, reference.manifest, payload.positions, None, copy.skip_changed)
 
 
 def open_in_turn(
@@ -209,11 +241,19 @@ def _is_of(payload: Payload, manifest: Manifest) -> bool:
     )
 
 
-def _places(payload: Payload, manifest: Manifest, collection: Collection) -> dict[int, int]:
-    """Places of the payload's images in a collection that has lost or gained some; -1 for those that it lacks."""
+def _places(payload: Payload, manifest: Manifest, collection: Collection) -> I64:
+    """Places int64 [k] of the payload's images in a collection that has lost or gained some; -1 for those that it lacks."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    positions = payload.positions.tolist()
-    places: Any = pc.index_in(pa.array(manifest.keys_at(positions), pa.string()), value_set=collection.keys)
-    return {position: -1 if at is None else at for position, at in zip(positions, places.to_pylist(), strict=True)}
+    places = np.full(len(payload), -1, np.int64)
+    wanted = manifest.keys_at(payload.positions)
+    at = low = 0
+    # Both are in order, so a piece of the listing can hold only those of the payload's keys that are next.
+    for keys in chunked(collection.keys).chunks:
+        high = bisect_right(wanted, keys[-1].as_py(), low) if len(keys) else low
+        rows: Any = pc.index_in(keys, value_set=pa.array(wanted[low:high], pa.string()))
+        found = np.flatnonzero(rows.is_valid().to_numpy(zero_copy_only=False))
+        places[low + rows.drop_null().to_numpy()] = at + found
+        at, low = at + len(keys), high
+    return places

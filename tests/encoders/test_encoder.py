@@ -13,7 +13,7 @@ from plada.commands.console.options import pairs
 from plada.encoders import gradients
 from plada.encoders.encoder import Encoder, encoder_options, load_encoder, reload_encoder
 from plada.encoders.spec import EncoderSpec
-from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
+from plada.errors import DataError, ReferenceMismatch, RequestError, ResourceError, UnknownName
 from plada.indexer.embed import to_half
 from plada.networks.network import NetworkSpec, build_network
 
@@ -184,6 +184,31 @@ def test_a_head_of_another_size_is_loaded_whole_then_replaced(tmp_path: Path, we
 def test_a_device_that_is_not_there(weights: Path) -> None:
     with pytest.raises(RequestError, match="device 'cuda:63': not on this machine"):
         load_encoder(EncoderSpec(name=TINY, weights=weights), device="cuda:63")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (RuntimeError("CUDA error: no kernel image is available\nmore"), ResourceError, "device cpu does not run it (CUDA error: no kernel image is available). `plada doctor`"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), ResourceError, "no memory for it on this device (cuDNN error"),
+        (RuntimeError("CUDA error: out of memory"), ResourceError, "no memory for it"),
+        (TypeError("forward() takes 1 argument"), RequestError, "cannot embed a picture here (forward() takes 1 argument). Check --model-arg"),
+    ],
+)  # fmt: skip
+def test_an_encoder_that_fails_says_the_true_reason(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], words: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("plada.encoders.encoder.to_floats", fail)
+    with pytest.raises(kind) as refused:
+        load_encoder(EncoderSpec(name=TINY, weights=weights))
+    assert words in str(refused.value)
+    assert "--image-size" not in str(refused.value)
+    if kind is RequestError:
+        with pytest.raises(RequestError, match=r"does not take pictures of 64 pixels .*Give another --image-size"):
+            load_encoder(EncoderSpec(name=TINY, weights=weights, image_size=64))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """Whoever does the work makes the same rows, and the death of a worker changes nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +22,8 @@ from plada.common.progress import Progress
 from plada.encoders.encoder import Encoder, load_encoder
 from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, MissingExtra, PladaError, RequestError, ResourceError, UnknownName
-from plada.indexer.embed import Task, TaskResult, embed
+from plada.indexer.embed import Task, TaskResult, embed, empty_rows, prepare
+from plada.indexer.feeders import FeederProcess, SlotJob, pixel_slots
 from plada.indexer.workers import Plan, WorkerPool, all_gpus, gpu_workers, make_plan, this_process, worker_processes
 from plada.sources.collection import CollectionSlice, part_of
 from plada.sources.registry import open_source
@@ -56,11 +61,16 @@ def test_processes_make_what_this_one_makes(alone: list[TaskResult]) -> None:
     assert_same(rows_of(worker_processes(GRADIENTS, PLAN)), alone)
 
 
+def fed(encoder: Encoder, devices: int = 1) -> WorkerPool:
+    """As before GPUs, of which the CPU plays so many."""
+    return gpu_workers(encoder, PLAN, spec=GRADIENTS, devices=["cpu"] * devices)
+
+
 def test_feeding_makes_the_same(alone: list[TaskResult], pictures: Path) -> None:
     encoder = load_encoder("gradients")
-    assert_same(rows_of(gpu_workers([encoder, encoder], PLAN)), alone)
+    assert_same(rows_of(fed(encoder)), alone)
     (pictures / "n0" / "image_03.jpg").write_bytes(b"not an image")
-    (made,) = rows_of(gpu_workers([encoder], PLAN), pictures)
+    (made,) = rows_of(fed(encoder), pictures)
     assert_same([made], rows_of(this_process(encoder, PLAN), pictures))
     assert sum(bool(reason) for reason in made.rows.status) == 1
 
@@ -89,6 +99,87 @@ def test_a_killed_worker_is_replaced(alone: list[TaskResult]) -> None:
                 os.kill(children()[0], signal.SIGKILL)
     assert_same(made, alone)
     assert not children()
+
+
+def test_a_process_for_each_of_several_gpus_makes_the_same(alone: list[TaskResult], pictures: Path) -> None:
+    encoder = load_encoder("gradients")
+    assert_same(rows_of(fed(encoder, devices=2)), alone)
+    (pictures / "n0" / "image_03.jpg").write_bytes(b"not an image")
+    assert_same(rows_of(fed(encoder, devices=2), pictures), rows_of(this_process(encoder, PLAN), pictures))
+
+
+def test_a_feeder_that_is_killed_is_started_anew(alone: list[TaskResult], tmp_path: Path) -> None:
+    (task,) = list(tasks())[3:4]
+    encoder = load_encoder("gradients")
+
+    def job(slot: str) -> SlotJob:
+        pixels = np.memmap(tmp_path / slot, np.uint8, "w+", shape=(PLAN.chunk, encoder.view.size, encoder.view.size, 3))
+        prepared = prepare(task, encoder.view, encoder.config.dimension, pixels)
+        return SlotJob(prepared.result, prepared.places, str(tmp_path / slot), PLAN.chunk, encoder.view.size)
+
+    with FeederProcess(GRADIENTS, "cpu", 16, lives=1) as feeder:
+        os.kill(feeder.process.pid, signal.SIGKILL)
+        with ThreadPoolExecutor(2) as lanes:
+            assert_same(list(lanes.map(feeder.encode, [job("a"), job("b")])), [alone[3]] * 2)
+        assert feeder.lost == 1
+        os.kill(feeder.process.pid, signal.SIGKILL)
+        with pytest.raises(ResourceError, match=r"feeds cpu was killed 2 times.*smaller --batch-size"):
+            feeder.encode(job("c"))
+
+
+def test_what_a_feeder_cannot_do_arrives_as_it_is() -> None:
+    spec = EncoderSpec(name="no_such_network")
+    with FeederProcess(spec, "cpu", 16, lives=1) as feeder, pytest.raises(PladaError, match="no_such_network"):
+        feeder.encode(SlotJob(this_result(), np.zeros(0, np.int64), "none", 1, 1))
+
+
+def this_result() -> TaskResult:
+    return TaskResult(empty_rows(0, 1, 4), np.zeros(1, np.bool_), 0.0)
+
+
+def test_slots_are_as_many_as_shared_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, disk = tmp_path / "shm", tmp_path / "tmp"
+    for folder in (memory, disk):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    each, free = 10 * 8 * 8 * 3, dict[Path, int]()
+
+    def usage(place: Path) -> Any:
+        found = next(folder for folder in free if place == folder or folder in place.parents)
+        return SimpleNamespace(free=free[found])
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+
+    def slots(in_memory: int, on_disk: int) -> tuple[int, str, str]:
+        free.update({memory: in_memory * each, disk: on_disk * each})
+        with pixel_slots(9, 5, 10, 8, memory=memory) as (paths, note):
+            assert {path.stat().st_size for path in paths} == {each}
+            return len(paths), paths[0].parent.parent.name, note
+
+    assert slots(100, 100) == (9, "shm", "")
+    assert slots(12, 100) == (6, "shm", "")
+    number, place, note = slots(9, 100)
+    assert (number, place) == (9, "tmp")
+    assert "shm has too little room for pixels (9600 bytes" in note
+    assert "--shm-size" in note
+    assert slots(0, 7)[:2] == (7, "tmp")
+    with pixel_slots(9, 5, 10, 8, memory=tmp_path / "none") as (_, note):  # as on a system without such a folder
+        assert not note
+    with pytest.raises(ResourceError, match="9600 bytes are needed to hand pixels"):
+        slots(9, 4)
+    assert not [*memory.iterdir(), *disk.iterdir()]
+
+
+def test_fewer_slots_make_the_same_rows_and_a_detour_is_said(
+    alone: list[TaskResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder("gradients")
+    each = PLAN.chunk * encoder.view.size**2 * 3
+    for slots in (5, 4):  # the least number, and too few: then the temporary folder has as many as are wanted
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, slots=slots: SimpleNamespace(free=2 * slots * each))
+        rows = rows_of(fed(encoder))
+        assert_same(rows, alone)
+        assert {bool(row.note) for row in rows} == {slots < 5}
 
 
 class Deadly:
@@ -188,7 +279,7 @@ def test_batches_are_halved_where_memory_ends(alone: list[TaskResult]) -> None:
     made = rows_of(this_process(encoder, PLAN))
     assert_same(made, alone)
     assert [one.note for one in made if one.note] == ["the device is out of memory: batches of 4 images from here on"]
-    assert_same(rows_of(gpu_workers([encoder], PLAN)), alone)
+    assert_same(rows_of(fed(encoder)), alone)
     with pytest.raises(ResourceError, match="out of memory with a single image"):
         rows_of(this_process(greedy(encoder, 0), PLAN))
 

@@ -55,6 +55,28 @@ def test_sizes_that_do_not_fit_name_the_option() -> None:
     assert not refusal(NetworkSpec(name=VIT))
 
 
+def test_a_size_is_blamed_only_where_it_is_another_than_the_networks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: Exception) -> None:
+        def run(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("plada.networks.trial._forward", run)
+
+    vit = NetworkSpec(name=VIT)
+    fail(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"))
+    own = refusal(vit)
+    assert own.startswith(
+        "network test_vit: cannot be run (mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)). Check"
+    )
+    assert "size" not in own
+    other = refusal(NetworkSpec(name=VIT, image_size=176, model_args={"img_size": 176}))
+    assert "takes no images of 176 x 176 pixels (mat1" in other
+    for error in (RuntimeError("CUDA error: no kernel image is available"), MemoryError()):
+        fail(error)
+        with pytest.raises(type(error)):
+            refusal(vit)
+
+
 def test_channels_that_no_image_has() -> None:
     for value in (1, 4):
         assert f"in_chans={value}: images have 3 channels" in refusal(

@@ -87,6 +87,7 @@ def test_rows_are_found_by_position_and_by_key(tmp_path: Path) -> None:
         assert row.height == 2 * position
         assert row.status == (None, "readable", "cut")[position % 3]
         assert row.hash == hashes[position].tobytes() == manifest.hash_at(position)
+        assert manifest.sizes_at([position, 0]).tolist() == [row.size, manifest.row(0).size]
         assert manifest.find(row.key) == position
     assert manifest.keys_at([4097, 3, 4097]) == ["k004097", "k000003", "k004097"]
     assert [manifest.find(key) for key in ("", "a", "k000000x", "k004095x", "z")] == [None] * 5
@@ -94,6 +95,8 @@ def test_rows_are_found_by_position_and_by_key(tmp_path: Path) -> None:
         manifest.row(N)
     with pytest.raises(RequestError, match="position -1"):
         manifest.hash_at(-1)
+    with pytest.raises(RequestError, match=f"position {len(manifest)}:"):
+        manifest.sizes_at([0, len(manifest)])
     manifest.check()
 
 

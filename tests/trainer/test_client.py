@@ -18,15 +18,17 @@ from typer.testing import CliRunner
 
 import plada
 from plada.cli import app
-from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
+from plada.common.files import home_directory
+from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName, Unreadable
 from plada.labeler.scores import margin
 from plada.networks.data import load_images
 from plada.networks.linear_head import STUDENT_PENALTY, fit_head
 from plada.networks.network import NetworkSpec, read_safetensors
 from plada.payload.payload import Payload
+from plada.sources.formats.folder import FolderCollection
 from plada.trainer.expand import expand
 from plada.trainer.model_file import read_card, save_model
-from plada.trainer.payload_images import ReferenceCopy
+from plada.trainer.payload_images import PayloadImages, ReferenceCopy, open_payload_images
 from plada.trainer.run import RunOptions, TrainingSummary, payload_digest
 
 SMALL = NetworkSpec(name="test_resnet", image_size=32)
@@ -357,6 +359,48 @@ def test_streamed_images_that_are_missing_are_named(
         plada.train(sent, reference=pictures, student="small_cnn", recipe=QUICK)
     made = plada.train(sent, reference=skipping(pictures), student="small_cnn", recipe=QUICK)
     assert (made.images, made.changed) == (10, (gone, changed))
+
+
+def test_a_listing_tells_what_is_missing_before_any_image_is_read(
+    sent: Payload, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gone, changed), kept = lose(pictures, sent)
+
+    def opened(skip: bool, reads: int) -> PayloadImages:
+        monkeypatch.setattr("plada.trainer.payload_images._READ_FIRST", reads)
+        copy = ReferenceCopy(location=pictures, skip_changed=skip)
+        return open_payload_images(sent, copy, home=home_directory())
+
+    def refuse(*_: object) -> bytes:
+        pytest.fail("an image was read")
+
+    monkeypatch.setattr(FolderCollection, "read", refuse)
+    with pytest.raises(
+        ReferenceMismatch, match=rf"2 of .*: {gone} \(missing\), {changed} \(changed\)\. .*--skip-changed"
+    ):
+        opened(skip=False, reads=11)
+    for images in (opened(skip=True, reads=11), opened(skip=False, reads=12)):
+        assert images.lost_keys() == (gone, changed)
+        with pytest.raises(Unreadable, match="missing since"):
+            images.read(min(images.lost))
+    kept.rename(pictures / "n9.png")  # the same number of images, of which another is new
+    assert opened(skip=True, reads=11).lost_keys() == (gone, changed)
+    for path in pictures.glob("n0/*.*"):
+        path.unlink()
+    with pytest.raises(ReferenceMismatch, match=r"4 of the payload's images .*: n0/image_00 \(missing\), "):
+        opened(skip=False, reads=11)
+
+
+def test_images_of_the_same_size_are_told_apart_when_they_are_read(sent: Payload, pictures: Path) -> None:
+    key = plada.open_images(pictures).manifest.keys_at(sent.positions)[4]
+    path = next(pictures.glob(f"{key}.*"))
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    images = open_payload_images(sent, skipping(pictures), home=home_directory())
+    assert images.lost == {}
+    with pytest.raises(Unreadable, match="changed since"):
+        images.read(int(sent.positions[4]))
+    assert images.lost_keys() == (key,)
 
 
 def test_a_class_that_loses_its_last_image_is_said(pictures: Path) -> None:

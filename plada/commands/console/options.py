@@ -24,7 +24,7 @@ import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.output import print_json, print_line, reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
-from plada.common.failures import out_of_memory
+from plada.common.failures import device_failed, first_line, out_of_memory
 from plada.common.progress import Report
 from plada.common.units import MAX_SEED
 from plada.errors import Interrupted, PladaError, RequestError, ResourceError
@@ -81,10 +81,16 @@ class PladaCommand(TyperCommand):
         except MemoryError as err:
             failure = ResourceError(f"{self.name}: out of memory ({err}). Lower --batch-size or free memory")
         except RuntimeError as err:
-            if not out_of_memory(err):
+            if device_failed(err):
+                failure = ResourceError(
+                    f"{self.name}: the GPU, or a library of it, failed ({first_line(err)}). `plada doctor` says what is installed; "
+                    "run the same command again, or with --device cpu"
+                )
+            elif out_of_memory(err):
+                reason = first_line(err).partition(". ")[0]
+                failure = ResourceError(f"{self.name}: out of memory ({reason}). Lower the batch size, or --device cpu")
+            else:
                 raise
-            reason = str(err).partition(". ")[0]
-            failure = ResourceError(f"{self.name}: out of memory ({reason}). Lower the batch size, or --device cpu")
         except OSError as err:
             if isinstance(err, BrokenPipeError):
                 if reader_left():
