@@ -152,7 +152,7 @@ def select(
     copies of the target's test images are named in the report.
 
     Args:
-        index: An opened index, its name, or None for the only one there is.
+        index: An opened index, its name, folder or URL; None for the only one there is.
         target: A registered name, a folder, or `classes:cat,dog` (or `classes:FILE`), which has no images, for teachers that
             need none.
         budget: Bytes of the whole file: 65536, "200kB", "1MB".
@@ -193,13 +193,14 @@ def select(
     limit, clock, root = parse_size(budget), Clock(), home_directory(home)
 
     with clock("load"):
-        opened = index if isinstance(index, Index) else open_index(index, home=home)
+        opened = index if isinstance(index, Index) else open_index(index, home=home, report=report)
+        opened.keep_manifest()
         task = named_target(target) or open_target(target, root)
         encoder = opened.encoder(weights, device) if weights else opened.lazy_encoder(device)
         sender = sender_for(header_of(opened), delivery, home=root)
         slow = delivery.client_has == "pack" and delivery.progressive is None
         approximate = sender_for(header_of(opened), home=root) if slow else None
-        judge = _open_judge(rules.judge, opened, home)
+        judge = _open_judge(rules.judge, opened, home, report)
         spec = SelectionSpec(rule=rules.name, budget=limit, keep=images_at(keep, opened.readable), seed=seed)
     with clock("embed"):
         embedded = embed_target(encoder, task, cache=root / "cache" / EMBEDDINGS, report=report)
@@ -270,7 +271,9 @@ def select(
     return Selection(table, draft.payload, summary, opened, f"{task.name} from {opened.name}: {summary.rule}", options)
 
 
-def _open_judge(judge: Index | str | Path | None, index: Index, home: str | Path | None) -> Index | None:
+def _open_judge(
+    judge: Index | str | Path | None, index: Index, home: str | Path | None, report: Report
+) -> Index | None:
     """The index that rules are judged on beside `index`.
 
     Raises:
@@ -278,7 +281,7 @@ def _open_judge(judge: Index | str | Path | None, index: Index, home: str | Path
     """
     if judge is None:
         return None
-    opened = judge if isinstance(judge, Index) else open_index(judge, home=home)
+    opened = judge if isinstance(judge, Index) else open_index(judge, home=home, report=report)
     for what in ("key_id", "content_id"):
         if opened.info[what] != index.info[what]:
             raise ReferenceMismatch(
