@@ -136,8 +136,8 @@ def _items(
     try:
         rows = audit_rows(index.rows.dataset(), index.info, report)
     except DAMAGE as err:
-        if index.at_url and not isinstance(why := index.rows.explain(err), DataError):
-            raise why from err  # the store, and not what it holds
+        if index.at_url and not isinstance(meant := index.rows.explain(err), DataError):
+            raise meant from err  # the store, and not what it holds
         yield _item("rows", False, f"the table cannot be read: {reason_of(err)}")
         return
     for what, (ok, detail) in rows.checks.items():

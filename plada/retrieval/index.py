@@ -20,14 +20,14 @@ from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer.ann import Ann, ann_source, read_ann
 from plada.indexer.builds import BuildHold, open_build
-from plada.indexer.store import column_vectors, readable_rows, with_vector
+from plada.indexer.store import readable_rows
 from plada.retrieval.fingerprints import stored_fingerprints
 from plada.retrieval.hit import Hit
 from plada.retrieval.knn import exact_search
 from plada.retrieval.manifest import keep_manifest_of
 from plada.retrieval.queries import embed_queries, position_of_key
 from plada.retrieval.remote import RemoteFolder, copied_ann, is_url, remote_folder
-from plada.retrieval.table import IndexTable, read_info
+from plada.retrieval.table import SCAN, IndexTable, read_info
 from plada.sources.decode import View
 from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, open_reference
@@ -35,7 +35,6 @@ from plada.sources.registry import open_source
 from plada.sources.storage import slug
 
 _FOLDERS = 8  # that a message names
-_SCAN = 16_384  # rows of a block that is searched: what Lance reads fastest
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -178,7 +177,7 @@ class Index:
             reference, fingerprints=lambda rows: stored_fingerprints(rows, len(self), self.rows.batches, self.rows.take)
         )
 
-    def scan(self, batch_size: int = _SCAN) -> Iterator[tuple[I64, F16]]:
+    def scan(self, batch_size: int = SCAN) -> Iterator[tuple[I64, F16]]:
         """All readable images in order of position, in blocks.
 
         Args:
@@ -191,42 +190,7 @@ class Index:
             DataError: The table holds another number of rows than index.json says, or other vectors: each shard is compared
                 with its digest.
         """
-        return self._scan(batch_size)
-
-    def _scan(self, batch_size: int, *, check: bool = True) -> Iterator[tuple[I64, F16]]:
-        at = 0
-        # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
-        for column in self.rows.column("vector", "vectors", batch_size, check=check):
-            yield with_vector(np.arange(at, at + len(column)), column), column_vectors(column)
-            at += len(column)
-        if at != len(self):
-            raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
-
-    def ranges(self) -> list[range]:
-        """All positions in ranges of some ten thousand, for passes in parts.
-
-        Returns:
-            The ranges, in order.
-        """
-        return self.rows.ranges()
-
-    def scan_range(self, positions: range, batch_size: int = _SCAN) -> Iterator[tuple[I64, F16]]:
-        """The readable images at some positions, in the blocks that `scan` has of them.
-
-        Args:
-            positions: One of `ranges`.
-            batch_size: Images of a block at most.
-
-        Yields:
-            (positions int64 [m], embeddings float16 [m, d]).
-
-        Raises:
-            DataError: Vectors are not those that were written: each shard is compared with its digest.
-        """
-        at = positions.start
-        for column in self.rows.column("vector", "vectors", batch_size, rows=positions):
-            yield with_vector(np.arange(at, at + len(column)), column), column_vectors(column)
-            at += len(column)
+        return self.rows.embeddings(batch_size)
 
     def has_fingerprints(self) -> bool:
         """Whether the index was made by a plada that keeps fingerprints (format 2)."""
@@ -293,7 +257,7 @@ class Index:
         Yields:
             A pyarrow string array, block by block.
         """
-        return self.rows.column("key", "keys", _SCAN)
+        return self.rows.column("key", "keys", SCAN)
 
     def images(self, positions: npt.ArrayLike) -> list[Any]:
         """Decoded images from the reference, their hashes compared.
@@ -361,10 +325,10 @@ class Index:
         """
         k = min(k, self.readable)
         if ann is None:
-            return exact_search(self._scan(_SCAN, check=False), vectors, k)
+            return exact_search(self.rows.embeddings(SCAN, check=False), vectors, k)
         scores, positions, complete = ann.search(vectors, k)
         if not complete.all():  # fewer than k were found: the rest of these queries' answers is elsewhere
-            rest = exact_search(self._scan(_SCAN, check=False), vectors[~complete], k)
+            rest = exact_search(self.rows.embeddings(SCAN, check=False), vectors[~complete], k)
             scores[~complete], positions[~complete] = rest
         return scores, positions
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from plada.common.arrays import I64
+from plada.common.arrays import F16, I64
 from plada.common.failures import explained, first_line
 from plada.common.packages import require
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
 from plada.indexer.builds import table_of
 from plada.indexer.description import checked_json
-from plada.indexer.store import DAMAGE, Store, column_ledger, connect, damaged_shard
+from plada.indexer.store import DAMAGE, Store, column_ledger, column_vectors, connect, damaged_shard, with_vector
 from plada.retrieval.remote import COPY, RemoteFolder
 
-_TASK = 16_384  # images of a range, at least
+SCAN = 16_384  # rows of a block that is searched: what Lance reads fastest
+_TASK = 16_384  # images of a range, about
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,6 +96,26 @@ class IndexTable:
         if ledger is not None:
             self._refuse_damage(ledger.finish() if read % ledger.rows else None, what)
             self._checked.update((name, (start + at) // ledger.rows) for at in range(0, read, ledger.rows))
+
+    def embeddings(
+        self, batch_size: int = SCAN, *, check: bool = True, rows: range | None = None
+    ) -> Iterator[tuple[I64, F16]]:
+        """(positions int64 [m], embeddings float16 [m, d]) of all readable images in order of position, block by block, or of those at
+        `rows`, one of `ranges`.
+
+        Raises:
+            DataError: the table holds another number of rows than it should, or (with `check`) other vectors.
+        """
+        expected = range(int(self.info["images"])) if rows is None else rows
+        at = expected.start
+        # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
+        for column in self.column("vector", "vectors", batch_size, check=check, rows=rows):
+            yield with_vector(np.arange(at, at + len(column)), column), column_vectors(column)
+            at += len(column)
+        if at != expected.stop:
+            raise DataError(
+                f"index '{self.name}': the table holds {at} rows; index.json says {self.info['images']}. Index again"
+            )
 
     def ranges(self) -> list[range]:
         """All rows in ranges of whole shards, some ten thousand each. A pass over a range gives the blocks of a pass over all."""

@@ -74,8 +74,8 @@ def test_it_gives_what_the_folder_gives(url: str, here: Index, home: Path) -> No
 def test_a_part_of_it_gives_the_blocks_of_the_whole(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plada.retrieval.table._TASK", 1)
     index = plada.open_index(url)
-    assert [(each.start, each.stop) for each in index.ranges()] == [(0, 1024), (1024, 1500)]
-    parts = [block for some in index.ranges() for block in index.scan_range(some)]
+    assert [(each.start, each.stop) for each in index.rows.ranges()] == [(0, 1024), (1024, 1500)]
+    parts = [block for some in index.rows.ranges() for block in index.rows.embeddings(rows=some)]
     for (one, vectors), (other, same) in zip(parts, index.scan(), strict=True):
         np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(vectors, same)
