@@ -9,6 +9,7 @@ from typing import Any
 from plada.api.payload import sender_for
 from plada.benchmark.alternatives import forecast_alternatives
 from plada.benchmark.scenario import Labelled, Scenario
+from plada.common.cluster import check_engine
 from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
 from plada.common.products import BLAS, one_thread
@@ -175,7 +176,7 @@ def select(
         The selection: its table, its payload, a report, and methods that write pictures and the table.
 
     Raises:
-        UnknownName: There is no such index, target, rule or teacher.
+        UnknownName: There is no such index, target, rule, teacher or engine.
         BudgetTooSmall: Not one label a class fits.
         DataError: A class without images, nothing readable, a teacher at chance, bad logits or corrections.
         RequestError: An impossible keep rate, or options that do not go together.
@@ -187,6 +188,7 @@ def select(
     if labels not in LABELS:
         raise UnknownName("kind of labels", labels, list(LABELS))
     teachers = teacher if isinstance(teacher, TeacherSpec) else TeacherSpec(names=teacher)
+    check_engine(teachers.engine)
     delivery, corrections = delivery or Delivery(), corrections or Corrections()
     check_outputs(out)
     check_seed(seed)
@@ -221,6 +223,7 @@ def select(
         labelled = label(
             opened, ensemble, embedded, exhaustive=teachers.exhaustive, budget=limit, seed=seed,
             choose_rows=row_chooser(composer, embedded, spec), report=report, scores=scores_of(rules.name),
+            engine=teachers.engine,
         )  # fmt: skip
         corrected = correct(labelled.labels, opened, task.classes, corrections)
         candidates = corrected.labels
@@ -312,4 +315,5 @@ def _teacher_options(spec: TeacherSpec) -> dict[str, Any]:
         "image_size": spec.image_size,
         "exhaustive": spec.exhaustive,
         "force": spec.force,
+        "engine": spec.engine,
     }
