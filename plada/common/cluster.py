@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -45,7 +46,9 @@ def ray_cluster(purpose: str) -> Iterator[Any]:
     if own:
         try:
             _knock(os.environ.get("RAY_ADDRESS", ""))
-            with _own_signals():
+            with _own_signals(), warnings.catch_warnings():
+                # Ray starts other programs by a fork, in which nothing of Lance's is touched.
+                warnings.filterwarnings("ignore", "lance is not fork-safe")
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, RuntimeError, ValueError) as err:
             raise ResourceError(

@@ -36,6 +36,7 @@ _PATIENCE = {
 _MAX_JSON = 1 << 26
 _PIECE, _AT_ONCE = 1 << 24, 4  # bytes of a request for a part of a file, and how many of them wait
 _SECRET = re.compile(r"secret|token|key|password|sas|credential", re.IGNORECASE)
+_SHOWABLE = 6  # letters that are no secret
 _BUCKET = "NoSuchBucket", "ContainerNotFound"
 _ACCESS = re.compile(
     r"40[13] |AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|privileges|nauthenticated|"
@@ -104,7 +105,7 @@ class RemoteFolder:
         Raises:
             DataError: it has another size. ResourceError: the store does not answer, the disk is full. RequestError: no access.
         """
-        part, tracker = path.with_name(f"{path.name}.part"), Tracker(f"copy {name}, MB", -(-size // 10**6), report)
+        part, tracker = path.with_name(f"{path.name}.part"), Tracker(f"copy {path.name}, MB", -(-size // 10**6), report)
         with one_writer(path) as made_meanwhile:
             if made_meanwhile:
                 return
@@ -159,9 +160,10 @@ class RemoteFolder:
                 f"{self.url}: the region of the bucket is not known. Set AWS_REGION, or mend the address"
             )
         if _SILENCE.search(text):
+            host = re.search(r"https?://(?:[^/@\s]*@)?([^/?\s]+)", text)
             return ResourceError(
-                f"{self.url}: the store does not answer, or stopped in the middle ({self._plain(text)}). Look at the network and at "
-                "AWS_ENDPOINT, and run the same command again"
+                f"{self.url}: the store{f' at {host[1]}' if host else ''} does not answer, or stopped in the middle. Look at the network "
+                "and at AWS_ENDPOINT, and run the same command again"
             )
         if _MISSING.search(text):
             file = _FILE.search(text.partition("not found: ")[2] or text)
@@ -174,7 +176,7 @@ class RemoteFolder:
         line = first_line(RuntimeError(re.sub(r", /(?:home|rustc)/\S+$", "", text.partition("<")[0].strip())))
         line = re.sub(r"//[^/@\s]+@", "//", re.sub(r"(\w+://[^\s?]+)\?\S+", r"\1", line))
         for name, value in self.options.items():
-            line = line.replace(value, "***") if value and _SECRET.search(name) else line
+            line = line.replace(value, "***") if len(value) >= _SHOWABLE and _SECRET.search(name) else line
         return line[:300]
 
     def _range(self, name: str, at: int, size: int) -> bytes:
