@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 import plada
+from plada.common.cluster import in_order
 from plada.common.progress import Progress, silent
-from plada.encoders.encoder import load_encoder
+from plada.encoders.encoder import Encoder, load_encoder
 from plada.encoders.spec import EncoderSpec
 from plada.errors import (
     DataError,
@@ -32,7 +33,7 @@ from plada.errors import (
     UnknownName,
 )
 from plada.indexer.embed import Task
-from plada.indexer.ray_engine import ray_workers
+from plada.indexer.ray_engine import encoder_to_build, ray_workers
 from plada.indexer.workers import Plan
 from plada.labeler.passes import passes_over
 from plada.labeler.scores import SCORES
@@ -136,6 +137,32 @@ def test_an_error_on_a_node_arrives_as_it_is(cluster: Any, tmp_path: Path, where
     plan = Plan(batch_size=2, chunk=2, workers=2, threads=1)
     with ray_workers(spec, encoder, plan) as run, pytest.raises(DataError, match="listed but cannot be read"):
         list(run([Task(0, part_of(collection, 0, 3))]))
+
+
+def test_a_node_that_lacks_a_package_is_said(cluster: Any) -> None:
+    def work() -> None:
+        raise ModuleNotFoundError("No module named 'plada'", name="plada")
+
+    remote = cluster.remote(work)
+    with pytest.raises(
+        RequestError, match=r"a node cannot do its part \(No module named 'plada'\). Install the same plada"
+    ):
+        list(in_order((remote.remote() for _ in range(2)), 1, "remedy"))
+
+
+def test_the_gpus_of_a_cluster_need_not_be_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str | None, str | None]] = []
+
+    def load(spec: EncoderSpec, device: str | None = None) -> Encoder:
+        asked.append((spec.precision, device))
+        return load_encoder(EncoderSpec(name="gradients"))
+
+    monkeypatch.setattr("plada.indexer.ray_engine.load_encoder", load)
+    monkeypatch.setattr("plada.indexer.ray_engine._has_gpu", lambda: False)
+    for device in ("cuda", "all"):
+        assert encoder_to_build(EncoderSpec(name="timm:resnet18"), device).where == "cuda"
+    assert encoder_to_build(EncoderSpec(name="timm:resnet18"), None).where == "cpu"
+    assert asked == [("fp16", "cpu"), ("fp16", "cpu"), (None, None)]
 
 
 @pytest.mark.parametrize(("lacking", "device"), [("CPU", "cpu"), ("GPU", "cuda")])
