@@ -142,8 +142,9 @@ class Index:
         return self.rows.database()
 
     def keep_manifest(self) -> None:
-        """Keep the manifest of the images in the home, as the table has it, where the index is at a URL and none is there. Payloads are
-        smaller with it, and no image need be hashed to make it.
+        """Keep the manifest of an index at a URL in the home, as the table has it, unless it is there.
+
+        Payloads are smaller with it, and no image need be hashed to make it. An index in a folder has one already.
 
         Raises:
             DataError: The table is damaged.
