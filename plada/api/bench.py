@@ -178,7 +178,7 @@ def bench(
 
     jobs = [
         BenchJob(
-            index=opened.folder, index_home=opened.home, spec=str(spec), target=task.name, seed=seed, home=root,
+            index=opened.place, index_home=opened.home, spec=str(spec), target=task.name, seed=seed, home=root,
             out=folder, pack=named, budgets=sizes, keeps=keeps, methods=names, student=plan,
         )
         for seed in range(seeds)

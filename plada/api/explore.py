@@ -182,7 +182,7 @@ def open_gallery(
 ) -> Gallery:
     """What the pages show, opened and compared; arguments and errors are those of `explore`."""
     require("faiss", extra="cpu", purpose="search")
-    opened = name if isinstance(name, Index) else open_index(name, home=home)
+    opened = name if isinstance(name, Index) else open_index(name, home=home, report=report)
     root = home_directory(home) if home is not None else opened.home
     images = _open_reference(opened, reference, same_keys, root, report)
     context = PayloadContext(home=root, reference=images.collection.location, pack=pack)
@@ -259,7 +259,7 @@ def _rank_payloads(
 
 def _approximate(opened: Index) -> tuple[bool, tuple[str, ...]]:
     """Whether the approximate index can be used, and what to say of one that is there and cannot."""
-    if not (opened.folder / "ann").exists():
+    if not opened.has_ann():
         return False, ()
     try:
         opened.ann()

@@ -7,19 +7,20 @@ from pathlib import Path
 
 from plada.api.pack import make_pack
 from plada.api.search import make_ann
+from plada.common.cluster import LOCAL, RAY, check_engine
 from plada.common.files import home_directory
 from plada.common.outputs import check_output_folder
 from plada.common.progress import Clock, Report, silent, with_heartbeat
 from plada.encoders.encoder import DEFAULT_HINT, Encoder, load_encoder
 from plada.encoders.spec import EncoderSpec, encoder_spec
-from plada.errors import PladaError, RequestError, ResourceError, UnknownName
+from plada.errors import PladaError, RequestError, ResourceError
 from plada.indexer.ann import ann_source, choose_ann_kind, read_ann
 from plada.indexer.build import build_index
 from plada.indexer.forecast import IndexForecast, run_trial
 from plada.indexer.job import IndexSummary, Job
 from plada.indexer.pack import PackSpec
 from plada.indexer.parts import PartNumber, build_part, merge_parts, parse_shard, part_store
-from plada.indexer.ray_engine import ray_workers
+from plada.indexer.ray_engine import encoder_to_build, ray_workers
 from plada.indexer.workers import Plan, WorkerPool, all_gpus, gpu_workers, make_plan, this_process, worker_processes
 from plada.retrieval.index import open_index
 from plada.sources.catalogue.known import KNOWN
@@ -30,8 +31,6 @@ from plada.sources.reference import manifest_folder, manifests_in
 from plada.sources.registry import known_counts_note, open_source
 from plada.sources.storage import plain_name, slug
 from plada.sources.unreadable import UnreadableGroup, UnreadableTally
-
-ENGINES = ("local", "ray")
 
 
 @with_heartbeat
@@ -87,8 +86,7 @@ def index(
     """
     _refuse_combinations(append=append, shard=shard, merge=merge)
     choose_ann_kind(ann, 0, 1)  # an unknown kind is refused now, not after hours
-    if engine not in ENGINES:
-        raise UnknownName("engine", engine, ENGINES)
+    check_engine(engine)
     part, root, clock = parse_shard(shard) if shard is not None else None, home_directory(home), Clock()
     check_output_folder(root / "indexes")
     job = _job(source, name, root, clock, report)
@@ -98,7 +96,7 @@ def index(
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
         spec = _spec(source, encoder)
-        loaded, devices = _load(spec, device, clock)
+        loaded, devices = _load(spec, device, clock, engine)
         plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
         pool = _worker_pool(spec, loaded, devices, plan, engine)
         if part is not None:
@@ -152,7 +150,7 @@ def forecast(
     spec = _spec(source, encoder)
     loaded, devices = _load(spec, device, clock)
     plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
-    pool = _worker_pool(spec, loaded, devices, plan, "local")
+    pool = _worker_pool(spec, loaded, devices, plan, LOCAL)
     return run_trial(job.collection, loaded, plan, pool, seconds=seconds, clock=clock, home=root, report=report)
 
 
@@ -207,17 +205,20 @@ def _spec(source: str | Path, encoder: str | EncoderSpec | None) -> EncoderSpec:
     return replace(spec, name="gradients")
 
 
-def _load(spec: EncoderSpec, device: str | None, clock: Clock) -> tuple[Encoder, list[str]]:
+def _load(spec: EncoderSpec, device: str | None, clock: Clock, engine: str = LOCAL) -> tuple[Encoder, list[str]]:
     """The encoder on the device, or on the first of all GPUs, and where it is to run."""
     with clock("load"):
+        if engine == RAY:
+            encoder = encoder_to_build(spec, device)
+            return encoder, [encoder.where]
         devices = all_gpus() if device == "all" else [device]
         encoder = load_encoder(spec, device=devices[0])
         return encoder, [where or encoder.where for where in devices]
 
 
 def _worker_pool(spec: EncoderSpec, encoder: Encoder, devices: list[str], plan: Plan, engine: str) -> WorkerPool:
-    if engine == "ray":
-        return ray_workers(spec, encoder.where, plan)
+    if engine == RAY:
+        return ray_workers(spec, encoder, plan)
     if plan.workers == 0:
         return this_process(encoder, plan)
     if encoder.where == "cpu":

@@ -50,7 +50,7 @@ def make_pack(
         ResourceError: The disk is full or not writable.
     """
     check_outputs(out)
-    opened = index if isinstance(index, Index) else open_index(index, home=home)
+    opened = index if isinstance(index, Index) else open_index(index, home=home, report=report)
     root = home_directory(home)
     images, key = len(opened), bytes.fromhex(opened.info["key_id"])
     projection = fit_projection(opened.scan(_ROWS), images=images, dimensions=dimensions, scale=SCALE, report=report)

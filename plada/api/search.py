@@ -30,16 +30,18 @@ def search(
     exact: bool = True,
     sheet: str | Path | None = None,
     home: str | Path | None = None,
+    report: Report = silent,
 ) -> list[list[Hit]]:
     """The k nearest images of each query, best first.
 
     Args:
         queries: One query or several, as `plada.Index.search` takes them.
-        index: An opened index, its name or folder; None for the only one there is.
+        index: An opened index, its name, folder or URL; None for the only one there is.
         k: Images for each query.
         exact: Compare with all images. With False the approximate index answers, which may miss an image.
         sheet: A PNG to write, which shows each query and its hits with their scores.
         home: Where indexes are kept. None: $PLADA_HOME, or the user's data folder.
+        report: Called with the progress when parts of an index at a URL are copied.
 
     Returns:
         The hits of each query.
@@ -50,7 +52,7 @@ def search(
         ReferenceMismatch: The images for the sheet are not those that were indexed.
     """
     check_outputs(sheet)
-    opened = index if isinstance(index, Index) else open_index(index, home=home)
+    opened = index if isinstance(index, Index) else open_index(index, home=home, report=report)
     if sheet is None:
         return opened.search(queries, k, exact=exact)
     parsed = [parse_query(query) for query in split_queries(queries)]
@@ -102,6 +104,11 @@ def make_ann(
     require("faiss", extra="cpu", purpose="an approximate index")
     check_seed(seed)
     opened = index if isinstance(index, Index) else open_index(index, home=home)
+    if opened.at_url:
+        raise RequestError(
+            f"{opened.place}: an approximate index is built beside a table on a disk, not at a URL. Make it there, and copy its folder "
+            "ann to the URL"
+        )
     with Store(opened.folder).lock():
         return build_ann(
             opened.folder / "ann", opened.scan, kind=kind, images=len(opened), rows=opened.readable,

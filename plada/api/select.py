@@ -9,6 +9,7 @@ from typing import Any
 from plada.api.payload import sender_for
 from plada.benchmark.alternatives import forecast_alternatives
 from plada.benchmark.scenario import Labelled, Scenario
+from plada.common.cluster import check_engine
 from plada.common.files import home_directory, write_bytes
 from plada.common.outputs import check_outputs
 from plada.common.products import BLAS, one_thread
@@ -153,7 +154,7 @@ def select(
     copies of the target's test images are named in the report.
 
     Args:
-        index: An opened index, its name, or None for the only one there is.
+        index: An opened index, its name, folder or URL; None for the only one there is.
         target: A registered name, a folder, or `classes:cat,dog` (or `classes:FILE`), which has no images, for teachers that
             need none.
         budget: Bytes of the whole file: 65536, "200kB", "1MB".
@@ -176,7 +177,7 @@ def select(
         The selection: its table, its payload, a report, and methods that write pictures and the table.
 
     Raises:
-        UnknownName: There is no such index, target, rule or teacher.
+        UnknownName: There is no such index, target, rule, teacher or engine.
         BudgetTooSmall: Not one label a class fits.
         DataError: A class without images, nothing readable, a teacher at chance, bad logits or corrections.
         RequestError: An impossible keep rate, or options that do not go together.
@@ -188,19 +189,21 @@ def select(
     if labels not in LABELS:
         raise UnknownName("kind of labels", labels, list(LABELS))
     teachers = teacher if isinstance(teacher, TeacherSpec) else TeacherSpec(names=teacher)
+    check_engine(teachers.engine)
     delivery, corrections = delivery or Delivery(), corrections or Corrections()
     check_outputs(out)
     check_seed(seed)
     limit, clock, root = parse_size(budget), Clock(), home_directory(home)
 
     with clock("load"):
-        opened = index if isinstance(index, Index) else open_index(index, home=home)
+        opened = index if isinstance(index, Index) else open_index(index, home=home, report=report)
+        opened.keep_manifest()
         task = named_target(target) or open_target(target, root)
         encoder = opened.encoder(weights, device) if weights else opened.lazy_encoder(device)
         sender = sender_for(header_of(opened), delivery, home=root)
         slow = delivery.client_has == "pack" and delivery.progressive is None
         approximate = sender_for(header_of(opened), home=root) if slow else None
-        judge = _open_judge(rules.judge, opened, home)
+        judge = _open_judge(rules.judge, opened, home, report)
         spec = SelectionSpec(rule=rules.name, budget=limit, keep=images_at(keep, opened.readable), seed=seed)
     with clock("embed"):
         embedded = embed_target(encoder, task, cache=root / "cache" / EMBEDDINGS, report=report)
@@ -224,6 +227,7 @@ def select(
             opened, ensemble, embedded, exhaustive=teachers.exhaustive, budget=limit, seed=seed,
             choose_rows=row_chooser(composer, embedded, spec), report=report, scores=scores_of(rules.name),
             device=device,
+            engine=teachers.engine,
         )  # fmt: skip
         corrected = correct(labelled.labels, opened, task.classes, corrections)
         candidates = corrected.labels
@@ -277,7 +281,9 @@ def select(
     return Selection(table, draft.payload, summary, opened, f"{task.name} from {opened.name}: {summary.rule}", options)
 
 
-def _open_judge(judge: Index | str | Path | None, index: Index, home: str | Path | None) -> Index | None:
+def _open_judge(
+    judge: Index | str | Path | None, index: Index, home: str | Path | None, report: Report
+) -> Index | None:
     """The index that rules are judged on beside `index`.
 
     Raises:
@@ -285,7 +291,7 @@ def _open_judge(judge: Index | str | Path | None, index: Index, home: str | Path
     """
     if judge is None:
         return None
-    opened = judge if isinstance(judge, Index) else open_index(judge, home=home)
+    opened = judge if isinstance(judge, Index) else open_index(judge, home=home, report=report)
     for what in ("key_id", "content_id"):
         if opened.info[what] != index.info[what]:
             raise ReferenceMismatch(
@@ -316,4 +322,5 @@ def _teacher_options(spec: TeacherSpec) -> dict[str, Any]:
         "image_size": spec.image_size,
         "exhaustive": spec.exhaustive,
         "force": spec.force,
+        "engine": spec.engine,
     }

@@ -26,7 +26,7 @@ class BenchJob:
     `spec` is how the target is opened, `target` its name.
     """
 
-    index: Path
+    index: str
     index_home: Path
     spec: str
     target: str

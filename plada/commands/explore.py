@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def explore(
-    name: Annotated[str, typer.Argument(help="Name or folder of the index.", autocompletion=completion.indexes)],
+    name: Annotated[
+        str, typer.Argument(help="Name, folder or URL (s3://...) of the index.", autocompletion=completion.indexes)
+    ],
     payload: Annotated[
         list[str] | None,
         typer.Argument(help="Payloads (.plada files, or URLs) of its reference, to see what they chose."),

@@ -9,6 +9,7 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import (
+    Engine,
     Home,
     ImageSize,
     ModelArg,
@@ -81,9 +82,7 @@ class WorkOptions:
             help="torch's name of a device (cpu, cuda, cuda:1), or all: every GPU here. [default: a GPU if there is one]"
         ),
     ] = None
-    engine: Annotated[
-        str, typer.Option(help="local, or ray: the Ray cluster that Ray finds.", autocompletion=completing.engines)
-    ] = "local"
+    engine: Engine = "local"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,8 @@ def search(
     output: Output,
 ) -> None:
     """Find the images of a reference that are nearest to a picture, or to words."""
-    found = plada.search(query, index=index, k=k, exact=not approximate, sheet=sheet, home=home)
+    with output.reporter() as report:
+        found = plada.search(query, index=index, k=k, exact=not approximate, sheet=sheet, home=home, report=report)
     hits = [
         {**({"query": text} if len(query) > 1 else {}), "position": hit.position, "key": hit.key, "score": hit.score}
         for text, row in zip(query, found, strict=True)

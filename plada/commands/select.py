@@ -10,6 +10,7 @@ import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import (
     ClientHas,
+    Engine,
     IndexOption,
     Machine,
     ModelArg,
@@ -63,6 +64,7 @@ class TeacherOptions:
         typer.Option("--exhaustive", help="Let a teacher that looks at pictures see all, not the candidates alone."),
     ] = False
     force: Annotated[bool, typer.Option("--force", help="Accept a teacher that is no better than chance.")] = False
+    engine: Engine = "local"
 
     def spec(self) -> "plada.TeacherSpec":
         """The call's argument."""
@@ -74,6 +76,7 @@ class TeacherOptions:
             image_size=self.image_size,
             exhaustive=self.exhaustive,
             force=self.force,
+            engine=self.engine,
         )
 
 

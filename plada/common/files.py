@@ -4,6 +4,7 @@ import errno
 import glob
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from plada.common.outputs import raise_output_error, refuse_what_is_no_file
+from plada.errors import RequestError
 
 try:
     import fcntl
@@ -34,11 +36,19 @@ def last_name(path: Path) -> str:
 
 
 def home_directory(home: str | Path | None = None) -> Path:
-    """Folder of indexes, manifests and caches: `home`, else $PLADA_HOME, else the platform's user data folder."""
-    if home is not None:
-        return Path(home).expanduser().absolute()
-    if configured := os.environ.get("PLADA_HOME"):
-        return Path(configured).expanduser().absolute()
+    """Folder of indexes, manifests and caches: `home`, else $PLADA_HOME, else the platform's user data folder.
+
+    Raises:
+        RequestError: it is a URL.
+    """
+    configured = home if home is not None else os.environ.get("PLADA_HOME") or None
+    if configured is not None:
+        place = local_place(configured)
+        if re.match(r"[a-z][a-z0-9+]+:/", place):  # a Path has lost one of the two slashes
+            raise RequestError(
+                f"home {place}: expected a folder on a disk, not a URL. What is at a URL is read by --index URL"
+            )
+        return Path(place).expanduser().absolute()
     import platformdirs  # takes 50 ms, and only without a home of one's own
 
     return Path(platformdirs.user_data_dir("plada", appauthor=False))

@@ -101,7 +101,10 @@ class Gallery:
 
     @property
     def gone(self) -> bool:
-        """Whether the index that was opened is there no more: removed, or another one stands in its place."""
+        """Whether the index that was opened is there no more: removed, or another one stands in its place. One at a URL is not looked
+        for: reading it says so."""
+        if self.index.at_url:
+            return False
         try:
             info = json.loads((self.index.folder / "index.json").read_text(encoding="utf-8"))
             return bool(info["content_id"] != self.index.info["content_id"])

@@ -130,7 +130,7 @@ def read_ann(folder: Path, source: Mapping[str, Any], *, whole: bool = False) ->
     """
     require("faiss", extra="cpu", purpose="approximate search")
     faiss = import_faiss()
-    info = _read_json(folder / "ann.json")
+    info = read_ann_json(folder / "ann.json")
     if info["made_of"] != dict(source):
         here, there = _described(source), _described(info["made_of"])
         raise ReferenceMismatch(
@@ -140,7 +140,7 @@ def read_ann(folder: Path, source: Mapping[str, Any], *, whole: bool = False) ->
         )
     for name in FILES:
         path = folder / name
-        if not whole and _untouched(path, info):
+        if not whole and untouched(path, info):
             continue
         found = digest(path) if path.is_file() else "no file"
         if found != info["digests"].get(name):
@@ -165,7 +165,7 @@ def file_state(path: Path) -> list[int]:
     return [state.st_size, state.st_mtime_ns]
 
 
-def _untouched(path: Path, info: Mapping[str, Any]) -> bool:
+def untouched(path: Path, info: Mapping[str, Any]) -> bool:
     """Whether a file is, by size and time, the one that ann.json describes; never for one that an older plada wrote."""
     return path.is_file() and file_state(path) == info.get("states", {}).get(path.name)
 
@@ -189,7 +189,12 @@ def _described(source: Mapping[str, Any]) -> str:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_ann_json(path: Path) -> dict[str, Any]:
+    """What ann.json says.
+
+    Raises:
+        RequestError: there is none. DataError: damaged, or written by a newer plada.
+    """
     try:
         info = json.loads(path.read_text())
     except FileNotFoundError:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from plada.common.arrays import F16, F64, I32, I64, U8, Bools
 from plada.common.failures import first_line, panics_as_errors
 from plada.common.progress import Report, Tracker
 from plada.errors import PladaError
-from plada.indexer.builds import table_of
-from plada.indexer.store import SCAN_ROWS, Ledger, connect, readable_rows, schema
+from plada.indexer.store import SCAN_ROWS, Ledger, readable_rows, schema
 from plada.sources.collection import Collection
 from plada.sources.compare import sample_positions
 from plada.sources.manifest import HASH_BYTES, Manifest, binary_rows, content_hash, content_id, key_id
@@ -103,15 +101,12 @@ class _Pass:
 
 
 @panics_as_errors()
-def audit_rows(folder: Path, info: Mapping[str, Any], report: Report) -> AuditedRows:
-    """Read every row of the table of an index once, in order. Memory: its keys and content hashes, and a block.
+def audit_rows(dataset: Any, info: Mapping[str, Any], report: Report) -> AuditedRows:
+    """Read every row of the table of an index, a Lance data set, once, in order. Memory: its keys and content hashes, and a block.
 
     Raises:
         Those of DAMAGE: the table cannot be read; `reason_of` says it on one line.
     """
-    table = connect(folder).open_table(table_of(info))
-    table.checkout(info["version"])
-    dataset = table.to_lance()
     for column in schema(int(info["dimension"])):
         own = dataset.schema.field(column.name).type if column.name in dataset.schema.names else "missing"
         if column.name in _COLUMNS and own != column.type:
@@ -207,14 +202,12 @@ def compare_images(
 
 
 @panics_as_errors()
-def some_rows(folder: Path, info: Mapping[str, Any], count: int, seed: int) -> tuple[I64, F16]:
+def some_rows(dataset: Any, info: Mapping[str, Any], count: int, seed: int) -> tuple[I64, F16]:
     """(positions int64 [m], vectors float16 [m, d]) of a seeded choice of at most `count` images, rising; m is smaller where
     some of them are unreadable."""
-    table = connect(folder).open_table(table_of(info))
-    table.checkout(info["version"])
     n = int(info["images"])
     picks = sample_positions(n, count, seed)
-    rows = table.to_lance().take(picks, columns=["position", "vector"]).combine_chunks()
+    rows = dataset.take(picks, columns=["position", "vector"]).combine_chunks()
     return readable_rows(rows.to_batches()[0])
 
 

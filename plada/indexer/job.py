@@ -92,6 +92,11 @@ class Job:
         Raises:
             RequestError: the name is not a plain one.
         """
+        if "://" in self.name:
+            raise RequestError(
+                f"index {self.name}: an index is built on a disk, not at a URL. Give a plain --name, and copy its folder there when it is "
+                "finished (`aws s3 cp --recursive FOLDER URL`)"
+            )
         if not self.name or self.name.startswith(".") or any(letter in self.name for letter in "/\\\0"):
             raise RequestError(f"index name '{self.name}': expected a plain name without slashes")
         return Store(self.home / "indexes" / self.name)

@@ -17,6 +17,7 @@ from plada.errors import DataError, Interrupted, ReferenceMismatch, RequestError
 from plada.indexer.build import embed_into
 from plada.indexer.builds import next_build
 from plada.indexer.changes import SAMPLE, changed_images, resume
+from plada.indexer.description import FORMAT
 from plada.indexer.job import (
     STAGES,
     IndexSummary,
@@ -28,7 +29,7 @@ from plada.indexer.job import (
     summarise,
 )
 from plada.indexer.pipeline import RunStats, Span, shard_spans
-from plada.indexer.store import FORMAT, TABLE, Ledger, Store, connect
+from plada.indexer.store import TABLE, Ledger, Store, connect
 from plada.indexer.workers import Plan, WorkerPool, make_plan
 
 PARTS = "parts"

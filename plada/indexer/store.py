@@ -19,11 +19,12 @@ import pyarrow as pa
 from blake3 import blake3
 
 from plada.common.arrays import F16, I64
-from plada.common.checksums import is_sealed, write_sealed_json
+from plada.common.checksums import write_sealed_json
 from plada.common.failures import explained, first_line
 from plada.common.files import DISK_FULL
 from plada.common.packages import require
 from plada.errors import DataError, PladaError, ReferenceMismatch, ResourceError
+from plada.indexer.description import AGAIN, FORMAT, checked_json, plan_difference
 from plada.indexer.embed import EmbeddedRows
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
 from plada.sources.manifest import (
@@ -39,7 +40,6 @@ from plada.sources.manifest import (
     load_manifest,
 )
 
-FORMAT = 3  # 1 had no fingerprints, 2 no checksum of its own; both are still read
 TABLE = "images"
 SCAN_ROWS = 8192
 DAMAGE = (
@@ -230,7 +230,7 @@ class Store:
                 readable += len(vectors)
                 reasons = batch.column("status").to_pylist()
                 unreadable += [(at + row, reason) for row, reason in enumerate(reasons) if reason]
-                writer.write(_block(batch, [reason or READABLE for reason in reasons]))
+                writer.write(manifest_block(batch, [reason or READABLE for reason in reasons]))
             if not readable:
                 raise DataError(
                     f"no readable image among {n}; the first, {keys[unreadable[0][0]]}, is {unreadable[0][1]}. Check the collection"
@@ -316,36 +316,11 @@ class Store:
             DataError: damaged, or written by a newer plada.
         """
         try:
-            value = json.loads(path.read_text())
+            return checked_json(path.read_bytes(), str(path))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError) as err:
-            raise DataError(f"{path}: cannot be read ({err}). Run `plada index` again with --restart") from err
-        if not isinstance(value, dict) or not isinstance(value.get("format"), int):
-            raise DataError(f"{path}: not a plada index. Run `plada index` again with --restart")
-        if value["format"] > FORMAT:
-            raise DataError(
-                f"{path}: index of format {value['format']}; this plada reads {FORMAT}. Install a newer plada"
-            )
-        if (value["format"] >= 3 or "digest" in value) and not is_sealed(value):
-            raise DataError(
-                f"{path}: its checksum is wrong; it is damaged. Restore it, or run `plada index` again with --restart"
-            )
-        return value
-
-
-def plan_difference(one: dict[str, Any], other: dict[str, Any], name: str = "") -> str:
-    """The first thing in which two plans differ, in words; empty where they are of the same build."""
-    # "images" is there to be read by people, and only "key_id" decides; "table" is where it is written.
-    keys = sorted((one.keys() | other.keys()) - {"table", "digest"}, key=lambda key: (key != "images", key))
-    for key in keys:
-        was, now = one.get(key), other.get(key)
-        if was == now or (key == "images" and was is None):
-            continue
-        if isinstance(was, dict) and isinstance(now, dict):
-            return plan_difference(was, now, f"{name}{key}.")
-        return f"{name}{key} is {was}, now {now}"
-    return ""
+        except OSError as err:
+            raise DataError(f"{path}: cannot be read ({err}). {AGAIN}") from err
 
 
 @dataclass(slots=True)
@@ -426,10 +401,11 @@ class ColumnLedger:
         return None if number < len(self.expected) and self.expected[number] == digest else number * self.rows
 
 
-def column_ledger(info: dict[str, Any], column: str) -> ColumnLedger | None:
-    """The digests that index.json has of a column; None where an older plada made the index."""
+def column_ledger(info: dict[str, Any], column: str, start: int = 0) -> ColumnLedger | None:
+    """The digests that index.json has of a column, for rows from `start` on, where a shard begins; None where an older plada made
+    the index."""
     digests = info.get("shards", {}).get("columns", {}).get(column)
-    return ColumnLedger(int(info["shards"]["rows"]), digests) if digests is not None else None
+    return ColumnLedger(int(info["shards"]["rows"]), digests, _row=start) if digests is not None else None
 
 
 def damaged_shard(
@@ -481,7 +457,7 @@ def column_vectors(column: Any) -> F16:
     return vectors.reshape(-1, column.type.list_size)
 
 
-def _block(batch: Any, status: list[str]) -> Block:
+def manifest_block(batch: Any, status: list[str]) -> Block:
     """What the manifest has of a batch of rows."""
     numbers = {name: batch.column(name).to_numpy() for name in ("size", "width", "height")}
     return Block(

@@ -8,16 +8,18 @@ from itertools import islice
 import numpy as np
 
 from plada.common.arrays import F16, F32, I64
+from plada.common.cluster import LOCAL
 from plada.common.progress import Report, Tracker
 from plada.common.statistics import softmax
 from plada.errors import DataError
 from plada.labeler.embedded_target import EmbeddedTarget
 from plada.labeler.linear_teacher import train_linear
+from plada.labeler.passes import Passes, passes_over
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.rounds import MAX_LOGITS, ask_in_rounds
-from plada.labeler.scan import KEEP_ALL, scan_linear, score_all, surest_rows
+from plada.labeler.scan import KEEP_ALL, surest_rows
 from plada.labeler.scores import SCORES
-from plada.labeler.shortlist import MIN_DEPTH, find_shortlist, with_leads
+from plada.labeler.shortlist import MIN_DEPTH, with_leads
 from plada.labeler.teacher import READ, SHOWN, VECTORS, reference_logits, vote
 from plada.labeler.teachers import Ensemble
 from plada.retrieval.embeddings import Vectors, held_or_read, hold, in_order
@@ -55,16 +57,39 @@ def label(
     report: Report,
     scores: Sequence[str] = tuple(SCORES),
     device: str | None = "cpu",
+    engine: str = LOCAL,
 ) -> LabelledReference:
-    """Let the teachers label the reference, for a file of at most `budget` bytes, by a rule that looks at `scores`.
+    """Let the teachers label the reference, for a file of at most `budget` bytes, by a rule that looks at `scores`. `engine` does the
+    passes over all embeddings: this process, or a Ray cluster.
 
     Teachers that need no pixels see every embedding, and rules choose from every image. Those that look at pictures see everything if it is `exhaustive`; else
     they see the candidates that a linear teacher finds in one pass, and then what the rule chooses (`choose_rows`,
     plada.labeler.rounds), SHARE of the reference in all.
 
     Raises:
-        DataError: bad logits, nothing that can be read. BudgetTooSmall: by `choose_rows`.
+        DataError: bad logits, nothing that can be read. BudgetTooSmall: by `choose_rows`. As plada.labeler.passes.
     """
+    with passes_over(index, engine, report) as passes:
+        return _label(
+            index, ensemble, embedded, passes, exhaustive=exhaustive, budget=budget, seed=seed, choose_rows=choose_rows,
+            report=report, scores=scores, device=device,
+        )  # fmt: skip
+
+
+def _label(
+    index: Index,
+    ensemble: Ensemble,
+    embedded: EmbeddedTarget,
+    passes: Passes,
+    *,
+    exhaustive: bool,
+    budget: int,
+    seed: int,
+    choose_rows: ChooseRows | None,
+    report: Report,
+    scores: Sequence[str],
+    device: str | None,
+) -> LabelledReference:
     teachers, first = ensemble.teachers, ensemble.teachers[0]
     classes, tracker = first.classes, Tracker("scan", index.readable, report)
 
@@ -77,12 +102,13 @@ def label(
 
     def held(positions: I64) -> Vectors:
         return hold(
-            positions, index.dimension, lambda: scan("read embeddings"), index.vectors, scratch=index.home / "cache"
-        )
+            positions, index.dimension, lambda: passes.embeddings(positions, "read embeddings"), index.vectors,
+            scratch=index.home / "cache",
+        )  # fmt: skip
 
     if len(teachers) == 1 and first.head is not None:
         large = index.readable > KEEP_ALL and not exhaustive
-        labels = score_all(index.scan(), first.head, scores if large else tuple(SCORES), advance=tracker.advance)
+        labels = passes.scores(first.head, scores if large else tuple(SCORES), "scan")
         if not large:
             return LabelledReference(labels, held(labels.positions), len(labels), labels.positions)
         likely = labels.positions[_likely_rows(labels, budget, tracker)]
@@ -106,17 +132,15 @@ def label(
     proxy = next((each for each in teachers if each.head is not None and each.needs == VECTORS), None)
     proxy_teacher = proxy or train_linear(index, classes, embedded, seed, report, device=device)[0]
     in_rounds = choose_rows is not None and not exhaustive
-    shortlist = find_shortlist(
-        index.scan(), proxy_teacher.logits, classes=classes, images=index.readable,
-        share=1.0 if exhaustive else SHARE / 2 if in_rounds else SHARE, advance=tracker.advance,
-    )  # fmt: skip
+    assert proxy_teacher.head is not None
+    share = 1.0 if exhaustive else SHARE / 2 if in_rounds else SHARE
+    shortlist = passes.shortlist(proxy_teacher.head, share, "scan")
     axes_from, vectors = shortlist.positions, held(shortlist.positions)
-    if in_rounds and choose_rows is not None and proxy_teacher.head is not None:
+    if in_rounds and choose_rows is not None:
         images = min(POOL * budget, MAX_IMAGES, MAX_LOGITS // classes, index.readable * classes)
         known = joint_logits(index, ensemble, shortlist.positions, vectors, report)
-        candidates = scan_linear(
-            scan("candidates"), proxy_teacher.head, depth=max(MIN_DEPTH, images // classes)
-        ).positions
+        depth = max(MIN_DEPTH, images // classes)
+        candidates = passes.surest(proxy_teacher.head, depth, "candidates").positions
         axes_from = np.union1d(candidates, shortlist.positions)
         vectors = held(axes_from)
         shortlist, known = ask_in_rounds(

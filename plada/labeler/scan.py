@@ -22,6 +22,7 @@ from plada.networks.linear_head import Head
 
 KEEP_ALL = 1 << 18  # images up to which all embeddings are held, and rules are judged on all
 _ROWS = 512  # that are multiplied at a time: their logits stay in the cache while the two largest are found
+_NO_ROW, _NO_SCORE = np.zeros(0, np.int64), np.zeros(0, np.float32)
 _SLACK = 3  # times the shortlist that is gathered before it is cut down again
 
 
@@ -51,6 +52,35 @@ def score_all(
     Raises:
         DataError: no image; logits that are not finite.
     """
+    found = score_some(blocks, head, scores, threads=cores(), advance=advance)
+    if not len(found):
+        raise DataError("teacher: the reference has no readable image")
+    return found
+
+
+def join_scores(parts: Iterable[PseudoLabels]) -> PseudoLabels:
+    """Parts of a reference, in order of position, as one.
+
+    Raises:
+        DataError: no image.
+    """
+    held = list(parts)
+    if not any(map(len, held)):
+        raise DataError("teacher: the reference has no readable image")
+    scores = {name: np.concatenate([part.scores[name] for part in held]) for name in held[0].scores}
+    positions, labels = (np.concatenate([getattr(part, name) for part in held]) for name in ("positions", "labels"))
+    return PseudoLabels(positions, labels, scores, held[0].classes)
+
+
+def score_some(
+    blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]],
+    head: Head,
+    scores: Collection[str],
+    *,
+    threads: int = 1,
+    advance: Callable[[int], None] = lambda _: None,
+) -> PseudoLabels:
+    """As `score_all`, of some images or of none, by so many `threads`."""
     weights = _weights(head)
     positions: list[I64] = []
     labels: list[I64] = []
@@ -69,7 +99,7 @@ def score_all(
         return label, values
 
     # Each product is made whole by one thread, so the results are the same on any number of them.
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for where, vectors in blocks:
             if not len(where):
                 continue
@@ -86,10 +116,9 @@ def score_all(
                 labels.append(label)
             positions.append(where)
             advance(len(where))
-    if not positions:
-        raise DataError("teacher: the reference has no readable image")
-    joined = {name: np.concatenate(parts) for name, parts in kept.items()}
-    return PseudoLabels(np.concatenate(positions), np.concatenate(labels), joined, head.weight.shape[1])
+    joined = {name: np.concatenate([_NO_SCORE, *parts]) for name, parts in kept.items()}
+    classes = head.weight.shape[1]
+    return PseudoLabels(np.concatenate([_NO_ROW, *positions]), np.concatenate([_NO_ROW, *labels]), joined, classes)
 
 
 def surest_rows(labels: PseudoLabels, depth: int) -> I64:
@@ -105,19 +134,30 @@ def _weights(head: Head) -> F32:
 
 
 def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: Head, *, depth: int) -> TopMargins:
+    """As `collect_margins`.
+
+    Raises:
+        DataError: no image; logits that are not finite.
+    """
+    return collect_margins(blocks, head, depth=depth).finish()
+
+
+def collect_margins(
+    blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: Head, *, depth: int
+) -> "MarginCollector":
     """The `depth` images of each class with the largest margins; `blocks` gives (positions [m], embeddings [m, d]), positions
     rising. Ties go to the lower position.
 
     Memory: classes x depth x (1 + _SLACK) rows of 20 bytes, and one block of logits.
 
     Raises:
-        DataError: no image; logits that are not finite.
+        DataError: logits that are not finite.
     """
     classes = head.weight.shape[1]
     weights = _weights(head)
     inputs = np.ones((_ROWS, len(weights)), np.float32)
     logits = np.empty((_ROWS, classes), np.float32)
-    kept = _Collector(classes, depth)
+    kept = MarginCollector(classes, depth)
     for positions, vectors in blocks:
         for start in range(0, len(positions), _ROWS):
             some = positions[start : start + _ROWS]
@@ -125,7 +165,7 @@ def scan_linear(blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]], head: He
             out = np.matmul(inputs, weights, out=logits)[: len(some)]
             label, best, second = _two_largest(out)
             kept.add(some, label, best - second)
-    return kept.finish()
+    return kept
 
 
 def _two_largest(logits: F32) -> tuple[I64, F32, F32]:
@@ -139,7 +179,7 @@ def _two_largest(logits: F32) -> tuple[I64, F32, F32]:
     return label, best, logits.max(axis=1)
 
 
-class _Collector:
+class MarginCollector:
     """Collects the largest margins; a row that cannot stay in its class is not even written down."""
 
     def __init__(self, classes: int, depth: int) -> None:
@@ -184,10 +224,26 @@ class _Collector:
         order = order[keep]
         self.parts, self.rows = [(positions[order], labels[order], margins[order])], 0
 
+    def join(self, part: TopMargins) -> None:
+        """Take in what a collector of the same depth has kept of images behind those so far: as if it had looked at them itself."""
+        counts = self.counts + part.counts
+        self.add(part.positions, part.labels, part.margins)
+        self.counts = counts
+
     def finish(self) -> TopMargins:
+        """The images.
+
+        Raises:
+            DataError: no image at all.
+        """
+        kept = self.kept()
+        if not len(kept.positions):
+            raise DataError("teacher: the reference has no readable image")
+        return kept
+
+    def kept(self) -> TopMargins:
+        """What is kept, also where it is nothing."""
         self._cut()
         positions, labels, margins = self.parts[0]
-        if not len(positions):
-            raise DataError("teacher: the reference has no readable image")
         order = np.argsort(positions)
         return TopMargins(positions[order], labels[order], margins[order], self.counts)

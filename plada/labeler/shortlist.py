@@ -80,24 +80,17 @@ def find_shortlist(
     Raises:
         DataError: no image has an embedding; logits that are not finite.
     """
-    depth = images if share >= 1 else max(MIN_DEPTH, int(share * images / classes))  # a class may have all images
-    kept = _Collector(classes, depth, images)
-
-    def look(vectors: npt.NDArray[np.floating]) -> tuple[F32, F32, F32]:
-        logits = logits_of(vectors)
-        return logits, *two_best(logits)
-
-    # Each product is made whole by one thread, so the results are the same on any number of them.
-    with one_thread(BLAS), ThreadPoolExecutor(cores()) as pool:
-        for where, vectors in blocks:
-            parts = [vectors[start : start + _PART] for start in range(0, len(where), _PART)]
-            for start, looked in zip(range(0, len(where), _PART), pool.map(look, parts), strict=True):
-                kept.add(where[start : start + _PART], *looked)
-            advance(len(where))
+    kept = ShortlistCollector(classes, shortlist_depth(classes, images, share), images)
+    kept.look_through(blocks, logits_of, threads=cores(), advance=advance)
     return kept.finish()
 
 
-class _Collector:
+def shortlist_depth(classes: int, images: int, share: float) -> int:
+    """How many images of each class `share` of `images` are."""
+    return images if share >= 1 else max(MIN_DEPTH, int(share * images / classes))  # a class may have all images
+
+
+class ShortlistCollector:
     """Collects the rows with the largest leads of any class; one that cannot stay is not even written down.
 
     Its buffer holds at most twice as many rows as all classes together can keep. When it is full the best are kept: each
@@ -176,9 +169,51 @@ class _Collector:
                 array[start : start + len(some)] = array[some]
         self.rows = len(kept)
 
+    def look_through(
+        self,
+        blocks: Iterable[tuple[I64, npt.NDArray[np.floating]]],
+        logits_of: Callable[[npt.NDArray[np.floating]], F32],
+        *,
+        threads: int,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Take in blocks as find_shortlist has them, by so many threads.
+
+        Raises:
+            DataError: logits that are not finite.
+        """
+
+        def look(vectors: npt.NDArray[np.floating]) -> tuple[F32, F32, F32]:
+            logits = logits_of(vectors)
+            return logits, *two_best(logits)
+
+        # Each product is made whole by one thread, so the results are the same on any number of them.
+        with one_thread(BLAS), ThreadPoolExecutor(threads) as pool:
+            for where, vectors in blocks:
+                parts = [vectors[start : start + _PART] for start in range(0, len(where), _PART)]
+                for start, looked in zip(range(0, len(where), _PART), pool.map(look, parts), strict=True):
+                    self.add(where[start : start + _PART], *looked)
+                advance(len(where))
+
+    def join(self, part: Shortlist) -> None:
+        """Take in what a collector of the same depth has kept of images behind those so far: as if it had looked at them itself."""
+        counts, seen = self.counts + part.counts, self.seen + part.images
+        if len(part.positions):
+            self.add(part.positions, part.logits, *two_best(part.logits))
+        self.counts, self.seen = counts, seen
+
     def finish(self) -> Shortlist:
+        """The shortlist.
+
+        Raises:
+            DataError: no image at all.
+        """
         if not self.seen:
             raise DataError("teacher: the reference has no readable image")
+        return self.kept()
+
+    def kept(self) -> Shortlist:
+        """What is kept, also where it is nothing."""
         self._cut()
         positions, logits = self.parts[0], self.parts[-1]
         self.parts = ()

@@ -7,6 +7,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from plada.common.cluster import LOCAL
 from plada.common.progress import Report, silent
 from plada.common.text import split_names
 from plada.encoders.encoder import config_from_json
@@ -44,6 +45,8 @@ class TeacherSpec:
         image_size: Side of the square, in pixels, that a finetune teacher sees; None leaves it to the network.
         exhaustive: Show a teacher that looks at pictures the whole reference, not the candidates alone.
         force: Accept a teacher that is no better than chance.
+        engine: Who does the passes over all embeddings of the index: `local`, this process, or `ray`, the Ray cluster that Ray
+            finds, whose nodes read the index from the same path or URL. Teachers of your own code and tables are asked here.
     """
 
     names: str | Sequence[str] = "linear"
@@ -53,6 +56,7 @@ class TeacherSpec:
     image_size: int | None = None
     exhaustive: bool = False
     force: bool = False
+    engine: str = LOCAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import numpy as np
 from plada.common.arrays import F32, I64
 from plada.common.progress import Report, silent
 from plada.encoders.encoder import Encoder, reload_encoder
-from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
-from plada.indexer.ann import Ann, ann_source, read_ann
+from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, ResourceError
+from plada.indexer.ann import Ann
 from plada.indexer.audit import AuditedRows, audit_rows, compare_images, compare_manifest, reason_of, some_rows
 from plada.indexer.store import DAMAGE
 from plada.retrieval.index import Index, open_index
@@ -76,7 +76,7 @@ class CheckReport:
 
 
 def check_index(
-    name: str | Path | None = None,
+    name: Index | str | Path | None = None,
     *,
     full: bool = False,
     sample: int = SAMPLE,
@@ -92,7 +92,7 @@ def check_index(
     with its recall. Every row of the table is read. What is not on this machine counts as unchecked, not as failed.
 
     Args:
-        name: The index, its name or folder; None for the only one there is.
+        name: An opened index, its name, folder or URL; None for the only one there is.
         full: Hash every image, not a sample.
         sample: Images that are hashed; some of them are also embedded again.
         weights: Where the encoder's weights are now, if they have moved.
@@ -112,11 +112,11 @@ def check_index(
     if sample < 0:
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")
     start = time.monotonic()
-    index = open_index(name, home=home)
+    index = name if isinstance(name, Index) else open_index(name, home=home, report=report)
     items = tuple(_items(index, None if full else sample, weights, device, seed, report))
     return CheckReport(
         name=str(index.info.get("name", index.folder.name)),
-        path=str(index.folder),
+        path=index.place,
         images=int(index.info.get("images", 0)),
         ok=all(item.ok is not False for item in items),
         unchecked=sum(item.ok is None for item in items),
@@ -134,8 +134,10 @@ def _items(
     if lacking:
         return
     try:
-        rows = audit_rows(index.folder, index.info, report)
+        rows = audit_rows(index.rows.dataset(), index.info, report)
     except DAMAGE as err:
+        if index.at_url and not isinstance(meant := index.rows.explain(err), DataError):
+            raise meant from err  # the store, and not what it holds
         yield _item("rows", False, f"the table cannot be read: {reason_of(err)}")
         return
     for what, (ok, detail) in rows.checks.items():
@@ -177,6 +179,8 @@ def _checked(what: str, check: Callable[[], tuple[bool | None, str]], code: int 
     """The item of a check. An error of plada's own is what it found, with the exit status of its class."""
     try:
         ok, detail = check()
+    except ResourceError:
+        raise
     except RequestError as err:
         return _item(what, None, str(err))
     except PladaError as err:
@@ -236,7 +240,7 @@ def _encoder(index: Index, weights: str | Path | None, device: str | None) -> tu
 
 def _embeddings(index: Index, collection: Collection, encoder: Encoder, seed: int) -> tuple[bool, str]:
     """Whether some images give the embeddings that the table has for them."""
-    places, vectors = some_rows(index.folder, index.info, _EMBEDDED, seed)
+    places, vectors = some_rows(index.rows.dataset(), index.info, _EMBEDDED, seed)
     if not len(places):
         return True, "none of those chosen is readable"
     views = np.stack([encoder.view.of(decode(collection.read(int(place)))) for place in places])
@@ -253,11 +257,10 @@ def _embeddings(index: Index, collection: Collection, encoder: Encoder, seed: in
 
 
 def _ann(index: Index, seed: int) -> Iterator[CheckItem]:
-    folder = index.folder / "ann"
-    if not (folder / "ann.json").exists():
+    if not index.has_ann():
         return
     try:
-        ann = read_ann(folder, ann_source(index.info), whole=True)
+        ann = index.read_ann(whole=True)
     except RequestError as err:  # no FAISS here
         yield _item("ann", None, reason_of(err))
         return
@@ -270,7 +273,7 @@ def _ann(index: Index, seed: int) -> Iterator[CheckItem]:
 
 def _recall(index: Index, ann: Ann, seed: int) -> tuple[bool, str]:
     """Recall@10 again, on images of the index, each of which is left out of its own answer."""
-    places, vectors = some_rows(index.folder, index.info, _QUERIES, seed)
+    places, vectors = some_rows(index.rows.dataset(), index.info, _QUERIES, seed)
     queries = vectors.astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     near = min(_NEAR, index.readable - 1)

@@ -4,8 +4,7 @@ Search is exact unless asked otherwise: the table is streamed once in blocks. Sc
 (cosines); ties go to the lower position. The approximate index of `plada.indexer.ann` answers on request.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,41 +14,36 @@ import numpy as np
 import numpy.typing as npt
 
 from plada.common.arrays import F16, F32, I64, U8
-from plada.common.failures import explained, first_line
-from plada.common.files import home_directory
+from plada.common.files import home_directory, local_place
 from plada.common.packages import require
+from plada.common.progress import Report, silent
 from plada.encoders.encoder import Encoder, config_from_json, reload_encoder
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, UnknownName
 from plada.indexer.ann import Ann, ann_source, read_ann
-from plada.indexer.builds import BuildHold, open_build, table_of
-from plada.indexer.store import (
-    DAMAGE,
-    Store,
-    column_ledger,
-    column_vectors,
-    connect,
-    damaged_shard,
-    readable_rows,
-    with_vector,
-)  # fmt: skip
+from plada.indexer.builds import BuildHold, open_build
+from plada.indexer.store import readable_rows
 from plada.retrieval.device_search import ExactSearch
 from plada.retrieval.fingerprints import stored_fingerprints
 from plada.retrieval.hit import Hit
+from plada.retrieval.manifest import keep_manifest_of
 from plada.retrieval.queries import embed_queries, position_of_key
+from plada.retrieval.remote import RemoteFolder, copied_ann, is_url, remote_folder
+from plada.retrieval.table import SCAN, IndexTable, read_info
 from plada.sources.decode import View
 from plada.sources.manifest import binary_rows
 from plada.sources.reference import Reference, open_reference
 from plada.sources.registry import open_source
+from plada.sources.storage import slug
 
-_SCAN = 16_384  # rows of a block that is searched: what Lance reads fastest
+_FOLDERS = 8  # that a message names
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Index:
-    """An index on this machine, opened by `plada.open_index`.
+    """An index on this machine or at a URL, opened by `plada.open_index`.
 
     Attributes:
-        folder: The folder of the index.
+        folder: The folder of the index; of one at a URL the folder here that parts of it are copied to.
         home: Where indexes and manifests are kept.
         info: What index.json says: name, reference, encoder, images, ids, mean.
     """
@@ -58,10 +52,11 @@ class Index:
     home: Path
     info: dict[str, Any]
     _encoder: list[Encoder] = field(default_factory=list)
-    _opened: list[Any] = field(default_factory=list)
+    _opened: list[IndexTable] = field(default_factory=list)
     _ann: list[Ann] = field(default_factory=list)
     _exact: ExactSearch = field(default_factory=ExactSearch)
-    _checked: set[tuple[str, int]] = field(default_factory=set)  # columns and shards that have their digests
+    _remote: RemoteFolder | None = None
+    _report: Report = silent
     _hold: BuildHold | None = None  # keeps the table from being removed while this index is open
 
     def __len__(self) -> int:
@@ -69,12 +64,29 @@ class Index:
 
     def __repr__(self) -> str:
         encoder = self.info["encoder"]["name"]
-        return f"Index({self.name!r}, images={len(self)}, dimension={self.dimension}, encoder={encoder!r}, folder={str(self.folder)!r})"
+        return f"Index({self.name!r}, images={len(self)}, dimension={self.dimension}, encoder={encoder!r}, folder={self.place!r})"
 
     @property
     def name(self) -> str:
         """Name of the index."""
         return str(self.info["name"])
+
+    @property
+    def place(self) -> str:
+        """Where the index is: its folder, or its URL."""
+        return self._remote.url if self._remote is not None else str(self.folder)
+
+    @property
+    def at_url(self) -> bool:
+        """Whether the index is at a URL."""
+        return self._remote is not None
+
+    @property
+    def rows(self) -> IndexTable:
+        """The rows as they are stored, compared with their digests when they are read."""
+        if not self._opened:
+            self._opened.append(IndexTable(self._remote or self.folder, self.info))
+        return self._opened[0]
 
     @property
     def dimension(self) -> int:
@@ -129,9 +141,18 @@ class Index:
         Returns:
             The table with the columns position, key, vector, width, height, size, hash, status and look.
         """
-        table = connect(self.folder).open_table(table_of(self.info))
-        table.checkout(self.info["version"])
-        return table
+        return self.rows.database()
+
+    def keep_manifest(self) -> None:
+        """Keep the manifest of an index at a URL in the home, as the table has it, unless it is there.
+
+        Payloads are smaller with it, and no image need be hashed to make it. An index in a folder has one already.
+
+        Raises:
+            DataError: The table is damaged.
+        """
+        if self._remote is not None:
+            keep_manifest_of(self.rows, self.home, self._report)
 
     def reference(self) -> Reference:
         """The indexed collection with its manifest.
@@ -142,6 +163,7 @@ class Index:
         Raises:
             ReferenceMismatch: The images are not those that were indexed.
         """
+        self.keep_manifest()
         where = self.info["reference"]
         reference = open_reference(open_source(where["location"], self.home), self.home, name=where["name"])
         found = reference.manifest.content_id.hex()
@@ -155,10 +177,10 @@ class Index:
         if "look" not in self.info.get("shards", {}).get("columns", {}):  # an older plada kept none
             return reference
         return replace(
-            reference, fingerprints=lambda rows: stored_fingerprints(rows, len(self), self._batches, self._take)
+            reference, fingerprints=lambda rows: stored_fingerprints(rows, len(self), self.rows.batches, self.rows.take)
         )
 
-    def scan(self, batch_size: int = _SCAN) -> Iterator[tuple[I64, F16]]:
+    def scan(self, batch_size: int = SCAN) -> Iterator[tuple[I64, F16]]:
         """All readable images in order of position, in blocks.
 
         Args:
@@ -171,34 +193,11 @@ class Index:
             DataError: The table holds another number of rows than index.json says, or other vectors: each shard is compared
                 with its digest.
         """
-        return self._scan(batch_size)
-
-    def _scan(self, batch_size: int, *, check: bool = True) -> Iterator[tuple[I64, F16]]:
-        at = 0
-        # Rows lie in order of position, which was checked before index.json was written: the column need not be read.
-        for column in self._column("vector", "vectors", batch_size, check=check):
-            yield with_vector(np.arange(at, at + len(column)), column), column_vectors(column)
-            at += len(column)
-        if at != len(self):
-            raise DataError(f"index '{self.name}': the table holds {at} rows; index.json says {len(self)}. Index again")
-
-    def _column(self, name: str, what: str, batch_size: int, *, check: bool = True) -> Iterator[Any]:
-        """A column of all rows in order of position, block by block, each shard compared with its digest if there is one."""
-        ledger, rows = column_ledger(self.info, name) if check else None, 0
-        for batch in self._batches([name], batch_size):
-            column = batch.column(name)
-            if ledger is not None:
-                self._refuse_damage(ledger.add(column), what)
-            yield column
-            rows += len(column)
-        if ledger is not None:
-            self._refuse_damage(ledger.finish() if rows % ledger.rows else None, what)
-            self._checked.update((name, number) for number in range(-(-rows // ledger.rows)))
+        return self.rows.embeddings(batch_size)
 
     def has_fingerprints(self) -> bool:
         """Whether the index was made by a plada that keeps fingerprints (format 2)."""
-        with self._readable():
-            return "look" in self._rows().schema.names
+        return "look" in self.rows.dataset().schema.names
 
     def fingerprints(self, batch_size: int = 65_536) -> Iterator[U8]:
         """Fingerprints of all images in order of position, in blocks.
@@ -209,7 +208,7 @@ class Index:
         Yields:
             uint8 [m, 64]; zeros for an unreadable image.
         """
-        yield from map(binary_rows, self._column("look", "fingerprints", batch_size))
+        yield from map(binary_rows, self.rows.column("look", "fingerprints", batch_size))
 
     def vectors(self, positions: npt.ArrayLike) -> F16:
         """Embeddings of some images.
@@ -225,12 +224,12 @@ class Index:
             DataError: An image has no embedding, because it could not be read; or its shard is damaged.
         """
         wanted = np.asarray(positions, np.int64)
-        rows = self._take(wanted, ["position", "vector"])
-        self._check("vector", "vectors", wanted)
+        rows = self.rows.take(wanted, ["position", "vector"])
+        self.rows.check("vector", "vectors", wanted)
         found, vectors = readable_rows(rows)
         if len(found) != len(np.unique(wanted)):
             missing = min(set(wanted.tolist()) - set(found.tolist()))
-            row = self._take(np.asarray([missing]), ["position", "key", "status"]).to_pylist()[0]
+            row = self.rows.take(np.asarray([missing]), ["position", "key", "status"]).to_pylist()[0]
             raise DataError(
                 f"index '{self.name}': image {missing} ({row['key']}) has no embedding; it is unreadable: {row['status']}. "
                 "Restore it and index with --append, or take another position"
@@ -250,8 +249,8 @@ class Index:
             RequestError: A position is outside the index. DataError: The keys of its shard are damaged.
         """
         wanted = np.asarray(positions, np.int64)
-        rows = self._take(wanted, ["position", "key"])
-        self._check("key", "keys", wanted)
+        rows = self.rows.take(wanted, ["position", "key"])
+        self.rows.check("key", "keys", wanted)
         names = dict(zip(rows.column("position").to_pylist(), rows.column("key").to_pylist(), strict=True))
         return [names[position] for position in wanted.tolist()]
 
@@ -261,7 +260,7 @@ class Index:
         Yields:
             A pyarrow string array, block by block.
         """
-        return self._column("key", "keys", _SCAN)
+        return self.rows.column("key", "keys", SCAN)
 
     def images(self, positions: npt.ArrayLike) -> list[Any]:
         """Decoded images from the reference, their hashes compared.
@@ -336,7 +335,7 @@ class Index:
         return scores, positions
 
     def _search(self, vectors: F32, k: int) -> tuple[F32, I64]:
-        blocks = partial(self._scan, _SCAN, check=False)
+        blocks = partial(self.rows.embeddings, SCAN, check=False)
         return self._exact(blocks, vectors, k, rows=self.readable, dimension=self.dimension)
 
     def ann(self) -> Ann:
@@ -351,8 +350,35 @@ class Index:
             DataError: It is damaged, or written by a newer plada.
         """
         if not self._ann:
-            self._ann.append(read_ann(self.folder / "ann", ann_source(self.info)))
+            self._ann.append(self.read_ann())
         return self._ann[0]
+
+    def has_ann(self) -> bool:
+        """Whether an approximate index lies beside the table, sound or not.
+
+        Returns:
+            Whether there is one.
+        """
+        if self._remote is not None:
+            return self._remote.read("ann/ann.json") is not None
+        return (self.folder / "ann" / "ann.json").exists()
+
+    def read_ann(self, *, whole: bool = False) -> Ann:
+        """The approximate index, opened anew. That of an index at a URL is copied to the home first.
+
+        Args:
+            whole: Hash its files, whatever their times say.
+
+        Returns:
+            The approximate index.
+
+        Raises:
+            PladaError: As `ann` raises.
+        """
+        folder = (
+            copied_ann(self._remote, self.folder, self._report) if self._remote is not None else self.folder / "ann"
+        )
+        return read_ann(folder, ann_source(self.info), whole=whole)
 
     def embed_queries(self, queries: Any) -> F32:
         """Unit vectors of queries.
@@ -371,85 +397,6 @@ class Index:
             find=lambda key: position_of_key(key, self.keys, len(self)),
         )  # fmt: skip
 
-    def _rows(self) -> Any:
-        """The Lance data set of the table, opened once, without LanceDB, whose import takes ten times as long.
-
-        Raises:
-            MissingExtra: pylance is not installed. DataError: the table is gone or damaged.
-        """
-        if not self._opened:
-            require("lance", extra="cpu", purpose="an index")
-            import lance
-
-            with self._readable():
-                # The version that was checked and described by index.json.
-                self._opened.append(lance.dataset(self._table_path, version=self.info["version"]))
-        return self._opened[0]
-
-    @property
-    def _table_path(self) -> Path:
-        return self.folder / f"{table_of(self.info)}.lance"
-
-    def _batches(self, columns: list[str], batch_size: int) -> Iterator[Any]:
-        """Record batches of all rows in order of position."""
-        rows = self._rows()
-        with self._readable():
-            yield from rows.to_batches(columns=columns, batch_size=batch_size, scan_in_order=True)
-
-    def _check(self, column: str, what: str, positions: I64) -> None:
-        """Compare the shards of some positions with their digests, each once."""
-        with self._readable():
-            self._refuse_damage(damaged_shard(self._rows(), self.info, column, positions, self._checked), what)
-
-    def _refuse_damage(self, row: int | None, what: str) -> None:
-        if row is not None:
-            raise DataError(
-                f"{self._table_path}: the {what} of images {row} and following are not those that were written; the disk has "
-                f"damaged them. `plada index {self.name} --check` says more; index again with --restart"
-            )
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Say in one line what is wrong with a table that cannot be read.
-
-        Raises:
-            ReferenceMismatch: the index was made anew since it was opened, and this build is gone. DataError: damage.
-        """
-
-        def explain(err: BaseException) -> PladaError:
-            path, reason = self._table_path, first_line(err)
-            if not path.exists() and self._named() not in (None, table_of(self.info)):
-                return ReferenceMismatch(
-                    f"index '{self.name}': it was made anew while it was read, and {path.name} is gone. Run this again"
-                )
-            return DataError(
-                f"{path}: version {self.info['version']} cannot be opened or read ({reason}). `plada index {self.name} --check` "
-                "says what is damaged; index again"
-            )
-
-        with explained(DAMAGE, explain):
-            yield
-
-    def _named(self) -> str | None:
-        """The table that index.json names now; None where it names none."""
-        try:
-            info = Store(self.folder).info()
-        except PladaError:
-            return None
-        return table_of(info) if info is not None else None
-
-    def _take(self, positions: I64, columns: list[str]) -> Any:
-        """Rows of the distinct positions, rising; Lance would leave out what is beyond the end without a word."""
-        if len(positions) and not 0 <= positions.min() <= positions.max() < len(self):
-            bad = positions[(positions < 0) | (positions >= len(self))][0]
-            raise RequestError(f"position {bad}: index '{self.name}' holds 0 to {len(self) - 1}")
-        stored = self._rows()
-        with self._readable():
-            rows = stored.take(np.unique(positions), columns=columns).combine_chunks()
-        if not np.array_equal(rows.column("position").to_numpy(), np.unique(positions)):
-            raise DataError(f"index '{self.name}': the table gave other rows than were asked for. Index again")
-        return rows.to_batches()[0] if rows.num_rows else rows
-
 
 def indexes(home: Path) -> list[str]:
     """Names of the complete indexes below a home."""
@@ -467,34 +414,59 @@ def indexes_that(fit: Callable[[Index], bool], home: Path) -> Iterator[Index]:
             yield index
 
 
-def open_index(name: str | Path | None = None, *, home: str | Path | None = None) -> Index:
+def open_index(
+    name: str | Path | None = None,
+    *,
+    home: str | Path | None = None,
+    storage_options: Mapping[str, str] | None = None,
+    report: Report = silent,
+) -> Index:
     """Open an index.
 
     Args:
-        name: Its name or its folder; None for the only one there is.
-        home: Where indexes are kept. None: $PLADA_HOME, or the user's data folder.
+        name: Its name, its folder, or the URL of its folder (`s3://BUCKET/indexes/NAME`); None for the only one there is.
+        home: Where indexes are kept. None: $PLADA_HOME, or the user's data folder. Of an index at a URL, its approximate index and
+            its manifest are copied there when they are needed.
+        storage_options: For a URL, options of the store beyond those that the environment gives (AWS_ENDPOINT, AWS_ALLOW_HTTP,
+            AWS_REGION, AWS_ACCESS_KEY_ID, ...): `{"aws_endpoint": "http://...", "allow_http": "true"}`, as LanceDB takes them.
+        report: Called with the progress when parts of an index at a URL are copied.
 
     Returns:
         The index, which stays this very build: what `plada index` does meanwhile makes another one beside it.
 
     Raises:
         UnknownName: There is no index of that name.
-        RequestError: None was named, and there is not exactly one.
+        RequestError: None was named, and there is not exactly one. At a URL: there is none, or no access.
         DataError: Its index.json is damaged, or written by a newer plada.
+        ResourceError: The store at the URL does not answer.
     """
     root = home_directory(home)
+    if is_url(name):
+        return _open_remote(str(name), root, storage_options, report)
     known = indexes(root)
     if name is None:
         if len(known) != 1:
             there = f"there are {len(known)} indexes: {', '.join(known)}. Name one with --index"
             raise RequestError(there if known else f"there is no index in {root} yet. Make one with `plada index`")
         name = known[0]
-    folder = (
-        Path(name) if Path(name).is_dir() and (Path(name) / "index.json").exists() else root / "indexes" / str(name)
-    )
+    place = Path(local_place(name))
+    folder = place if place.is_dir() and (place / "index.json").exists() else root / "indexes" / str(name)
     build = open_build(folder)
     if build is None:
         unfinished = (folder / "building.json").exists()
         hint = "It is not finished: run the same `plada index` again" if unfinished else "Make one with `plada index`"
         raise UnknownName("index", str(name), known, hint=hint)
     return Index(folder.absolute(), root, build[0], _hold=build[1])
+
+
+def _open_remote(url: str, home: Path, options: Mapping[str, str] | None, report: Report) -> Index:
+    remote = remote_folder(url, options)
+    info = read_info(remote)
+    if info is None:
+        there = remote.folders()  # says, too, where there is no such bucket
+        named = f"; the folders there are {', '.join(there[:_FOLDERS])}" if there else ""
+        raise RequestError(
+            f"{remote.url}: no index.json is there, so no finished index{named}. Mend the address, or copy the folder of one there "
+            "(`aws s3 cp --recursive`)"
+        )
+    return Index(home / "cache" / "indexes" / slug(remote.url), home, info, _remote=remote, _report=report)

@@ -87,9 +87,9 @@ class Reference:
         return decode(self.read(position))
 
 
-def manifest_folder(home: Path, collection: Collection) -> Path:
-    """Where the manifest of a collection is kept."""
-    return home / "references" / slug(collection.location)
+def manifest_folder(home: Path, collection: Collection | str) -> Path:
+    """Where the manifest of a collection, or of the one at a location, is kept."""
+    return home / "references" / slug(collection if isinstance(collection, str) else collection.location)
 
 
 def manifest_path(home: Path, collection: Collection) -> Path:
@@ -108,11 +108,11 @@ def keep_manifest(path: Path) -> None:
             shutil.copyfile(path, kept)
 
 
-def save_reference(home: Path, name: str, collection: Collection, manifest: Manifest) -> None:
+def save_reference(home: Path, name: str, collection: Collection | str, manifest: Manifest) -> None:
     """Note beside a manifest, which lies at `manifest_path`, where the images are."""
     note = {
         "name": name,
-        "location": collection.location,
+        "location": collection if isinstance(collection, str) else collection.location,
         "images": len(manifest),
         "key_id": manifest.key_id.hex(),
         "content_id": manifest.content_id.hex(),

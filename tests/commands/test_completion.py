@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import plada
-from plada.api.index import ENGINES
 from plada.commands.console import completion
+from plada.common.cluster import ENGINES
 from plada.sources.catalogue.known import KNOWN
 from tests.payload.payloads import made
 from tests.test_architecture import HEAVY, loaded_by

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -429,69 +428,6 @@ def test_a_second_encoder_leaves_the_first_alone(pictures: Path, home: Path, tmp
     assert files() == before
     assert first.dimension != second.dimension
     assert first.search("position:3", k=1)[0][0].position == second.search("position:3", k=1)[0][0].position == 3
-
-
-# Ray
-
-
-def ray_workers() -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::_embed_on_node"):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc to find the workers")
-def test_ray_makes_the_same_and_survives_the_death_of_a_worker(whole: Path, tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'plada[ray]'")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    killed: list[int] = []
-
-    def kill_one(progress: Progress) -> None:
-        if progress.stage == "embed" and progress.done >= 512 and not killed:
-            for worker in ray_workers()[:1]:
-                os.kill(worker, signal.SIGKILL)
-                killed.append(worker)
-
-    try:
-        made = plada.index(GLYPHS, name="g", home=tmp_path, engine="ray", report=kill_one)
-        with pytest.raises(DataError, match="listed but cannot be read"):
-            vanishing(tmp_path)
-    finally:
-        ray.shutdown()
-    assert killed
-    assert made.images == 4500
-    assert stored(tmp_path) == stored(whole)
-
-
-def vanishing(tmp_path: Path) -> None:
-    """An error on a node arrives as it is."""
-    (tmp_path / "few").mkdir()
-    for number in range(3):
-        picture(number).save(tmp_path / "few" / f"{number}.png")
-
-    from plada.encoders.spec import EncoderSpec
-    from plada.indexer.embed import Task
-    from plada.indexer.ray_engine import ray_workers
-    from plada.indexer.workers import Plan
-    from plada.sources.collection import part_of
-    from plada.sources.registry import open_source
-
-    collection = open_source(tmp_path / "few", tmp_path)
-    (tmp_path / "few" / "1.png").unlink()
-    with ray_workers(EncoderSpec(name="gradients"), "cpu", Plan(batch_size=2, chunk=2, workers=2, threads=1)) as run:
-        list(run([Task(0, part_of(collection, 0, 3))]))
-
-
-def test_no_ray_cluster_is_said(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'plada[ray]'")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(plada.PladaError, match="Ray: no cluster answers"):
-        plada.index(pictures, encoder="gradients", engine="ray")
 
 
 def test_vectors_of_zero_are_no_rows(pictures: Path) -> None:

@@ -76,7 +76,7 @@ def test_equal_margins_go_to_the_lower_position(rows: int, monkeypatch: pytest.M
 
 def test_more_classes_than_sixteen_bits_hold() -> None:
     """Labels beyond 65 535 keep their place: classes are brought together by another sort."""
-    kept = scan._Collector(70_000, 2)
+    kept = scan.MarginCollector(70_000, 2)
     labels = np.array([69_999, 4_463, 69_999, 4_463, 69_999])
     kept.add(np.arange(5), labels, np.array([1.0, 9, 3, 8, 2], np.float32))
     found = kept.finish()

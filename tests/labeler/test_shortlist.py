@@ -95,13 +95,13 @@ def test_the_shortlist_is_cut_a_few_times_and_memory_is_its_own(images: int, mon
     """Not once a block; and of images that cannot stay nothing is kept."""
     classes, block = 8, 500
     cuts: list[int] = []
-    cut = shortlist._Collector._cut
+    cut = shortlist.ShortlistCollector._cut
 
-    def counted(self: shortlist._Collector) -> None:
+    def counted(self: shortlist.ShortlistCollector) -> None:
         cuts.append(self.rows)
         cut(self)
 
-    monkeypatch.setattr(shortlist._Collector, "_cut", counted)
+    monkeypatch.setattr(shortlist.ShortlistCollector, "_cut", counted)
 
     def drawn() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for at in range(0, images, block):

@@ -169,7 +169,12 @@ Adapt = Annotated[
 ]
 IndexOption = Annotated[
     str | None,
-    typer.Option(help="Name or folder of the index. [default: the only one]", autocompletion=completing.indexes),
+    typer.Option(
+        help="Name, folder or URL (s3://...) of the index. [default: the only one]", autocompletion=completing.indexes
+    ),
+]
+Engine = Annotated[
+    str, typer.Option(help="local, or ray: the Ray cluster that Ray finds.", autocompletion=completing.engines)
 ]
 Rate = Annotated[list[str] | None, typer.Option(help="Say the time on air at this rate, such as 500bps; repeatable.")]
 SameKeys = Annotated[
