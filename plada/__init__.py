@@ -22,7 +22,7 @@ _WHERE = {
     "Corrections": "plada.selection.corrections",
     "NetworkSpec": "plada.networks.network",
     "PackSpec": "plada.indexer.pack",
-    "Payload": "plada.payload.payload",
+    "Payload": "plada.api.payload",
     "PladaError": "plada.errors",
     "ReadOptions": "plada.trainer.payload_file",
     "ReferenceCopy": "plada.trainer.payload_images",
@@ -81,6 +81,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.api.inspect import inspect as inspect
     from plada.api.pack import install_pack as install_pack
     from plada.api.pack import make_pack as make_pack
+    from plada.api.payload import Payload as Payload
     from plada.api.payload import encoded_size as encoded_size
     from plada.api.payload import read_payload as read_payload
     from plada.api.payload import write_payload as write_payload
@@ -100,7 +101,6 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.labeler.teachers import TeacherSpec as TeacherSpec
     from plada.labeler.teachers import write_logits as write_logits
     from plada.networks.network import NetworkSpec as NetworkSpec
-    from plada.payload.payload import Payload as Payload
     from plada.payload.sender import Delivery as Delivery
     from plada.retrieval.check import check_index as check_index
     from plada.retrieval.index import Index as Index
