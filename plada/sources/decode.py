@@ -187,7 +187,7 @@ def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
 
 
 def _is_without_white(image: ImageFile.ImageFile) -> bool:
-    tags: Any = getattr(image, "tag_v2", {})
+    tags: Any = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     numbers = tags.get(_SAMPLE_FORMAT, (1,))
     signed = any(kind not in _UNSIGNED for kind in (numbers if isinstance(numbers, tuple) else (numbers,)))
     return signed or image.mode == "F" or (image.mode == "I" and image.format != "PPM")

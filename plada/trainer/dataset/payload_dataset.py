@@ -23,7 +23,7 @@ from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, ReferenceMismatch, Unreadable
 from plada.payload.payload import Payload
 from plada.sources.collection import read_many, take_from
-from plada.sources.decode import decode
+from plada.sources.decode import decode, without_warnings
 from plada.sources.manifest import content_hash
 from plada.trainer.payload_images import PayloadImages, ReferenceCopy, as_copy, open_payload_images
 
@@ -63,7 +63,6 @@ class PayloadDataset:
         """Take what is needed of the images from their collection and manifest; nothing is read yet."""
         positions = payload.positions.tolist()
         places = positions if images.places is None else [images.places[position] for position in positions]
-        hashes = b"".join(map(images.manifest.hash_at, positions))
         self.classes: list[str] = list(payload.classes)
         self.class_to_idx: dict[str, int] = {name: label for label, name in enumerate(payload.classes)}
         self.targets: list[int] = payload.labels.tolist()
@@ -74,7 +73,7 @@ class PayloadDataset:
         self.location: str = images.location
         self._images = take_from(images.collection, np.maximum(np.asarray(places, np.int64), 0))
         self._missing = frozenset(row for row, place in enumerate(places) if place < 0)
-        self._hashes = np.frombuffer(hashes, "V16") if hashes else np.zeros(0, "V16")
+        self._hashes = list(map(images.manifest.hash_at, positions))
         self._process = os.getpid()
 
     def __len__(self) -> int:
@@ -82,12 +81,14 @@ class PayloadDataset:
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         row = self._row(index)
-        return self._item(row, self._read([row])[0])
+        return self._item(row, self._decoded(row, self._read([row])[0]))
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """The items of a batch; its images are read together."""
         rows = list(map(self._row, indices))
-        return [self._item(row, data) for row, data in zip(rows, self._read(rows), strict=True)]
+        with without_warnings():  # once for all: `decode` does it for each
+            images = list(map(self._decoded, rows, self._read(rows)))
+        return list(map(self._item, rows, images))
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[row] for row in range(len(self)))
@@ -138,11 +139,12 @@ class PayloadDataset:
             raise IndexError(f"row {row}: the data set has {len(self)}")
         return row % len(self)
 
-    def _item(self, row: int, data: bytes) -> tuple[Any, Any]:
-        image: Any = self._decoded(row, data)
-        label: Any = self.targets[row]
-        image = image if self.transform is None else self.transform(image)
-        return image, label if self.target_transform is None else self.target_transform(label)
+    def _item(self, row: int, image: Image.Image) -> tuple[Any, Any]:
+        label = self.targets[row]
+        return (
+            image if self.transform is None else self.transform(image),
+            label if self.target_transform is None else self.target_transform(label),
+        )
 
     def _decoded(self, row: int, data: bytes) -> Image.Image:
         try:
@@ -164,7 +166,7 @@ class PayloadDataset:
         except DataError:
             found = [self._read_alone(row) for row in rows]  # to name the one
         for row, data in zip(rows, found, strict=True):
-            if content_hash(data) != self._hashes[row].tobytes():
+            if content_hash(data) != self._hashes[row]:
                 raise self._mismatch(row, "has changed since the manifest was made")
         return found
 
