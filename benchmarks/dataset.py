@@ -14,6 +14,7 @@ all figures.
 import argparse
 import io
 import os
+import sys
 import tarfile
 import tempfile
 import time
@@ -21,8 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
-
-import sys
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

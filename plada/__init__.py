@@ -20,6 +20,7 @@ _WHERE = {
     "EncoderSpec": "plada.encoders.spec",
     "Index": "plada.retrieval.index",
     "Corrections": "plada.selection.corrections",
+    "Model": "plada.trainer.model",
     "NetworkSpec": "plada.networks.network",
     "PackSpec": "plada.indexer.pack",
     "Payload": "plada.api.payload",
@@ -47,6 +48,7 @@ _WHERE = {
     "inspect": "plada.api.inspect",
     "install_pack": "plada.api.pack",
     "keygen": "plada.api.sign",
+    "load_model": "plada.trainer.model",
     "make_ann": "plada.api.search",
     "make_pack": "plada.api.pack",
     "open_images": "plada.api.datasets",
@@ -107,6 +109,8 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.retrieval.index import open_index as open_index
     from plada.selection.choose import RuleSpec as RuleSpec
     from plada.selection.corrections import Corrections as Corrections
+    from plada.trainer.model import Model as Model
+    from plada.trainer.model import load_model as load_model
     from plada.trainer.payload_file import ReadOptions as ReadOptions
     from plada.trainer.payload_images import ReferenceCopy as ReferenceCopy
     from plada.trainer.run import RunOptions as RunOptions

@@ -19,6 +19,7 @@ from plada.trainer.evaluation import evaluate_split
 from plada.trainer.evaluation_images import open_test, with_classes
 from plada.trainer.expand import expand
 from plada.trainer.linear_student import encoder_spec, train_linear
+from plada.trainer.model import Model
 from plada.trainer.network_student import train_network
 from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import ReadOptions
@@ -71,7 +72,7 @@ def train(
         report: Called with progress.
 
     Returns:
-        Counts of images, the accuracy and evaluation on the target, and where the model is.
+        The trained model (`.model`, a `Model`) and where it was written, counts of images, the accuracy and evaluation on the target.
 
     Raises:
         PayloadError: The payload is bad, or not signed as required.
@@ -138,7 +139,8 @@ def train(
         accuracy=evaluation.accuracy if evaluation is not None else None,
         evaluation=evaluation,
         target_note=task.note if task is not None else "",
-        model=str(out) if out is not None else None,
+        model=Model(result.student, str(out) if out is not None else network.name),
+        path=str(out) if out is not None else None,
         finished_before=result.finished_before,
         processes=group.size,
         payload=payload_digest(sent),

@@ -119,7 +119,7 @@ def _rows(summary: "TrainingSummary") -> list[list[str]]:
             if summary.evaluation
             else [["test accuracy", "not tested; name a --target"]]
         ),
-        ["model", f"{summary.model}{' (it was there already)' if summary.finished_before else ''}"],
+        ["model", f"{summary.path}{' (it was there already)' if summary.finished_before else ''}"],
         ["seconds", seconds(summary.seconds)],
     ]
     if not summary.same_content:

@@ -67,6 +67,11 @@ def load_linear_student(path: Path, *, weights: str | Path | None, device: str |
     if set(state) != {"mean", "weight", "bias"}:
         raise DataError(f"{path}: not a linear student (it holds {', '.join(sorted(state))})")
     head = Head(**{name: tensor.numpy() for name, tensor in state.items()})
+    outputs = [array.shape[axis] if array.ndim > axis else 0 for array, axis in ((head.weight, -1), (head.bias, 0))]
+    if set(outputs) != {len(card["classes"])}:
+        raise DataError(
+            f"{path}: its head has {outputs[0]} outputs and its card names {len(card['classes'])} classes. Train it again"
+        )
     encoder = reload_encoder(card["encoder"], weights=weights, device=device)
     return LinearStudent(encoder, head, tuple(card["classes"]), card.get("run", {}))
 

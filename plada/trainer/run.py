@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from blake3 import blake3
 
@@ -19,6 +19,9 @@ from plada.sources.decode import View
 from plada.trainer.evaluation import Evaluation
 from plada.trainer.model_file import check_model, read_card
 from plada.trainer.payload_images import PayloadImages
+
+if TYPE_CHECKING:
+    from plada.trainer.model import Model
 
 LINEAR = "linear"
 
@@ -150,7 +153,7 @@ def payload_digest(payload: Payload) -> str:
     return whole.hexdigest(16)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TrainingSummary:
     """What `plada.train` did.
 
@@ -168,7 +171,8 @@ class TrainingSummary:
         accuracy: Share of the target's test images that it names right, 0 to 1.
         evaluation: More about the test.
         target_note: How the target was split.
-        model: Where the model is; None where it was not kept.
+        model: The trained model.
+        path: Where it was written; None where it was not kept.
         finished_before: The model was there already, and nothing was trained.
         processes: Processes that trained together.
         payload: Digest of what the payload says, hex.
@@ -194,7 +198,8 @@ class TrainingSummary:
     accuracy: float | None
     evaluation: Evaluation | None
     target_note: str
-    model: str | None
+    model: "Model"
+    path: str | None
     finished_before: bool
     processes: int
     payload: str
@@ -206,7 +211,14 @@ class TrainingSummary:
     embeddings: str | None = None
     recommended: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        tested = f", {self.accuracy:.1%} right on {self.target}" if self.accuracy is not None else ""
+        kept = f", in {self.path}" if self.path is not None else ""
+        return f"<TrainingSummary {self.student}: {self.images} images, {self.classes} classes, {self.epochs} epochs{tested}{kept}>"
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values, for JSON; `model` is where the model is."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        del plain["path"]
         tested = self.evaluation.to_dict() if self.evaluation is not None else None
-        return {**asdict(replace(self, evaluation=None)), "evaluation": tested}
+        return {**plain, "model": self.path, "evaluation": tested}

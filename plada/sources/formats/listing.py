@@ -58,8 +58,10 @@ class Listing:
     def take(self, rows: slice | I64) -> "tuple[Listing, list[int]]":
         """A copy of some rows that is cheap to send to another process, and which of `parts` it has kept."""
         used, part_of = np.unique(self.part_of[rows], return_inverse=True)
-        whole = isinstance(rows, slice)
-        keys = self.keys.slice(rows.start, rows.stop - rows.start) if whole else self.keys.take(pa.array(rows))
+        if isinstance(rows, slice):
+            keys = self.keys.slice(rows.start, rows.stop - rows.start)
+        else:
+            keys = self.keys.take(pa.array(rows))
         # Copied, since a slice of an arrow array is pickled with all that lies around it.
         keys = pa.array(keys.to_pylist(), pa.string())
         parts = tuple(self.parts[part] for part in used)

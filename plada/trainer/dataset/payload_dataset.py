@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,19 @@ from plada.sources.decode import decode, without_warnings
 from plada.sources.manifest import content_hash
 from plada.trainer.payload_images import PayloadImages, ReferenceCopy, as_copy, open_payload_images
 
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    _Base = Dataset[tuple[Any, Any]]  # so that type checkers let a loader have it
+else:
+    _Base = object
+
 Transform = Callable[[Any], Any]
 _BATCH = 64  # images that `samples` reads together
 _LEAVE_OUT = "leave out what is missing, changed or damaged with ReferenceCopy(location=..., skip_changed=True)"
 
 
-class PayloadDataset:
+class PayloadDataset(_Base):
     """A payload's images and labels, by row; rows are in the order of positions.
 
     It can be pickled and sent to any number of worker processes, started in any way: it holds the places, hashes and keys of the
@@ -150,8 +157,9 @@ class PayloadDataset:
         try:
             return decode(data)
         except Unreadable as err:
+            key = self.keys[row]
             raise DataError(
-                f"{self.location}: image {self.keys[row]} cannot be decoded ({err}). Restore it, or {_LEAVE_OUT}"
+                f"{self.location}: image {key} cannot be decoded ({err}). Restore it, or {_LEAVE_OUT}"
             ) from err
 
     def _read(self, rows: Sequence[int]) -> list[bytes]:
@@ -160,24 +168,28 @@ class PayloadDataset:
             # A copy in a forked process: connections and locks of the process that it comes from are not its own.
             self._images, self._process = copy.deepcopy(self._images), os.getpid()
         if self._missing and (lost := next((row for row in rows if row in self._missing), None)) is not None:
-            raise self._mismatch(lost, "is not in this copy")
+            key = self.keys[lost]
+            raise ReferenceMismatch(f"{self.location}: image {key} is not in this copy. Restore it, or {_LEAVE_OUT}")
         try:
             found = read_many(self._images, rows)
         except DataError:
             found = [self._read_alone(row) for row in rows]  # to name the one
         for row, data in zip(rows, found, strict=True):
             if content_hash(data) != self._hashes[row]:
-                raise self._mismatch(row, "has changed since the manifest was made")
+                key = self.keys[row]
+                raise ReferenceMismatch(
+                    f"{self.location}: image {key} has changed since the manifest was made. Restore it, or {_LEAVE_OUT}"
+                )
         return found
 
     def _read_alone(self, row: int) -> bytes:
         try:
             return self._images.read(row)
         except DataError as err:
-            raise self._mismatch(row, f"cannot be read ({err})") from err
-
-    def _mismatch(self, row: int, what: str) -> ReferenceMismatch:
-        return ReferenceMismatch(f"{self.location}: image {self.keys[row]} {what}. Restore it, or {_LEAVE_OUT}")
+            key = self.keys[row]
+            raise ReferenceMismatch(
+                f"{self.location}: image {key} cannot be read ({err}). Restore it, or {_LEAVE_OUT}"
+            ) from err
 
 
 def open_dataset(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def as_folder(folder: Path, _: Path) -> Path:
     return folder
 
 
-FORMS = {
+FORMS: dict[str, Callable[[Path, Path], Path | str]] = {
     "folder": as_folder,
     "tars": as_tars,
     "webdataset": as_webdataset,
@@ -114,7 +115,7 @@ def expected(pictures: Path) -> list[tuple[str, int]]:
 def test_every_form_gives_the_same_rows(
     form: str, sent: plada.Payload, pictures: Path, tmp_path: Path, expected: list[tuple[str, int]]
 ) -> None:
-    place = FORMS[form](pictures, tmp_path / form)  # type: ignore[operator]
+    place = FORMS[form](pictures, tmp_path / form)
     found = sent.dataset(place, transform=digest)
     assert list(found) == expected
     assert found.__getitems__([3, 0, 3]) == [expected[3], expected[0], expected[3]]
@@ -130,7 +131,7 @@ def test_worker_processes_started_in_any_way_give_the_same_batches(
     from torch.utils.data import ConcatDataset, DataLoader
 
     whole: Any = ConcatDataset(
-        [sent.dataset(make(pictures, tmp_path / form), transform=digest) for form, make in FORMS.items()]  # type: ignore[operator]
+        [sent.dataset(make(pictures, tmp_path / form), transform=digest) for form, make in FORMS.items()]
     )
     assert whole[0] == expected[0]
     assert whole[4 * 12] == expected[0]  # what is open here is not what a worker uses
