@@ -9,7 +9,7 @@ from plada.api.pack import make_pack
 from plada.api.search import make_ann
 from plada.common.files import home_directory
 from plada.common.outputs import check_output_folder
-from plada.common.progress import Clock, Report, silent, with_heartbeat
+from plada.common.progress import Clock, Report, Tracker, silent, with_heartbeat
 from plada.encoders.encoder import DEFAULT_HINT, Encoder, load_encoder
 from plada.encoders.spec import EncoderSpec, encoder_spec
 from plada.errors import PladaError, RequestError, ResourceError, UnknownName
@@ -98,7 +98,7 @@ def index(
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
         spec = _spec(source, encoder)
-        encoders = _load(spec, device, clock)
+        encoders = _load(spec, device, clock, report)
         plan = make_plan(encoders[0], len(job.collection), batch_size=batch_size, workers=workers)
         pool = _worker_pool(spec, encoders, plan, engine)
         if part is not None:
@@ -152,7 +152,7 @@ def forecast(
     root, clock = home_directory(home), Clock()
     job = _job(source, None, root, clock, report)
     spec = _spec(source, encoder)
-    encoders = _load(spec, device, clock)
+    encoders = _load(spec, device, clock, report)
     plan = make_plan(encoders[0], len(job.collection), batch_size=batch_size, workers=workers)
     pool = _worker_pool(spec, encoders, plan, "local")
     return run_trial(job.collection, encoders[0], plan, pool, seconds=seconds, clock=clock, home=root, report=report)
@@ -209,11 +209,14 @@ def _spec(source: str | Path, encoder: str | EncoderSpec | None) -> EncoderSpec:
     return replace(spec, name="gradients")
 
 
-def _load(spec: EncoderSpec, device: str | None, clock: Clock) -> list[Encoder]:
+def _load(spec: EncoderSpec, device: str | None, clock: Clock, report: Report) -> list[Encoder]:
     """The encoder on the device, or on every GPU."""
     with clock("load"):
         devices = all_gpus() if device == "all" else [device]
-        return [load_encoder(spec, device=where) for where in devices]
+        encoders = [load_encoder(spec, device=where) for where in devices]
+    if encoders[0].size_note:
+        Tracker("load", None, report).say(encoders[0].size_note)
+    return encoders
 
 
 def _worker_pool(spec: EncoderSpec, encoders: list[Encoder], plan: Plan, engine: str) -> WorkerPool:

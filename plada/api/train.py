@@ -13,6 +13,7 @@ from plada.errors import DataError, RequestError
 from plada.networks.logs import check_log
 from plada.networks.network import NetworkSpec, as_spec
 from plada.networks.process_group import join_process_group
+from plada.networks.threads import check_threads, torch_threads
 from plada.payload.payload import Payload
 from plada.reports.plots import MAX_SIDE, confusion_picture
 from plada.trainer.evaluation import evaluate_split
@@ -106,7 +107,13 @@ def train(
     )  # fmt: skip
     check_log(plan.options.log_path)
 
-    with join_process_group(device) as group, locked(plan.out if group.first else None):
+    check_threads(plan.options.threads)
+
+    with (
+        join_process_group(device) as group,
+        locked(plan.out if group.first else None),
+        torch_threads(plan.options.threads) as threads,
+    ):
         report = report if group.first else silent
         with clock("load"):
             task = open_test(target, root, held_out=True) if target is not None else None
@@ -150,6 +157,8 @@ def train(
         serial=sent.serial,
         embeddings=result.embeddings,
         recommended={} if linear else {name: value for name, value in sent.recipe.items() if name not in plan.recipe},
+        threads=threads,
+        remarks=result.remarks,
         seconds=clock.seconds,
     )
 

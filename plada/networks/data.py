@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from plada.common.arrays import I64, U8
+from plada.common.machine import cores
 from plada.common.progress import Report, silent
 from plada.errors import DataError, Unreadable
 from plada.sources.decode import View, decode, load_pixels
@@ -81,7 +82,7 @@ class StreamedImages:
     positions: I64
     labels: I64
     view: View
-    workers: int = 4
+    workers: int = 2
     unreadable: set[int] = field(default_factory=set)
     cache: PixelFile | None = None
 
@@ -138,22 +139,25 @@ def load_images(
     report: Report = silent,
     memory: int = MEMORY,
     cache: Path | None = None,
+    workers: int | None = None,
 ) -> LabelledImages:
     """Images at `positions` [k] with `labels` [k]: in memory if their pixels take at most `memory` bytes, else streamed.
 
     Streamed images keep their decoded pixels in the folder `cache`, if the disk has room. `read` gives stored bytes by position
-    and may check them. Unreadable images are left out.
+    and may check them. Unreadable images are left out. `workers` threads read; None stands for one a processor, and at least two, as
+    one may wait for the disk.
 
     Raises:
         DataError: none can be read (known at once only for images in memory), or what `read` raises.
     """
+    workers = max(2, workers or cores())
     if len(positions) * view.size * view.size * 3 > memory:
         pixel_file = None
         if cache is not None:
             with contextlib.suppress(OSError):
                 pixel_file = PixelFile(cache, len(positions), view.size)
-        return StreamedImages(read, positions, labels, view, max(4, os.cpu_count() or 1), cache=pixel_file)
-    pixels, readable = load_pixels(read, positions, view, stage=stage, report=report)
+        return StreamedImages(read, positions, labels, view, workers, cache=pixel_file)
+    pixels, readable = load_pixels(read, positions, view, stage=stage, report=report, workers=workers)
     if not readable.any():
         raise DataError(f"{where}: none of the {len(positions)} images can be read")
     return ImagesInMemory(pixels[readable], labels[readable])

@@ -119,7 +119,8 @@ def train_linear(
             )  # fmt: skip
         tracker.advance()
         trained = LinearStudent(embedded.encoder, head, classes, {**identity, "images": count})
-    return TrainingResult(trained, count, 1, finished_before=False, embeddings=embedded.source)
+    remarks = tuple(filter(None, [embedded.encoder.size_note]))
+    return TrainingResult(trained, count, 1, finished_before=False, embeddings=embedded.source, remarks=remarks)
 
 
 def check_targets(images: int, classes: int) -> None:
@@ -185,6 +186,8 @@ def embed_payload(
         raise UnknownName("index or encoder", name, [*names, "gradients", "timm:ARCH", "open_clip:ARCH/TAG"])
     spec = EncoderSpec(**shared_fields(options, NetworkSpec) | {"name": name})
     encoder = load_encoder(spec, device=device)
+    if encoder.size_note:
+        Tracker("load", None, report).say(encoder.size_note)
     vectors, labels = _embed(payload, images, encoder, report)
     return EmbeddedPayload(vectors, labels, vectors.mean(axis=0), encoder, name)
 

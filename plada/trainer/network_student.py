@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from plada.common.arrays import F32, U8
-from plada.common.progress import Clock, Report
+from plada.common.progress import Clock, Report, Tracker
 from plada.errors import DataError, PayloadUnsupported, RequestError
 from plada.networks.data import LabelledImages, load_images
 from plada.networks.logs import open_log
@@ -20,6 +20,8 @@ from plada.networks.network import (
     mismatch,
     read_safetensors,
     seed_everything,
+    size_note,
+    start_note,
     view_of,
 )
 from plada.networks.process_group import ProcessGroup
@@ -136,6 +138,10 @@ def train_network(
             trained = load_network_student(run.out, group.device)
             return TrainingResult(trained, int(finished["images"]), recipe.epochs, finished_before=True)
         try_batch(network, recipe, len(run.labels), processes=group.size)
+    notes = (start_note(student), size_note(student.name, network.size, network.wanted_size))
+    remarks = tuple(note for note in notes if note)
+    for remark in remarks:
+        Tracker("load", None, report).say(remark)
     with clock("read"):
         labelled = _load(run, images, view_of(network, supersample=recipe.supersample), report)
     identity["images"] = len(labelled)
@@ -146,7 +152,9 @@ def train_network(
             checkpointer=checkpointer, log=log, group=group, soft=run.soft_labels,
         )  # fmt: skip
     trained = NetworkStudent(network, run.payload.classes, recipe, identity, dict(student.model_args), group.device)
-    return TrainingResult(trained, labelled.readable(), recipe.epochs, finished_before=False, checkpointer=checkpointer)
+    return TrainingResult(
+        trained, labelled.readable(), recipe.epochs, finished_before=False, checkpointer=checkpointer, remarks=remarks
+    )
 
 
 def _recommended(recipe: Recipe, payload: Payload) -> Recipe:
@@ -161,10 +169,19 @@ def _recommended(recipe: Recipe, payload: Payload) -> Recipe:
 
 
 def _load(run: TrainingRun, images: PayloadImages, view: View, report: Report) -> LabelledImages:
+    import torch
+
     labels, cache = run.labels, run.home / "cache"
     try:
         labelled = load_images(
-            images.read, labels.positions, labels.labels, view, where=images.location, report=report, cache=cache
+            images.read,
+            labels.positions,
+            labels.labels,
+            view,
+            where=images.location,
+            report=report,
+            cache=cache,
+            workers=torch.get_num_threads(),
         )
     except DataError:
         images.refuse_lost()  # where that is the reason, it says more

@@ -34,11 +34,14 @@ class RunOptions:
         restart: Begin anew, whatever model or checkpoint is there.
         checkpoint_seconds: Time between two checkpoints; 0 writes one after every step.
         log: Where loss and learning rate go: a .csv file, or a folder for TensorBoard (needs the extra `logs`).
+        threads: Of torch, and as many readers of images; None stands for OMP_NUM_THREADS, else for the processors that other
+            work leaves free. A network's last digits depend on it.
     """
 
     restart: bool = False
     checkpoint_seconds: float = 60.0
     log: str | Path | None = None
+    threads: int | None = None
 
     @property
     def log_path(self) -> Path | None:
@@ -116,7 +119,9 @@ class TrainingRun:
         if self.out is None:
             return None
         path = self.out.with_name(f"{self.out.name}.checkpoint")
-        checkpointer = Checkpointer(path, identity, seconds=self.options.checkpoint_seconds, group=group)
+        checkpointer = Checkpointer(
+            path, identity, seconds=self.options.checkpoint_seconds, group=group, threads=self.options.threads
+        )
         if self.options.restart:
             checkpointer.discard()
             if group.first:  # so that the run, if it is stopped, resumes without --restart
@@ -127,7 +132,7 @@ class TrainingRun:
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """A trained student, the images and epochs that it was trained on, and whether the model was `finished_before`. `embeddings` is
-    the index or encoder that a linear student stands on."""
+    the index or encoder that a linear student stands on; `remarks` are what makes the student worse than it could be, with what to do."""
 
     student: TrainedStudent
     images: int
@@ -135,6 +140,7 @@ class TrainingResult:
     finished_before: bool
     checkpointer: Checkpointer | None = None
     embeddings: str | None = None
+    remarks: tuple[str, ...] = ()
 
     def save(self, out: Path | None) -> None:
         """Write the model, unless it is there already, and remove the checkpoint."""
@@ -183,6 +189,8 @@ class TrainingSummary:
         serial: Serial number of the payload; 0 for none.
         embeddings: The index or encoder that a linear student stands on; None for a network.
         recommended: The options of the recipe that came from the payload, not from the call or the network's defaults.
+        threads: Threads that torch computed on.
+        remarks: What makes the student worse than it could be, with what to do.
     """
 
     student: str
@@ -210,6 +218,8 @@ class TrainingSummary:
     serial: int = 0
     embeddings: str | None = None
     recommended: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         tested = f", {self.accuracy:.1%} right on {self.target}" if self.accuracy is not None else ""
