@@ -134,8 +134,8 @@ def size_note(name: str, size: int, wanted: int) -> str:
     if 2 * size > wanted:
         return ""
     return (
-        f"{name} sees images of {size} px, and its weights were trained at {wanted}: features lose much by it, also where "
-        "the images themselves are small. Give a larger --image-size"
+        f"{name} sees images of {size} px, and its weights were trained at {wanted}: features are worse for it, also "
+        "where the images themselves are small. Give a larger --image-size"
     )
 
 
