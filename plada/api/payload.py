@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from plada.common.files import home_directory, write_bytes
-from plada.common.progress import Report, silent
+from plada.common.progress import Report, silent, with_heartbeat
 from plada.payload import payload as payload_file
 from plada.payload.container import Header
 from plada.payload.sender import Delivery, Sender
@@ -43,6 +43,7 @@ class Payload(payload_file.Payload):
 
     __slots__ = ()
 
+    @with_heartbeat
     def dataset(
         self,
         reference: str | Path | ReferenceCopy | None = None,
@@ -80,6 +81,7 @@ class Payload(payload_file.Payload):
             self, reference, transform=transform, target_transform=target_transform, home=home_directory(home), report=report
         )  # fmt: skip
 
+    @with_heartbeat
     def samples(
         self, reference: str | Path | ReferenceCopy | None = None, *, home: str | Path | None = None, report: Report = silent
     ) -> Iterator[tuple[Image.Image, int, str]]:  # fmt: skip
@@ -100,6 +102,7 @@ class Payload(payload_file.Payload):
         """
         return open_dataset(self, reference, home=home_directory(home), report=report).samples()
 
+    @with_heartbeat
     def to_hf(
         self, reference: str | Path | ReferenceCopy | None = None, *, home: str | Path | None = None, report: Report = silent
     ) -> Any:  # fmt: skip
