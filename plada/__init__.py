@@ -20,10 +20,11 @@ _WHERE = {
     "EncoderSpec": "plada.encoders.spec",
     "Index": "plada.retrieval.index",
     "Corrections": "plada.selection.corrections",
+    "Model": "plada.trainer.model",
     "NetworkSpec": "plada.networks.network",
     "Outlets": "plada.trainer.catalogue.outlets",
     "PackSpec": "plada.indexer.pack",
-    "Payload": "plada.payload.payload",
+    "Payload": "plada.api.payload",
     "PladaError": "plada.errors",
     "ReadOptions": "plada.trainer.payload_file",
     "ReferenceCopy": "plada.trainer.payload_images",
@@ -48,6 +49,7 @@ _WHERE = {
     "inspect": "plada.api.inspect",
     "install_pack": "plada.api.pack",
     "keygen": "plada.api.sign",
+    "load_model": "plada.trainer.model",
     "make_ann": "plada.api.search",
     "make_pack": "plada.api.pack",
     "open_images": "plada.api.datasets",
@@ -88,6 +90,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.api.inspect import inspect as inspect
     from plada.api.pack import install_pack as install_pack
     from plada.api.pack import make_pack as make_pack
+    from plada.api.payload import Payload as Payload
     from plada.api.payload import encoded_size as encoded_size
     from plada.api.payload import read_payload as read_payload
     from plada.api.payload import write_payload as write_payload
@@ -107,7 +110,6 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.labeler.teachers import TeacherSpec as TeacherSpec
     from plada.labeler.teachers import write_logits as write_logits
     from plada.networks.network import NetworkSpec as NetworkSpec
-    from plada.payload.payload import Payload as Payload
     from plada.payload.sender import Delivery as Delivery
     from plada.retrieval.check import check_index as check_index
     from plada.retrieval.index import Index as Index
@@ -115,6 +117,8 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.selection.choose import RuleSpec as RuleSpec
     from plada.selection.corrections import Corrections as Corrections
     from plada.trainer.catalogue.outlets import Outlets as Outlets
+    from plada.trainer.model import Model as Model
+    from plada.trainer.model import load_model as load_model
     from plada.trainer.payload_file import ReadOptions as ReadOptions
     from plada.trainer.payload_images import ReferenceCopy as ReferenceCopy
     from plada.trainer.run import RunOptions as RunOptions

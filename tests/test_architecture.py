@@ -31,12 +31,13 @@ LATE = 20  # imports of plada within functions
 HEAVY = {"torch", "torchvision", "timm", "lancedb", "lance", "faiss", "open_clip", "sklearn", "matplotlib", "ray"}
 # Packages that a function may import without a reason on the line: they take long to load, or come with an extra alone.
 IN_FUNCTIONS = HEAVY | {
-    "cryptography", "filelock", "fsspec", "google_crc32c", "huggingface_hub", "loky", "numba", "pyarrow", "raptorq", "rich", "safetensors",
+    "cryptography", "datasets", "filelock", "fsspec", "google_crc32c", "huggingface_hub", "loky", "numba", "pyarrow", "raptorq", "rich", "safetensors",
     "scipy", "tensorboardX", "tfrecord", "threadpoolctl", "uvicorn",
 }  # fmt: skip
 # Modules that need such a package to define anything; whoever imports them does it in a function.
 LOADS_A_PACKAGE = {
     "plada.networks.small_cnn": "torch",
+    "plada.trainer.dataset.torch_dataset": "torch",
     "plada.explorer.app": "starlette",
     "plada.explorer.guard": "starlette",
 }

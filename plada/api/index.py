@@ -10,7 +10,7 @@ from plada.api.search import make_ann
 from plada.common.cluster import LOCAL, RAY, check_engine
 from plada.common.files import home_directory
 from plada.common.outputs import check_output_folder
-from plada.common.progress import Clock, Report, silent, with_heartbeat
+from plada.common.progress import Clock, Report, Tracker, silent, with_heartbeat
 from plada.encoders.encoder import DEFAULT_HINT, Encoder, load_encoder
 from plada.encoders.spec import EncoderSpec, encoder_spec
 from plada.errors import PladaError, RequestError, ResourceError
@@ -96,7 +96,7 @@ def index(
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
         spec = _spec(source, encoder)
-        loaded, devices = _load(spec, device, clock, engine)
+        loaded, devices = _load(spec, device, clock, report, engine)
         plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
         pool = _worker_pool(spec, loaded, devices, plan, engine)
         if part is not None:
@@ -148,7 +148,7 @@ def forecast(
     root, clock = home_directory(home), Clock()
     job = _job(source, None, root, clock, report)
     spec = _spec(source, encoder)
-    loaded, devices = _load(spec, device, clock)
+    loaded, devices = _load(spec, device, clock, report)
     plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
     pool = _worker_pool(spec, loaded, devices, plan, LOCAL)
     return run_trial(job.collection, loaded, plan, pool, seconds=seconds, clock=clock, home=root, report=report)
@@ -205,7 +205,9 @@ def _spec(source: str | Path, encoder: str | EncoderSpec | None) -> EncoderSpec:
     return replace(spec, name="gradients")
 
 
-def _load(spec: EncoderSpec, device: str | None, clock: Clock, engine: str = LOCAL) -> tuple[Encoder, list[str]]:
+def _load(
+    spec: EncoderSpec, device: str | None, clock: Clock, report: Report, engine: str = LOCAL
+) -> tuple[Encoder, list[str]]:
     """The encoder on the device, or on the first of all GPUs, and where it is to run."""
     with clock("load"):
         if engine == RAY:
@@ -213,7 +215,9 @@ def _load(spec: EncoderSpec, device: str | None, clock: Clock, engine: str = LOC
             return encoder, [encoder.where]
         devices = all_gpus() if device == "all" else [device]
         encoder = load_encoder(spec, device=devices[0])
-        return encoder, [where or encoder.where for where in devices]
+    if encoder.size_note:
+        Tracker("load", None, report).say(encoder.size_note)
+    return encoder, [where or encoder.where for where in devices]
 
 
 def _worker_pool(spec: EncoderSpec, encoder: Encoder, devices: list[str], plan: Plan, engine: str) -> WorkerPool:

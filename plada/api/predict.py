@@ -1,43 +1,50 @@
 """`plada predict` as a Python call."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from plada.common.arrays import F64, U8
+from plada.common.files import whole_file
+from plada.common.outputs import check_outputs
 from plada.common.progress import Report, Tracker, silent, with_heartbeat
-from plada.common.statistics import softmax
-from plada.errors import DataError, RequestError, Unreadable
-from plada.sources.collection import is_image_name
-from plada.sources.decode import View, decode
-from plada.trainer.adaptation import Adaptation, adapt_model
-from plada.trainer.model import load_model
+from plada.common.summary import Summary
+from plada.common.text import csv_cell
+from plada.errors import RequestError
+from plada.trainer.adaptation import Adaptation
+from plada.trainer.model import Model, Prediction, load_model
 
-_BATCH = 64
-_STREAMS = (("/", "dev"), ("/", "proc"))  # where a shell names the pipes that it opened itself
+_ROWS = 4096  # of a row group, which is held until it is written
+FORMS = (".csv", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model says of one picture.
+class PredictionFile(Summary):
+    """What `predict` wrote to a file.
 
     Attributes:
-        image: Path of the picture.
-        best: The best classes with their probabilities, best first; empty where the picture cannot be read.
-        problem: Why it cannot be read.
+        out: The file.
+        images: Pictures in it.
+        unreadable: Pictures among them that could not be read.
+        example: The first of these, and the reason; empty where there is none.
+        adaptation: What the pictures of `adapt` say of the classes; None without.
     """
 
-    image: str
-    best: tuple[tuple[str, float], ...]
-    problem: str = ""
+    out: str
+    images: int
+    unreadable: int
+    example: str = ""
+    adaptation: Adaptation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        classes = [{"class": name, "probability": round(value, 6)} for name, value in self.best]
-        return {"image": self.image, "classes": classes, **({"problem": self.problem} if self.problem else {})}
+        said = self.adaptation.to_dict() if self.adaptation is not None else None
+        return {**asdict(replace(self, adaptation=None)), "adaptation": said}
 
 
 class Predictions(list[Prediction]):
@@ -46,84 +53,147 @@ class Predictions(list[Prediction]):
     adaptation: Adaptation | None = None
 
 
-@with_heartbeat
+@overload
 def predict(
-    images: str | Path | Iterable[str | Path],
+    images: Any,
     *,
-    model: str | Path,
+    model: str | Path | Model,
     top: int = 3,
     adapt: str | Path | None = None,
+    out: None = None,
     weights: str | Path | None = None,
     device: str | None = None,
     report: Report = silent,
-) -> Predictions:
+) -> Predictions: ...
+
+
+@overload
+def predict(
+    images: Any,
+    *,
+    model: str | Path | Model,
+    top: int = 3,
+    adapt: str | Path | None = None,
+    out: str | Path,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    report: Report = silent,
+) -> PredictionFile: ...
+
+
+@with_heartbeat
+def predict(
+    images: Any,
+    *,
+    model: str | Path | Model,
+    top: int = 3,
+    adapt: str | Path | None = None,
+    out: str | Path | None = None,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    report: Report = silent,
+) -> Predictions | PredictionFile:
     """Classify pictures with a trained model.
 
+    With `out` any number of pictures can be classified: a batch of them is held in memory at a time. `Model.stream` does the same
+    without a file.
+
     Args:
-        images: Picture files, or folders of them.
-        model: A model that `train` wrote.
+        images: A picture, or several: paths, folders, wildcards, URLs, PIL images, arrays (`Model.predict`).
+        model: A model that `train` wrote, or that is loaded.
         top: Number of classes for each picture.
         adapt: A folder of your own unlabelled pictures, whose classes are about as frequent as in `images`: they correct the class
             prior, where that is surely another one (docs/clients.md). It may hold `images` themselves.
+        out: A .csv or .parquet file to write: image, class, probability, class_2, probability_2, ..., problem.
         weights: Where the encoder of a linear student is now, if it has moved.
         device: torch's name of a device; None stands for a GPU if there is one.
         report: Called with progress.
 
     Returns:
-        The `top` most probable classes of each picture, in the order given, a list. A picture that cannot be decoded says so. Its
-        `adaptation` has the estimated shares of the classes.
+        The `top` most probable classes of each picture, in the order given; with `out`, how many were written. A picture that cannot
+        be decoded says so. `adaptation` has the estimated shares of the classes.
 
     Raises:
-        RequestError: A file is missing, there is no picture, also in `adapt`, or `top` is below 1.
+        RequestError: A file is missing, there is no picture, also in `adapt`, `top` is below 1, or `out` has another ending.
         DataError: The file is no model, or damaged, or its answers are not finite, or no picture of `adapt` can be read.
         ReferenceMismatch: The encoder of a linear student is not the same any more.
+        ResourceError: The disk is full or not writable.
     """
-    if top < 1:
-        raise RequestError(f"top = {top}: expected 1 or more classes")
-    paths = _files([images] if isinstance(images, (str, Path)) else images)
-    loaded, predictions = load_model(model, weights=weights, device=device), Predictions()
+    if out is not None and Path(out).suffix.lower() not in FORMS:
+        raise RequestError(f"{out}: expected a file ending in {' or '.join(FORMS)}. Name another")
+    check_outputs(out)
+    loaded = model if isinstance(model, Model) else load_model(model, weights=weights, device=device)
     if adapt is not None:
-        adapted = adapt_model(loaded, adapt, report=report)
-        loaded, predictions.adaptation = adapted, adapted.adaptation
-    tracker = Tracker("predict", len(paths), report)
-    for start in range(0, len(paths), _BATCH):
-        batch = [(path, *_pixels(path, loaded.view)) for path in paths[start : start + _BATCH]]
-        pixels = [image for _, image, _ in batch if image is not None]
-        logits = loaded.logits(np.stack(pixels)) if pixels else np.zeros((0, 0), np.float32)
-        if not np.isfinite(logits).all():
-            raise DataError(f"{model}: its answers are not finite numbers. Train it again")
-        shares: Iterator[F64] = iter(softmax(logits.astype(np.float64)) if pixels else ())
-        for path, image, problem in batch:
-            best: tuple[tuple[str, float], ...] = ()
-            if image is not None:
-                share = next(shares)
-                order = np.argsort(-share, kind="stable")[:top]
-                best = tuple((loaded.classes[label], float(share[label])) for label in order)
-            predictions.append(Prediction(str(path), best, problem))
-        tracker.advance(len(batch))
-    return predictions
+        loaded = loaded.adapt(adapt, report=report)
+    predictions = _counted(loaded.stream(images, top=top), Tracker("predict", None, report))
+    if out is None:
+        answers = Predictions(predictions)
+        answers.adaptation = loaded.adaptation
+        return answers
+    count, unreadable, example = 0, 0, ""
+    with _writer(Path(out), min(top, len(loaded.classes))) as write:
+        for prediction in predictions:
+            write(prediction)
+            count += 1
+            unreadable += bool(prediction.problem)
+            if prediction.problem and not example:
+                example = f"{prediction.image} ({prediction.problem})"
+    return PredictionFile(str(out), count, unreadable, example, loaded.adaptation)
 
 
-def _files(images: Iterable[str | Path]) -> list[Path]:
-    found: list[Path] = []
-    for place in map(Path, images):
-        if place.is_dir():
-            found += sorted(path for path in place.rglob("*") if path.is_file() and is_image_name(path.name))
-        elif place.exists():
-            found.append(place)
-        else:
-            raise RequestError(f"{place}: no such picture")
-    if not found:
-        raise RequestError("predict: no picture was named, or the folder has none")
-    return found
+def _counted(predictions: Iterator[Prediction], tracker: Tracker) -> Iterator[Prediction]:
+    for prediction in predictions:
+        tracker.advance()
+        yield prediction
 
 
-def _pixels(path: Path, view: View) -> tuple[U8 | None, str]:
-    try:
-        if path.is_fifo() and path.parts[:2] not in _STREAMS:
-            return None, "a pipe, which may have no end; expected a file"
-        return view.of(decode(path.read_bytes())), ""
-    except Unreadable as err:
-        return None, str(err)
-    except OSError as err:
-        return None, str(err.strerror)
+def _columns(top: int) -> dict[str, Any]:
+    """Names and types of the columns of a file."""
+    best: dict[str, Any] = {}
+    for number in range(1, top + 1):
+        ending = f"_{number}" if number > 1 else ""
+        best |= {f"class{ending}": pa.string(), f"probability{ending}": pa.float64()}
+    return {"image": pa.string(), **best, "problem": pa.string()}
+
+
+def _row(prediction: Prediction, top: int) -> list[Any]:
+    best = [value for pair in prediction.best for value in pair]
+    name = prediction.image.encode(errors="backslashreplace").decode()  # a file's name need not be text
+    return [name, *best, *[None] * (2 * top - len(best)), prediction.problem or None]
+
+
+@contextmanager
+def _writer(path: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
+    """A function that writes a prediction to a file, which is whole at the end or not there."""
+    columns = _columns(top)
+    with whole_file(path) as part:
+        if path.suffix.lower() == ".csv":
+            with part.open("w", newline="", encoding="utf-8") as file:
+                table = csv.writer(file)
+                table.writerow(columns)
+
+                def line(prediction: Prediction) -> None:
+                    values = _row(prediction, top)
+                    table.writerow([csv_cell(each) if isinstance(each, str) else each for each in values])
+
+                yield line
+            return
+        schema, waiting = pa.schema(list(columns.items())), list[list[Any]]()
+        with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+
+            def flush() -> None:
+                columns = [
+                    pa.array(column, kind)
+                    for column, kind in zip(zip(*waiting, strict=True), schema.types, strict=True)
+                ]
+                writer.write_table(pa.table(columns, schema=schema))
+                waiting.clear()
+
+            def keep(prediction: Prediction) -> None:
+                waiting.append(_row(prediction, top))
+                if len(waiting) == _ROWS:
+                    flush()
+
+            yield keep
+            if waiting:
+                flush()

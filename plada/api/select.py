@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plada.api.payload import sender_for
+from plada.api.payload import Payload, as_payload, sender_for
 from plada.benchmark.alternatives import forecast_alternatives
 from plada.benchmark.scenario import Labelled, Scenario
 from plada.common.cluster import check_engine
@@ -19,7 +19,6 @@ from plada.errors import ReferenceMismatch, UnknownName
 from plada.labeler.embedded_target import embed_target
 from plada.labeler.label import joint_probabilities, label
 from plada.labeler.teachers import TeacherSpec, teach
-from plada.payload.payload import Payload
 from plada.payload.sender import Delivery
 from plada.reports.command_line import changed_options
 from plada.reports.plots import class_histogram
@@ -278,7 +277,8 @@ def select(
             **_options(Corrections()), "seed": 0,
         },
     )  # fmt: skip
-    return Selection(table, draft.payload, summary, opened, f"{task.name} from {opened.name}: {summary.rule}", options)
+    title = f"{task.name} from {opened.name}: {summary.rule}"
+    return Selection(table, as_payload(draft.payload), summary, opened, title, options)
 
 
 def _open_judge(

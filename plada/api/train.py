@@ -13,12 +13,14 @@ from plada.errors import DataError, RequestError
 from plada.networks.logs import check_log
 from plada.networks.network import NetworkSpec, as_spec
 from plada.networks.process_group import join_process_group
+from plada.networks.threads import check_threads, torch_threads
 from plada.payload.payload import Payload
 from plada.reports.plots import MAX_SIDE, confusion_picture
 from plada.trainer.evaluation import evaluate_split
 from plada.trainer.evaluation_images import open_test, with_classes
 from plada.trainer.expand import expand
 from plada.trainer.linear_student import encoder_spec, train_linear
+from plada.trainer.model import Model
 from plada.trainer.network_student import train_network
 from plada.trainer.own_pictures import open_own
 from plada.trainer.payload_context import PayloadContext
@@ -75,7 +77,7 @@ def train(
         report: Called with progress.
 
     Returns:
-        Counts of images, the accuracy and evaluation on the target, and where the model is.
+        The trained model (`.model`, a `Model`) and where it was written, counts of images, the accuracy and evaluation on the target.
 
     Raises:
         PayloadError: The payload is bad, or not signed as required.
@@ -110,7 +112,13 @@ def train(
     )  # fmt: skip
     check_log(plan.options.log_path)
 
-    with join_process_group(device) as group, locked(plan.out if group.first else None):
+    check_threads(plan.options.threads)
+
+    with (
+        join_process_group(device) as group,
+        locked(plan.out if group.first else None),
+        torch_threads(plan.options.threads) as threads,
+    ):
         report = report if group.first else silent
         with clock("load"):
             task = open_test(target, root, held_out=True) if target is not None else None
@@ -143,7 +151,8 @@ def train(
         accuracy=evaluation.accuracy if evaluation is not None else None,
         evaluation=evaluation,
         target_note=task.note if task is not None else "",
-        model=str(out) if out is not None else None,
+        model=Model(result.student, str(out) if out is not None else network.name),
+        path=str(out) if out is not None else None,
         finished_before=result.finished_before,
         processes=group.size,
         payload=payload_digest(sent),
@@ -156,6 +165,8 @@ def train(
         own_note=plan.own.note if plan.own is not None else "",
         calibration=result.student.calibration.source if result.student.calibration is not None else None,
         recommended={} if linear else {name: value for name, value in sent.recipe.items() if name not in plan.recipe},
+        threads=threads,
+        remarks=result.remarks,
         seconds=clock.seconds,
     )
 

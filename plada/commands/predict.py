@@ -1,7 +1,7 @@
 """The command `plada predict`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,33 +10,71 @@ from plada.commands.console.options import Adapt, Device, EncoderWeights, ModelF
 from plada.commands.console.output import print_line
 from plada.errors import DataError
 
+if TYPE_CHECKING:
+    from plada.trainer.adaptation import Adaptation
+
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Picture files, or folders of them.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Pictures: files, folders, wildcards in quotes, URLs.")
+    ],
     *,
     model: ModelFile,
     top: Annotated[int, typer.Option(min=1, help="Classes that are named.")] = 3,
     adapt: Adapt = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write a table instead, .csv or .parquet; for any number of pictures."),
+    ] = None,
     weights: EncoderWeights = None,
     device: Device = None,
     output: Output,
 ) -> None:
     """Say what a trained model sees in pictures. Some that cannot be read end it with status 5, after all others are answered."""
-    with output.reporter() as report:
-        predictions = plada.predict(
-            images, model=model, top=top, adapt=adapt, weights=weights, device=device, report=report
-        )
-    adaptation = predictions.adaptation
-    summary: dict[str, Any] = {"model": str(model), "predictions": [each.to_dict() for each in predictions]}
-    summary["adaptation"] = adaptation.to_dict() if adaptation is not None else None
-    if not output.wrote_json(summary):
-        if adaptation is not None:
-            print_line(adaptation_line(adaptation), error=True)
-        for each in predictions:
+    count, bad, example = 0, 0, ""
+    if out is not None:
+        with output.reporter() as report:
+            written = plada.predict(
+                images, model=model, top=top, adapt=adapt, out=out, weights=weights, device=device, report=report
+            )
+        count, bad, example = written.images, written.unreadable, written.example
+        if not output.wrote_json({"model": str(model), **written.to_dict(), "predictions": []}):
+            _print_adaptation(written.adaptation)
+            print_line(f"{out}: {count} pictures")
+    elif output.as_json:
+        with output.reporter() as report:
+            predictions = plada.predict(
+                images, model=model, top=top, adapt=adapt, weights=weights, device=device, report=report
+            )
+        unreadable = [each for each in predictions if each.problem]
+        count, bad = len(predictions), len(unreadable)
+        example = f"{unreadable[0].image} ({unreadable[0].problem})" if unreadable else ""
+        output.wrote_json(
+            {
+                "model": str(model), "predictions": [each.to_dict() for each in predictions], "images": count,
+                "unreadable": bad,
+                "adaptation": predictions.adaptation.to_dict() if predictions.adaptation is not None else None,
+            }
+        )  # fmt: skip
+    else:  # each line is printed as soon as it is known
+        loaded = plada.load_model(model, weights=weights, device=device)
+        if adapt is not None:
+            with output.reporter() as report:
+                loaded = loaded.adapt(adapt, report=report)
+            _print_adaptation(loaded.adaptation)
+        for each in loaded.stream(images, top=top):
             best = ", ".join(f"{name} {share:.1%}" for name, share in each.best)
             print_line(f"{each.image}: {best or f'cannot be read: {each.problem}'}")
-    if bad := [each for each in predictions if each.problem]:
+            count += 1
+            if each.problem:
+                bad, example = bad + 1, example or f"{each.image} ({each.problem})"
+    if bad:
         raise DataError(
-            f"predict: {len(bad)} of {len(predictions)} pictures cannot be read, such as {bad[0].image} ({bad[0].problem}). "
-            "Restore them, or leave them out; the others are answered"
+            f"predict: {bad} of {count} pictures cannot be read, such as {example}. Restore them, or leave them out; the others "
+            "are answered"
         )
+
+
+def _print_adaptation(adaptation: "Adaptation | None") -> None:
+    if adaptation is not None:
+        print_line(adaptation_line(adaptation), error=True)

@@ -45,6 +45,9 @@ class RunOptions:
     log: Annotated[
         Path | None, typer.Option(help="Where loss and learning rate go: a .csv file, or a folder for TensorBoard.")
     ] = None
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads that compute, and read. [default: the processors that are free]")
+    ] = None
 
 
 def train(
@@ -100,7 +103,9 @@ def train(
             payload, reference=copy.copy(), student=network.spec(student), encoder=encoder, recipe=pairs(recipe),
             widen=widen, target=target, confusion=confusion, own=own,
             out=run.out or Path(f"{_stem(payload)}-{student.replace('/', '_').replace(':', '_')}.safetensors"),
-            run=plada.RunOptions(restart=run.restart, checkpoint_seconds=run.checkpoint_seconds, log=run.log),
+            run=plada.RunOptions(
+                restart=run.restart, checkpoint_seconds=run.checkpoint_seconds, log=run.log, threads=run.threads
+            ),
             seed=seed, read=reading.read(), device=machine.device, home=machine.home, report=report,
         )  # fmt: skip
     if follower:
@@ -108,7 +113,8 @@ def train(
     if output.wrote_json(summary.to_dict()):
         return
     print_table(_rows(summary), title=f"trained on {payload}")
-    for remark in _remarks(summary):
+    said = summary.remarks if output.quiet else ()  # otherwise they were said when it began
+    for remark in (*said, *_remarks(summary)):
         print_line(remark, error=True)
 
 
@@ -124,7 +130,7 @@ def _rows(summary: "TrainingSummary") -> list[list[str]]:
             if summary.evaluation
             else [["test accuracy", "not tested; name a --target"]]
         ),
-        ["model", f"{summary.model}{' (it was there already)' if summary.finished_before else ''}"],
+        ["model", f"{summary.path}{' (it was there already)' if summary.finished_before else ''}"],
         ["seconds", seconds(summary.seconds)],
     ]
     if not summary.same_content:

@@ -19,7 +19,7 @@ from plada.encoders.spec import EncoderSpec, encoder_spec
 from plada.encoders.tower import RANDOM, Settings, Tower
 from plada.errors import DataError, ReferenceMismatch, RequestError, ResourceError, UnknownName
 from plada.networks.model_args import PREPARATION, refused_argument
-from plada.networks.network import keep_memory, pick_device, to_device, to_floats
+from plada.networks.network import keep_memory, pick_device, size_note, to_device, to_floats
 from plada.sources.decode import View
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class Encoder:
     """`encode` takes uint8 [n, size, size, 3] as `view` makes them and gives float32 [n, dimension] of length one.
 
     `encode_text` takes n lines and gives float32 [n, dimension] of length one, too; it is None where the encoder has no text
-    tower that works here, and `text_note` says why. `where` is the device that both run on.
+    tower that works here, and `text_note` says why. `where` is the device that both run on. `size_note` is what is to be said
+    of images far smaller than the weights want.
     """
 
     config: EncoderConfig
@@ -91,6 +92,7 @@ class Encoder:
     encode_text: EncodeText | None = None
     where: str = "cpu"
     text_note: str = ""
+    size_note: str = ""
 
     def self_check(self) -> list[float]:
         """Embedding of one fixed picture; kept in the index and compared whenever the encoder is loaded again."""
@@ -192,7 +194,8 @@ def _assemble(tower: Tower, spec: EncoderSpec, device: str | None) -> Encoder:
         precision=chosen,
     )
     text = encode_text if text_features is not None else None
-    return Encoder(config, view, encode, text, str(where), tower.text_note)
+    note = size_note(f"encoder {tower.name}", view.size, tower.wanted_size)
+    return Encoder(config, view, encode, text, str(where), tower.text_note, note)
 
 
 def _dimension(encode: Encode, view: View, spec: EncoderSpec, where: str) -> int:

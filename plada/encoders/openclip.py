@@ -220,6 +220,7 @@ def _tower(
         weights=weights if spec.weights or name.startswith(LOCAL) else None,
         digest=digest or (file_digest(weights) if weights else tensors_digest(module)),
         architecture=hashlib.sha256(canonical).hexdigest()[:16] if name.startswith(LOCAL) else "",
+        wanted_size=0 if tag == RANDOM else native,
     )
 
 

@@ -80,6 +80,7 @@ def build(spec: EncoderSpec, recorded: Settings | None = None) -> Tower:
         text_note="timm networks have no text tower",
         weights=file,
         digest=digest,
+        wanted_size=0 if tag == RANDOM else int(card.input_size[-1]),
     )
 
 

@@ -51,6 +51,7 @@ class Tower:
     weights: Path | None = None
     digest: str = ""
     architecture: str = ""
+    wanted_size: int = 0  # side of the images that the weights were trained on
 
     def view(self) -> View:
         """The view of an image that the settings ask for. Raises RequestError: preprocessing that plada does not do

@@ -58,13 +58,20 @@ class Checkpointer:
     """Writes and reads the checkpoint of one run at `path`.
 
     `run` describes the run in plain values. `seconds` is the time between two checkpoints; it grows where writing would take
-    more than a fiftieth of it. 0 writes one after every step.
+    more than a fiftieth of it. 0 writes one after every step. Bytes of weights depend on the number of torch's threads, so that
+    a run goes on with as many as it began with, unless `threads` says how many.
     """
 
     def __init__(
-        self, path: Path, run: Mapping[str, Any], *, seconds: float = SECONDS, group: ProcessGroup = SINGLE_PROCESS
+        self,
+        path: Path,
+        run: Mapping[str, Any],
+        *,
+        seconds: float = SECONDS,
+        group: ProcessGroup = SINGLE_PROCESS,
+        threads: int | None = None,
     ) -> None:
-        self.path, self.run, self.seconds, self.group = path, run, seconds, group
+        self.path, self.run, self.seconds, self.group, self.threads = path, run, seconds, group, threads
         self.last: int | None = None  # step of the last checkpoint
         self._due = time.monotonic() + seconds
 
@@ -84,6 +91,7 @@ class Checkpointer:
                 "plada": _FORMAT,
                 "run": json.loads(json.dumps(self.run)),
                 "processes": self.group.size,
+                "threads": torch.get_num_threads(),
                 "generators": generators,
                 "parts": {name: part.state_dict() for name, part in parts.items() if part is not None},
                 "place": {name: getattr(state, name) for name in ("epoch", "batch", "step", "limit", "losses")},
@@ -98,6 +106,8 @@ class Checkpointer:
     def restore(self, state: LoopState) -> bool:
         """Load the checkpoint into `state`; False where there is none. Raises RequestError: it is of another run.
         DataError: it is damaged."""
+        import torch
+
         if not self.group.broadcast(self.path.exists()):
             return False
         stored = read_checkpoint(self.path)
@@ -112,6 +122,8 @@ class Checkpointer:
         for name, value in stored["place"].items():
             setattr(state, name, value)
         _set_generators(state, stored["generators"][self.group.rank])
+        if self.threads is None:
+            torch.set_num_threads(stored.get("threads", torch.get_num_threads()))
         self.last = state.step
         return True
 

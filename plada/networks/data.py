@@ -161,7 +161,7 @@ class StreamedImages:
     positions: I64
     labels: I64
     view: View
-    workers: int = 4
+    workers: int = 2
     unreadable: set[int] = field(default_factory=set)
     cache: PixelFile | None = None
 
@@ -224,23 +224,25 @@ def load_images(
     memory: int = MEMORY,
     cache: Path | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
+    workers: int | None = None,
 ) -> LabelledImages:
     """Images at `positions` [k] with `labels` [k]: in memory if they are at most READ_AT_ONCE and their pixels take at most `memory`
     bytes, else streamed.
 
     Streamed images keep their decoded pixels in the folder `cache`, if the disk has room. `read` gives stored bytes by position
     and may check them. Unreadable images are left out. The processes of `group` on one machine divide `memory` between them, and
-    share the decoded pixels; all must call this.
+    share the decoded pixels; all must call this. `workers` threads read; None stands for one a processor, and at least two, as one
+    may wait for the disk.
 
     Raises:
         DataError: none can be read (known at once only for images in memory), or what `read` raises.
     """
     mates = group.on_this_machine()
+    workers = max(2, workers or cores() // len(mates))
     if len(positions) > READ_AT_ONCE or len(positions) * view.size * view.size * 3 > memory // len(mates):
         file = make_pixel_file(cache, len(positions), view.size, group, mates) if cache is not None else None
-        threads = max(4, cores() // len(mates))
-        return StreamedImages(read, positions, labels, view, threads, cache=file)
-    pixels, readable = load_pixels(read, positions, view, stage=stage, report=report)
+        return StreamedImages(read, positions, labels, view, workers, cache=file)
+    pixels, readable = load_pixels(read, positions, view, stage=stage, report=report, workers=workers)
     if not readable.any():
         raise DataError(f"{where}: none of the {len(positions)} images can be read")
     return ImagesInMemory(pixels[readable], labels[readable])

@@ -23,6 +23,7 @@ from plada.networks.network import (
     pick_device,
     read_safetensors,
     seed_everything,
+    size_note,
     view_of,
 )
 from plada.networks.recipe import Recipe, default_recipe
@@ -60,6 +61,8 @@ def finetune(
     chosen = teacher_recipe(spec.name, len(target.train), trained=spec.trained).changed(target.recipe)
     chosen = chosen.changed(recipe or {})
     network = build_network(spec, classes=len(target.classes), image_size=chosen.image_size)
+    if note := size_note(f"teacher {spec.name}", network.size, network.wanted_size):
+        Tracker("teacher", None, report).say(note)
     path = None
     if cache is not None:
         digest = _digest(spec, target, network.size, chosen, seed)

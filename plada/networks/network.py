@@ -69,7 +69,7 @@ class Network:
     """A module that takes normalised RGB [n, 3, size, size] and gives logits [n, classes].
 
     `size`, `crop`, `interpolation`, `mean`, `std` are the preprocessing that belongs to the weights; `trained` says
-    whether the body was loaded from weights.
+    whether the body was loaded from weights, and `wanted_size` is the size that these were trained at (0: not known).
     """
 
     name: str
@@ -80,6 +80,7 @@ class Network:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     trained: bool
+    wanted_size: int = 0
 
 
 def build_network(spec: NetworkSpec, *, classes: int, image_size: int = 0) -> Network:
@@ -125,6 +126,27 @@ def build_network(spec: NetworkSpec, *, classes: int, image_size: int = 0) -> Ne
         mean=tuple(map(float, config["mean"])),
         std=tuple(map(float, config["std"])),
         trained=spec.trained,
+        wanted_size=int(config["input_size"][-1]) if spec.trained else 0,
+    )
+
+
+def size_note(name: str, size: int, wanted: int) -> str:
+    """What to say of a network that sees images of at most half the size that its weights want; empty of others."""
+    if 2 * size > wanted:
+        return ""
+    return (
+        f"{name} sees images of {size} px, and its weights were trained at {wanted}: features are worse for it, also "
+        "where the images themselves are small. Give a larger --image-size"
+    )
+
+
+def start_note(spec: NetworkSpec) -> str:
+    """What to say of a network that starts from random weights; empty of others, and of the one that is made for it."""
+    if spec.trained or spec.name == SMALL_CNN:
+        return ""
+    return (
+        f"{spec.name} starts from random weights: it knows nothing yet, and a payload seldom has images enough to teach it. Give "
+        f"--pretrained, or --weights FILE. For pictures of 8 to 32 px there is {SMALL_CNN}, which needs none"
     )
 
 

@@ -29,7 +29,7 @@ _SAMPLE = 500  # test images that are compared
 _BLOCK = 16_384
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SelectionReport:
     """The fields of `plada select --json`.
 
@@ -74,6 +74,11 @@ class SelectionReport:
     signed_by: str | None = None  # fingerprint of the key
     serial: int = 0
     calibration_bytes: int = 0  # what clients' calibration costs in the file
+
+    def __repr__(self) -> str:
+        size = f"{self.images} images of {self.classes} classes, {self.bytes} of {self.budget} bytes"
+        forecast = f", forecast {self.forecast.accuracy:.1%}" if self.forecast is not None else ""
+        return f"<SelectionReport: {self.rule}, {size}{forecast}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

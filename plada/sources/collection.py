@@ -1,7 +1,8 @@
 """What a collection of images is to everything downstream: keys in canonical order, bytes by position."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ from plada.common.arrays import I64
 from plada.errors import DataError
 from plada.sources.storage import suffix_of
 
+_REQUESTS = 8  # that are under way together where each is answered over a network
 IMAGE_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
 
@@ -90,6 +92,69 @@ def part_of(collection: Collection, start: int, stop: int) -> Collection:
     return (
         collection.part(start, stop) if isinstance(collection, Divisible) else CollectionSlice(collection, start, stop)
     )
+
+
+@runtime_checkable
+class Sparse(Protocol):
+    """A collection that can be cut down to some of its images."""
+
+    def take(self, positions: I64) -> Collection:
+        """The images at `positions` alone, counted from 0 in that order; cheap to send to another process."""
+        ...
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A collection that reads several images for less than each alone."""
+
+    def read_many(self, positions: Sequence[int]) -> list[bytes]:
+        """The stored bytes of some images, in the order asked for; raises as `read` does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRows:
+    """Some images of a collection that is sent as a whole, counted from 0."""
+
+    whole: Collection
+    positions: I64
+
+    @property
+    def location(self) -> str:
+        return self.whole.location
+
+    @property
+    def keys(self) -> Any:
+        return self.whole.keys.take(self.positions)
+
+    @property
+    def sizes(self) -> I64:
+        return self.whole.sizes[self.positions]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, position: int) -> bytes:
+        return self.whole.read(int(self.positions[position]))
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        return stream_by_position(self, start, stop)
+
+
+def take_from(collection: Collection, positions: I64) -> Collection:
+    """The images at `positions` int64 [k] of a collection as one of their own, counted from 0 in that order."""
+    return collection.take(positions) if isinstance(collection, Sparse) else CollectionRows(collection, positions)
+
+
+def read_many(collection: Collection, positions: Sequence[int]) -> list[bytes]:
+    """The stored bytes of some images, in the order asked for; requests over a network are made together. Raises as
+    `read` does."""
+    if isinstance(collection, Batched):
+        return collection.read_many(positions)
+    if len(positions) > 1 and getattr(getattr(collection, "files", None), "remote", False):
+        with ThreadPoolExecutor(min(_REQUESTS, len(positions))) as pool:
+            return list(pool.map(collection.read, positions))
+    return [collection.read(position) for position in positions]
 
 
 def stream_by_position(collection: Collection, start: int, stop: int) -> Iterator[tuple[int, bytes]]:

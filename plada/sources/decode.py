@@ -104,6 +104,19 @@ def decode(data: bytes) -> Image.Image:
     return decoded
 
 
+def rgb_of(image: Image.Image) -> Image.Image:
+    """An image that is opened or in memory already, as `decode` gives those that are stored. Raises Unreadable: no value
+    of its mode is white, or it is truncated."""
+    _check_switches()
+    try:
+        with without_warnings():
+            return _to_rgb(image)
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as err:  # as in `decode`
+        raise Unreadable(f"{type(err).__name__}: {err}".splitlines()[0]) from err
+
+
 def _listening(data: bytes) -> AbstractContextManager[list[str]]:
     return tiff_errors() if data[:2] in (b"II", b"MM") else nullcontext([])
 
@@ -169,7 +182,7 @@ def _unidentified(data: bytes) -> str:
     return f"not an image of a known kind ({', '.join(FORMATS)}): begins with {data[:8]!r}"
 
 
-def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     """RGB pixels. What takes more than one step is done in strips: several wholes of a large picture fill the memory."""
     if _is_without_white(image):
         raise Unreadable(
@@ -186,14 +199,14 @@ def _to_rgb(image: ImageFile.ImageFile) -> Image.Image:
     return image.convert("RGB")
 
 
-def _is_without_white(image: ImageFile.ImageFile) -> bool:
-    tags: Any = getattr(image, "tag_v2", {})
+def _is_without_white(image: Image.Image) -> bool:
+    tags: Any = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     numbers = tags.get(_SAMPLE_FORMAT, (1,))
     signed = any(kind not in _UNSIGNED for kind in (numbers if isinstance(numbers, tuple) else (numbers,)))
     return signed or image.mode == "F" or (image.mode == "I" and image.format != "PPM")
 
 
-def _in_strips(image: ImageFile.ImageFile, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     image.load()  # before the size is asked for: a TIFF may turn by it
     whole = Image.new("RGB", image.size)
     rows = max(1, _STRIP // image.width)
@@ -225,9 +238,10 @@ def _upper_bits(strip: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _scale_transparency(image: ImageFile.ImageFile) -> None:
+def _scale_transparency(image: Image.Image) -> None:
     """PIL gives a PNG's transparent colour in the bits of the file, but pixels in 8: bring the colour to 8 bits too."""
-    colour, stored = image.info.get("transparency"), image.tile[0][3] if image.tile else None
+    tile = getattr(image, "tile", None)
+    colour, stored = image.info.get("transparency"), tile[0][3] if tile else None
     if stored in ("L;2", "L;4") and isinstance(colour, int):
         image.info["transparency"] = colour * (85 if stored == "L;2" else 17)
     elif stored == "RGB;16B" and isinstance(colour, tuple):

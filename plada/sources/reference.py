@@ -25,7 +25,7 @@ _SHOWN = 8  # bytes of an id that a message gives
 _SAMPLE = 32  # images hashed again before a stored manifest is believed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Reference:
     """A collection with its manifest.
 
@@ -46,6 +46,10 @@ class Reference:
 
     def __len__(self) -> int:
         return len(self.collection)
+
+    def __repr__(self) -> str:
+        where, key = self.collection.location, self.manifest.key_id[:_SHOWN].hex()
+        return f"<Reference {self.name}: {len(self)} images of {where}, key id {key}>"
 
     def read(self, position: int) -> bytes:
         """Stored bytes of one image, hashed again and compared with the manifest.

@@ -68,6 +68,10 @@ class Evaluation:
     confusion_pairs: I64
     reliability: tuple[Bin, ...]
 
+    def __repr__(self) -> str:
+        unreadable = f", {self.unreadable} unreadable" if self.unreadable else ""
+        return f"<Evaluation: {self.accuracy:.1%} of {self.images} images, {len(self.classes)} classes{unreadable}>"
+
     @property
     def confusion(self) -> I64:
         """The confusion matrix int64 [c, c], made when it is asked for: at [i, j] the number of images of class i that were

@@ -78,6 +78,11 @@ def load_linear_student(path: Path, *, weights: str | Path | None, device: str |
     if set(state) != {"mean", "weight", "bias"}:
         raise DataError(f"{path}: not a linear student (it holds {', '.join(sorted(state))})")
     head = Head(**{name: tensor.numpy() for name, tensor in state.items()})
+    outputs = [array.shape[axis] if array.ndim > axis else 0 for array, axis in ((head.weight, -1), (head.bias, 0))]
+    if set(outputs) != {len(card["classes"])}:
+        raise DataError(
+            f"{path}: its head has {outputs[0]} outputs and its card names {len(card['classes'])} classes. Train it again"
+        )
     encoder = reload_encoder(card["encoder"], weights=weights, device=device)
     return LinearStudent(encoder, head, tuple(card["classes"]), card.get("run", {}), read_calibration(path, card))
 
@@ -128,7 +133,10 @@ def train_linear(
         calibration = _calibrate(examples, run, report)
         trained = LinearStudent(embedded.encoder, head, run.payload.classes, {**identity, "images": count}, calibration)
     own = len(examples.own_labels)
-    return TrainingResult(trained, count, 1, finished_before=False, embeddings=embedded.source, own=own)
+    remarks = tuple(filter(None, [embedded.encoder.size_note]))
+    return TrainingResult(
+        trained, count, 1, finished_before=False, embeddings=embedded.source, own=own, remarks=remarks
+    )
 
 
 class Examples:
@@ -262,6 +270,8 @@ def embed_payload(
         raise UnknownName("index or encoder", name, [*names, "gradients", "timm:ARCH", "open_clip:ARCH/TAG"])
     spec = EncoderSpec(**shared_fields(options, NetworkSpec) | {"name": name})
     encoder = load_encoder(spec, device=device)
+    if encoder.size_note:
+        Tracker("load", None, report).say(encoder.size_note)
     vectors, labels = _embed(payload, images, encoder, report)
     return EmbeddedPayload(vectors, labels, vectors.mean(axis=0), encoder, name)
 

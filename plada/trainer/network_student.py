@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from plada.common.arrays import F32, I64, U8
-from plada.common.progress import Clock, Report
+from plada.common.progress import Clock, Report, Tracker
 from plada.errors import DataError, PayloadUnsupported, RequestError
 from plada.labeler.calibration import fit_calibration
 from plada.networks.classifier import classifier_of, features, replace_head
@@ -25,6 +25,8 @@ from plada.networks.network import (
     mismatch,
     read_safetensors,
     seed_everything,
+    size_note,
+    start_note,
     view_of,
 )
 from plada.networks.process_group import ProcessGroup
@@ -152,6 +154,10 @@ def train_network(
         if run.own is not None:
             classifier_of(network)  # refused now, not after hours of training
         try_batch(network, recipe, len(run.labels), processes=group.size)
+    notes = (start_note(student), size_note(student.name, network.size, network.wanted_size))
+    remarks = tuple(note for note in notes if note)
+    for remark in remarks:
+        Tracker("load", None, report).say(remark)
     with clock("read"):
         labelled = _load(run, images, view_of(network, supersample=recipe.supersample), group, report)
     identity["images"] = len(labelled)
@@ -172,7 +178,7 @@ def train_network(
     )
     images_seen = labelled.readable()
     return TrainingResult(
-        trained, images_seen, recipe.epochs, finished_before=False, checkpointer=checkpointer, own=own
+        trained, images_seen, recipe.epochs, finished_before=False, checkpointer=checkpointer, own=own, remarks=remarks
     )
 
 
@@ -231,6 +237,8 @@ def _recommended(recipe: Recipe, payload: Payload) -> Recipe:
 
 
 def _load(run: TrainingRun, images: PayloadImages, view: View, group: ProcessGroup, report: Report) -> LabelledImages:
+    import torch
+
     labels, cache = run.labels, run.home / "cache"
     there = ~np.isin(labels.positions, np.fromiter(images.lost, np.int64))  # as far as the listing tells
     try:
@@ -245,6 +253,7 @@ def _load(run: TrainingRun, images: PayloadImages, view: View, group: ProcessGro
             report=report,
             cache=cache,
             group=group,
+            workers=torch.get_num_threads(),
         )
     except DataError:
         images.refuse_lost()  # where that is the reason, it says more

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from blake3 import blake3
 
@@ -22,6 +22,9 @@ from plada.trainer.model_file import check_model, read_card
 from plada.trainer.own_pictures import OwnPictures
 from plada.trainer.payload_images import PayloadImages
 
+if TYPE_CHECKING:
+    from plada.trainer.model import Model
+
 LINEAR = "linear"
 
 
@@ -33,11 +36,14 @@ class RunOptions:
         restart: Begin anew, whatever model or checkpoint is there.
         checkpoint_seconds: Time between two checkpoints; 0 writes one after every step.
         log: Where loss and learning rate go: a .csv file, or a folder for TensorBoard (needs the extra `logs`).
+        threads: Of torch, and as many readers of images; None stands for OMP_NUM_THREADS, else for the processors that other
+            work leaves free. A network's last digits depend on it.
     """
 
     restart: bool = False
     checkpoint_seconds: float = 60.0
     log: str | Path | None = None
+    threads: int | None = None
 
     @property
     def log_path(self) -> Path | None:
@@ -121,7 +127,9 @@ class TrainingRun:
         if self.out is None:
             return None
         path = self.out.with_name(f"{self.out.name}.checkpoint")
-        checkpointer = Checkpointer(path, identity, seconds=self.options.checkpoint_seconds, group=group)
+        checkpointer = Checkpointer(
+            path, identity, seconds=self.options.checkpoint_seconds, group=group, threads=self.options.threads
+        )
         if self.options.restart:
             checkpointer.discard()
             if group.first:  # so that the run, if it is stopped, resumes without --restart
@@ -141,6 +149,7 @@ class TrainingResult:
     checkpointer: Checkpointer | None = None
     embeddings: str | None = None
     own: int = 0
+    remarks: tuple[str, ...] = ()
 
     def save(self, out: Path | None) -> None:
         """Write the model, unless it is there already, and remove the checkpoint."""
@@ -159,7 +168,7 @@ def payload_digest(payload: Payload) -> str:
     return whole.hexdigest(16)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TrainingSummary:
     """What `plada.train` did.
 
@@ -177,7 +186,8 @@ class TrainingSummary:
         accuracy: Share of the target's test images that it names right, 0 to 1.
         evaluation: More about the test.
         target_note: How the target was split.
-        model: Where the model is; None where it was not kept.
+        model: The trained model.
+        path: Where it was written; None where it was not kept.
         finished_before: The model was there already, and nothing was trained.
         processes: Processes that trained together.
         payload: Digest of what the payload says, hex.
@@ -191,6 +201,8 @@ class TrainingSummary:
         own: Pictures of the client's own that its head was fitted to again.
         own_note: Which classes have no own picture.
         calibration: What `adapt` can count on: "own pictures", "payload" or "labelled set"; None for nothing.
+        threads: Threads that torch computed on.
+        remarks: What makes the student worse than it could be, with what to do.
     """
 
     student: str
@@ -206,7 +218,8 @@ class TrainingSummary:
     accuracy: float | None
     evaluation: Evaluation | None
     target_note: str
-    model: str | None
+    model: "Model"
+    path: str | None
     finished_before: bool
     processes: int
     payload: str
@@ -220,8 +233,17 @@ class TrainingSummary:
     own: int = 0
     own_note: str = ""
     calibration: str | None = None
+    threads: int = 1
+    remarks: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        tested = f", {self.accuracy:.1%} right on {self.target}" if self.accuracy is not None else ""
+        kept = f", in {self.path}" if self.path is not None else ""
+        return f"<TrainingSummary {self.student}: {self.images} images, {self.classes} classes, {self.epochs} epochs{tested}{kept}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values, for JSON; `model` is where the model is."""
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        del plain["path"]
         tested = self.evaluation.to_dict() if self.evaluation is not None else None
-        return {**asdict(replace(self, evaluation=None)), "evaluation": tested}
+        return {**plain, "model": self.path, "evaluation": tested}

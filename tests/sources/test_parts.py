@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from plada.errors import DataError
-from plada.sources.collection import CollectionSlice, part_of
+from plada.sources.collection import CollectionRows, CollectionSlice, part_of, read_many, take_from
 from plada.sources.formats import listing, tars
 from plada.sources.formats.detect import open_collection
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES, collection_fingerprints, fingerprint
@@ -52,6 +52,21 @@ def pngs(count: int, place: Path) -> tuple[bytes, ...]:
     for number in range(count):
         picture(number).save(place / f"{number}.png")
     return tuple((place / f"{number}.png").read_bytes() for number in range(count))
+
+
+def test_some_images_are_a_collection_of_their_own(pictures: Path, tmp_path: Path) -> None:
+    wanted = np.array([17, 3, 21, 3])
+    for whole in (open_collection(pictures), open_collection(as_tars(pictures, tmp_path / "tars"))):
+        some = take_from(whole, wanted)
+        assert some.keys.to_pylist() == [whole.keys[at].as_py() for at in wanted.tolist()]
+        assert some.sizes.tolist() == whole.sizes[wanted].tolist()
+        assert read_many(some, [2, 0, 2]) == [whole.read(21), whole.read(17), whole.read(21)]
+    plain = Listed(tuple(bytes([number]) for number in range(30)))
+    rows = take_from(plain, wanted)
+    assert isinstance(rows, CollectionRows)
+    assert rows.keys.to_pylist() == ["k017", "k003", "k021", "k003"]
+    assert list(rows.stream(1, 3)) == [(1, b"\x03"), (2, b"\x15")]
+    assert (len(rows), rows.sizes.tolist(), rows.location) == (4, [1] * 4, "memory")
 
 
 def test_a_part_is_a_collection_of_its_own() -> None:

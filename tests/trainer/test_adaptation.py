@@ -17,7 +17,7 @@ from plada.errors import DataError, RequestError
 from plada.labeler.calibration import fit_calibration
 from plada.payload.calibration import NOTE, Calibration
 from plada.retrieval.index import Index
-from plada.trainer.adaptation import LEVEL, adapt_model, estimate_shares, same_kind_p
+from plada.trainer.adaptation import LEVEL, estimate_shares, same_kind_p
 from plada.trainer.linear_student import LinearStudent
 from plada.trainer.model import load_model
 from plada.trainer.model_file import read_card, save_model
@@ -212,7 +212,8 @@ def test_pictures_unlike_the_labelled_set_change_nothing(
         pixels = np.random.default_rng(number).integers(0, 255, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(noise / f"{number}.png")
     model = load_model(path)
-    adapted = adapt_model(model, noise)
+    adapted = model.adapt(noise)
+    assert adapted.adaptation is not None
     assert "of another kind" in adapted.adaptation.note
     assert not adapted.adaptation.calibrated
     pixels = np.zeros((1, model.view.size, model.view.size, 3), np.uint8)

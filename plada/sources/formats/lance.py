@@ -1,6 +1,6 @@
 """A Lance data set with a column of images and one of keys. A LanceDB table is one, too."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,10 @@ class LanceCollection(ListedCollection):
     def read(self, position: int) -> bytes:
         return self._take([position])[0]
 
+    def read_many(self, positions: Sequence[int]) -> list[bytes]:
+        """As `read`, in one request."""
+        return self._take(list(positions))
+
     def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         order = start + np.argsort(self.listing.offsets[start:stop], kind="stable")
         for first in range(0, len(order), _TAKE):
@@ -42,15 +46,14 @@ class LanceCollection(ListedCollection):
         if not self._opened:
             self._opened.append(_dataset(self.listing.parts[0], self.version))
         rows = self.listing.offsets[places]
+        wanted = np.unique(rows).tolist()
         try:
             # Rows in rising order: Lance gives them so, whatever order they were asked for.
             with panics_as_errors():
-                table = self._opened[0].take(
-                    np.sort(rows).tolist(), columns=[self.columns.image, self.columns.key.partition(".")[0]]
-                )
+                table = self._opened[0].take(wanted, columns=[self.columns.image, self.columns.key.partition(".")[0]])
         except Exception as err:  # the library raises many kinds
             raise DataError(f"{self.location}: cannot be read ({first_line(err)}). Restore the data set") from err
-        images = dict(zip(np.sort(rows).tolist(), table.column(0).to_pylist(), strict=True))
+        images = dict(zip(wanted, table.column(0).to_pylist(), strict=True))
         found = [images[row] for row in rows.tolist()]
         return [data or b"" for data in found]  # a null keeps its position, as an image of no bytes
 

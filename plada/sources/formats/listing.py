@@ -55,15 +55,18 @@ class Listing:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def part(self, start: int, stop: int) -> "tuple[Listing, list[int]]":
-        """A copy of rows start..stop-1 that is cheap to send to another process, and which of `parts` it has kept."""
-        rows = slice(start, stop)
+    def take(self, rows: slice | I64) -> "tuple[Listing, list[int]]":
+        """A copy of some rows that is cheap to send to another process, and which of `parts` it has kept."""
         used, part_of = np.unique(self.part_of[rows], return_inverse=True)
+        if isinstance(rows, slice):
+            keys = self.keys.slice(rows.start, rows.stop - rows.start)
+        else:
+            keys = self.keys.take(pa.array(rows))
         # Copied, since a slice of an arrow array is pickled with all that lies around it.
-        keys = pa.array(self.keys.slice(start, stop - start).to_pylist(), pa.string())
+        keys = pa.array(keys.to_pylist(), pa.string())
         parts = tuple(self.parts[part] for part in used)
         return Listing(
-            keys, self.sizes[rows].copy(), part_of.astype(np.int32), self.offsets[rows].copy(), parts
+            keys, np.array(self.sizes[rows]), part_of.astype(np.int32), np.array(self.offsets[rows]), parts
         ), used.tolist()
 
 
@@ -87,7 +90,11 @@ class ListedCollection:
 
     def part(self, start: int, stop: int) -> Self:
         """See plada.sources.collection.Collection."""
-        return replace(self, listing=self.listing.part(start, stop)[0])
+        return replace(self, listing=self.listing.take(slice(start, stop))[0])
+
+    def take(self, positions: I64) -> Self:
+        """See plada.sources.collection.Sparse."""
+        return replace(self, listing=self.listing.take(positions)[0])
 
 
 @dataclass

@@ -7,7 +7,7 @@ lie in the order of their keys, or in row groups of some hundred rows (Hugging F
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby
@@ -60,13 +60,25 @@ class ParquetCollection(ListedCollection):
     groups: _Groups = field(default_factory=_Groups, repr=False, compare=False)
 
     def part(self, start: int, stop: int) -> "ParquetCollection":
-        listing, used = self.listing.part(start, stop)
+        return self._taken(slice(start, stop))
+
+    def take(self, positions: I64) -> "ParquetCollection":
+        return self._taken(positions)
+
+    def _taken(self, rows: slice | I64) -> "ParquetCollection":
+        listing, used = self.listing.take(rows)
         return replace(self, listing=listing, starts=tuple(self.starts[part] for part in used))
 
     def read(self, position: int) -> bytes:
         part, row = int(self.listing.part_of[position]), int(self.listing.offsets[position])
         group = int(np.searchsorted(self.starts[part], row, side="right")) - 1
         return _bytes(self._group(part, group), row - int(self.starts[part][group]))
+
+    def read_many(self, positions: Sequence[int]) -> list[bytes]:
+        """As `read`, row group by row group."""
+        order = np.lexsort((self.listing.offsets[positions], self.listing.part_of[positions]))
+        found = {row: self.read(positions[row]) for row in order.tolist()}
+        return [found[row] for row in range(len(found))]
 
     def stream(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
         parts, rows = self.listing.part_of[start:stop], self.listing.offsets[start:stop]
