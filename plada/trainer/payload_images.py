@@ -161,9 +161,9 @@ class PayloadImages:
 def open_payload_images(payload: Payload, copy: ReferenceCopy, *, home: Path, report: Report = silent) -> PayloadImages:
     """A payload's images in the client's copy of the reference, whose identity is compared with the payload's.
 
-    With a manifest of this reference, the one given or one stored here, only the images that the payload names are read, and
-    each is hashed. Without one the manifest is made, which reads every image. What the listing lacks is known at once, and of
-    many images refused at once.
+    With a manifest of this reference, the one given, one stored here or one pulled from a catalogue, only the images that the
+    payload names are read, and each is hashed. Without one the manifest is made, which reads every image. What the listing lacks
+    is known at once, and of many images refused at once.
 
     Raises:
         RequestError: no reference is named and none known here fits, or options exclude each other.

@@ -173,6 +173,17 @@ def test_a_fit_on_a_gpu_is_that_of_the_cpu(
     assert gpu == ["cpu", None, "cuda:0"]
 
 
+def test_examples_count_on_a_gpu_as_on_the_cpu(gpu: list[str | None]) -> None:
+    vectors, labels, mean = drawn(600, 4, 12)
+    counts = np.where(np.arange(600) < 200, 3.0, 1.0)
+    for wanted in (labels, np.eye(4)[labels]):
+        here, there = (
+            fit_head(vectors, wanted, classes=4, mean=mean, penalty=1e-3, importance=counts, device=device)
+            for device in ("cpu", None)
+        )
+        np.testing.assert_allclose(there.logits(vectors), here.logits(vectors), atol=0.02)
+
+
 def test_a_search_for_the_penalty_runs_there_too_and_some_examples_do(gpu: list[str | None]) -> None:
     vectors, labels, mean = drawn(400, 5, 12)
     found = [
