@@ -107,11 +107,11 @@ def _models(material: Material) -> Iterator[Believed]:
     small, linear = material.file("small.safetensors"), material.file("linear.safetensors")
 
     def network() -> str:
-        student: Any = load_model(small)
+        student: Any = load_model(small).student
         return fingerprint([student.network.module.state_dict(), student.classes, student.view.__repr__(), student.run])
 
     def head() -> str:
-        student: Any = load_model(linear)
+        student: Any = load_model(linear).student
         values = {name: getattr(student.head, name) for name in ("mean", "weight", "bias")}
         return fingerprint([values, student.classes, repr(student.encoder.config), student.run])
 

@@ -154,18 +154,26 @@ class _ProcessPool:
         """The results of `work` for each job, in order. `ahead` jobs wait beside those that the workers have in hand."""
         from loky.process_executor import BrokenProcessPool
 
+        def submit(job: tuple[Any, ...]) -> "Future[Any]":
+            try:
+                future: Future[Any] = self.pool.submit(work, *job)
+            except BrokenProcessPool as err:  # found out here; it is replaced when this job's turn has come
+                future = Future()
+                future.set_exception(err)
+            return future
+
         jobs = iter(jobs)
-        waiting = deque((job, self.pool.submit(work, *job)) for job in islice(jobs, self.plan.workers + ahead))
+        waiting = deque((job, submit(job)) for job in islice(jobs, self.plan.workers + ahead))
         while waiting:
             try:
                 result = waiting[0][1].result()
             except BrokenProcessPool as err:
                 self._replace(err)
-                waiting = deque((job, self.pool.submit(work, *job)) for job, _ in waiting)
+                waiting = deque((job, submit(job)) for job, _ in waiting)
                 continue
             waiting.popleft()
             # First the next job, then the consumer: no worker waits for it.
-            waiting.extend((job, self.pool.submit(work, *job)) for job in islice(jobs, 1))
+            waiting.extend((job, submit(job)) for job in islice(jobs, 1))
             yield result
 
     def _start(self) -> None:

@@ -44,6 +44,7 @@ def near_duplicates(
         raise RequestError(f"near-duplicates from a cosine of {threshold} on: expected a number above 0 and up to 1")
     copies = np.zeros(len(labels), np.bool_)
     tracker = Tracker("near duplicates", labels.classes, report)
+    tracker.advance(0)
     for pool in class_pools(labels):
         tracker.advance()
         rows = pool[:MAX_COMPARED]

@@ -69,7 +69,9 @@ class PayloadDataset(_Base):
     ) -> None:
         """Take what is needed of the images from their collection and manifest; nothing is read yet."""
         positions = payload.positions.tolist()
-        places = positions if images.places is None else [images.places[position] for position in positions]
+        places = payload.positions
+        if images.places is not None:
+            places = images.places[np.searchsorted(images.positions, payload.positions)]
         self.classes: list[str] = list(payload.classes)
         self.class_to_idx: dict[str, int] = {name: label for label, name in enumerate(payload.classes)}
         self.targets: list[int] = payload.labels.tolist()
@@ -78,8 +80,8 @@ class PayloadDataset(_Base):
         self.transform, self.target_transform = transform, target_transform
         self.left_out: tuple[str, ...] = tuple(left_out)
         self.location: str = images.location
-        self._images = take_from(images.collection, np.maximum(np.asarray(places, np.int64), 0))
-        self._missing = frozenset(row for row, place in enumerate(places) if place < 0)
+        self._images = take_from(images.collection, np.maximum(places, 0))
+        self._missing = frozenset(np.flatnonzero(places < 0).tolist())
         self._hashes = list(map(images.manifest.hash_at, positions))
         self._process = os.getpid()
 
