@@ -23,7 +23,8 @@ from plada.labeler.teacher import POSITIONS, VECTORS, Teacher
 from plada.labeler.teachers import Ensemble
 from plada.networks.linear_head import Head
 from plada.retrieval.embeddings import hold
-from plada.selection.rules.rule import class_pools
+from plada.selection.rules.rule import Context, class_pools
+from plada.selection.rules.shares import herd_sure
 from plada.trainer.evaluation import evaluate_logits
 
 DIMENSION, BLOCK = 8, 512
@@ -204,3 +205,20 @@ def test_cross_validation_of_a_large_target_keeps_no_logits_of_all_images(monkey
     # Embeddings are joined once (32 bytes each), with labels, places and an order.
     assert (many - few) / 60_000 < 32 + 8 * 8
     assert {event.stage for event in events} == {"teacher: penalty", "teacher: fit"}
+
+
+def test_quotas_are_corrected_without_the_answers_of_all_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their logits take 16 MB, and their softmax three times as much: 15 GB with a million images of a thousand classes."""
+    classes, shown, rng = 100, 40_000, np.random.default_rng(0)
+    positions = np.arange(1_000)
+    labels = PseudoLabels(positions, positions % classes, {"margin": rng.random(1_000).astype(np.float32)}, classes)
+    target = rng.normal(size=(shown, DIMENSION)).astype(np.float32)
+    context = Context(lambda wanted: drawn(wanted).astype(np.float32), target, np.arange(shown) % classes)
+    chosen, peaks = [], []
+    for numbers in (1 << 25, 1 << 16):
+        monkeypatch.setattr("plada.selection.rules.shares._NUMBERS", numbers)
+        rule = herd_sure(labels, context)
+        peaks.append(peak_of(partial(lambda choose: chosen.append(choose(300).rows), rule)))
+    assert np.array_equal(*chosen)
+    assert peaks[0] > 4 * shown * classes * 2
+    assert peaks[1] < shown * classes

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from plada.common.arrays import F32, F64
+from plada.common.arrays import F32, F64, I64
 from plada.common.statistics import softmax
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.selection.quotas import balanced_quotas, weighted_quotas
@@ -32,6 +32,7 @@ _SAME_SHARES = (
     1.3  # ratio of numbers of images within which shares are reused: a search over budgets tries many near ones
 )
 _MAX_ROWS = 4000  # images that these students are trained on
+_NUMBERS = 1 << 25  # probabilities of target images that are in memory at a time
 _STEPS = 30  # of the student's training: near enough to count its answers
 
 
@@ -66,14 +67,27 @@ def _corrected_quotas(labels: PseudoLabels, context: Context, within: Within, *,
         return with_quotas(within, weighted_quotas(labels.counts(), k, shares))
 
     def answers(chosen: Chosen) -> tuple[F32, float, float]:
-        """Probabilities [t, classes] that a student gives the target's images; how often it is right; its mean probability
+        """Mean probabilities [classes] that a student gives the target's images; how often it is right; its mean probability
         of the truth."""
         step = 1 if rows is None else -(-len(chosen.rows) // rows)
-        given = softmax(small_student(labels, context, chosen.rows[::step], steps=_STEPS).logits(target_points))
-        right = float((given.argmax(axis=1) == wanted).mean())
-        return given, right, float(given[np.arange(len(wanted)), wanted].mean())
+        student = small_student(labels, context, chosen.rows[::step], steps=_STEPS)
+        some = max(1, _NUMBERS // labels.classes)
+        blocks = [slice(start, start + some) for start in range(0, len(wanted), some)]
+        parts = [_answers_of(student.logits(target_points[block]), wanted[block]) for block in blocks]
+        if len(parts) == 1:
+            return parts[0]
+        sizes = [len(wanted[block]) for block in blocks]
+        given, right, likely = (np.average(values, axis=0, weights=sizes) for values in zip(*parts, strict=True))
+        return given.astype(np.float32), float(right), float(likely)
 
     return choose
+
+
+def _answers_of(logits: F32, wanted: I64) -> tuple[F32, float, float]:
+    """Mean probabilities [classes] of logits [t, classes]; share of right ones; mean probability of the truth."""
+    given = softmax(logits)
+    right = float((given.argmax(axis=1) == wanted).mean())
+    return given.mean(axis=0), right, float(given[np.arange(len(wanted)), wanted].mean())
 
 
 def _rounds(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) -> tuple[Chosen, F64]:
@@ -86,7 +100,7 @@ def _rounds(even: Chosen, prior: F64, *, of_shares: OfShares, answers: Answers) 
         given, right, _ = answers(chosen)
         if right > highest:
             best, highest, kept = chosen, right, shares
-        shares = _corrected(shares, prior, given.mean(axis=0))
+        shares = _corrected(shares, prior, given)
     return best, kept
 
 
