@@ -120,11 +120,9 @@ def _show(summary: "PublishSummary") -> None:
     ]
     signed = f"signed by key {summary.signed_by}" if summary.signed_by is not None else "not signed"
     expires = f"expires {format_time(summary.expires)}" if summary.expires else "never expires"
-    title = f"{summary.path}: catalogue '{summary.name}', serial number {summary.serial}, {signed}, {expires}"
+    print_line(f"{summary.path}: catalogue '{summary.name}', serial number {summary.serial}, {signed}, {expires}")
     if rows:
-        print_table(rows, head=("task", "version", "images", "bytes, by what clients have", "changes"), title=title)
-    else:
-        print_line(title)
+        print_table(rows, head=("task", "version", "images", "bytes, by what clients have", "changes"))
     print_line(
         f"{format_size(summary.bytes)} of files"
         + (", references: " + ", ".join(summary.references) if summary.references else "")
