@@ -71,11 +71,17 @@ def decode(data: bytes) -> Image.Image:
     image, truncated, or more than MAX_PIXELS pixels; the message is the reason. An image that is damaged in part and decodes
     all the same has `info[REMARK]`. RequestError: this process has PIL
     switched to another behaviour; no image is to blame."""
+    with without_warnings():
+        return decode_within(data)
+
+
+def decode_within(data: bytes) -> Image.Image:
+    """As `decode`, for callers that decode many images within one `without_warnings`."""
     _check_switches()
     said: list[str] = []
     try:
-        with without_warnings(), _listening(data) as said, Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            limit = min(_LARGEST.get(kind or "", MAX_PIXELS) for kind in (image.format, image.mode))
+        with _listening(data) as said, Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            limit = min(_LARGEST.get(image.format or "", MAX_PIXELS), _LARGEST.get(image.mode, MAX_PIXELS))
             if image.width * image.height > limit:
                 raise Unreadable(f"{image.width}x{image.height} is over {limit} pixels")
             if image.format == "PNG":
@@ -184,11 +190,12 @@ def _unidentified(data: bytes) -> str:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """RGB pixels. What takes more than one step is done in strips: several wholes of a large picture fill the memory."""
-    if _is_without_white(image):
+    plain = image.mode == "RGB" and "transparency" not in image.info
+    if not (plain and image.format == "JPEG") and _is_without_white(image):
         raise Unreadable(
             f"{image.format} of mode {image.mode}: no value is defined as white. Save it with 8 or 16 bits"
         )
-    if image.mode == "RGB" and "transparency" not in image.info:
+    if plain:
         image.load()
         return image.copy() if image.readonly else image
     if image.mode in _SIXTEEN_BIT or image.mode == "I":

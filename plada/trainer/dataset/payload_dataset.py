@@ -23,7 +23,7 @@ from plada.common.progress import Report, Tracker, silent
 from plada.errors import DataError, ReferenceMismatch, Unreadable
 from plada.payload.payload import Payload
 from plada.sources.collection import read_many, take_from
-from plada.sources.decode import decode, without_warnings
+from plada.sources.decode import decode, decode_within, without_warnings
 from plada.sources.manifest import content_hash
 from plada.trainer.payload_images import PayloadImages, ReferenceCopy, as_copy, open_payload_images
 
@@ -90,12 +90,14 @@ class PayloadDataset(_Base):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         row = self._row(index)
-        return self._item(row, self._decoded(row, self._read([row])[0]))
+        with without_warnings():
+            image = self._decoded(row, self._read([row])[0])
+        return self._item(row, image)
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """The items of a batch; its images are read together."""
         rows = list(map(self._row, indices))
-        with without_warnings():  # once for all: `decode` does it for each
+        with without_warnings():  # once for all
             images = list(map(self._decoded, rows, self._read(rows)))
         return list(map(self._item, rows, images))
 
@@ -123,7 +125,9 @@ class PayloadDataset(_Base):
             DataError: An image cannot be decoded.
         """
         for row, data in self._in_order():
-            yield self._decoded(row, data), self.targets[row], self.keys[row]
+            with without_warnings():
+                image = self._decoded(row, data)
+            yield image, self.targets[row], self.keys[row]
 
     def stored(self) -> Iterator[tuple[bytes, int, str]]:
         """(stored bytes, label, key) of each row in turn.
@@ -157,7 +161,7 @@ class PayloadDataset(_Base):
 
     def _decoded(self, row: int, data: bytes) -> Image.Image:
         try:
-            return decode(data)
+            return decode_within(data)
         except Unreadable as err:
             key = self.keys[row]
             raise DataError(
