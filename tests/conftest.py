@@ -125,3 +125,9 @@ def small_payload(glyph_home: Path, few_digits: Path, tmp_path_factory: pytest.T
 @pytest.fixture
 def glyphs(glyph_home: Path) -> Index:
     return plada.open_index("glyphs", home=glyph_home)
+
+
+@pytest.fixture(autouse=True)
+def no_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call reports does not depend on how fast the machine is; tests/common/test_progress.py tries heartbeats."""
+    monkeypatch.setattr("plada.common.progress._SILENCE", 3600.0)
