@@ -93,7 +93,7 @@ def score_some(
         bad = ~np.isfinite(logits).all(axis=1)
         logits[bad] = 0
         values = {name: SCORES[name](logits) for name in kept if name != "margin"}
-        label, best, second = _two_largest(logits)
+        label, best, second = two_largest(logits)
         values["margin"] = best - second
         values["margin"][bad] = np.nan
         return label, values
@@ -163,12 +163,12 @@ def collect_margins(
             some = positions[start : start + _ROWS]
             inputs[: len(some), :-1] = vectors[start : start + _ROWS]
             out = np.matmul(inputs, weights, out=logits)[: len(some)]
-            label, best, second = _two_largest(out)
+            label, best, second = two_largest(out)
             kept.add(some, label, best - second)
     return kept
 
 
-def _two_largest(logits: F32) -> tuple[I64, F32, F32]:
+def two_largest(logits: F32) -> tuple[I64, F32, F32]:
     """(label, largest, second largest) of logits [n, c]; the largest are put to -inf in place."""
     rows = np.arange(len(logits))
     label = logits.argmax(axis=1)

@@ -18,6 +18,7 @@ from plada.common.machine import cores
 from plada.common.products import BLAS, one_thread
 from plada.errors import DataError
 from plada.labeler.pseudo_labels import PseudoLabels
+from plada.labeler.scan import two_largest
 
 MIN_DEPTH = 50  # images of each class that it is shown at least
 _ROWS = 512  # logits of so many images are compared at a time: they stay in the processor's cache
@@ -46,15 +47,19 @@ def leads(logits: F32) -> F32:
 
 def two_best(logits: F32) -> tuple[F32, F32]:
     """(largest, second largest) logit of each image, float32 [n] each; of one class the second is zero."""
-    best, second = np.empty(len(logits), np.float32), np.zeros(len(logits), np.float32)
-    for start in range(0, len(logits), _ROWS):
-        some = logits[start : start + _ROWS].astype(np.float32)  # a copy, in the cache while it is looked at twice
-        rows, label = np.arange(len(some)), some.argmax(axis=1)
-        best[start : start + _ROWS] = some[rows, label]
-        if logits.shape[1] > 1:
-            some[rows, label] = -np.inf
-            second[start : start + _ROWS] = some.max(axis=1)
+    _, best, second = _labels_and_two_best(logits)
     return best, second
+
+
+def _labels_and_two_best(logits: F32) -> tuple[I64, F32, F32]:
+    """The label of each image, int64 [n], and what `two_best` gives."""
+    labels = np.empty(len(logits), np.int64)
+    best, second = np.empty(len(logits), np.float32), np.empty(len(logits), np.float32)
+    for start in range(0, len(logits), _ROWS):
+        some = slice(start, start + _ROWS)
+        # A copy, since it is changed; it stays in the cache while it is looked at twice.
+        labels[some], best[some], second[some] = two_largest(logits[some].astype(np.float32))
+    return labels, best, second
 
 
 def label_leads(logits: F32, labels: I64, best: F32, second: F32) -> F32:
@@ -114,8 +119,8 @@ class ShortlistCollector:
         for part, old in zip(self.parts, before, strict=False):
             part[: self.rows] = old[: self.rows]
 
-    def add(self, positions: I64, logits: F32, best: F32, second: F32) -> None:
-        """Take in a block, whose positions are larger than those before; `best` and `second` are its logits' two largest.
+    def add(self, positions: I64, logits: F32, labels: I64, best: F32, second: F32) -> None:
+        """Take in a block, whose positions are larger than those before, with what `_labels_and_two_best` gives of its logits.
 
         Raises:
             DataError: logits that are not finite.
@@ -124,7 +129,6 @@ class ShortlistCollector:
         if not np.isfinite(lead).all():
             bad = int(positions[np.flatnonzero(~np.isfinite(lead))[0]])
             raise DataError(f"teacher: the logits of image {bad} are not finite. Train it again, or check the index")
-        labels = logits.argmax(axis=1)
         self.counts += np.bincount(labels, minlength=len(self.floor))
         self.seen += len(positions)
         # A class's floor is the lead of its depth-th image so far: equal ones come later, so they lose the tie.
@@ -133,6 +137,7 @@ class ShortlistCollector:
             some = slice(start, start + _ROWS)
             stay[some] |= (logits[some] - best[some, None] > self.floor).any(axis=1)
         rows = np.flatnonzero(stay)
+        blocks: tuple[npt.NDArray[Any], ...] = (positions, labels, best, second, logits)
         while len(rows):
             if self.rows == len(self.parts[0]):
                 self._cut()
@@ -140,7 +145,7 @@ class ShortlistCollector:
                     self._reserve(2 * len(self.parts[0]))
             some_rows, rows = np.split(rows, [len(self.parts[0]) - self.rows])
             into = slice(self.rows, self.rows + len(some_rows))
-            for array, block in zip(self.parts, (positions, labels, best, second, logits), strict=True):
+            for array, block in zip(self.parts, blocks, strict=True):
                 array[into] = block[some_rows]
             self.rows += len(some_rows)
 
@@ -183,9 +188,9 @@ class ShortlistCollector:
             DataError: logits that are not finite.
         """
 
-        def look(vectors: npt.NDArray[np.floating]) -> tuple[F32, F32, F32]:
+        def look(vectors: npt.NDArray[np.floating]) -> tuple[F32, I64, F32, F32]:
             logits = logits_of(vectors)
-            return logits, *two_best(logits)
+            return logits, *_labels_and_two_best(logits)
 
         # Each product is made whole by one thread, so the results are the same on any number of them.
         with one_thread(BLAS), ThreadPoolExecutor(threads) as pool:
@@ -199,7 +204,7 @@ class ShortlistCollector:
         """Take in what a collector of the same depth has kept of images behind those so far: as if it had looked at them itself."""
         counts, seen = self.counts + part.counts, self.seen + part.images
         if len(part.positions):
-            self.add(part.positions, part.logits, *two_best(part.logits))
+            self.add(part.positions, part.logits, *_labels_and_two_best(part.logits))
         self.counts, self.seen = counts, seen
 
     def finish(self) -> Shortlist:
