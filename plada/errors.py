@@ -22,8 +22,41 @@ an attribute, so nobody parses text.
 """
 
 import difflib
+import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
+
+DISTRIBUTION = "pladata"  # the package index has another project under the name plada
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra: from the clone or folder that this plada was installed from, else by its name on
+    the package index."""
+    source = _source_folder()
+    if source is None:
+        return f"pip install '{DISTRIBUTION}[{extra}]'"
+    place = "." if source == Path.cwd() else str(source)
+    return f"pip install '{place}[{extra}]'"
+
+
+def _source_folder() -> Path | None:
+    """The folder with pyproject.toml that this plada was installed from, or runs in."""
+    from importlib.metadata import PackageNotFoundError, distribution  # 10 ms, only when something fails
+
+    clone = Path(__file__).resolve().parents[1]
+    if (clone / "pyproject.toml").exists():
+        return clone
+    try:
+        origin = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return None
+    if not isinstance(origin, dict):
+        return None
+    # https://packaging.python.org/en/latest/specifications/direct-url/: only folders have dir_info.
+    folder = Path(unquote(urlsplit(str(origin.get("url", ""))).path)) if "dir_info" in origin else None
+    return folder if folder is not None and (folder / "pyproject.toml").exists() else None
 
 
 class PladaError(Exception):
@@ -88,7 +121,7 @@ class MissingExtra(RequestError):
     def __init__(self, *, package: str, extra: str, purpose: str, reason: str = "is not installed") -> None:
         self.package, self.extra = package, extra
         super().__init__(
-            f"{purpose} needs {package}, which {reason}. Run: pip install 'plada[{extra}]' "
+            f"{purpose} needs {package}, which {reason}. Run: {install_command(extra)} "
             "(`plada doctor` shows what is there)"
         )
 

@@ -43,7 +43,7 @@ class Store:
 def store() -> Iterator[Store]:
     """A server with an empty bucket; the test is skipped where its packages are missing."""
     for package in ("moto", "boto3", "flask", "flask_cors"):
-        pytest.importorskip(package, reason="no object store to test with: pip install 'plada[dev]'")
+        pytest.importorskip(package, reason="no object store to test with: pip install 'pladata[dev]'")
     import boto3
     from moto.server import ThreadedMotoServer
 

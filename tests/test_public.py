@@ -67,7 +67,7 @@ def head(value: Any) -> tuple[Path, range]:
     return file, range(first, first + (node.body[0].end_lineno or 1))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="no ruff here (it is in plada[dev])")
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="no ruff here (it is in pladata[dev])")
 def test_docstrings_of_public_names_are_googles() -> None:
     ruff = [
         sys.executable, "-m", "ruff", "check", "--no-cache", "--isolated", "--select", "D", "--output-format", "json",

@@ -51,7 +51,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="re
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'plada[ray]'")
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'pladata[ray]'")
     ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
@@ -309,7 +309,7 @@ def test_a_node_that_has_no_such_index(cluster: Any, whole: Path, tmp_path: Path
 
 
 def test_no_ray_cluster_is_said(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
-    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'plada[ray]'")
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'pladata[ray]'")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(ResourceError, match="Ray: no cluster answers"):

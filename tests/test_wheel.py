@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SAID = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="no hatchling here (it is in plada[dev])"),
+    pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="no hatchling here (it is in pladata[dev])"),
     pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="no pip here"),
 ]
 
@@ -73,7 +73,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert package == sources
     assert {"plada/py.typed", "plada/reports/report.css", "plada/reports/report.js"} <= package
     others = {name.partition("/")[0] for name in names - package}
-    assert others == {f"plada-{SAID['version']}.dist-info"}
+    assert others == {f"pladata-{SAID['version']}.dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -82,7 +82,7 @@ def test_its_metadata_are_those_of_the_project(wheel: Path) -> None:
         (place,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         about = HeaderParser().parsestr(archive.read(place).decode())
         commands = archive.read(place.replace("METADATA", "entry_points.txt")).decode()
-    assert (about["Name"], about["Version"]) == ("plada", SAID["version"])
+    assert (about["Name"], about["Version"]) == ("pladata", SAID["version"])
     assert about["Requires-Python"] == SAID["requires-python"]
     assert set(about.get_all("Provides-Extra") or ()) == set(SAID["optional-dependencies"])
     bare = [need for need in about.get_all("Requires-Dist") or () if "extra ==" not in need]

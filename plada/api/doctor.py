@@ -13,7 +13,7 @@ from plada.common.files import home_directory
 from plada.common.packages import import_timm
 from plada.common.summary import Summary
 from plada.common.version import __version__
-from plada.errors import MissingExtra, PladaError
+from plada.errors import MissingExtra, PladaError, install_command
 
 # Import name, distribution, the extra that brings it.
 _PACKAGES = (
@@ -122,7 +122,7 @@ def advise(
     if len(faiss_builds) > 1:
         advice.append(
             "faiss-cpu and faiss-gpu are both installed and overwrite each other's files. "
-            "Run: pip uninstall -y faiss-cpu faiss-gpu && pip install 'plada[cpu]' (or 'plada[gpu]')"
+            f"Run: pip uninstall -y faiss-cpu faiss-gpu && {install_command('cpu')} (or the extra gpu)"
         )
     missing: dict[str, list[str]] = {}
     for package in packages:
@@ -131,15 +131,15 @@ def advise(
         elif package.problem and len(faiss_builds) < 2:
             advice.append(f"{package.name} {package.version} is installed but does not load: {package.problem}")
     if "client" in missing:
-        advice.append(f"for training ({', '.join(missing['client'])}): pip install 'plada[client]'")
+        advice.append(f"for training ({', '.join(missing['client'])}): {install_command('client')}")
     if "cpu" in missing:
         advice.append(
-            f"for indexing, search and selection ({', '.join(missing['cpu'])}): pip install 'plada[cpu]', "
-            "or 'plada[gpu]' where there is an NVIDIA GPU"
+            f"for indexing, search and selection ({', '.join(missing['cpu'])}): {install_command('cpu')}, "
+            "or the extra gpu where there is an NVIDIA GPU"
         )
     if any(device.startswith("cuda") for device in devices) and gpus == 0 and faiss_builds == ["faiss-cpu"]:
         advice.append(
-            "torch sees a GPU, FAISS does not. For search on it: pip uninstall -y faiss-cpu && pip install 'plada[gpu]'"
+            "torch sees a GPU, FAISS does not. For search on it: pip uninstall -y faiss-cpu && " + install_command("gpu")
         )
     return advice
 

@@ -111,5 +111,5 @@ def test_there_is_no_going_back(signed: Path) -> None:
 def test_without_cryptography_the_extra_is_named(tmp_path: Path) -> None:
     code = "import sys; sys.modules['cryptography'] = None; import plada; plada.keygen('k')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert "pip install 'plada[sign]'" in done.stderr
+    assert "[sign]' (`plada doctor`" in done.stderr
     assert issubclass(MissingExtra, RequestError)

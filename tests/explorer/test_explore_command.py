@@ -26,7 +26,7 @@ import plada
 from plada.api import explore as exploring
 from plada.api.explore import ExploreSummary, open_gallery
 from plada.cli import app
-from plada.errors import MissingExtra, ReferenceMismatch, RequestError, ResourceError
+from plada.errors import MissingExtra, ReferenceMismatch, RequestError, ResourceError, install_command
 from plada.retrieval.index import Index
 from tests.conftest import picture
 from tests.explorer.conftest import nasty_payload
@@ -217,7 +217,7 @@ def test_without_the_servers_packages(glyph_home: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(MissingExtra, match=r"pip install 'plada\[explore\]'"):
         plada.explore("glyphs", home=glyph_home)
-    assert "plada[explore]" in refused(2, "MissingExtra", "explore", "glyphs", "--home", glyph_home)
+    assert install_command("explore") in refused(2, "MissingExtra", "explore", "glyphs", "--home", glyph_home)
 
 
 def test_scores_come_from_the_table_of_a_payload(glyph_home: Path, chosen: tuple[Path, Path], tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_search_is_exact(case: tuple[str, np.ndarray, np.ndarray, int], device: 
 def test_faiss_on_the_gpu_is_exact(cuda: str) -> None:
     faiss = pytest.importorskip("faiss")
     if "GPU" not in faiss.get_compile_options() or not faiss.get_num_gpus():
-        pytest.skip("this FAISS sees no GPU; pip install 'plada[gpu]'")
+        pytest.skip("this FAISS sees no GPU; pip install 'pladata[gpu]'")
     for _, vectors, queries, k in hard_cases():
         found = exact_search(blocks(vectors, 1000), queries, k, coarse=FaissPass(queries, gpu=True))
         right, order = truth(vectors, queries, k)
