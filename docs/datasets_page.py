@@ -12,8 +12,9 @@ _HEAD = """# Data sets
 Collections that plada knows by name. `python docs/generate.py` writes this page from
 `plada/sources/catalogue/known.py`; do not edit it.
 
-plada downloads none of them. Put the files (or a link) where they are looked for, below `$PLADA_HOME/datasets`, or give
-a path in place of the name. `plada datasets` says what is here; `plada datasets NAME` says all about one;
+plada downloads none of them. Put the files (or a link) where they are looked for, below `$PLADA_HOME/datasets` or a folder of
+`$PLADA_DATASETS` (several, with `:` between; for good: `plada config set datasets /data`), or give a path in place of the name. A name is also
+found where an index or a manifest of that name was made of images elsewhere. `plada datasets` says what is here; `plada datasets NAME` says all about one;
 `plada datasets --check` opens and counts what is here. A count that is not the known one is said and is no error: a part
 of a set is a set. Without `--check` a count is compared only where a manifest of the set is stored, so that listing is
 quick; a target is counted whenever it is used.

@@ -35,6 +35,7 @@ _WHERE = {
     "TeacherSpec": "plada.labeler.teachers",
     "apply_diff": "plada.api.diff",
     "bench": "plada.api.bench",
+    "config": "plada.api.settings.config",
     "check_index": "plada.retrieval.check",
     "datasets": "plada.api.datasets",
     "demo": "plada.api.demo",
@@ -49,6 +50,7 @@ _WHERE = {
     "inspect": "plada.api.inspect",
     "install_pack": "plada.api.pack",
     "keygen": "plada.api.sign",
+    "known_encoders": "plada.api.settings.encoders",
     "load_model": "plada.trainer.model",
     "make_ann": "plada.api.search",
     "make_pack": "plada.api.pack",
@@ -100,6 +102,8 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.api.search import search as search
     from plada.api.select import Selection as Selection
     from plada.api.select import select as select
+    from plada.api.settings.config import config as config
+    from plada.api.settings.encoders import known_encoders as known_encoders
     from plada.api.sign import keygen as keygen
     from plada.api.sign import sign as sign
     from plada.api.train import train as train

@@ -26,6 +26,8 @@ from plada.commands.predict import predict
 from plada.commands.report import report
 from plada.commands.search import search
 from plada.commands.select import select
+from plada.commands.settings.config import config
+from plada.commands.settings.encoders import encoders
 from plada.commands.sign import keygen, sign
 from plada.commands.train import train
 from plada.commands.verify import verify
@@ -52,6 +54,8 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "search": search,
     "explore": explore,
     "datasets": datasets,
+    "encoders": encoders,
+    "config": config,
     "demo": demo,
     "doctor": doctor,
 }

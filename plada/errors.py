@@ -5,6 +5,7 @@
     - UnknownName                         no such data set, encoder, rule, student, index
     - BudgetTooSmall                      not even one label a class fits
     - MissingExtra                        an optional package is not installed
+    - EncoderMissing                      no encoder is given, or none of its weights
   + PayloadError                 exit 3   the payload is bad
     - PayloadTruncated                    bytes are missing at the end
     - PayloadCorrupt                      bytes are wrong
@@ -124,6 +125,17 @@ class MissingExtra(RequestError):
             f"{purpose} needs {package}, which {reason}. Run: {install_command(extra)} "
             "(`plada doctor` shows what is there)"
         )
+
+
+class EncoderMissing(RequestError):
+    """An index needs an encoder that nothing names, or whose weights may not be downloaded. `encoder` is the one to
+    ask for, a name as --encoder takes it; `megabytes` what its weights take, where that is known."""
+
+    remedy = "Give `--encoder NAME --pretrained`, or set one for good: `plada config set encoder clip`."
+
+    def __init__(self, message: str, *, encoder: str, megabytes: int | None) -> None:
+        self.encoder, self.megabytes = encoder, megabytes
+        super().__init__(message)
 
 
 class PayloadError(PladaError):

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SAID = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="no hatchling here (it is in pladata[dev])"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("hatchling") is None, reason="no hatchling here (it is in pladata[dev])"
+    ),
     pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="no pip here"),
 ]
 

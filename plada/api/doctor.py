@@ -139,7 +139,8 @@ def advise(
         )
     if any(device.startswith("cuda") for device in devices) and gpus == 0 and faiss_builds == ["faiss-cpu"]:
         advice.append(
-            "torch sees a GPU, FAISS does not. For search on it: pip uninstall -y faiss-cpu && " + install_command("gpu")
+            "torch sees a GPU, FAISS does not. For search on it: pip uninstall -y faiss-cpu && "
+            + install_command("gpu")
         )
     return advice
 

@@ -11,9 +11,18 @@ from plada.common.cluster import LOCAL, RAY, check_engine
 from plada.common.files import home_directory
 from plada.common.outputs import check_output_folder
 from plada.common.progress import Clock, Report, Tracker, silent, with_heartbeat
-from plada.encoders.encoder import DEFAULT_HINT, Encoder, load_encoder
-from plada.encoders.spec import EncoderSpec, encoder_spec
-from plada.errors import PladaError, RequestError, ResourceError
+from plada.common.settings import setting
+from plada.encoders.encoder import (
+    DEFAULT_HINT,
+    Encoder,
+    config_from_json,
+    load_encoder,
+    needs_weights,
+    recorded_encoder,
+)
+from plada.encoders.known import DEFAULT_ENCODER, download_megabytes
+from plada.encoders.spec import EncoderSpec, encoder_spec, overlaid
+from plada.errors import EncoderMissing, PladaError, RequestError, ResourceError
 from plada.indexer.ann import ann_source, choose_ann_kind, read_ann
 from plada.indexer.build import build_index
 from plada.indexer.forecast import IndexForecast, run_trial
@@ -58,7 +67,8 @@ def index(
         source: A registered name, a path or an fsspec URL: images, tars, WebDataset shards, parquet or Lance. What the command's
             options of the same names say stands before it: `incomplete:`, `column=NAME:`, `image-extension=jpg:`.
         name: Name of the index; None for that of the source.
-        encoder: The encoder, by its name or its spec. None is for built-in references only, which take `gradients`.
+        encoder: The encoder, by its name or its spec. None: that of an index or an unfinished one of this name, else the setting
+            `encoder` (`plada.config`); built-in references take `gradients`.
         batch_size: Images that the encoder sees at a time. None: 32 on a CPU, 256 on a GPU.
         workers: Processes that read and decode, and without a GPU also encode. 0: this process alone. None: one for each
             processor, or 0 for a small collection.
@@ -95,7 +105,7 @@ def index(
     if merge:
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
-        spec = _spec(source, encoder)
+        spec = _spec(source, encoder, _saved_encoder(job, part), root, report)
         loaded, devices = _load(spec, device, clock, report, engine)
         plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
         pool = _worker_pool(spec, loaded, devices, plan, engine)
@@ -147,7 +157,7 @@ def forecast(
     """
     root, clock = home_directory(home), Clock()
     job = _job(source, None, root, clock, report)
-    spec = _spec(source, encoder)
+    spec = _spec(source, encoder, _saved_encoder(job, None), root, report)
     loaded, devices = _load(spec, device, clock, report)
     plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
     pool = _worker_pool(spec, loaded, devices, plan, LOCAL)
@@ -192,17 +202,49 @@ def _is_unfinished(job: Job, part: PartNumber | None) -> bool:
     return store.plan_path.exists() and not (store.folder / "part.json").exists()
 
 
-def _spec(source: str | Path, encoder: str | EncoderSpec | None) -> EncoderSpec:
-    """The encoder's spec; for a built-in reference the name may be left out."""
-    spec = encoder_spec(encoder or "")
-    if spec.name:
-        return spec
+def _spec(
+    source: str | Path, encoder: str | EncoderSpec | None, saved: EncoderSpec | None, home: Path, report: Report
+) -> EncoderSpec:
+    """The encoder's spec, wherever its name comes from: the call, an index of this name (`saved`), the settings."""
+    given = encoder_spec(encoder or "")
+    if given.name:
+        return given
     known = KNOWN.get(str(source).partition(":")[0])
-    if known is None or not known.built_in:
-        raise RequestError(
-            f"index {source}: photographs need a trained encoder, and nothing is downloaded unasked. Give {DEFAULT_HINT}"
+    if known is not None and known.built_in and saved is None:
+        return replace(given, name="gradients")
+    if saved is not None:
+        Tracker("load", None, report).say(f"encoder {saved.name}, as the index of this name has it")
+        return overlaid(saved, given)
+    chosen = setting("encoder", home)
+    if not chosen.value:
+        raise EncoderMissing(
+            f"index {source}: photographs need a trained encoder, and nothing is downloaded unasked. Give {DEFAULT_HINT}, or set "
+            "one for good: plada config set encoder clip",
+            encoder=DEFAULT_ENCODER,
+            megabytes=download_megabytes(DEFAULT_ENCODER),
         )
-    return replace(spec, name="gradients")
+    spec = overlaid(encoder_spec(chosen.value), given)
+    Tracker("load", None, report).say(f"encoder {spec.name}, from {chosen.origin}")
+    if spec.weights or spec.pretrained or not needs_weights(spec):
+        return spec
+    if setting("download", home).value == "yes":
+        return replace(spec, pretrained=True)
+    raise EncoderMissing(
+        f"index {source}: encoder {spec.name} ({chosen.origin}) needs its weights, and nothing is downloaded unasked. Give "
+        "--pretrained or --weights FILE, or allow it for good: plada config set download yes",
+        encoder=chosen.value,
+        megabytes=download_megabytes(spec.name),
+    )
+
+
+def _saved_encoder(job: Job, part: PartNumber | None) -> EncoderSpec | None:
+    """The encoder of the index of this name, finished or not; None where there is none."""
+    stores = [job.store(), *([part_store(job.store(), part)] if part is not None else [])]
+    for store in stores:
+        for saved in (store.unfinished(), store.info()):
+            if saved is not None and isinstance(saved.get("encoder"), dict):
+                return recorded_encoder(config_from_json(saved["encoder"]))
+    return None
 
 
 def _load(

@@ -1,6 +1,6 @@
 """The command `plada index`: parse, call, print."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,7 @@ from plada.commands.console.options import (
 )
 from plada.commands.console.output import print_line, print_table, print_unreadable
 from plada.common.units import format_size
+from plada.errors import EncoderMissing
 
 if TYPE_CHECKING:
     from plada.indexer.forecast import IndexForecast
@@ -36,8 +37,8 @@ class EncoderOptions:
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="open_clip:ARCH/TAG, open_clip:local-dir:PATH, timm:ARCH.TAG, or gradients (no weights); see docs/encoders.md. "
-            "[default: gradients for built-in references]",
+            help="A short name (`plada encoders`), open_clip:ARCH/TAG, open_clip:local-dir:PATH, timm:ARCH.TAG, or gradients. "
+            "[default: the index's own, else `plada config`]",
             autocompletion=completing.encoders,
         ),
     ] = None
@@ -175,28 +176,42 @@ def index(
     output: Output,
 ) -> None:
     """Embed a reference into a searchable index. Interrupted, it goes on where it stopped."""
-    with output.reporter() as report:
-        if check.check:
+    if check.check:
+        with output.reporter() as report:
             found = plada.check_index(
                 source, full=check.full, weights=encoder.weights, device=work.device, home=home, report=report
             )
-            _show_check(found, output)
-            return
-        source = f"image-extension={image_extension.lstrip('.')}:{source}" if image_extension else source
-        source = f"column={column}:{source}" if column else source
-        source = f"incomplete:{source}" if incomplete else source
-        if check.dry_run:
+        _show_check(found, output)
+        return
+    source = f"image-extension={image_extension.lstrip('.')}:{source}" if image_extension else source
+    source = f"column={column}:{source}" if column else source
+    source = f"incomplete:{source}" if incomplete else source
+    if check.dry_run:
+        with output.reporter() as report:
             expected = plada.forecast(
                 source, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,
                 home=home, report=report,
             )  # fmt: skip
-            _show_forecast(expected, output)
-            return
-        summary = plada.index(
-            source, name=name, encoder=encoder.spec(), batch_size=work.batch_size, workers=work.workers, device=work.device,
-            engine=work.engine, shard=build.shard, merge=build.merge, append=build.append, restart=build.restart, ann=ann,
-            pack=pack.spec(), home=home, report=report,
-        )  # fmt: skip
+        _show_forecast(expected, output)
+        return
+
+    def build_with(spec: "plada.EncoderSpec") -> "IndexSummary":
+        with output.reporter() as report:
+            return plada.index(
+                source, name=name, encoder=spec, batch_size=work.batch_size, workers=work.workers, device=work.device,
+                engine=work.engine, shard=build.shard, merge=build.merge, append=build.append,
+                restart=build.restart, ann=ann, pack=pack.spec(), home=home, report=report,
+            )  # fmt: skip
+
+    try:
+        summary = build_with(encoder.spec())
+    except EncoderMissing as err:
+        if not output.is_dialogue():
+            raise
+        size = f" ({err.megabytes} MB)" if err.megabytes is not None else ""
+        if not typer.confirm(f"download {err.encoder}{size}?", err=True):
+            raise
+        summary = build_with(replace(encoder.spec(), name=err.encoder, pretrained=True))
     if output.wrote_json(summary.to_dict()):
         return
     _show_summary(summary, source)

@@ -15,6 +15,7 @@ from plada.common.failures import device_failed, first_line, out_of_memory
 from plada.common.summary import shared_fields
 from plada.encoders import gradients, openclip, timm_encoder
 from plada.encoders.batch_norm import fold_batch_norms
+from plada.encoders.known import DEFAULT_ENCODER, KNOWN_ENCODERS
 from plada.encoders.spec import EncoderSpec, encoder_spec
 from plada.encoders.tower import RANDOM, Settings, Tower
 from plada.errors import DataError, ReferenceMismatch, RequestError, ResourceError, UnknownName
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 Encode = Callable[[U8], F32]
 EncodeText = Callable[[list[str]], F32]
 
-DEFAULT_ENCODER = "open_clip:ViT-B-32-256/datacomp_s34b_b86k"  # for photographs; chosen in docs/encoders.md
 DEFAULT_HINT = f"--encoder {DEFAULT_ENCODER} --pretrained (or --weights FILE, once downloaded; see docs/encoders.md)"
 PRECISIONS = ("fp32", "fp16", "bf16")
 LIBRARIES: Mapping[str, Callable[[EncoderSpec, Settings | None], Tower]] = {
@@ -131,7 +131,14 @@ def _load(spec: EncoderSpec, recorded: Settings | None, device: str | None) -> E
         return _load_gradients(spec)
     library, colon, _ = spec.name.partition(":")
     if not colon or library not in LIBRARIES:
-        known = ["gradients", "timm:ARCH", "timm:ARCH.TAG", "open_clip:ARCH/TAG", "open_clip:local-dir:PATH"]
+        known = [
+            "gradients",
+            *KNOWN_ENCODERS,
+            "timm:ARCH",
+            "timm:ARCH.TAG",
+            "open_clip:ARCH/TAG",
+            "open_clip:local-dir:PATH",
+        ]
         hint = f"timm:ARCH is any timm network, open_clip:ARCH any of open_clip's. For photographs: {DEFAULT_HINT}"
         raise UnknownName("encoder", spec.name, known, hint=hint)
     spec = replace(spec, model_args=_plain(spec.model_args, spec.name))
@@ -307,22 +314,46 @@ def _recorded_spec(config: EncoderConfig, weights: str | Path | None) -> tuple[E
     return spec, recorded
 
 
+def needs_weights(spec: EncoderSpec) -> bool:
+    """Whether an encoder has weights that come from a file or a download."""
+    random = spec.tag == RANDOM or spec.name.endswith((f"/{RANDOM}", f".{RANDOM}"))
+    return spec.name != "gradients" and not random and not spec.name.startswith(openclip.LOCAL)
+
+
+def recorded_encoder(config: EncoderConfig) -> EncoderSpec:
+    """The spec that loads a recorded encoder as it was asked for first (on the same kind of device)."""
+    if config.name == "gradients":
+        return EncoderSpec(name=config.name)
+    local = config.name.startswith(openclip.LOCAL)
+    # A size that was asked for goes with a crop of 1 (or one asked for); with any other the size is the weights' own.
+    sized = config.view["crop"] == 1 or "crop_pct" in config.model_args
+    weights = Path(config.weights) if config.weights and config.tag != RANDOM else None
+    return EncoderSpec(
+        name=config.name,
+        tag=config.tag if config.tag and (local or not _named_tag(config.name)) else None,
+        weights=weights,
+        pretrained=weights is None and config.tag != RANDOM,
+        image_size=config.view["size"] if sized else None,
+        model_args=config.model_args,
+        precision=config.precision,
+    )
+
+
 def encoder_options(config: EncoderConfig) -> list[str]:
     """The words of a command line that load this very encoder (on the same kind of device)."""
-    words = ["--encoder", config.name]
-    if config.name == "gradients":
-        return words
-    local = config.name.startswith(openclip.LOCAL)
-    if config.tag and (local or not _named_tag(config.name)):
-        words += ["--tag", config.tag]
-    if config.tag != RANDOM:
-        words += ["--weights", config.weights] if config.weights else ["--pretrained"]
-    # A size that was asked for goes with a crop of 1 (or one asked for); with any other the size is the weights' own.
-    if config.view["crop"] == 1 or "crop_pct" in config.model_args:
-        words += ["--image-size", str(config.view["size"])]
-    for option, value in config.model_args.items():
+    spec = recorded_encoder(config)
+    words = ["--encoder", spec.name]
+    if spec.tag:
+        words += ["--tag", spec.tag]
+    if spec.weights:
+        words += ["--weights", str(spec.weights)]
+    if spec.pretrained:
+        words += ["--pretrained"]
+    if spec.image_size:
+        words += ["--image-size", str(spec.image_size)]
+    for option, value in spec.model_args.items():
         words += ["--model-arg", f"{option}={_spelt(value)}"]
-    return [*words, "--precision", config.precision]
+    return [*words, "--precision", spec.precision] if spec.precision else words
 
 
 def config_from_json(saved: Mapping[str, Any]) -> EncoderConfig:

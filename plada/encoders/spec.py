@@ -1,8 +1,9 @@
 """Which encoder is meant: a network, the tag of its weights, and how it computes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from plada.encoders.known import KNOWN_ENCODERS
 from plada.networks.network import NetworkSpec
 
 
@@ -10,8 +11,8 @@ from plada.networks.network import NetworkSpec
 class EncoderSpec(NetworkSpec):
     """Which encoder is meant, and how it starts; a NetworkSpec with three more fields.
 
-    The `name` is `gradients` (built in, no weights), `timm:ARCH`, `timm:ARCH.TAG`, `open_clip:ARCH/TAG` or
-    `open_clip:local-dir:PATH`. All fields are plain values, so that other processes can load the same encoder.
+    The `name` is `gradients` (built in, no weights), `timm:ARCH`, `timm:ARCH.TAG`, `open_clip:ARCH/TAG`,
+    `open_clip:local-dir:PATH` or a short name (`plada.known_encoders`). All fields are plain values, so that other processes can load the same encoder.
 
     Attributes:
         name: The encoder, as above. `plada.index` takes an empty name as `gradients` for built-in references.
@@ -37,5 +38,16 @@ class EncoderSpec(NetworkSpec):
 
 
 def encoder_spec(encoder: str | EncoderSpec) -> EncoderSpec:
-    """The spec that a bare name stands for; a spec is returned as it is."""
-    return EncoderSpec(name=encoder) if isinstance(encoder, str) else encoder
+    """The spec that a name stands for. A short name becomes the full one, at the size that it stands for."""
+    spec = EncoderSpec(name=encoder) if isinstance(encoder, str) else encoder
+    known = KNOWN_ENCODERS.get(spec.name)
+    if known is None:
+        return spec
+    return replace(spec, name=known.name, image_size=spec.image_size or known.image_size)
+
+
+def overlaid(base: EncoderSpec, given: EncoderSpec) -> EncoderSpec:
+    """The spec `base` with what `given` says beyond the defaults."""
+    plain = EncoderSpec(name="")
+    said = {each.name: getattr(given, each.name) for each in fields(given)}
+    return replace(base, **{name: value for name, value in said.items() if value != getattr(plain, name)})

@@ -11,7 +11,8 @@ import torch
 
 from plada.common.packages import import_timm
 from plada.encoders import timm_encoder
-from plada.encoders.encoder import DEFAULT_ENCODER, encoder_options, load_encoder, reload_encoder
+from plada.encoders.encoder import encoder_options, load_encoder, reload_encoder
+from plada.encoders.known import DEFAULT_ENCODER
 from plada.encoders.spec import EncoderSpec
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.networks.network import keep_memory

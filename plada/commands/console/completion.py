@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import typer
 
 from plada.common.files import home_directory
+from plada.encoders.known import KNOWN_ENCODERS
 
 Offer = tuple[str, str]  # a value and one line about it
 
@@ -49,7 +50,8 @@ def payloads(ctx: typer.Context, incomplete: str) -> list[Offer]:
 def encoders(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """The built-in encoder, and those that an index here was made with."""
     used = {encoder: f"used by index {name}" for name, encoder in _indexes(ctx)}
-    return _fitting({"gradients": "built in, no weights", **used}.items(), incomplete)
+    short = {short: known.name for short, known in KNOWN_ENCODERS.items()}
+    return _fitting({"gradients": "built in, no weights", **short, **used}.items(), incomplete)
 
 
 def indexes_and_encoders(ctx: typer.Context, incomplete: str) -> list[Offer]:

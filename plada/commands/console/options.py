@@ -290,6 +290,10 @@ class Output:
         """Something to hand to a call as `report`."""
         return reporter(as_json=self.as_json, quiet=self.quiet)
 
+    def is_dialogue(self) -> bool:
+        """Whether a person can be asked: questions and answers are on a terminal."""
+        return not self.as_json and not self.quiet and sys.stdin.isatty() and sys.stderr.isatty()
+
     def wrote_json(self, summary: Mapping[str, Any]) -> bool:
         """Print the summary as JSON where that was asked for; whether it was."""
         if self.as_json:

@@ -1,9 +1,12 @@
 """Where registered collections lie on this machine."""
 
+import os
 from pathlib import Path
 from typing import NoReturn
 
-from plada.errors import RequestError
+from plada.common.checksums import read_sealed_json
+from plada.common.settings import setting
+from plada.errors import DataError, RequestError
 from plada.sources.catalogue.known import KNOWN
 from plada.sources.targets.layouts import find_layout
 
@@ -12,27 +15,63 @@ _ANY_TARGET = ("parquet", "folders")  # a registered target may also lie so
 
 def data_folder(home: Path, name: str) -> Path:
     """Where a registered collection of files is looked for first; a symbolic link will do."""
-    return home / "datasets" / name
+    return roots(home)[0] / name
+
+
+def roots(home: Path) -> list[Path]:
+    """The folders in which registered collections lie, in order: those of the setting `datasets`, then that of the home folder.
+
+    Raises:
+        RequestError: a folder of the setting is none.
+    """
+    chosen = setting("datasets", home)
+    folders = [Path(part).expanduser() for part in chosen.value.split(os.pathsep) if part]
+    for folder in folders:
+        if not folder.is_dir():
+            raise RequestError(
+                f"datasets ({chosen.origin}): {folder} is no folder. Mend the setting, or make the folder"
+            )
+    return [*(folder.absolute() for folder in folders), home / "datasets"]
 
 
 def looked_in(home: Path, name: str) -> list[Path]:
     """The places where a registered collection is looked for, in order.
 
-    The names that its archives make, below its own folder and (where torchvision unpacks them) beside it; then the
+    In each root: the names that its archives make, below its own folder and (where torchvision unpacks them) beside it; then the
     folder itself.
     """
-    folder = data_folder(home, name)
-    folders = KNOWN[name].folders
-    places = (*(folder / place for place in folders), *(folder.parent / place for place in folders), folder)
-    return [*dict.fromkeys(place for place in places if place != folder), folder]  # beside it may be below it, too
+    places: list[Path] = []
+    for root in roots(home):
+        folder, folders = root / name, KNOWN[name].folders
+        inside = (*(folder / place for place in folders), *(root / place for place in folders))
+        places += [*(place for place in inside if place != folder), folder]  # beside it may be below it, too
+    return list(dict.fromkeys(places))
 
 
-def find_source(home: Path, name: str) -> Path | None:
-    """The folder of a registered collection as a reference; None where there is none."""
+def find_source(home: Path, name: str) -> Path | str | None:
+    """The folder of a registered collection as a reference, or the place of one that was used under this name; None where there
+    is none."""
     place = next((place for place in looked_in(home, name) if place.is_dir()), None)
-    if place is not None and KNOWN[name].role == "both" and (place / "train").is_dir():
+    if place is None:
+        return _used_place(home, name)
+    if KNOWN[name].role == "both" and (place / "train").is_dir():
         return place / "train"
     return place
+
+
+def _used_place(home: Path, name: str) -> str | None:
+    """Where the images of the index, or of the manifest, of this name lie; None where there is none, or nothing lies there."""
+    notes = [home / "indexes" / name / "index.json", *sorted((home / "references").glob("*/reference.json"))]
+    for path in notes:
+        try:
+            note = read_sealed_json(path)
+            about = note["reference"] if path.name == "index.json" else note
+            place, called = str(about["location"]), str(about["name"])
+        except (DataError, OSError, ValueError, KeyError, TypeError):
+            continue  # a note that cannot be read is no reason not to look at the others
+        if (path.name == "index.json" or called == name) and place != name and ("://" in place or Path(place).exists()):
+            return place
+    return None
 
 
 def find_target(home: Path, name: str) -> tuple[Path, str] | None:
@@ -48,7 +87,10 @@ def not_here(home: Path, name: str) -> NoReturn:
     known = KNOWN[name]
     here = next((place for place in looked_in(home, name) if place.is_dir()), None)
     found = f"; {here} is there, but not in its layout" if here is not None else ""
+    lying = Path(name)
+    if not found and lying.is_dir():
+        found = f"; the folder ./{name} is here: give ./{name} if that is it"
     raise RequestError(
-        f"{name}: not on this machine; looked in {data_folder(home, name)}{found}. Put it there (or a link to it), or give "
+        f"{name}: not on this machine; looked in {', '.join(str(root / name) for root in roots(home))}{found}. Put it there (or a link to it), or give "
         f"the folder's path instead of the name. Expected: {known.expects}. From: {known.obtain}"
     )

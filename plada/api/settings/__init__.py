@@ -1,0 +1,1 @@
+"""`plada.config` and `plada.known_encoders`: what is set on this machine, and encoders by short names."""
