@@ -49,7 +49,7 @@ class Answers:
         known = labels < self.classes
         targets[np.flatnonzero(known), labels[known]] = 1
         targets[~known] = self.rows[labels[~known] - self.classes]
-        return targets / targets.sum(axis=1, keepdims=True)
+        return np.asarray(targets / targets.sum(axis=1, keepdims=True), np.float64)
 
     def names(self, labels: I64) -> I64:
         """The class of each label; the likeliest one of an answer."""
@@ -130,7 +130,7 @@ def expand(
                 "with plada install-pack"
             )
         return None
-    judged = [(each, _held(each, len(payload.classes), device)) for each in found]
+    judged = [(each, judge(each, len(payload.classes), device)) for each in found]
     features, (held, temperature) = max(judged, key=lambda pair: pair[1][0])
     share = held if held >= 0 else None
     if not chosen and held < SURE:
@@ -156,7 +156,7 @@ class Features:
         return fit_head(vectors, labels, classes=classes, mean=self.mean, penalty=STUDENT_PENALTY, device=device)
 
 
-def _held(features: Features, classes: int, device: str | None) -> tuple[float, float]:
+def judge(features: Features, classes: int, device: str | None) -> tuple[float, float]:
     """(share of the payload's images that are named right by students that have not learned from them, temperature of their logits);
     -1 and 1 where there are too few."""
     rows = np.arange(0, len(features.labels), -(-len(features.labels) // _MAX_HELD))
@@ -222,18 +222,18 @@ def _features(
                 wanted=payload.content_id.hex(),
                 found=opened.info["content_id"][:16],
             )
-        return [_of_index(opened, payload)]
+        return [index_features(opened, payload)]
     fitting = list(indexes_that(fits, home))
     if several:
-        found = [each for each in (_readable(_of_index, index, payload) for index in fitting) if each is not None]
+        found = [each for each in (_readable(index_features, index, payload) for index in fitting) if each is not None]
         installed = _pack_of(payload, home, pack)
-        features = _readable(_of_pack, installed, payload) if installed is not None else None
+        features = _readable(pack_features, installed, payload) if installed is not None else None
         return [*found, *([features] if features is not None else [])]
     only = only_index(fitting, "--expand")
     if only is not None:
-        return [_of_index(only, payload)]
+        return [index_features(only, payload)]
     installed = _pack_of(payload, home, pack)
-    return [_of_pack(installed, payload)] if installed is not None else []
+    return [pack_features(installed, payload)] if installed is not None else []
 
 
 def _readable(make: Callable[..., Features], source: Index | Pack, payload: Payload) -> Features | None:
@@ -255,7 +255,8 @@ def _pack_of(payload: Payload, home: Path, pack: str | Path | None) -> Pack | No
         return None
 
 
-def _of_index(opened: Index, payload: Payload) -> Features:
+def index_features(opened: Index, payload: Payload) -> Features:
+    """The embeddings of an index. Raises DataError: it could read none of the payload's images."""
     positions, labels = with_embedding(opened, payload)
 
     def of(some: I64) -> F32:
@@ -264,8 +265,8 @@ def _of_index(opened: Index, payload: Payload) -> Features:
     return Features(f"index {opened.name}", of(positions), labels, opened.mean, opened.scan, of)
 
 
-def _of_pack(pack: Pack, payload: Payload) -> Features:
-    """Features of a pack as unit vectors; an image without features has none."""
+def pack_features(pack: Pack, payload: Payload) -> Features:
+    """Features of a pack as unit vectors; an image without features has none. Raises DataError: all of the payload's are such."""
 
     def of(some: I64) -> F32:
         return _unit(np.asarray(pack.features[some], np.float32))
