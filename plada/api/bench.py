@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ from plada.benchmark.folder import claim, run_identity, target_digest
 from plada.benchmark.jobs import BenchJob
 from plada.benchmark.methods import METHODS, choose_methods
 from plada.benchmark.paper_numbers import MEDICAL
+from plada.benchmark.paper_preset import BUDGETS as PAPER_BUDGETS
+from plada.benchmark.paper_preset import FAR, NATURAL, protocol
+from plada.benchmark.paper_preset import KEEP as PAPER_KEEP
+from plada.benchmark.paper_preset import METHODS as METHODS_OF_THE_PAPER
 from plada.benchmark.plots import draw_plots
 from plada.benchmark.results import Results
 from plada.benchmark.rows import Row, write_parquet
@@ -25,6 +29,7 @@ from plada.common.summary import Summary
 from plada.common.text import split_names
 from plada.common.units import parse_share, parse_size
 from plada.errors import BudgetTooSmall, RequestError, UnknownName
+from plada.labeler.teachers import TeacherSpec
 from plada.networks.network import NetworkSpec, as_spec, build_network
 from plada.networks.recipe import default_recipe
 from plada.networks.trial import try_batch
@@ -49,10 +54,15 @@ class PaperTables:
             text with commas; "none" or an empty sequence leaves them out.
         far: Targets that are far from the reference, for table 5: a sequence, or a text with commas. None stands for those
             that are known to be medical.
+        preset: `paper` runs the paper's protocol: its teacher, student, schedule, keep rates, rules and targets, where nothing else is
+            given; the summary's `gaps` names what its text leaves open, and how that was filled. None stands for no preset.
+        teacher: What labels the reference; it is shown every image. None stands for a linear teacher. The preset needs its weights.
     """
 
     keep: str | Sequence[str | float] = KEEP
     far: str | Sequence[str] | None = None
+    preset: str | None = None
+    teacher: TeacherSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +87,7 @@ class BenchSummary(Summary):
         document: The results in words and tables.
         pictures: The plots.
         seconds: Time of this call.
+        gaps: What the paper's protocol leaves open, and how it was filled; empty without `preset`.
     """
 
     out: str
@@ -95,6 +106,7 @@ class BenchSummary(Summary):
     document: str
     pictures: tuple[str, ...]
     seconds: float
+    gaps: tuple[str, ...] = ()
 
 
 @with_heartbeat
@@ -102,7 +114,7 @@ def bench(
     index: Index | str | Path | None = None,
     *,
     reference: str | Path | None = None,
-    targets: str | Sequence[str | Path],
+    targets: str | Sequence[str | Path] | None = None,
     budgets: str | Sequence[str | int] = BUDGETS,
     methods: str | Sequence[str] | None = None,
     seeds: int = 3,
@@ -125,7 +137,8 @@ def bench(
     Args:
         index: An opened index, its name or folder; None stands for the only one.
         reference: The images instead of an index: a registered name or a place. The index of them is found.
-        targets: Registered names or places: a sequence, or a text with commas.
+        targets: Registered names or places: a sequence, or a text with commas. None stands for the paper's, with
+            its preset.
         budgets: Bytes that may be sent: a sequence, or a text with commas.
         methods: Names of methods: a sequence, or a text with commas. None stands for all that suit the student.
         seeds: Number of seeds; each draws another validation split.
@@ -156,6 +169,18 @@ def bench(
         StudentPlan(network=as_spec(student), recipe=dict(recipe or {}), device=device),
     )
     check_output_folder(folder)
+    opened = _open_index(index, reference, root)
+    gaps: tuple[str, ...] = ()
+    teacher = tables.teacher
+    if tables.preset is not None:
+        known = protocol(tables.preset, len(opened), teacher=teacher, student=plan.network, recipe=plan.recipe)
+        plan = StudentPlan(network=known.student, recipe=known.recipe, device=device)
+        teacher, gaps = known.teacher, known.gaps
+        targets, methods = targets or (*NATURAL, *FAR), methods or METHODS_OF_THE_PAPER
+        budgets = PAPER_BUDGETS if budgets == BUDGETS else budgets
+        tables = replace(tables, keep=PAPER_KEEP if tables.keep == KEEP else tables.keep)
+    if targets is None:
+        raise RequestError("bench: expected at least one target and one budget")
     packs = client_has == "pack"
     names = choose_methods(methods, linear=plan.network.name == LINEAR)
     if client_has not in ("manifest", "pack"):
@@ -166,20 +191,19 @@ def bench(
     if seeds < 1 or (workers is not None and workers < 1):
         raise RequestError(f"{seeds} seeds, {workers} workers: expected at least one of each")
 
-    opened = _open_index(index, reference, root)
     tasks = _open_targets(_listed(targets), root)
     _check_student(plan)
     far = _far_targets(tables.far, [task.name for _, task in tasks])
     digests = {task.name: target_digest(task) for _, task in tasks}
     named = _named_pack(opened, pack, folder) if packs else None
-    claim(folder, run_identity(opened, plan, packs, named), digests)
+    claim(folder, run_identity(opened, plan, packs, named, teacher), digests)
     if packs and named is None:
         named = _made_pack(opened, folder, root, report)
 
     jobs = [
         BenchJob(
             index=opened.place, index_home=opened.home, spec=str(spec), target=task.name, seed=seed, home=root,
-            out=folder, pack=named, budgets=sizes, keeps=keeps, methods=names, student=plan,
+            out=folder, pack=named, budgets=sizes, keeps=keeps, methods=names, student=plan, teacher=teacher,
         )
         for seed in range(seeds)
         for spec, task in tasks
@@ -194,7 +218,8 @@ def bench(
     plots = draw_plots(results, folder)
     text = document(
         results, plots, index=opened.name, images=len(opened), encoder=str(opened.info["encoder"]["name"]),
-        student=plan.network.name, seeds=seeds, cores=cores(),
+        student=plan.network.name, seeds=seeds, cores=cores(), gaps=gaps,
+        teacher=f"teacher {teacher.names}" if teacher is not None else "a linear teacher",
     )  # fmt: skip
     write_bytes(folder / "bench.md", text.encode())
     leads = results.leads()
@@ -215,6 +240,7 @@ def bench(
         document=str(folder / "bench.md"),
         pictures=tuple(map(str, plots)),
         seconds=time.monotonic() - began,
+        gaps=gaps,
     )
 
 

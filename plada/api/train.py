@@ -18,7 +18,8 @@ from plada.payload.payload import Payload
 from plada.reports.plots import MAX_SIDE, confusion_picture
 from plada.trainer.evaluation import evaluate_split
 from plada.trainer.evaluation_images import open_test, with_classes
-from plada.trainer.expand import expand
+from plada.trainer.expand import AUTO, Expansion
+from plada.trainer.expand import expand as expand_payload
 from plada.trainer.linear_student import encoder_spec, train_linear
 from plada.trainer.model import Model
 from plada.trainer.network_student import train_network
@@ -37,7 +38,7 @@ def train(
     student: str | NetworkSpec = "resnet18",
     encoder: str | NetworkSpec | None = None,
     recipe: Mapping[str, Any] | None = None,
-    widen: int | None = None,
+    expand: int | str = 0,
     target: str | Path | None = None,
     confusion: str | Path | None = None,
     own: str | Path | None = None,
@@ -60,9 +61,11 @@ def train(
             collection known here that fits.
         student: `small_cnn`, any timm network, or `linear`; by name, or as a `NetworkSpec` with the weights to start from.
         encoder: For a linear student: an index here or an encoder; options of an encoder stand in its `NetworkSpec` or in
-            the student's. None stands for the only index of these images. For `widen`: the index that names more images.
+            the student's. None stands for the only index of these images. For `expand`: the index that names more images.
         recipe: Training options by name. They win over the payload's, which win over the network's defaults.
-        widen: For networks: train on so many more images of each class, which a linear student of the payload is surest of.
+        expand: For networks: train on so many more images of each class, which a linear student of the payload is surest of; it stands on
+            an index or a pack of the reference. "auto" adds three times as many images as were sent, where such an index or pack is here
+            and most of the payload's own images are named right when they are held back.
         target: Test the student on this target's test images, by the names of its classes; a registered name, or a place, which may hold
             test/CLASS alone.
         confusion: PNG file for the target's confusion matrix.
@@ -99,15 +102,19 @@ def train(
     if not len(sent):
         raise DataError(f"{payload if not isinstance(payload, Payload) else 'payload'}: holds no label to train on")
     require("torch", extra="client", purpose="training")  # before a million images are hashed
-    _check(network, encoder, widen, target, confusion)
+    _check(network, encoder, expand, target, confusion)
 
     source = encoder_spec(network, encoder)
-    labels = sent
-    if widen is not None:
-        index = source.name if source is not None else None
-        labels = expand(sent, widen, home=root, index=index, same_keys=copy.same_keys, device=device)
+    more: Expansion | None = None
+    if expand != 0:
+        per_class = None if isinstance(expand, str) else expand
+        more = expand_payload(
+            sent, per_class, home=root, index=source.name if source is not None else None, pack=options.pack,
+            same_keys=copy.same_keys, device=device,
+        )  # fmt: skip
+    labels = more.labels if more is not None else sent
     plan = TrainingRun(
-        payload=sent, labels=labels, own=open_own(own, sent.classes) if own is not None else None, student=network, encoder=source, recipe=dict(recipe or {}), seed=seed,
+        payload=sent, labels=labels, expansion=more, own=open_own(own, sent.classes) if own is not None else None, student=network, encoder=source, recipe=dict(recipe or {}), seed=seed,
         out=Path(out) if out is not None else None, options=run or RunOptions(), home=root,
     )  # fmt: skip
     check_log(plan.options.log_path)
@@ -164,6 +171,7 @@ def train(
         own=result.own,
         own_note=plan.own.note if plan.own is not None else "",
         calibration=result.student.calibration.source if result.student.calibration is not None else None,
+        held=more.held if more is not None else None,
         recommended={} if linear else {name: value for name, value in sent.recipe.items() if name not in plan.recipe},
         threads=threads,
         remarks=result.remarks,
@@ -174,16 +182,18 @@ def train(
 def _check(
     student: NetworkSpec,
     encoder: str | NetworkSpec | None,
-    widen: int | None,
+    expand: int | str,
     target: str | Path | None,
     confusion: str | Path | None,
 ) -> None:
     """Refuse options that contradict each other."""
     if confusion is not None and target is None:
         raise RequestError("--confusion shows what a target's classes are taken for: name a --target, too")
-    if encoder is not None and student.name != LINEAR and widen is None:
+    if isinstance(expand, str) and expand != AUTO:
+        raise RequestError(f"--expand {expand}: expected a number of images of each class, or {AUTO}")
+    if student.name == LINEAR and expand != 0:
+        raise RequestError(f"--expand: a student {LINEAR} learns nothing from what one like it has named; leave it out")
+    if encoder is not None and student.name != LINEAR and expand == 0:
         raise RequestError(
-            f"--encoder is for --student {LINEAR}, or --widen; {student.name} sees the images themselves"
+            f"--encoder is for --student {LINEAR}, or --expand; {student.name} sees the images themselves"
         )
-    if widen is not None and student.name == LINEAR:
-        raise RequestError(f"--widen: a student {LINEAR} learns nothing from what one like it has named; leave it out")

@@ -28,6 +28,8 @@ def document(
     student: str,
     seeds: int,
     cores: int,
+    teacher: str = "a linear teacher",
+    gaps: Sequence[str] = (),
 ) -> str:
     """The whole text, as Markdown. The same rows give the same text: times are not in it."""
     budgets = ", ".join(f"{budget:,} bytes".replace(",", " ") for budget in results.budgets)
@@ -36,7 +38,7 @@ def document(
         "# Benchmark",
         "",
         f"`plada bench`: {_many(len(results.targets), 'target')}, {budgets}, {_many(seeds, 'seed')}; reference `{index}` of {images} images, encoder "
-        f"{encoder}, a linear teacher, student `{student}`; {cores} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}.",
+        f"{encoder}, {teacher}, student `{student}`; {cores} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}.",
         "Test accuracy in %. Each seed draws another validation split, hence another teacher. What a method is and what counts as",
         "its bytes: docs/bench.md.",
         "",
@@ -61,6 +63,8 @@ def document(
     if results.keeps:
         lines += _keep_rates(results, images)
     lines += _images(results)
+    if gaps:
+        lines += ["## Gaps in the paper's protocol, and how they were filled", "", *(f"- {gap}" for gap in gaps), ""]
     lines += [
         "## What was not run here",
         "",

@@ -11,6 +11,7 @@ from plada.benchmark.students import StudentPlan
 from plada.common.files import write_json
 from plada.encoders.encoder import config_from_json
 from plada.errors import RequestError
+from plada.labeler.teachers import TeacherSpec
 from plada.networks.network import file_digest
 from plada.payload.pack import read_pack
 from plada.retrieval.index import Index
@@ -55,7 +56,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def run_identity(index: Index, student: StudentPlan, packs: bool, pack: Path | None) -> dict[str, Any]:
+def run_identity(
+    index: Index, student: StudentPlan, packs: bool, pack: Path | None, teacher: TeacherSpec | None = None
+) -> dict[str, Any]:
     """Everything that decides the numbers of a run, in plain values. `pack` is None where a pack is made for the run."""
     network = student.network
     options = {
@@ -65,11 +68,22 @@ def run_identity(index: Index, student: StudentPlan, packs: bool, pack: Path | N
         "image_size": network.image_size,
         "recipe": dict(student.recipe),
     }
+    labelled_by = (
+        {
+            "names": teacher.names if isinstance(teacher.names, str) else list(teacher.names),
+            "weights": file_digest(Path(teacher.weights)) if teacher.weights else None,
+            "model_args": dict(teacher.model_args or {}),
+            "image_size": teacher.image_size,
+        }
+        if teacher is not None
+        else None
+    )
     return {
         "index": {name: index.info[name] for name in ("key_id", "content_id")},
         "encoder": config_from_json(index.info["encoder"]).settings(),
         "student": network.name,
         **({"student_options": options} if network.name != LINEAR else {}),
+        **({"teacher": labelled_by} if labelled_by is not None else {}),
         **({"pack": read_pack(pack).pack_id.hex() if pack is not None else "made here"} if packs else {}),
     }
 

@@ -13,6 +13,7 @@ from plada.benchmark.rows import Key, Row, RowFile
 from plada.benchmark.scenario import Scenario, label_reference
 from plada.benchmark.students import StudentPlan, student_accuracy
 from plada.common.progress import Report, Tracker, silent
+from plada.labeler.teachers import TeacherSpec
 from plada.payload.coders.compiled import functions
 from plada.retrieval.index import open_index
 
@@ -38,6 +39,7 @@ class BenchJob:
     keeps: tuple[float, ...]
     methods: tuple[str, ...]
     student: StudentPlan
+    teacher: TeacherSpec | None = None
 
     def row_keys(self) -> Iterator[Key]:
         """The keys of all rows, in the order in which they are measured."""
@@ -71,7 +73,8 @@ def measure(job: BenchJob, report: Report = silent) -> int:
 
     tracker = Tracker(f"{job.target} {job.seed}", len(missing), report)
     index = open_index(job.index, home=job.index_home)
-    scenario = Scenario(index, label_reference(index, job.spec, job.seed, home=job.home), job.seed, pack=job.pack)
+    labelled = label_reference(index, job.spec, job.seed, home=job.home, teacher=job.teacher, device=job.student.device)
+    scenario = Scenario(index, labelled, job.seed, pack=job.pack)
     for key in missing:
         job.rows.append(_row(scenario, job.student, key))
         tracker.advance()

@@ -17,6 +17,7 @@ from plada.common.progress import silent
 from plada.common.statistics import accuracy
 from plada.errors import DataError, RequestError
 from plada.labeler.embedded_target import EmbeddedSplit, EmbeddedTarget, embed_target
+from plada.labeler.label import label
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.teachers import Ensemble, TeacherSpec, teach
 from plada.networks.linear_head import PENALTY, STUDENT_PENALTY, Head, fit_head
@@ -50,8 +51,17 @@ class Labelled:
     vectors: Vectors
 
 
-def label_reference(index: Index, spec: str | Path, seed: int, *, home: Path) -> Labelled:
-    """What a scenario starts from, with a linear teacher. `home` is where registered targets and cached embeddings are.
+def label_reference(
+    index: Index,
+    spec: str | Path,
+    seed: int,
+    *,
+    home: Path,
+    teacher: TeacherSpec | None = None,
+    device: str | None = None,
+) -> Labelled:
+    """What a scenario starts from, with a linear teacher or the one that is given, which labels every image. `home` is where registered
+    targets and cached embeddings and networks are.
 
     Raises:
         RequestError: a target without test images. Others as `plada.select` raises.
@@ -60,6 +70,20 @@ def label_reference(index: Index, spec: str | Path, seed: int, *, home: Path) ->
     if target.test is None:
         raise RequestError(f"target {target.name}: has no test images, and nothing can be compared without")
     embedded = embed_target(index.lazy_encoder(), target, report=silent, cache=home / "cache" / "embeddings")
+    if teacher is not None:
+        made = teach(index, target, embedded, teacher, cache=home / "cache" / "teachers", seed=seed, device=device)
+        known = label(
+            index,
+            made,
+            embedded,
+            exhaustive=True,
+            budget=len(index),
+            seed=seed,
+            choose_rows=None,
+            report=silent,
+            device=device,
+        )
+        return Labelled(target=target, embedded=embedded, ensemble=made, labels=known.labels, vectors=known.vectors)
     ensemble = teach(index, target, embedded, TeacherSpec(), seed=seed)
     labels = pseudo_label(index.scan(), ensemble.teachers[0].logits, classes=len(target.classes))
     vectors = hold(labels.positions, index.dimension, index.scan, index.vectors)
@@ -105,7 +129,7 @@ class Scenario:
             self.vectors,
             self.index.mean,
             self.embedded,
-            judge=JudgeSpec(own_teachers=True),
+            judge=JudgeSpec(own_teachers=self._head is not None),
             seed=self.seed,
         )
 

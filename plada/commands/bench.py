@@ -9,10 +9,10 @@ import typer
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.options import IndexOption, Machine, NetworkOptions, Output, PackFile, RecipeOption, pairs
-from plada.commands.console.output import print_table
+from plada.commands.console.output import print_line, print_table
 
 if TYPE_CHECKING:
-    from plada.api.bench import BenchSummary
+    from plada.api.bench import BenchSummary, PaperTables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +38,38 @@ class Comparison:
     far: Annotated[
         str | None, typer.Option(help="Targets that are far off, commas between. [default: those known to be medical]")
     ] = None
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: the paper's teacher, student, keep rates and targets, where no other is named; needs --teacher-weights."
+        ),
+    ] = None
+    teacher: Annotated[
+        str | None, typer.Option(help="What labels the reference, as for plada select. [default: linear]")
+    ] = None
+    teacher_weights: Annotated[
+        Path | None, typer.Option(help="A safetensors file that a finetune teacher starts from.")
+    ] = None
+
+    def tables(self) -> "PaperTables":
+        """What is measured for the paper's tables."""
+        teacher = None
+        if self.teacher is not None or self.teacher_weights is not None:
+            teacher = plada.TeacherSpec(
+                names=self.teacher or "finetune:convnextv2_tiny", weights=self.teacher_weights, exhaustive=True
+            )
+        return plada.PaperTables(keep=self.keep, far=self.far, preset=self.preset, teacher=teacher)
 
 
 def bench(
     *,
     targets: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Targets, commas between: registered names, folders.", autocompletion=completing.several_targets
+            help="Targets, commas between: registered names, folders. [default with --preset paper: the paper's]",
+            autocompletion=completing.several_targets,
         ),
-    ],
+    ] = None,
     index: IndexOption = None,
     reference: Annotated[
         str | None,
@@ -83,12 +105,14 @@ def bench(
         summary = plada.bench(
             index, reference=reference, targets=targets, budgets=compared.budgets, methods=compared.methods,
             seeds=compared.seeds, client_has=compared.client_has, pack=compared.pack, student=network.spec(student),
-            recipe=pairs(recipe), paper=plada.PaperTables(keep=compared.keep, far=compared.far), workers=workers,
+            recipe=pairs(recipe), paper=compared.tables(), workers=workers,
             out=out, device=machine.device, home=machine.home, report=report,
         )  # fmt: skip
     if output.wrote_json(summary.to_dict()):
         return
     _print_tables(summary)
+    for gap in summary.gaps:
+        print_line(f"gap: {gap}", error=True)
 
 
 def _print_tables(summary: "BenchSummary") -> None:

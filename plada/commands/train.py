@@ -64,20 +64,19 @@ def train(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="For a linear student: an index here, or an encoder; for --widen: an index. [default: the only one of these images]",
+            help="For a linear student: an index here, or an encoder; for --expand: an index. [default: the only one of these images]",
             autocompletion=completing.indexes_and_encoders,
         ),
     ] = None,
     network: NetworkOptions,
     recipe: RecipeOption = None,
-    widen: Annotated[
-        int | None,
+    expand: Annotated[
+        str,
         typer.Option(
-            min=1,
-            help="Train a network on so many more images of each class, named by a linear student on an index here "
-            "(--encoder NAME).",
+            help="Train a network on so many more images of each class, named by a linear student on an index or pack here; auto: on three "
+            "times as many images as were sent, where that student names held-back ones right.",
         ),
-    ] = None,
+    ] = "0",
     target: Annotated[
         str | None,
         typer.Option(help="Test the student on this target's test images.", autocompletion=completing.targets),
@@ -101,7 +100,7 @@ def train(
     with reporter(as_json=output.as_json and not follower, quiet=output.quiet or follower) as report:
         summary = plada.train(
             payload, reference=copy.copy(), student=network.spec(student), encoder=encoder, recipe=pairs(recipe),
-            widen=widen, target=target, confusion=confusion, own=own,
+            expand=int(expand) if expand.lstrip("-").isdecimal() else expand, target=target, confusion=confusion, own=own,
             out=run.out or Path(f"{_stem(payload)}-{student.replace('/', '_').replace(':', '_')}.safetensors"),
             run=plada.RunOptions(
                 restart=run.restart, checkpoint_seconds=run.checkpoint_seconds, log=run.log, threads=run.threads

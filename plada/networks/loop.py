@@ -15,8 +15,7 @@ from plada.networks.monitor import LossMonitor
 from plada.networks.network import Network, normalise, pick_device, to_device, to_floats
 from plada.networks.process_group import SINGLE_PROCESS, ProcessGroup
 from plada.networks.recipe import Recipe
-from plada.networks.step import TrainingStep, freeze_batch_norm, initial_state
-from plada.payload.soft_labels import SoftLabels
+from plada.networks.step import SoftTargets, TrainingStep, freeze_batch_norm, initial_state
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +36,7 @@ def fit(
     log: Log = no_log,
     group: ProcessGroup = SINGLE_PROCESS,
     stop_early: "Callable[[torch.nn.Module], bool] | None" = None,
-    soft: SoftLabels | None = None,
+    soft: SoftTargets | None = None,
 ) -> None:
     """Train `network.module` in place; it ends in eval mode.
 

@@ -1,11 +1,11 @@
 """One training step: the state it starts from, the gradients of a batch, and smaller parts where memory is short."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from plada.common.arrays import I64
+from plada.common.arrays import F64, I64
 from plada.common.failures import out_of_memory
 from plada.common.progress import Tracker
 from plada.errors import RequestError, ResourceError
@@ -18,10 +18,20 @@ from plada.networks.network import Network, normalise, to_device, to_floats
 from plada.networks.process_group import ProcessGroup
 from plada.networks.recipe import Recipe
 from plada.networks.trial import is_lonely, lonely
-from plada.payload.soft_labels import SoftLabels
 
 if TYPE_CHECKING:
     import torch
+
+
+class SoftTargets(Protocol):
+    """What labels stand for: shares of all classes. `precision` is None where these are not drawn."""
+
+    @property
+    def precision(self) -> F64 | None: ...
+
+    def targets(self, labels: I64, seed: int) -> F64:
+        """Shares float64 [n, classes] of labels int64 [n]; `seed` decides draws."""
+        ...
 
 
 def initial_state(
@@ -56,7 +66,7 @@ class TrainingStep:
         where: "torch.device",
         group: ProcessGroup,
         tracker: Tracker,
-        soft: SoftLabels | None = None,
+        soft: SoftTargets | None = None,
     ) -> None:
         self.network, self.state, self.recipe, self.where = network, state, recipe, where
         self.group, self.tracker, self.soft = group, tracker, soft

@@ -36,9 +36,9 @@ def exact_search(blocks: VectorBlocks, queries: F32, k: int, *, coarse: Pass | N
     if not queries.size or not k:
         return best, places
     coarse = choose_pass(queries, k) if coarse is None else coarse
-    widen = _Widen(queries.shape[1])
-    for positions, vectors in _pieces(blocks, queries.shape[1], widen.rows):
-        block = widen(vectors)
+    to_float32 = _ToFloat32(queries.shape[1])
+    for positions, vectors in _pieces(blocks, queries.shape[1], to_float32.rows):
+        block = to_float32(vectors)
         longest = _longest(positions, block)
         for chunk, asked, rows in coarse.candidates(block, longest, best[:, -1], k):
             scores = score(queries[chunk], block, asked, rows)
@@ -58,7 +58,7 @@ def check_queries(queries: F32) -> F32:
     return queries
 
 
-class _Widen:
+class _ToFloat32:
     """float16 to float32 in a buffer that is used again. torch, where it is loaded, is ten times as fast as numpy."""
 
     def __init__(self, dimension: int) -> None:

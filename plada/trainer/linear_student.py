@@ -216,7 +216,7 @@ def check_targets(images: int, classes: int) -> None:
     if images * classes > MAX_TARGETS:
         raise ResourceError(
             f"student {LINEAR}: {images} images of {classes} classes are a table of {images * classes} numbers; expected at most "
-            f"{MAX_TARGETS}. Train a network without --widen: it takes a batch at a time"
+            f"{MAX_TARGETS}. Train a network with --expand 0: it takes a batch at a time"
         )
 
 

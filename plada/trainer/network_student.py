@@ -132,6 +132,10 @@ def train_network(
     student = run.student
     recipe = default_recipe(student.name, trained=student.trained)
     recipe = _recommended(recipe, run.payload).changed(run.recipe)
+    if len(run.labels) > len(
+        run.payload
+    ):  # as many steps as on the images that were sent, but each image once at least
+        recipe = replace(recipe, epochs=max(1, round(recipe.epochs * len(run.payload) / len(run.labels))))
     with clock("load"):
         seed_everything(run.seed)
         network = build_network(student, classes=len(run.payload.classes), image_size=recipe.image_size)
@@ -154,18 +158,24 @@ def train_network(
         if run.own is not None:
             classifier_of(network)  # refused now, not after hours of training
         try_batch(network, recipe, len(run.labels), processes=group.size)
-    notes = (start_note(student), size_note(student.name, network.size, network.wanted_size))
+    more = run.expansion
+    notes = (
+        start_note(student),
+        size_note(student.name, network.size, network.wanted_size),
+        more.note(len(run.labels) - len(run.payload)) if more is not None else None,
+    )
     remarks = tuple(note for note in notes if note)
     for remark in remarks:
         Tracker("load", None, report).say(remark)
     with clock("read"):
         labelled = _load(run, images, view_of(network, supersample=recipe.supersample), group, report)
+    answers = more.answers if more is not None else None
     identity["images"] = len(labelled)
     checkpointer = run.checkpointer(identity, group)
     with clock("train"), open_log(run.options.log_path if group.first else None) as log:
         fit(
             network, labelled, recipe=recipe, seed=run.seed, device=group.device, report=report,
-            checkpointer=checkpointer, log=log, group=group, soft=run.soft_labels,
+            checkpointer=checkpointer, log=log, group=group, soft=answers or run.soft_labels,
         )  # fmt: skip
     for lost in group.gather(images.lost):
         images.lost.update(lost)  # what other processes have read
@@ -200,6 +210,8 @@ def learn_own(
             parts.append(features(network, _reduced(shown, supersample), device=device))
             labels.append(some)
     sent, sent_labels = np.concatenate(parts), np.concatenate(labels)
+    if run.expansion is not None and run.expansion.answers is not None:
+        sent_labels = run.expansion.answers.names(sent_labels)
 
     def fit_rows(mine: I64) -> Head:
         together = np.concatenate([sent_labels, own_labels[mine]])
@@ -240,6 +252,8 @@ def _load(run: TrainingRun, images: PayloadImages, view: View, group: ProcessGro
     import torch
 
     labels, cache = run.labels, run.home / "cache"
+    targets = run.expansion.targets if run.expansion is not None else None
+    targets = labels.labels if targets is None else targets
     there = ~np.isin(labels.positions, np.fromiter(images.lost, np.int64))  # as far as the listing tells
     try:
         if not there.any():
@@ -247,7 +261,7 @@ def _load(run: TrainingRun, images: PayloadImages, view: View, group: ProcessGro
         labelled = load_images(
             images.read,
             labels.positions[there],
-            labels.labels[there],
+            targets[there],
             view,
             where=images.location,
             report=report,

@@ -23,6 +23,7 @@ from plada.trainer.own_pictures import OwnPictures
 from plada.trainer.payload_images import PayloadImages
 
 if TYPE_CHECKING:
+    from plada.trainer.expand import Expansion
     from plada.trainer.model import Model
 
 LINEAR = "linear"
@@ -76,13 +77,14 @@ class TrainedStudent(Protocol):
 class TrainingRun:
     """What is trained, on which labels, and where it goes.
 
-    `labels` is the payload that is trained on: `payload` as it was sent, or with more images (`expand`); `own` are pictures of the
+    `labels` is the payload that is trained on: `payload` as it was sent, or with more images, then those of `expansion`; `own` are pictures of the
     client's, for the head. The options of an
     encoder are those of `encoder`.
     """
 
     payload: Payload
     labels: Payload
+    expansion: "Expansion | None" = None
     own: OwnPictures | None = None
     student: NetworkSpec
     encoder: NetworkSpec | None = None
@@ -102,11 +104,19 @@ class TrainingRun:
         return {
             "student": self.student.name,
             "payload": payload_digest(self.payload),
-            **({"widened": payload_digest(self.labels)} if self.labels is not self.payload else {}),
+            **({"expanded": self._expanded()} if self.labels is not self.payload else {}),
             **({"own": self.own.digest()} if self.own is not None else {}),
             "key_id": images.manifest.key_id.hex(),
             "content_id": images.manifest.content_id.hex(),
         }
+
+    def _expanded(self) -> str:
+        """Digest of the images that were added, and of what they are trained on."""
+        answers = self.expansion.answers if self.expansion is not None else None
+        whole = blake3(payload_digest(self.labels).encode())
+        if answers is not None:
+            whole.update(answers.rows.astype("<f2").tobytes())
+        return whole.hexdigest(16)
 
     def finished(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """The card's identity of the finished model at `out`, if it is of this run; None where there is no model.
@@ -175,7 +185,8 @@ class TrainingSummary:
     Attributes:
         student: Name of the student.
         images: Images that it was trained on.
-        added: Images among them that the payload does not name (`widen`).
+        added: Images among them that the payload does not name (`expand`).
+        held: Share of the payload's own images, held back, that the linear student behind `expand` names right; None where it was not asked.
         left_out: Images that could not be decoded.
         changed: Keys of images that are missing or changed, and were skipped.
         emptied: Classes that have lost all their images.
@@ -228,6 +239,7 @@ class TrainingSummary:
     seconds: Mapping[str, float]
     segments: tuple[int, int] | None = None
     serial: int = 0
+    held: float | None = None
     embeddings: str | None = None
     recommended: Mapping[str, Any] = field(default_factory=dict)
     own: int = 0

@@ -11,7 +11,7 @@ from plada.common.files import home_directory
 from plada.errors import DataError, ReferenceMismatch, RequestError, UnknownName
 from plada.payload.payload import Payload
 from plada.retrieval.index import Index, indexes, indexes_that, open_index
-from plada.trainer.expand import expand
+from plada.trainer.expand import Expansion, expand
 from tests.conftest import picture
 
 
@@ -30,6 +30,11 @@ def two(pictures: Path, tmp_path: Path) -> Path:
     return home
 
 
+def labels_of(more: Expansion | None) -> Payload:
+    assert more is not None
+    return more.labels
+
+
 def payload_of(index: Index, images: int = 6) -> Payload:
     key, content = (bytes.fromhex(index.info[name])[:8] for name in ("key_id", "content_id"))
     return Payload(np.arange(images), np.arange(images) % 2, ("x", "y"), len(index), key_id=key, content_id=content)
@@ -45,13 +50,13 @@ def test_what_cannot_be_opened_is_passed_over(two: Path) -> None:
     assert list(indexes_that(lambda index: True, two / "nowhere")) == []
 
 
-def test_a_damaged_index_does_not_keep_a_payload_from_being_widened(two: Path) -> None:
+def test_a_damaged_index_does_not_keep_a_payload_from_being_expanded(two: Path) -> None:
     sent = payload_of(open_index("b", home=two))
-    more = expand(sent, 2, home=two)
+    more = labels_of(expand(sent, 2, home=two))
     assert len(more) == len(sent) + 4
     assert set(sent.positions.tolist()) <= set(more.positions.tolist())
     assert sum(more.class_counts()) == 10
-    again = expand(sent, 2, home=two, index="b")
+    again = labels_of(expand(sent, 2, home=two, index="b"))
     assert again.positions.tolist() == more.positions.tolist()
     assert again.labels.tolist() == more.labels.tolist()
 
@@ -65,10 +70,10 @@ def test_an_index_that_is_named_must_fit(two: Path) -> None:
     with pytest.raises(UnknownName, match=r"did you mean|known"):
         expand(sent, 2, home=two, index="none")
     shutil.rmtree(two / "indexes" / "b")
-    with pytest.raises(RequestError, match=r"there is none here\. Run plada index"):
+    with pytest.raises(RequestError, match=r"there is none here\. Run plada index, or"):
         expand(sent, 2, home=two)
     with pytest.raises(RequestError, match="expected 1 or more"):
-        expand(sent, 0, home=two)
+        expand(sent, -1, home=two)
 
 
 def test_a_copy_with_the_same_names_serves_only_where_that_is_asked_for(two: Path) -> None:
@@ -76,7 +81,7 @@ def test_a_copy_with_the_same_names_serves_only_where_that_is_asked_for(two: Pat
     copy = Payload(sent.positions, sent.labels, sent.classes, sent.reference, key_id=sent.key_id, content_id=bytes(8))
     with pytest.raises(RequestError, match="there is none here"):
         expand(copy, 1, home=two)
-    assert len(expand(copy, 1, home=two, same_keys=True)) == len(copy) + 2
+    assert len(labels_of(expand(copy, 1, home=two, same_keys=True))) == len(copy) + 2
 
 
 def test_a_linear_student_finds_its_index_beside_a_damaged_one(two: Path, pictures: Path) -> None:

@@ -71,7 +71,7 @@ def test_targets_of_a_linear_student_are_bounded(soft: bool, pictures: Path, mon
     ):
         plada.train(sent, reference=pictures, student="linear", encoder="gradients")
     with pytest.raises(ResourceError, match="24 numbers"):
-        plada.train(sent, reference=pictures, student="small_cnn", widen=1)
+        plada.train(sent, reference=pictures, student="small_cnn", expand=1)
 
 
 def test_train_says_what_came_from_the_payload(pictures: Path, tmp_path: Path) -> None:

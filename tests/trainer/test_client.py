@@ -233,14 +233,16 @@ def test_a_linear_student_without_an_index(sent: Payload, pictures: Path) -> Non
     with pytest.raises(RequestError, match="index 'other' is of other images"):
         plada.train(sent, reference=pictures, student="linear", encoder="other")
     assert plada.train(sent, reference=pictures, student="linear", encoder="gradients").images == 12
-    with pytest.raises(RequestError, match="--encoder is for --student linear, or --widen"):
+    with pytest.raises(RequestError, match="--encoder is for --student linear, or --expand"):
         plada.train(sent, reference=pictures, student="small_cnn", encoder="gradients")
 
 
 def test_more_images_than_were_sent(glyph_home: Path, digits_file: Path, tmp_path: Path) -> None:
     """The surest of each class by a linear student, none twice, and those that were sent as they were sent."""
     sent = plada.read_payload(digits_file, home=glyph_home)
-    wide = expand(sent, 7, home=glyph_home)
+    more = expand(sent, 7, home=glyph_home)
+    assert more is not None
+    wide = more.labels
     same = np.isin(wide.positions, sent.positions)
     assert np.array_equal(wide.positions[same], sent.positions)
     assert np.array_equal(wide.labels[same], sent.labels)
@@ -257,12 +259,19 @@ def test_more_images_than_were_sent(glyph_home: Path, digits_file: Path, tmp_pat
         best = mine[np.argsort(-margins[mine], kind="stable")[:7]]
         assert set(best.tolist()) == set(wide.positions[~same & (wide.labels == label)].tolist())
     made = plada.train(
-        sent, reference="glyphs:count=1500", student="small_cnn", recipe=QUICK, widen=7, home=glyph_home,
+        sent, reference="glyphs:count=1500", student="small_cnn", recipe=QUICK, expand=7, home=glyph_home,
         out=tmp_path / "w.safetensors",
     )  # fmt: skip
     assert (made.images, made.added) == (len(wide), added.sum())
     run = read_card(tmp_path / "w.safetensors")["run"]
-    assert (run["payload"], run["widened"]) == (payload_digest(sent), payload_digest(wide))
+    assert run["payload"] == payload_digest(sent)
+    assert "expanded" in run
+    assert made.held is not None
+    assert made.held > 0.7
+    assert (
+        f"{made.added} images were added that were not sent, labelled by a linear student on index glyphs"
+        in made.remarks[-1]
+    )
     with pytest.raises(RequestError, match="holds another run"):
         plada.train(
             sent, reference="glyphs:count=1500", student="small_cnn", recipe=QUICK, home=glyph_home,
@@ -276,9 +285,10 @@ def test_more_images_need_an_index_of_the_reference(sent: Payload, pictures: Pat
     with pytest.raises(ReferenceMismatch, match="index 'glyphs' is of other images"):
         expand(sent, 3, home=glyph_home, index="glyphs")
     with pytest.raises(RequestError, match="expected 1 or more"):
-        expand(sent, 0, home=glyph_home)
+        expand(sent, -1, home=glyph_home)
+    assert expand(sent, home=glyph_home) is None
     with pytest.raises(RequestError, match="learns nothing"):
-        plada.train(sent, reference=pictures, student="linear", widen=3)
+        plada.train(sent, reference=pictures, student="linear", expand=3)
 
 
 def test_an_index_that_could_not_read_some(pictures: Path) -> None:

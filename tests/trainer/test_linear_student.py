@@ -25,7 +25,7 @@ def test_a_linear_student_says_its_index_and_does_not_guess_between_several(pict
     several = (
         r"several indexes here are of these images: one \(gradients\), two \(gradients\)\. Name one with --encoder"
     )
-    for more in ({"student": "linear"}, {"student": SMALL, "recipe": QUICK, "widen": 1}):
+    for more in ({"student": "linear"}, {"student": SMALL, "recipe": QUICK, "expand": 1}):
         with pytest.raises(RequestError, match=several):
             train(**more)
     assert train(student="linear", encoder="two").embeddings == "two"
