@@ -350,7 +350,7 @@ def unknown_names(home: Path, made: Path, pictures: Path) -> dict[str, tuple[str
         "data set": ("did you mean 'glyphs'", ("index", "glyfs")),
         "target": ("did you mean 'digits'", (*select, "--target", "digit")),
         "encoder": (
-            "did you mean 'gradients'; known: gradients, open_clip:ARCH/TAG, open_clip:local-dir:PATH, timm:ARCH",
+            "did you mean 'gradients'; known: clip, clip-b16, clip-l, dinov2-s, gradients, mobilenet",
             ("index", pictures, "--encoder", "gradient"),
         ),
         "rule": ("did you mean 'nearest'", (*select, "--target", "digits", "--rule", "nearst")),

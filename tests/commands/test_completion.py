@@ -13,6 +13,7 @@ import pytest
 import plada
 from plada.commands.console import completion
 from plada.common.cluster import ENGINES
+from plada.encoders.known import KNOWN_ENCODERS
 from plada.sources.catalogue.known import KNOWN
 from tests.payload.payloads import made
 from tests.test_architecture import HEAVY, loaded_by
@@ -75,7 +76,7 @@ def test_encoders_that_were_used(glyph_home: Path, tmp_path: Path) -> None:
         (place / name / "index.json").write_text(said)
     (place / "unfinished").mkdir()
     assert names(completion.indexes(asked(tmp_path / "home"), "")) == ["a"]
-    assert names(completion.encoders(asked(tmp_path / "home"), "")) == ["gradients", "timm:x.y"]
+    assert names(completion.encoders(asked(tmp_path / "home"), "")) == ["gradients", "timm:x.y", *KNOWN_ENCODERS]
     assert names(completion.encoders(asked(tmp_path / "home"), "ti")) == ["timm:x.y"]
     assert names(completion.indexes_and_encoders(asked(glyph_home), "g")) == ["glyphs", "gradients"]
 

@@ -51,7 +51,7 @@ def encoders(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """The built-in encoder, and those that an index here was made with."""
     used = {encoder: f"used by index {name}" for name, encoder in _indexes(ctx)}
     short = {short: known.name for short, known in KNOWN_ENCODERS.items()}
-    return _fitting({"gradients": "built in, no weights", **short, **used}.items(), incomplete)
+    return _fitting({"gradients": "built in, no weights", **used, **short}.items(), incomplete)
 
 
 def indexes_and_encoders(ctx: typer.Context, incomplete: str) -> list[Offer]:
