@@ -36,7 +36,10 @@ class Comparison:
     ] = "pack"
     pack: PackFile = None
     far: Annotated[
-        str | None, typer.Option(help="Targets that are far from the reference, commas between. [default: those known to be medical]")
+        str | None,
+        typer.Option(
+            help="Targets that are far from the reference, commas between. [default: those known to be medical]"
+        ),
     ] = None
 
 

@@ -98,9 +98,7 @@ class BuildOptions:
     ] = False
     restart: Annotated[
         bool,
-        typer.Option(
-            "--restart", help="Delete what is there under this name; with --append only an unfinished build."
-        ),
+        typer.Option("--restart", help="Delete what is there under this name; with --append only an unfinished build."),
     ] = False
 
 
@@ -109,7 +107,10 @@ class CheckOptions:
     """What is done in place of building."""
 
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Try for half a minute, and print the time, disk and memory that the index needs.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Try for half a minute, and print the time, disk and memory that the index needs."
+        ),
     ] = False
     check: Annotated[
         bool,
@@ -149,9 +150,7 @@ def index(
     name: Annotated[str | None, typer.Option(help="Name of the index. [default: the source's]")] = None,
     incomplete: Annotated[
         bool,
-        typer.Option(
-            "--incomplete", help="Accept that some of the numbered files (-00001-of-00003) are missing."
-        ),
+        typer.Option("--incomplete", help="Accept that some of the numbered files (-00001-of-00003) are missing."),
     ] = False,
     column: Annotated[
         str | None, typer.Option(help="The column of images, where a table has several (parquet, Lance).")

@@ -54,9 +54,9 @@ class TeacherOptions:
             help="How several teachers vote: mean (of calibrated probabilities), or majority (of first choices)."
         ),
     ] = "mean"
-    teacher_weights: Annotated[Path | None, typer.Option(help="Initial weights of a finetune teacher, a safetensors file.")] = (
-        None
-    )
+    teacher_weights: Annotated[
+        Path | None, typer.Option(help="Initial weights of a finetune teacher, a safetensors file.")
+    ] = None
     model_arg: ModelArg = None
     image_size: Annotated[int | None, typer.Option(help="Side of the square that a finetune teacher sees.")] = None
     exhaustive: Annotated[

@@ -39,9 +39,7 @@ _SHARES = 5  # classes whose shares are printed
 Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write.")]
 
 ModelFile = Annotated[Path, typer.Option(help="A model that `plada train` wrote.")]
-Confusion = Annotated[
-    Path | None, typer.Option(help="Write the confusion matrix as a picture (PNG).")
-]
+Confusion = Annotated[Path | None, typer.Option(help="Write the confusion matrix as a picture (PNG).")]
 SkipChanged = Annotated[
     bool,
     typer.Option("--skip-changed", help="Leave out images that are missing or changed since the manifest was made."),
@@ -176,7 +174,9 @@ IndexOption = Annotated[
 Engine = Annotated[
     str, typer.Option(help="local, or ray: the Ray cluster that Ray finds.", autocompletion=completing.engines)
 ]
-Rate = Annotated[list[str] | None, typer.Option(help="Print the transmission time at this rate, such as 500bps; repeatable.")]
+Rate = Annotated[
+    list[str] | None, typer.Option(help="Print the transmission time at this rate, such as 500bps; repeatable.")
+]
 SameKeys = Annotated[
     bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
 ]
@@ -215,7 +215,9 @@ Partial = Annotated[
 Update = Annotated[
     list[Path] | None, typer.Option("--update", help="A file of changes (`plada diff`) to apply first; repeatable.")
 ]
-RequireSignature = Annotated[Path | None, typer.Option(help="A public key: refuse files that its owner has not signed.")]
+RequireSignature = Annotated[
+    Path | None, typer.Option(help="A public key: refuse files that its owner has not signed.")
+]
 MinSerial = Annotated[int, typer.Option(min=0, help="Refuse a payload with a lower serial number, or none.")]
 
 
