@@ -30,13 +30,16 @@ class Comparison:
     client_has: Annotated[
         str,
         typer.Option(
-            help="pack: ours is measured with a pack and without; manifest: without alone.",
+            help="pack: measure ours with a pack and without; manifest: only without.",
             autocompletion=completing.client_has,
         ),
     ] = "pack"
     pack: PackFile = None
     far: Annotated[
-        str | None, typer.Option(help="Targets that are far off, commas between. [default: those known to be medical]")
+        str | None,
+        typer.Option(
+            help="Targets that are far from the reference, commas between. [default: those known to be medical]"
+        ),
     ] = None
     preset: Annotated[
         str | None,

@@ -26,7 +26,7 @@ def evaluate(
     target: Annotated[
         str,
         typer.Option(
-            help="A registered name, or a folder with test/CLASS, or with CLASS alone.",
+            help="A registered name, or a folder with test/CLASS or only CLASS.",
             autocompletion=completing.targets,
         ),
     ],
@@ -35,7 +35,7 @@ def evaluate(
         bool,
         typer.Option(
             "--held-out",
-            help="Of a folder of CLASS alone, test on the fifth that select and train hold out, not on all.",
+            help="If the folder has only CLASS, test on the fifth that select and train hold out, not on all images.",
         ),
     ] = False,
     adapt: Adapt = None,

@@ -74,7 +74,7 @@ class WorkOptions:
         int | None,
         typer.Option(
             min=0,
-            help="Processes that read, decode and, without a GPU, encode; 0: this one alone. [default: one a core]",
+            help="Processes that read, decode and, without a GPU, encode; 0: only this one. [default: one a core]",
         ),
     ] = None
     device: Annotated[
@@ -93,15 +93,13 @@ class BuildOptions:
     shard: Annotated[
         str | None, typer.Option(help="I/N: embed only the I-th of N parts, for a scheduler of your own; then --merge.")
     ] = None
-    merge: Annotated[bool, typer.Option("--merge", help="Make the index of its parts.")] = False
+    merge: Annotated[bool, typer.Option("--merge", help="Merge the parts into one index.")] = False
     append: Annotated[
-        bool, typer.Option("--append", help="The reference has grown: embed only what is new or changed.")
+        bool, typer.Option("--append", help="The reference has grown: embed only images that are new or changed.")
     ] = False
     restart: Annotated[
         bool,
-        typer.Option(
-            "--restart", help="Throw away what is there under this name; with --append an unfinished build alone."
-        ),
+        typer.Option("--restart", help="Delete what is there under this name; with --append only an unfinished build."),
     ] = False
 
 
@@ -110,11 +108,14 @@ class CheckOptions:
     """What is done in place of building."""
 
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only try for half a minute, and say what time, disk and memory it takes.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Try for half a minute, and print the time, disk and memory that the index needs."
+        ),
     ] = False
     check: Annotated[
         bool,
-        typer.Option("--check", help="Verify everything that a finished index promises. Exit status 4 or 5 if not."),
+        typer.Option("--check", help="Verify a finished index. Exit status 4 or 5 if something is wrong."),
     ] = False
     full: Annotated[bool, typer.Option("--full", help="With --check: hash every image, not a sample.")] = False
 
@@ -150,9 +151,7 @@ def index(
     name: Annotated[str | None, typer.Option(help="Name of the index. [default: the source's]")] = None,
     incomplete: Annotated[
         bool,
-        typer.Option(
-            "--incomplete", help="Accept that files are missing, of those that others speak of (-00001-of-00003)."
-        ),
+        typer.Option("--incomplete", help="Accept that some of the numbered files (-00001-of-00003) are missing."),
     ] = False,
     column: Annotated[
         str | None, typer.Option(help="The column of images, where a table has several (parquet, Lance).")

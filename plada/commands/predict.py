@@ -20,7 +20,7 @@ def predict(
     ],
     *,
     model: ModelFile,
-    top: Annotated[int, typer.Option(min=1, help="Classes that are named.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
     adapt: Adapt = None,
     out: Annotated[
         Path | None,

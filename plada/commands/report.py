@@ -42,7 +42,7 @@ def report(
         Path | None, typer.Option(help="Where the encoder of a linear model lies now, if it has moved.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="What the file may have: 1MB, 2048. [default: that of the selection]")
+        str | None, typer.Option(help="The budget of the file: 1MB, 2048. [default: that of the selection]")
     ] = None,
     rate: Rate = None,
     pictures: Annotated[

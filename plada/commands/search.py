@@ -14,7 +14,7 @@ def search(
     query: Annotated[
         list[str],
         typer.Argument(
-            help="Image files, position:NUMBER, key:KEY (or its beginning), or words (text:WORDS) for an encoder that reads."
+            help="Image files, position:NUMBER, key:KEY (or its beginning), or words (text:WORDS) if the encoder has a text tower."
         ),
     ],
     *,

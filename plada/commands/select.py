@@ -54,14 +54,14 @@ class TeacherOptions:
             help="How several teachers vote: mean (of calibrated probabilities), or majority (of first choices)."
         ),
     ] = "mean"
-    teacher_weights: Annotated[Path | None, typer.Option(help="Where a finetune teacher starts from, safetensors.")] = (
-        None
-    )
+    teacher_weights: Annotated[
+        Path | None, typer.Option(help="Initial weights of a finetune teacher, a safetensors file.")
+    ] = None
     model_arg: ModelArg = None
     image_size: Annotated[int | None, typer.Option(help="Side of the square that a finetune teacher sees.")] = None
     exhaustive: Annotated[
         bool,
-        typer.Option("--exhaustive", help="Let a teacher that looks at pictures see all, not the candidates alone."),
+        typer.Option("--exhaustive", help="Let a teacher that needs pixels label all images, not only a shortlist."),
     ] = False
     force: Annotated[bool, typer.Option("--force", help="Accept a teacher that is no better than chance.")] = False
     engine: Engine = "local"
@@ -87,7 +87,7 @@ class RuleOptions:
     rule: Annotated[
         str,
         typer.Option(
-            help="auto (tries some, judged on the target's own images), paper, or another; unknown: a list.",
+            help="auto compares rules on the target's own images; or the name of a rule, such as paper (docs/rules.md).",
             autocompletion=completing.rules,
         ),
     ] = "auto"
@@ -113,12 +113,12 @@ class CorrectionOptions:
 
     exclude: Annotated[Path | None, typer.Option(help="A text file of keys to leave out, one a line.")] = None
     relabel: Annotated[
-        Path | None, typer.Option(help="A table (csv, parquet) of key and label: what a person says images show.")
+        Path | None, typer.Option(help="A table (csv, parquet) of key and label, with corrected labels.")
     ] = None
     distinct: Annotated[
         float | None,
         typer.Option(
-            help="Of images of a class with a cosine above this, such as 0.9, the surest alone can be chosen."
+            help="Of images of a class with a cosine similarity above this, such as 0.9, choose only the most confident."
         ),
     ] = None
     drop_leaks: Annotated[
@@ -144,7 +144,7 @@ class DeliveryOptions:
         bool,
         typer.Option(
             "--calibration",
-            help="Send what clients with the index's encoder calibrate a linear student with (predict --adapt), a byte a class.",
+            help="Add a calibration for linear students on the index's encoder (predict --adapt), a byte a class.",
         ),
     ] = False
 
@@ -188,7 +188,7 @@ def select(
     target: Annotated[
         str,
         typer.Option(
-            help="A registered name, a folder with train/CLASS and test/CLASS, or classes:cat,dog (names alone).",
+            help="A registered name, a folder with train/CLASS and test/CLASS, or classes:cat,dog (only names).",
             autocompletion=completing.targets,
         ),
     ],

@@ -38,7 +38,7 @@ class RunOptions:
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The model. [default: PAYLOAD-STUDENT.safetensors]")
     ] = None
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever model or checkpoint is there.")] = (
+    restart: Annotated[bool, typer.Option("--restart", help="Start again, even if there is a model or checkpoint.")] = (
         False
     )
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Time between two checkpoints.")] = 60.0

@@ -28,7 +28,7 @@ class KeyOptions:
         typer.Option(help="Sign with this private key from now on; the key of --sign says that it is the successor."),
     ] = None
     expires: Annotated[
-        str, typer.Option(help="When clients stop believing it: days such as 30d, a date such as 2030-01-31, or never.")
+        str, typer.Option(help="When the catalogue expires: days such as 30d, a date such as 2030-01-31, or never.")
     ] = "30d"
 
 
@@ -80,7 +80,7 @@ def publish(
     ] = None,
     url: Annotated[
         list[str] | None,
-        typer.Option(help="NAME.manifest=URL or NAME.pack=URL: where such a file is to be had; it is not copied."),
+        typer.Option(help="NAME.manifest=URL or NAME.pack=URL: the address of this file, which is then not copied."),
     ] = None,
     about: AboutOptions,
     outlets: OutletOptions,

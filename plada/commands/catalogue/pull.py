@@ -23,7 +23,7 @@ _AT_FAULT = 1  # exit status where some of several tasks could not be pulled
 class WatchOptions:
     """Pulling again and again."""
 
-    watch: Annotated[bool, typer.Option("--watch", help="Pull again and again, until Ctrl-C.")] = False
+    watch: Annotated[bool, typer.Option("--watch", help="Pull repeatedly, until Ctrl-C.")] = False
     every: Annotated[float, typer.Option(min=1, help="Seconds between two pulls of --watch.")] = 3600.0
 
 
@@ -37,17 +37,17 @@ def pull(
     *,
     all_tasks: Annotated[bool, typer.Option("--all", help="Pull all tasks.")] = False,
     reference: Annotated[
-        str | None, typer.Option(help="Bring the manifest and packs of this reference of the catalogue.")
+        str | None, typer.Option(help="Pull the manifest and packs of this reference of the catalogue.")
     ] = None,
     have: Annotated[
         str | None,
         typer.Option(
-            help="What is here beside the images: nothing, manifest or pack. [default: what the home has]",
+            help="What is here in addition to the images: nothing, manifest or pack. [default: what the home has]",
             autocompletion=completing.client_has,
         ),
     ] = None,
     progressive: Annotated[
-        bool, typer.Option("--progressive", help="Take a form that is worth something in parts, where there is one.")
+        bool, typer.Option("--progressive", help="Take a progressive form, if there is one.")
     ] = False,
     rate: Annotated[str, typer.Option(help="Say the time at this rate, such as 500bps.")] = "9.6kbps",
     require_signature: RequireSignature = None,

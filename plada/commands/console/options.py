@@ -39,9 +39,7 @@ _SHARES = 5  # classes whose shares are printed
 Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write.")]
 
 ModelFile = Annotated[Path, typer.Option(help="A model that `plada train` wrote.")]
-Confusion = Annotated[
-    Path | None, typer.Option(help="Write what the target's classes are taken for as a picture (PNG).")
-]
+Confusion = Annotated[Path | None, typer.Option(help="Write the confusion matrix as a picture (PNG).")]
 SkipChanged = Annotated[
     bool,
     typer.Option("--skip-changed", help="Leave out images that are missing or changed since the manifest was made."),
@@ -135,7 +133,7 @@ def _fail(failure: PladaError, *, as_json: bool) -> None:
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line; the last one is the summary.")]
 # Taken by every command, also by those that are done at once: scripts need not know which.
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: results, remarks and errors alone.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, only results, remarks and errors.")]
 Home = Annotated[
     Path | None,
     typer.Option(help="Where indexes and manifests are kept. [default: $PLADA_HOME or the user's data folder]"),
@@ -143,7 +141,7 @@ Home = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="torch's name of a device: cpu, cuda, cuda:1. [default: a GPU if there is one]")
 ]
-Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Decides every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of every random choice.")]
 ModelArg = Annotated[
     list[str] | None, typer.Option("--model-arg", help="NAME=VALUE for the network, such as pad_type=same; repeatable.")
 ]
@@ -164,7 +162,7 @@ ReferenceOption = Annotated[
 Adapt = Annotated[
     Path | None,
     typer.Option(
-        help="A folder of your own unlabelled pictures: how frequent the classes are there corrects the answers."
+        help="A folder of your own unlabelled images, to correct predictions for the class frequencies there."
     ),
 ]
 IndexOption = Annotated[
@@ -176,7 +174,9 @@ IndexOption = Annotated[
 Engine = Annotated[
     str, typer.Option(help="local, or ray: the Ray cluster that Ray finds.", autocompletion=completing.engines)
 ]
-Rate = Annotated[list[str] | None, typer.Option(help="Say the time on air at this rate, such as 500bps; repeatable.")]
+Rate = Annotated[
+    list[str] | None, typer.Option(help="Print the transmission time at this rate, such as 500bps; repeatable.")
+]
 SameKeys = Annotated[
     bool, typer.Option("--same-keys", help="Accept a re-encoded or resized copy: same keys, other bytes.")
 ]
@@ -189,7 +189,7 @@ PayloadFile = Annotated[
 ClientHas = Annotated[
     str,
     typer.Option(
-        help="What readers have beside the images: nothing, manifest (the images' names) or pack. More is less bytes.",
+        help="What clients have in addition to the images: nothing, manifest (the image names) or pack. More makes smaller files.",
         autocompletion=completing.client_has,
     ),
 ]
@@ -197,7 +197,7 @@ PackFile = Annotated[Path | None, typer.Option("--pack", help="A pack's file. [d
 Progressive = Annotated[
     str | None,
     typer.Option(
-        help="Any part of the file is worth something: blocks (an even sample) or layers (the best first).",
+        help="Make each part of the file usable by itself: blocks (an even sample) or layers (the best first).",
         autocompletion=completing.progressive,
     ),
 ]
@@ -210,12 +210,14 @@ Serial = Annotated[
     int, typer.Option(min=0, help="Serial number of the file, to grow with each one you send. [default: none]")
 ]
 Partial = Annotated[
-    bool, typer.Option("--partial", help="Take what is whole of a progressive file that is cut off or damaged.")
+    bool, typer.Option("--partial", help="Use the intact parts of a progressive file that is cut off or damaged.")
 ]
 Update = Annotated[
     list[Path] | None, typer.Option("--update", help="A file of changes (`plada diff`) to apply first; repeatable.")
 ]
-RequireSignature = Annotated[Path | None, typer.Option(help="A public key; refuse what its owner has not signed.")]
+RequireSignature = Annotated[
+    Path | None, typer.Option(help="A public key: refuse files that its owner has not signed.")
+]
 MinSerial = Annotated[int, typer.Option(min=0, help="Refuse a payload with a lower serial number, or none.")]
 
 
