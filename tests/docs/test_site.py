@@ -93,7 +93,10 @@ def test_public_names_stand_once_in_the_pages_of_the_interface() -> None:
     named = re.findall(
         r"^::: plada\.(\w+)$", "".join(path.read_text() for path in (ROOT / "docs/api").glob("*.md")), re.M
     )
-    assert sorted(named) == sorted(plada.__all__)
+    missing, wrong = set(plada.__all__) - set(named), set(named) - set(plada.__all__)
+    assert not missing, f"write '::: plada.NAME' into a page of docs/api for {sorted(missing)}"
+    assert not wrong, f"docs/api has names that plada has not: {sorted(wrong)}"
+    assert len(named) == len(set(named))
 
 
 @pytest.mark.parametrize(
