@@ -4,6 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# TORCH_CPU_INDEX: the address of an index of torch for the CPU, as pytorch.org shows it. Taken where there is no NVIDIA GPU,
+# since the packages for CUDA have gigabytes.
+NVIDIA ?= $(wildcard /dev/nvidiactl /dev/dxg)
+ifeq ($(strip $(NVIDIA)),)
+ifneq ($(strip $(TORCH_CPU_INDEX)),)
+PIP += --extra-index-url $(TORCH_CPU_INDEX)
+endif
+endif
+
 .PHONY: demo test clean
 
 demo: $(VENV)/.installed

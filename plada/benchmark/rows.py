@@ -66,7 +66,8 @@ class RowFile:
     def append(self, row: Row) -> None:
         """Add one row, in one write."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        handle = os.open(self.path, flags, 0o644)
         try:
             os.write(handle, (json.dumps(asdict(row), sort_keys=True, allow_nan=False) + "\n").encode())
         finally:

@@ -22,8 +22,10 @@ from plada.errors import DataError, RequestError
 
 LITTER = "__MACOSX"  # a folder that macOS adds to archives
 _WILD = re.compile(r"[*?\[]")
-_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe in the place of a listed file would be waited for
+# A pipe in the place of a listed file would be waited for. Windows would translate ends of lines.
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _one_reader = threading.Lock()  # of an archive whose files share one stream
+_one_seeker = threading.Lock()  # where a read cannot name its place
 _DEEPEST = 64  # folders within each other in a remote store: more is a listing that leads back to itself
 _GONE = "a link to nothing", "gone since the folder was listed"
 
@@ -380,15 +382,23 @@ def _remote_entry(info: dict[str, Any]) -> Entry:
 
 
 def _read_at(handle: int, offset: int, size: int) -> bytes:
-    data = os.pread(handle, size, offset)
+    data = _read_once(handle, offset, size)
     if len(data) == size or not data:
         return data
     # One call gives at most 2 GiB, and a network file system may give less than was asked for.
     parts = [data]
     while data and sum(map(len, parts)) < size:
         done = sum(map(len, parts))
-        parts.append(data := os.pread(handle, size - done, offset + done))
+        parts.append(data := _read_once(handle, offset + done, size - done))
     return b"".join(parts)
+
+
+def _read_once(handle: int, offset: int, size: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(handle, size, offset)
+    with _one_seeker:  # Windows: threads share the place in a file
+        os.lseek(handle, offset, os.SEEK_SET)
+        return os.read(handle, size)
 
 
 def _unreadable(where: str, err: OSError) -> DataError:
