@@ -12,6 +12,7 @@ from typer.models import ArgumentInfo
 
 from plada import errors
 from plada.cli import app
+from plada.commands.console.help import EXAMPLES, in_panels
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS))  # for whoever loads this file from elsewhere, as the tests do
@@ -44,7 +45,8 @@ def commands() -> str:
 
 def _command(name: str, call: Callable[..., Any]) -> Iterator[str]:
     hints = get_type_hints(call, include_extras=True)
-    arguments, options = [], []
+    arguments: list[tuple[str, str]] = []
+    options: dict[str, str] = {}
     for parameter in inspect.signature(call).parameters.values():
         kind, info = hints[parameter.name].__origin__, hints[parameter.name].__metadata__[0]
         row = f"| `{{}}` | {_cell(info.help or '')}{_default(parameter, info)} |"
@@ -53,12 +55,15 @@ def _command(name: str, call: Callable[..., Any]) -> Iterator[str]:
             shown = parameter.name.upper() + many
             arguments.append((shown if parameter.default is parameter.empty else f"[{shown}]", row.format(shown)))
         else:
-            options.append(row.format(_option(parameter.name, kind, info)))
+            options[parameter.name] = row.format(_option(parameter.name, kind, info))
     yield " ".join((call.__doc__ or "").split())
     words = "".join(f" {shown}" for shown, _ in arguments)
     yield from ("", f"    plada {name}{words}{' [OPTIONS]' if options else ''}")
-    if arguments or options:
-        yield from ("", "| | |", "| --- | --- |", *(row for _, row in arguments), *options)
+    if arguments:
+        yield from ("", "| | |", "| --- | --- |", *(row for _, row in arguments))
+    for panel, names in in_panels(name, list(options)):
+        yield from ("", f"| {panel} | |", "| --- | --- |", *(options[option] for option in names))
+    yield from ("", "For example:", "", *(f"    {line}" for line in EXAMPLES[name]))
 
 
 def _option(name: str, kind: Any, info: Any) -> str:

@@ -22,6 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import plada
 from plada.commands.console import completion as completing
+from plada.commands.console.help import write_commands, write_options
 from plada.commands.console.output import print_json, print_line, reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
 from plada.common.failures import device_failed, first_line, out_of_memory
@@ -65,7 +66,17 @@ _UsageError: Any = typer.BadParameter.__mro__[1]  # Typer has Click's own class,
 
 
 class PladaCommand(TyperCommand):
-    """Turns what a user can cause into one line and the exit status of its class."""
+    """Turns what a user can cause into one line and the exit status of its class; its help is in panels."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words behind the command's name in its usage: arguments in capitals, as the list of them has them."""
+        given = [each for each in self.get_params(ctx) if each.param_type_name == "argument"]
+        words = [f"{str(each.name).upper()}{'...' if each.nargs == -1 else ''}" for each in given]
+        return ["[OPTIONS]", *(word if each.required else f"[{word}]" for word, each in zip(words, given, strict=True))]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, options and examples."""
+        write_options(self, ctx, formatter)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -105,11 +116,24 @@ class PladaCommand(TyperCommand):
 
 
 class PladaGroup(TyperGroup):
-    """All commands; with --json a command line that cannot be understood is answered by an object, too."""
+    """All commands; with --json a command line that cannot be understood is answered by an object, too. `plada help COMMAND` is
+    `plada COMMAND --help`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands in panels."""
+        write_commands(self, ctx, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, then the options."""
+        self.format_commands(ctx, formatter)
+        write_options(self, ctx, formatter)
 
     def main(self, *args: Any, **options: Any) -> Any:
         words = args[0] if args else options.get("args")
         given = list(sys.argv[1:] if words is None else words)
+        if given[:1] == ["help"]:
+            given = [*given[1:], "--help"]
+            args, options = (given, *args[1:]), {name: value for name, value in options.items() if name != "args"}
         if "--json" not in itertools.takewhile("--".__ne__, given):
             return super().main(*args, **options)
         try:
