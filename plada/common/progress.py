@@ -5,12 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
+
+from plada.common.bars import is_watched, progress_bars
 
 _SILENCE = 1.0  # seconds without an event, after which a heartbeat repeats the last one
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_within: ContextVar[bool] = ContextVar("within another call", default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +81,28 @@ class Heartbeat:
 
 
 def with_heartbeat(call: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A function whose `report` hears of it at least once a second, however long its steps take."""
+    """A function whose `report` hears of it at least once a second, however long its steps take.
+
+    Called without `report` on a terminal or in a notebook it shows bars; elsewhere, and within another such function, nothing.
+    """
 
     @functools.wraps(call)
     def wrapper(*args: _P.args, **options: _P.kwargs) -> _R:
-        report = options.get("report", silent)
-        if report is silent or isinstance(report, Heartbeat) or not callable(report):
-            return call(*args, **options)
-        with Heartbeat(report, call.__name__) as heartbeat:
-            options["report"] = heartbeat
-            return call(*args, **options)
+        outermost = not _within.get()
+        token = _within.set(True)
+        try:
+            if "report" not in options and outermost and is_watched():
+                with progress_bars() as bars, Heartbeat(bars, call.__name__) as heartbeat:
+                    options["report"] = heartbeat
+                    return call(*args, **options)
+            report = options.get("report", silent)
+            if report is silent or isinstance(report, Heartbeat) or not callable(report):
+                return call(*args, **options)
+            with Heartbeat(report, call.__name__) as heartbeat:
+                options["report"] = heartbeat
+                return call(*args, **options)
+        finally:
+            _within.reset(token)
 
     return wrapper
 

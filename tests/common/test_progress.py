@@ -2,9 +2,12 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from plada.common import bars as bars_module
 from plada.common import progress
 from plada.common.progress import Progress, Report, Tracker, silent, with_heartbeat
 
@@ -76,3 +79,38 @@ def test_a_listener_that_fails_stops_the_work_at_its_next_step() -> None:
 
     with pytest.raises(RuntimeError, match="own"):
         work(1, seconds=0.1, report=fails)
+
+
+def test_calls_show_bars_where_a_person_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, or in a notebook; a call within another is silent, and so is one that is told to be."""
+    shown: list[str] = []
+
+    @contextmanager
+    def bars() -> Iterator[Report]:
+        yield lambda event: shown.append(event.stage)
+
+    monkeypatch.setattr(progress, "progress_bars", bars)
+
+    @progress.with_heartbeat
+    def inner(*, report: Report = progress.silent) -> None:
+        progress.Tracker("inner", 1, report).advance()
+
+    @progress.with_heartbeat
+    def outer(*, report: Report = progress.silent) -> None:
+        inner()
+        progress.Tracker("outer", 1, report).advance()
+
+    outer()
+    assert shown == []  # the tests run without a terminal
+    monkeypatch.setattr(progress, "is_watched", lambda: True)
+    outer()
+    assert shown == ["outer"]
+    outer(report=progress.silent)
+    assert shown == ["outer"]
+
+
+def test_bars_are_drawn() -> None:
+    with bars_module.progress_bars() as report:
+        progress.Tracker("listing", 2, report).advance(2)
+        progress.Tracker("listing", None, report).say("[red]a note[/red]")
+    assert not bars_module.in_notebook()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from plada.common.bars import progress_bars
 from plada.common.progress import Progress, Report
 from plada.common.text import visible
 
@@ -25,7 +26,7 @@ def reporter(*, as_json: bool, quiet: bool = False) -> Iterator[Report]:
     elif as_json:
         yield _json_lines()
     elif sys.stderr.isatty():
-        with _bars() as report:
+        with progress_bars() as report:
             yield report
     else:
         yield _plain_lines()
@@ -128,30 +129,3 @@ def _plain_lines() -> Report:
             print_line(f"{progress.stage}: {progress.done}{total}, {progress.rate:.0f}/s{ending}", error=True)
 
     return show
-
-
-@contextmanager
-def _bars() -> Iterator[Report]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description:>18}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f}/s"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(progress: Progress) -> None:
-            task = tasks.get(progress.stage)
-            if task is None or next(t for t in bars.tasks if t.id == task).finished:
-                task = tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total, rate=0.0)
-            if progress.note:
-                bars.print(visible(f"{progress.stage}: {progress.note}"), markup=False, highlight=False)
-            bars.update(task, completed=progress.done, total=progress.total, rate=progress.rate)
-
-        yield show
