@@ -1,6 +1,6 @@
 """A target's images as the index's encoder sees them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,20 +31,26 @@ class EmbeddedSplit:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedTarget:
-    """The target's splits; `test` is None where the target has none."""
+    """The target's splits; `test` is None where the target has none. `known` are train images, then validation images: all that the
+    server may learn from. The vectors of these three are one array: of a million images they take gigabytes."""
 
     train: EmbeddedSplit
     validation: EmbeddedSplit
     test: EmbeddedSplit | None = None
+    known: EmbeddedSplit = field(init=False, repr=False, compare=False)
 
-    @property
-    def known(self) -> EmbeddedSplit:
-        """Train images, then validation images: all that the server may learn from."""
-        return EmbeddedSplit(
-            np.concatenate([self.train.vectors, self.validation.vectors]),
-            np.concatenate([self.train.labels, self.validation.labels]),
-            self.train.left_out + self.validation.left_out,
-        )
+    def __post_init__(self) -> None:
+        first, second = self.train, self.validation
+        if len(first.labels) and len(second.labels):
+            vectors = np.concatenate([first.vectors, second.vectors])
+        else:
+            vectors = first.vectors if len(first.labels) else second.vectors
+        labels, left_out = np.concatenate([first.labels, second.labels]), first.left_out + second.left_out
+        place = object.__setattr__
+        place(self, "known", EmbeddedSplit(vectors, labels, left_out))
+        if len(first.labels) and len(second.labels):
+            place(self, "train", replace(first, vectors=vectors[: len(first.labels)]))
+            place(self, "validation", replace(second, vectors=vectors[len(first.labels) :]))
 
 
 def embed_target(encoder: Encoder, target: Target, *, report: Report, cache: Path | None = None) -> EmbeddedTarget:

@@ -46,7 +46,11 @@ class Space:
 
     def of(self, vectors: F32) -> F32:
         """Any embeddings [n, d] on the same axes."""
-        return steady_product(vectors - self.mean, self.axes)
+        points = np.empty((len(vectors), self.axes.shape[1]), np.float32)
+        for start in range(0, len(vectors), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            points[rows] = steady_product(vectors[rows] - self.mean, self.axes)
+        return points
 
 
 def main_axes(vectors: F32, count: int) -> F32:

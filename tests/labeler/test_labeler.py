@@ -171,3 +171,15 @@ def test_likelihoods_take_the_memory_of_a_block(images: int, monkeypatch: pytest
     tracemalloc.stop()
     assert found == pytest.approx(expected, rel=1e-12)
     assert peak < 8 * images + 5 * 8 * (1 << 14)
+
+
+def test_a_target_keeps_its_vectors_once() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (EmbeddedSplit(rng.normal(size=(n, 4)).astype(np.float32), np.arange(n) % 2, 1) for n in (6, 3))
+    target = EmbeddedTarget(first, second)
+    assert np.array_equal(target.known.vectors, np.concatenate([first.vectors, second.vectors]))
+    assert target.known.left_out == 2
+    for split, given in ((target.train, first), (target.validation, second)):
+        assert np.array_equal(split.vectors, given.vectors)
+        assert np.shares_memory(split.vectors, target.known.vectors)
+    assert EmbeddedTarget(first, EmbeddedSplit(second.vectors[:0], second.labels[:0], 0)).known.vectors is first.vectors

@@ -32,7 +32,7 @@ _SAME_SHARES = (
     1.3  # ratio of numbers of images within which shares are reused: a search over budgets tries many near ones
 )
 _MAX_ROWS = 4000  # images that these students are trained on
-_NUMBERS = 1 << 25  # probabilities of target images that are in memory at a time
+_NUMBERS = 1 << 24  # logits of the target's images that are looked at together: 64 MB
 _STEPS = 30  # of the student's training: near enough to count its answers
 
 
