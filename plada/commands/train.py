@@ -73,8 +73,8 @@ def train(
     expand: Annotated[
         str,
         typer.Option(
-            help="Train a network on this many more images of each class, labelled by a linear student on an index or pack here; auto: on three "
-            "times as many images as were sent, where that student names held-back ones right.",
+            help="Train a network on this many more images of each class, labelled by a linear student on an index or pack here; "
+            "auto: three times as many images as were sent, if that student labels held-back images well.",
         ),
     ] = "0",
     target: Annotated[
