@@ -20,7 +20,7 @@ PAGES = {
     "SECURITY.md": "SECURITY.md",
     "decoders/README.md": "decoders/README.md",
 }
-FILES = ("LICENSE", "container/Containerfile", "decoders/plada_decode.c", "decoders/plada_decode.py")
+FILES = ("LICENSE", "CITATION.cff", "container/Containerfile", "decoders/plada_decode.c", "decoders/plada_decode.py")
 _LINK = re.compile(r"(\]\()([^)\s:#]+)")
 
 

@@ -164,7 +164,7 @@ class PayloadUnsupported(PayloadError):
 
 
 class SideMissing(PayloadError):
-    """The bytes can be read only beside the manifest of their reference, or a pack; `needs` is "manifest" or "pack"."""
+    """The bytes can be read only with the manifest of their reference, or with a pack; `needs` is "manifest" or "pack"."""
 
     remedy = "Say where the images are (--reference), or install the pack (`plada install-pack`); or ask for a file that needs neither."
 
@@ -198,7 +198,7 @@ class DataError(PladaError):
 
 
 class Unreadable(DataError):
-    """One image that cannot be decoded; the message is the reason alone."""
+    """One image that cannot be decoded; the message is only the reason."""
 
     remedy = "Restore the image from its source; or leave it out, its position stays."
 

@@ -147,7 +147,7 @@ def listen(port: int) -> Iterator[socket.socket]:
                 "one, or name another"
             ) from err
         raise RequestError(
-            f"port {port} of {ADDRESS} cannot be had ({err.strerror}). Say --port 0 for a free one"
+            f"port {port} of {ADDRESS} cannot be used ({err.strerror}). Say --port 0 for a free one"
         ) from err
     with listener:
         yield listener

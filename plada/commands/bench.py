@@ -100,9 +100,9 @@ def bench(
     machine: Machine,
     output: Output,
 ) -> None:
-    """Compare with the paper's rules and with other things that could be sent, at equal bytes.
+    """Compare plada's selections with the paper's rules, pixels and weights, at equal bytes.
 
-    Stopped by whatever, the same command goes on.
+    If it is interrupted, the same command resumes.
     """
     with output.reporter() as report:
         summary = plada.bench(

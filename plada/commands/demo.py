@@ -17,7 +17,7 @@ def demo(
     home: Home = None,
     output: Output,
 ) -> None:
-    """Go the whole way on real handwriting: index, select, read back, train, test. Nothing is downloaded."""
+    """Run the whole method on real handwriting: index, select, read back, train, test. Nothing is downloaded."""
     with output.reporter() as progress:
         summary = plada.demo(out=out, source=source, home=home, report=progress)
     if output.wrote_json(summary.to_dict()):

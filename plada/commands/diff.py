@@ -52,7 +52,7 @@ def apply_diff(
     home: Home = None,
     output: Output,
 ) -> None:
-    """Write the payload that a file of changes makes of OLD."""
+    """Apply a file of changes to the payload OLD, and write the new payload."""
     summary = plada.apply_diff(
         old,
         changes,

@@ -7,7 +7,7 @@ from plada.common.units import format_size
 
 
 def doctor(*, home: Home = None, output: Output) -> None:
-    """Report what is installed, what it sees, and what to install for what is missing."""
+    """Report the installed packages, devices and indexes, and how to install what is missing."""
     diagnosis = plada.doctor(home=home)
     if output.wrote_json(diagnosis.to_dict()):
         return

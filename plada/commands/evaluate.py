@@ -43,7 +43,7 @@ def evaluate(
     machine: Machine,
     output: Output,
 ) -> None:
-    """Test a trained model: accuracy with its interval, each class, what is taken for what, calibration."""
+    """Test a trained model: accuracy with its interval, each class, confusion, calibration."""
     with output.reporter() as report:
         result = plada.evaluate(
             model, target=target, confusion=confusion, weights=weights, held_out=held_out, adapt=adapt,

@@ -53,7 +53,7 @@ def explore(
     machine: Machine,
     output: Output,
 ) -> None:
-    """Look through an index in a browser: search, neighbours, what payloads chose. For this machine alone; Ctrl-C ends it."""
+    """Explore an index in a browser on this machine: search, neighbours, chosen images. Ctrl-C ends it."""
 
     def ready(summary: "ExploreSummary") -> None:
         if output.wrote_json(summary.to_dict()):

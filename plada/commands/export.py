@@ -28,7 +28,7 @@ def export(
     home: Home = None,
     output: Output,
 ) -> None:
-    """Hand the labelled set to another framework."""
+    """Export the labelled images for another framework."""
     with output.reporter() as report:
         made = plada.export(
             payload, to=to, out=out, reference=copy.copy(), link=link, read=reading.read(), home=home, report=report

@@ -174,7 +174,7 @@ def index(
     home: Home = None,
     output: Output,
 ) -> None:
-    """Embed a reference into a searchable index. Interrupted, it goes on where it stopped."""
+    """Embed a reference into a searchable index. If it is interrupted, the same command resumes."""
     if check.check:
         with output.reporter() as report:
             found = plada.check_index(

@@ -25,7 +25,7 @@ def inspect(
     home: Home = None,
     output: Output,
 ) -> None:
-    """Say what a payload holds and where its bytes go, as far as that can be said without its reference too."""
+    """Show the content of a payload and what its bytes are used for, even without its reference."""
     summary = plada.inspect(
         payload, rate=rate or (), reference=reference, pack=pack, require_signature=require_signature, home=home
     )

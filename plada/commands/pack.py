@@ -16,7 +16,7 @@ def install_pack(
     home: Home = None,
     output: Output,
 ) -> None:
-    """Keep a pack beside a reference, its hash compared, for payloads that were made with it."""
+    """Check a pack and install it, for payloads that were made with it."""
     summary = plada.install_pack(path, home=home)
     if output.wrote_json(summary.to_dict()):
         return

@@ -30,7 +30,7 @@ def predict(
     device: Device = None,
     output: Output,
 ) -> None:
-    """Say what a trained model sees in pictures. Some that cannot be read end it with status 5, after all others are answered."""
+    """Predict the classes of images. If some cannot be read, all others are predicted, and the exit status is 5."""
     count, bad, example = 0, 0, ""
     if out is not None:
         with output.reporter() as report:

@@ -53,7 +53,7 @@ def report(
     machine: Machine,
     output: Output,
 ) -> None:
-    """Write a page that a person opens: what a payload is for, its images, its bytes, and where to correct it."""
+    """Write a web page about a payload: its images, its bytes, its accuracy, with a form for corrections."""
     with output.reporter() as progress:
         summary = plada.report(
             payload, out=out, reference=reference, same_keys=same_keys, selection=selection, model=model, target=target,

@@ -27,7 +27,7 @@ def search(
     home: Home = None,
     output: Output,
 ) -> None:
-    """Find the images of a reference that are nearest to a picture, or to words."""
+    """Find the images of a reference that are nearest to an image or to words."""
     with output.reporter() as report:
         found = plada.search(query, index=index, k=k, exact=not approximate, sheet=sheet, home=home, report=report)
     hits = [

@@ -217,7 +217,7 @@ def select(
     machine: Machine,
     output: Output,
 ) -> None:
-    """Choose and label reference images for a target, as many as fit into the budget."""
+    """Choose and label reference images for a target, within the budget."""
     out = files.out or Path(f"{_plain_target(target)}.plada")
     check_outputs(out, files.sheet, files.percentiles, files.histogram, files.table)
     with output.reporter() as report:

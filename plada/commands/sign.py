@@ -15,7 +15,7 @@ def keygen(
     *,
     output: Output,
 ) -> None:
-    """Make a pair of keys to sign payloads with. Keep the private one; give the public one to clients."""
+    """Make a pair of keys to sign payloads. Keep the private key; give the public key to clients."""
     pair = plada.keygen(out)
     if output.wrote_json(pair.to_dict()):
         return

@@ -73,8 +73,8 @@ def train(
     expand: Annotated[
         str,
         typer.Option(
-            help="Train a network on so many more images of each class, named by a linear student on an index or pack here; auto: on three "
-            "times as many images as were sent, where that student names held-back ones right.",
+            help="Train a network on this many more images of each class, labelled by a linear student on an index or pack here; "
+            "auto: three times as many images as were sent, if that student labels held-back images well.",
         ),
     ] = "0",
     target: Annotated[
@@ -94,7 +94,7 @@ def train(
 ) -> None:
     """Train a student on the images and labels of a payload.
 
-    Stopped by whatever, the same command goes on. On several GPUs: torchrun --nproc-per-node N -m plada train ...
+    If it is interrupted, the same command resumes. On several GPUs: torchrun --nproc-per-node N -m plada train ...
     """
     follower = int(os.environ.get("RANK", "0")) > 0  # one of torchrun's processes; only the first one reports
     with reporter(as_json=output.as_json and not follower, quiet=output.quiet or follower) as report:

@@ -58,7 +58,7 @@ def verify(
     home: Home = None,
     output: Output,
 ) -> None:
-    """Check that the images here are those that a manifest, a payload or an id speaks of. Exit status 4 if not."""
+    """Check that the images here are those of a manifest, a payload or an id. Exit status 4 if not."""
     if manifest is not None and against is not None:
         raise RequestError("--manifest FILE is short for --against FILE. Give one of them")
     with output.reporter() as report:

@@ -158,8 +158,8 @@ def _without_tag(
     listed = ", ".join(sorted(tags)) or "none"
     settings = " ".join(f"--model-arg {words[field]}=..." for field in needed)
     raise RequestError(
-        f"encoder {spec.name}: a weights file alone does not say how its images are prepared, and the tags of this "
-        f"architecture leave it open. Say with --tag which one it stands for ({listed}), or say all of: "
+        f"encoder {spec.name}: a weights file does not contain the preprocessing, and the tags of this "
+        f"architecture differ in it. Say with --tag which one it stands for ({listed}), or say all of: "
         f"{settings}{'' if sized else ' --image-size PIXELS'}"
     )
 
@@ -182,7 +182,7 @@ def wrong_size(spec: EncoderSpec, native: int, size: int) -> RequestError:
 def pickled_weights(spec: EncoderSpec, tag: str, place: Any) -> RequestError:
     """What to say of weights that are published in no format that is opened here."""
     return RequestError(
-        f"encoder {spec.name}: the weights of tag '{tag}' are published as a pickle alone ({place}), which plada does not "
+        f"encoder {spec.name}: the weights of tag '{tag}' are published only as a pickle ({place}), which plada does not "
         "open. Convert them where you trust them (docs/encoders.md) and give --weights FILE"
     )
 

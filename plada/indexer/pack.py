@@ -83,7 +83,7 @@ def fit_projection(
     covariance = products / rows - np.outer(mean, mean)
     variances, components = _leading(covariance)
     if variances[0] < 1:  # of the square of the grid: nothing but its rounding
-        raise DataError("the embeddings of this index are all alike; a pack of them says nothing")
+        raise DataError("all embeddings of this index are equal, so a pack of them would contain no information")
     kept = components[:, :dimensions]
     largest = kept[np.abs(kept).argmax(axis=0), np.arange(dimensions)]
     wide = kept * np.sign(largest) * (scale * _GRID / np.sqrt(variances[0]))

@@ -138,7 +138,7 @@ def parse_changes(data: bytes) -> Changes:
     fresh = sum(run[2] for run in classes.runs)
     names, notes = read_metadata(about, fresh) if about else (None, {})
     if len(names or ()) != fresh or (notes and not body[2 * ID_BYTES]):
-        raise PayloadCorrupt(f"{len(names or ())} names for {fresh} new classes, or notes that nobody announced")
+        raise PayloadCorrupt(f"{len(names or ())} names for {fresh} new classes, or notes without an announcement")
     return Changes(
         header=header,
         old=body[:ID_BYTES],

@@ -97,7 +97,7 @@ def write_segments(
         raise RequestError(f"{count} {progressive} segments: expected 1 to {MAX_SEGMENTS[progressive]}")
     if progressive == "layers":
         if rank is None:
-            raise RequestError("layers are sent best first, and nobody said which images are best. Give a rank")
+            raise RequestError("layers need the images ordered from best to worst, and no rank was given. Give a rank")
         bodies = [
             write_content(positions[rows], labels[rows], images=images, classes=classes, coder=coder, shared=shared)
             for rows in _layers(rank, count)

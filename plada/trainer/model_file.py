@@ -69,7 +69,7 @@ def read_calibration(path: Path, card: Mapping[str, Any]) -> Calibration | None:
     try:
         return calibration_of_card(card)
     except ValueError as err:
-        raise DataError(f"{path}: its card has no sound {err}, as plada writes it. Train it again") from err
+        raise DataError(f"{path}: its card has no valid {err}, as plada writes it. Train it again") from err
 
 
 def _versions() -> dict[str, str]:

@@ -87,7 +87,7 @@ def load_network_student(path: Path, device: str | None = None) -> NetworkStuden
     what the card says."""
     card = read_card(path)
     if not _sound(card):
-        raise DataError(f"{path}: its card does not say how images are prepared, as plada writes it. Train it again")
+        raise DataError(f"{path}: its card does not contain the preprocessing, as plada writes it. Train it again")
     state = read_safetensors(path)
     arguments = card.get("model_args") or {}
     if reason := refused_argument(arguments):

@@ -48,7 +48,7 @@ class OwnPictures:
         if len(self) * view.size**2 * 3 > _MAX_PIXELS:
             raise RequestError(
                 f"--own {self.collection.location}: {len(self)} pictures of {view.size} pixels take over {_MAX_PIXELS} bytes; expected "
-                "a few of each class. With as many as these, train on them alone"
+                "a few of each class. With this many images, train on them only"
             )
         positions = np.arange(len(self), dtype=np.int64)
         pixels, readable = load_pixels(self.collection.read, positions, view, stage="own pictures", report=report)

@@ -111,7 +111,7 @@ def test_forms_of_one_task(shop: Publisher, tmp_path: Path) -> None:
     assert list(summary.tasks[0].forms) == ["nothing, progressive", "nothing"]
     assert [form.get("progressive", False) for form in said(shop)["tasks"]["menu"]["forms"]] == [False, True]
     SECOND.save(tmp_path / "parts.plada")
-    with pytest.raises(RequestError, match="do not say the same"):
+    with pytest.raises(RequestError, match="have different labels"):
         plada.publish(shop.folder, [f"x={tmp_path / 'plain.plada'}", f"x={tmp_path / 'parts.plada'}"], sign=shop.key)
 
 

@@ -171,6 +171,23 @@ def test_what_operations_calls_measured_was_measured() -> None:
         assert set(numbers(figure)) <= measured, f"operations.md, {what.strip()}: {figure.strip()}"
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/limits.md", "docs/clients.md", "docs/concepts.md"])
+def test_figures_of_a_page_were_measured(page: str) -> None:
+    assert figures_without_a_source(documents.prose((ROOT / page).read_text(encoding="utf-8"))) == []
+
+
+def figures_without_a_source(text: str) -> list[str]:
+    """Numbers with a decimal point that neither benchmarks.md nor log.md has; addresses and numbers of papers do not count."""
+    sources = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("benchmarks.md", "log.md")]
+    measured = set(numbers("\n".join(sources)))
+    plain = re.sub(r"arXiv[ :][\d.]+|\]\([^)]*\)", "", text)
+    return [figure for figure in re.findall(r"\d+\.\d+", plain) if figure not in measured]
+
+
+def test_a_figure_that_nobody_measured_is_found() -> None:
+    assert figures_without_a_source("At 96 pixels 88.6 %, at 64 12345.6 (arXiv 2602.23358).") == ["12345.6"]
+
+
 def numbers(text: str) -> list[str]:
     return re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d)[ ,](?=\d{3}\b)", "", text))
 

@@ -99,3 +99,8 @@ def test_badges_are_true() -> None:
     assert f"license-{PROJECT['license'].replace('-', '--')}-" in README
     assert PROJECT["urls"]["Paper"] in README
     assert README.count("img.shields.io") == 3
+
+
+def test_log_and_decisions_are_short() -> None:
+    for name in ("log.md", "decisions.md"):
+        assert len((ROOT / "docs" / name).read_text(encoding="utf-8").splitlines()) < 200, name

@@ -135,7 +135,7 @@ def test_openai_weights_of_a_real_architecture_have_quick_gelu() -> None:
         ("/quick", {"model_args": {"quick_gelu": False}}, "tag 'quick' has quick_gelu True, --model-arg quick_gelu says False"),
         ("-quickgelu/plain", {}, "the architecture tiny-quickgelu has QuickGELU, tag 'plain' says without"),
         ("/quick", {"tag": "plain"}, "its name says tag 'quick', --tag says 'plain'"),
-        ("", {}, r"leave it open\. Say with --tag which one it stands for \(plain, quick\), or say all of: --model-arg mean=\.\.\."),
+        ("", {}, r"differ in it\. Say with --tag which one it stands for \(plain, quick\), or say all of: --model-arg mean=\.\.\."),
         ("/plain", {"model_args": {"mean": 7}}, "expected three numbers"),
         ("/plain", {"model_args": {"widht": 7}}, "--model-arg widht is not known; open_clip encoders take mean"),
         ("/plain", {"image_size": 36}, "not a multiple of its patches of 8 pixels. Give 32 or 40"),

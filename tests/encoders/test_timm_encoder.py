@@ -228,7 +228,7 @@ def test_no_network_says_what_to_do(resnet: Path, monkeypatch: pytest.MonkeyPatc
         RequestError, match=r"download model\.safetensors of huggingface\.co/timm/test_resnet\.r160_in1k, copy"
     ):
         load_encoder(EncoderSpec(name=TINY, pretrained=True))
-    with pytest.raises(RequestError, match="published as a pickle alone"):
+    with pytest.raises(RequestError, match="published only as a pickle"):
         load_encoder(EncoderSpec(name="timm:gcvit_xxtiny", pretrained=True))
 
     def broken(*_: str, **__: Any) -> str:

@@ -241,5 +241,5 @@ def test_a_card_that_was_tampered_with(student: Path) -> None:
 
     state = {name: torch.from_numpy(np.array(getattr(loaded.head, name))) for name in ("mean", "weight", "bias")}
     save_model(student, state, card | {"calibration": {"temperature": "hot"}})
-    with pytest.raises(DataError, match="its card has no sound calibration"):
+    with pytest.raises(DataError, match="its card has no valid calibration"):
         load_model(student)

@@ -56,7 +56,7 @@ def pull(
     home: Home = None,
     output: Output,
 ) -> None:
-    """Bring a task of a catalogue to its newest version, by the fewest bytes; or list what a catalogue has.
+    """Pull the newest version of a task with the fewest bytes, or list the tasks of a catalogue.
 
     Every command that takes a payload then takes the task's name.
     """

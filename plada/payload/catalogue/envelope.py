@@ -152,7 +152,7 @@ def keys_after(name: str, keys: Sequence[Key], known: bytes, where: str) -> list
     if at is None:
         raise SignatureError(
             f"{where}: is signed by key {key_name(keys[-1].key) if keys else 'of nobody'}; known is {key_name(known)}, and nothing "
-            "here says that the other one succeeds it. Ask the catalogue's owner, by another way, which key is his"
+            "here says that the other one succeeds it. Ask the catalogue's owner, through another channel, which key is the right one"
         )
     for old, new in zip(keys[at:], keys[at + 1 :], strict=False):
         if not verifies(old.key, new.signature, _successor(name, old.key, new.key)):

@@ -160,7 +160,7 @@ class Publication:
                 payloads.append(parse_with_context(data, self.context).payload)
         if len({payload.digest(16) for payload in payloads}) > 1:
             raise RequestError(
-                f"task '{task}': {files[0]} and {files[-1]} do not say the same, so they are no two forms of it. Give each task a name "
+                f"task '{task}': {files[0]} and {files[-1]} have different labels, so they cannot be two forms of one task. Give each task a name "
                 "of its own: TASK=FILE"
             )
         return payloads[0]
@@ -337,7 +337,7 @@ def selection_facts(given: str | Path | Mapping[str, Any]) -> list[Mapping[str, 
             raise RequestError(f"{given}: cannot be read ({err}). Give what `plada select --json` printed") from err
     facts = [each for each in found if isinstance(each, Mapping) and each.get("payload") and "teacher" in each]
     if not facts:
-        raise RequestError(f"{given}: says nothing of a payload. Give what `plada select --json` printed")
+        raise RequestError(f"{given}: does not describe a payload. Give what `plada select --json` printed")
     return facts
 
 

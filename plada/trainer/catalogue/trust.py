@@ -125,6 +125,6 @@ def _succeeded(state: State, key: str, where: str, whole: Callable[[], Envelope]
     if not fresh or fresh[-1].hex() != key:
         raise SignatureError(
             f"{where}: signed by key {key_name(bytes.fromhex(key))}; known is {key_name(bytes.fromhex(state.key))}, and no chain of "
-            "successors leads to the other one. Ask the catalogue's owner, by another way, which key is his"
+            "successors leads to the other one. Ask the catalogue's owner, through another channel, which key is the right one"
         )
     return replace(state, keys=(*state.keys, *(each.hex() for each in fresh)))
