@@ -20,7 +20,7 @@ PAGES = {
     "SECURITY.md": "SECURITY.md",
     "decoders/README.md": "decoders/README.md",
 }
-FILES = ("LICENSE", "CITATION.cff", "container/Containerfile", "decoders/plada_decode.c", "decoders/plada_decode.py")
+_BADGE = re.compile(r"^\[!\[[^\]]*\]\(https?://[^)]*\)\]\([^)]*\)\n", re.MULTILINE)
 _LINK = re.compile(r"(\]\()([^)\s:#]+)")
 
 
@@ -28,7 +28,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages of the root, the files that pages link to, and each notebook as a page with its pictures."""
     for path, name in PAGES.items():
         files.append(File.generated(config, name, content=(ROOT / path).read_text(encoding="utf-8")))
-    for path in FILES:
+    for path in linked_files():
         files.append(File.generated(config, path, content=(ROOT / path).read_bytes()))
     for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
         text, pictures = notebook_page(notebook)
@@ -38,10 +38,21 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def linked_files() -> list[str]:
+    """The files outside docs/ that pages link to, such as LICENSE; pages are not among them."""
+    found = set()
+    for page in [*PAGES, *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]:
+        for _, link in _LINK.findall((ROOT / page).read_text(encoding="utf-8")):
+            target = ((ROOT / page).parent / link).resolve()
+            if target.is_file() and target.is_relative_to(ROOT) and not target.is_relative_to(ROOT / "docs"):
+                found.add(target.relative_to(ROOT).as_posix())
+    return sorted(found - set(PAGES))
+
+
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn links that leave docs/, or come into it, into links within the site."""
+    """Turn links that leave docs/, or come into it, into links within the site. Badges are left out: they come from elsewhere."""
     here = next((path for path, name in PAGES.items() if name == page.file.src_uri), f"docs/{page.file.src_uri}")
-    return _LINK.sub(lambda link: link[1] + link_within(here, link[2]), markdown)
+    return _LINK.sub(lambda link: link[1] + link_within(here, link[2]), _BADGE.sub("", markdown))
 
 
 def link_within(here: str, link: str) -> str:

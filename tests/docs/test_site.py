@@ -117,6 +117,13 @@ def test_links_of_the_repository_become_links_of_the_site(here: str, link: str, 
     assert module("site_hooks").link_within(here, link) == within
 
 
+def test_files_that_pages_link_to_are_part_of_the_site() -> None:
+    need("mkdocs")
+    linked = module("site_hooks").linked_files()
+    assert {"LICENSE", "container/Containerfile", "decoders/plada_decode.c"} <= set(linked)
+    assert not any(path.endswith(".md") or path.startswith("docs/") for path in linked)
+
+
 def outputs(notebook: Any) -> list[str]:
     """What the cells of a notebook show: texts, and for pictures that there is one."""
     shown = []
