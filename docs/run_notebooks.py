@@ -32,7 +32,12 @@ def run_notebook(path: Path, folder: Path) -> Any:
         cell["id"] = f"{path.stem}-{number}"
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+            cell.outputs = [
+                each
+                for each in cell.outputs
+                if each.get("name") != "stderr"
+                and "application/vnd.jupyter.widget-view+json" not in each.get("data", {})
+            ]
             for output in cell.outputs:
                 output.get("data", {}).pop("image/jpeg", None)  # the same picture stands there as PNG
     return notebook

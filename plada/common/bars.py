@@ -1,5 +1,6 @@
 """Progress bars, for people: on a terminal, or in a notebook."""
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,7 +38,9 @@ def progress_bars() -> "Iterator[Callable[[Progress], None]]":
         TextColumn("{task.fields[rate]:.0f}/s"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Bars(*columns, console=Console(stderr=not in_notebook())) as bars:
+    # Without ipywidgets Rich would show every step in a cell as a line of its own, with a warning.
+    widgets = in_notebook() and importlib.util.find_spec("ipywidgets") is not None
+    with Bars(*columns, console=Console(stderr=not widgets, force_jupyter=widgets)) as bars:
         tasks: dict[str, Any] = {}
 
         def show(progress: "Progress") -> None:
