@@ -48,7 +48,7 @@ class DemoSummary(Summary):
         student_spread: Standard deviation of these.
         seconds: Seconds of each step.
         payload: The payload file.
-        sheet: The contact sheet of the best images of each class.
+        sheet: The contact sheet of the first images of each class, in the rule's order.
         report: The page that shows all of it.
         reused: Steps that an earlier run had done.
     """

@@ -70,7 +70,7 @@ class Selection:
         return f"<Selection {self.title}: {size}, saved as {self.report.payload}>"
 
     def contact_sheet(self, path: str | Path) -> Path:
-        """Write a picture of the best images of each class.
+        """Write a picture of the first images of each class, in the order in which the rule chose them.
 
         Args:
             path: The file, PNG.

@@ -31,6 +31,6 @@ def demo(
         ["student accuracy", f"{summary.student_accuracy:.1%} +- {summary.student_spread:.1%} (test split; {students}), trained on drawn characters only"],
         ["seconds", f"{seconds(summary.seconds)}, {sum(summary.seconds.values()):.1f} in all"],
         ["reused", ", ".join(summary.reused) + " of an earlier run" if summary.reused else "nothing; a second run reuses the index"],
-        ["files", f"{summary.payload}, {summary.report} (what it holds, for a browser), {summary.sheet} (the best images of each class)"],
+        ["files", f"{summary.payload}, {summary.report} (what it holds, for a browser), {summary.sheet} (the first images of each class)"],
     ]  # fmt: skip
     print_table(rows, title="plada demo")

@@ -263,7 +263,7 @@ def _about(ranked: RankedPayload) -> str:
 
 def _order(ranked: RankedPayload) -> str:
     if ranked.scores is not None:
-        return "Best first, as its rule ranked them, with its scores."
+        return "In the order in which the rule chose them, with its scores."
     return "By position: no payload carries ranks or scores; its table, given with <code>--selection</code>, does."
 
 

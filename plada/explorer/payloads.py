@@ -1,4 +1,4 @@
-"""What payloads chose from an index: each class best first, and each image as what it was chosen."""
+"""What payloads chose from an index: each class in the rule's order, and each image as what it was chosen."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Placement:
 class RankedPayload:
     """A payload with its rows ranked within their classes.
 
-    `order` int64 [k] are rows class by class, best first; `starts` int64 [classes + 1] says where each class begins in it;
+    `order` int64 [k] are rows class by class, in the rule's order; `starts` int64 [classes + 1] says where each class begins in it;
     `places` int64 [k] is the inverse of `order`. `scores` float64 [k] by row are None where no table has them: the rows of
     a class then stand by position.
     """
@@ -53,7 +53,7 @@ class RankedPayload:
         return int(self.starts[label + 1] - self.starts[label])
 
     def best(self, label: int, first: int, count: int) -> list[int]:
-        """Positions of some images of a class, best first, from the `first` (0) on."""
+        """Positions of some images of a class, in the rule's order, from the `first` (0) on."""
         start = int(self.starts[label]) + first
         rows = self.order[start : min(start + count, int(self.starts[label + 1]))]
         return [int(position) for position in self.payload.positions[rows]]

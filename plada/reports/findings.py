@@ -35,7 +35,7 @@ class Spread:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFacts:
     """One class: how many images of the reference the teacher calls so (`before`) and how many were chosen (`after`), None
-    where that is not known; its scores; and the pictures that are shown, best first."""
+    where that is not known; its scores; and the pictures that are shown, in the rule's order."""
 
     name: str
     before: int | None

@@ -14,7 +14,7 @@ PERCENTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
 def write_sheet(table: Any, classes: tuple[str, ...], images: Reference, path: Path, *, title: str = "") -> Path:
-    """A contact sheet of a selection's table: the best images of each class, best first."""
+    """A contact sheet of a selection's table: the first images of each class, in the order in which the rule chose them."""
     best = table.filter(np.asarray(table["class_rank"]) < SHEET_COLUMNS).sort_by("class_rank")
     labels, positions = np.asarray(best["label"]), np.asarray(best["position"])
     totals = np.bincount(np.asarray(table["label"]), minlength=len(classes))

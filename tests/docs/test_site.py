@@ -103,7 +103,7 @@ def test_public_names_stand_once_in_the_pages_of_the_interface() -> None:
     ("here", "link", "within"),
     [
         ("README.md", "docs/quickstart.md", "quickstart.md"),
-        ("README.md", "docs/demo.png", "demo.png"),
+        ("README.md", "docs/pictures/choosing.png", "pictures/choosing.png"),
         ("README.md", "decoders", "decoders/README.md"),
         ("docs/quickstart.md", "../README.md", "index.md"),
         ("docs/installing.md", "../container/Containerfile", "container/Containerfile"),

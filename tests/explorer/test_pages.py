@@ -382,7 +382,7 @@ def test_a_payload_class_by_class(served: Client, nasty: Gallery) -> None:
         assert seen.images() == wanted
         for name in CLASSES:
             assert visible(name) in seen.text
-        assert ("Best first" in seen.text) == (ranked.scores is not None)
+        assert ("In the order in which the rule chose them" in seen.text) == (ranked.scores is not None)
         assert ("By position" in seen.text) == (ranked.scores is None)
         for label, name in enumerate(CLASSES):
             one = read(served.ask(f"/chosen/{number}/{label}"))

@@ -1,4 +1,4 @@
-"""What a payload chose: each class best first, every image found again."""
+"""What a payload chose: each class in its order, every image found again."""
 
 import numpy as np
 from hypothesis import given

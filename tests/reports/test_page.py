@@ -139,7 +139,7 @@ def test_pictures_have_alternatives_and_order() -> None:
     assert [b["data-i"] for b in buttons] == list("012345")
     assert {b["aria-pressed"] for b in buttons} == {"false"}
     assert found.data["labels"] == [0, 0, 0, 1, 1, 1]
-    assert "best first" in render_page(findings()).decode()
+    assert "in the order in which the rule chose them" in render_page(findings()).decode()
     assert "no score is known" in render_page(findings(ranked=False)).decode()
 
 
