@@ -35,6 +35,7 @@ _WHERE = {
     "TeacherSpec": "plada.labeler.teachers",
     "apply_diff": "plada.api.diff",
     "bench": "plada.api.bench",
+    "cache": "plada.api.keeping.cache",
     "config": "plada.api.settings.config",
     "check_index": "plada.retrieval.check",
     "datasets": "plada.api.datasets",
@@ -47,6 +48,7 @@ _WHERE = {
     "export": "plada.api.export",
     "forecast": "plada.api.index",
     "index": "plada.api.index",
+    "indexes": "plada.api.keeping.indexes",
     "inspect": "plada.api.inspect",
     "install_pack": "plada.api.pack",
     "keygen": "plada.api.sign",
@@ -90,6 +92,8 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.api.index import forecast as forecast
     from plada.api.index import index as index
     from plada.api.inspect import inspect as inspect
+    from plada.api.keeping.cache import cache as cache
+    from plada.api.keeping.indexes import indexes as indexes
     from plada.api.pack import install_pack as install_pack
     from plada.api.pack import make_pack as make_pack
     from plada.api.payload import Payload as Payload

@@ -21,6 +21,8 @@ from plada.commands.explore import explore
 from plada.commands.export import export
 from plada.commands.index import index
 from plada.commands.inspect import inspect
+from plada.commands.keeping.cache import cache
+from plada.commands.keeping.indexes import indexes
 from plada.commands.pack import install_pack
 from plada.commands.predict import predict
 from plada.commands.report import report
@@ -53,6 +55,8 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "verify": verify,
     "search": search,
     "explore": explore,
+    "indexes": indexes,
+    "cache": cache,
     "datasets": datasets,
     "encoders": encoders,
     "config": config,

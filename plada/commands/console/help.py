@@ -11,7 +11,7 @@ PANELS: Mapping[str, Sequence[str]] = {
     "Server": ("index", "select", "publish", "sign", "keygen", "diff"),
     "Client": ("pull", "train", "predict", "evaluate", "export", "apply", "install-pack"),
     "Look": ("search", "explore", "inspect", "report", "verify", "bench"),
-    "Tools": ("demo", "doctor", "datasets", "encoders", "config"),
+    "Tools": ("demo", "doctor", "indexes", "cache", "datasets", "encoders", "config"),
 }
 _COMMON = ("home", "quiet", "as_json")
 OPTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -89,6 +89,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "verify": ("plada verify /data/imagenet21k --against food101.plada", "plada verify imagenet21k --leaks food101"),
     "search": ("plada search dog.jpg position:123 -k 20 --sheet hits.png",),
     "explore": ("plada explore imagenet21k food101.plada",),
+    "indexes": ("plada indexes", "plada indexes rename imagenet21k in21k"),
+    "cache": ("plada cache", "plada cache --prune"),
     "datasets": ("plada datasets food101",),
     "encoders": ("plada encoders",),
     "config": ("plada config", "plada config set encoder clip"),

@@ -1,0 +1,1 @@
+"""`plada.indexes` and `plada.cache`: what a home holds, and how it is removed."""

@@ -1,0 +1,1 @@
+"""The commands `plada indexes` and `plada cache`."""
