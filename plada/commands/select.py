@@ -159,7 +159,10 @@ class FileOptions:
 
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The payload file. [default: TARGET.plada]")] = None
     sheet: Annotated[
-        Path | None, typer.Option(help="Write a contact sheet (PNG) of the first images of each class, in the order in which the rule chose them.")
+        Path | None,
+        typer.Option(
+            help="Write a contact sheet (PNG) of the first images of each class, in the order in which the rule chose them."
+        ),
     ] = None
     percentiles: Annotated[
         Path | None, typer.Option(help="Write a contact sheet (PNG) of images by their score, first to last.")

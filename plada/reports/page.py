@@ -178,7 +178,11 @@ def _interval(accuracy: Accuracy) -> str:
 def _images(findings: Findings) -> str:
     if not any(each.pictures for each in findings.classes):
         return ""
-    order = "in the order in which the rule chose them" if findings.ranked else "by position: without the selection's table no score is known"
+    order = (
+        "in the order in which the rule chose them"
+        if findings.ranked
+        else "by position: without the selection's table no score is known"
+    )
     text = (
         f"<p>{digits(findings.pictures)} of {digits(findings.images or 0)} images, {order}. Where a class has more than are shown, "
         "they are taken evenly from its first to its last. Each is labelled with the class it stands under"
