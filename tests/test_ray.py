@@ -329,7 +329,7 @@ def test_ray_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, pict
     monkeypatch.setattr("importlib.import_module", without_ray)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        MissingExtra, match=r"--engine ray needs ray, which is not installed. Run: pip install 'plada\[ray\]'"
+        MissingExtra, match=r"--engine ray needs ray, which is not installed. Run: pip install '.*\[ray\]'"
     ):
         plada.index(pictures, encoder="gradients", engine="ray")
     with pytest.raises(UnknownName, match="unknown engine 'spark'"):

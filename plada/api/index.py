@@ -22,7 +22,7 @@ from plada.encoders.encoder import (
 )
 from plada.encoders.known import DEFAULT_ENCODER, download_megabytes
 from plada.encoders.spec import EncoderSpec, encoder_spec, overlaid
-from plada.errors import EncoderMissing, PladaError, RequestError, ResourceError
+from plada.errors import DataError, EncoderMissing, PladaError, RequestError, ResourceError
 from plada.indexer.ann import ann_source, choose_ann_kind, read_ann
 from plada.indexer.build import build_index
 from plada.indexer.forecast import IndexForecast, run_trial
@@ -105,7 +105,7 @@ def index(
     if merge:
         summary = merge_parts(job, clock=clock, restart=restart, report=report)
     else:
-        spec = _spec(source, encoder, _saved_encoder(job, part), root, report)
+        spec = _spec(source, encoder, job, part, report)
         loaded, devices = _load(spec, device, clock, report, engine)
         plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
         pool = _worker_pool(spec, loaded, devices, plan, engine)
@@ -157,7 +157,7 @@ def forecast(
     """
     root, clock = home_directory(home), Clock()
     job = _job(source, None, root, clock, report)
-    spec = _spec(source, encoder, _saved_encoder(job, None), root, report)
+    spec = _spec(source, encoder, job, None, report)
     loaded, devices = _load(spec, device, clock, report)
     plan = make_plan(loaded, len(job.collection), batch_size=batch_size, workers=workers)
     pool = _worker_pool(spec, loaded, devices, plan, LOCAL)
@@ -203,47 +203,51 @@ def _is_unfinished(job: Job, part: PartNumber | None) -> bool:
 
 
 def _spec(
-    source: str | Path, encoder: str | EncoderSpec | None, saved: EncoderSpec | None, home: Path, report: Report
+    source: str | Path, encoder: str | EncoderSpec | None, job: Job, part: PartNumber | None, report: Report
 ) -> EncoderSpec:
-    """The encoder's spec, wherever its name comes from: the call, an index of this name (`saved`), the settings."""
+    """The encoder's spec, wherever its name comes from: the call, an index of this name, finished or not, the settings."""
     given = encoder_spec(encoder or "")
     if given.name:
         return given
+    saved = _saved_encoder(job, part)
     known = KNOWN.get(str(source).partition(":")[0])
     if known is not None and known.built_in and saved is None:
         return replace(given, name="gradients")
-    if saved is not None:
-        Tracker("load", None, report).say(f"encoder {saved.name}, as the index of this name has it")
-        return overlaid(saved, given)
-    chosen = setting("encoder", home)
-    if not chosen.value:
+    chosen = setting("encoder", job.home)
+    if saved is None and not chosen.value:
         raise EncoderMissing(
             f"index {source}: photographs need a trained encoder, and nothing is downloaded unasked. Give {DEFAULT_HINT}, or set "
             "one for good: plada config set encoder clip",
             encoder=DEFAULT_ENCODER,
             megabytes=download_megabytes(DEFAULT_ENCODER),
         )
-    spec = overlaid(encoder_spec(chosen.value), given)
-    Tracker("load", None, report).say(f"encoder {spec.name}, from {chosen.origin}")
+    origin = "the index of this name" if saved is not None else chosen.origin
+    spec = overlaid(saved or encoder_spec(chosen.value), given)
+    if spec.name != "gradients":
+        Tracker("load", None, report).say(f"encoder {spec.name}, from {origin}")
     if spec.weights or spec.pretrained or not needs_weights(spec):
         return spec
-    if setting("download", home).value == "yes":
+    if setting("download", job.home).value == "yes":
         return replace(spec, pretrained=True)
     raise EncoderMissing(
-        f"index {source}: encoder {spec.name} ({chosen.origin}) needs its weights, and nothing is downloaded unasked. Give "
+        f"index {source}: encoder {spec.name} (from {origin}) needs its weights, and nothing is downloaded unasked. Give "
         "--pretrained or --weights FILE, or allow it for good: plada config set download yes",
-        encoder=chosen.value,
+        encoder=spec.name if saved is not None else chosen.value,
         megabytes=download_megabytes(spec.name),
     )
 
 
 def _saved_encoder(job: Job, part: PartNumber | None) -> EncoderSpec | None:
-    """The encoder of the index of this name, finished or not; None where there is none."""
+    """The encoder of the index of this name, finished or not; None where there is none that can be read. An unfinished build does
+    not say where its weights came from."""
     stores = [job.store(), *([part_store(job.store(), part)] if part is not None else [])]
     for store in stores:
-        for saved in (store.unfinished(), store.info()):
-            if saved is not None and isinstance(saved.get("encoder"), dict):
-                return recorded_encoder(config_from_json(saved["encoder"]))
+        with contextlib.suppress(DataError):
+            if (plan := store.unfinished()) is not None:
+                saved = {"dimension": 0, "weights": "", "digest": "", **plan["encoder"]}
+                return replace(recorded_encoder(config_from_json(saved)), pretrained=False)
+            if (info := store.info()) is not None:
+                return recorded_encoder(config_from_json(info["encoder"]))
     return None
 
 

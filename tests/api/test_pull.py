@@ -445,7 +445,7 @@ def test_without_the_package_that_checks(shop: Publisher, monkeypatch: pytest.Mo
     shop.publish(FIRST)
     monkeypatch.setitem(sys.modules, "cryptography", None)
     for task in ("menu", None):
-        with pytest.raises(MissingExtra, match=r"plada\[sign\]"):
+        with pytest.raises(MissingExtra, match=r"\[sign\]"):
             pull(shop, task)
     with pytest.raises(MissingExtra):
         plada.watch(shop.folder, "menu", rounds=1)

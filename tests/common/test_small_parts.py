@@ -92,7 +92,7 @@ def test_exit_statuses_are_those_of_the_design() -> None:
         name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, PladaError)
     }
     assert {name: value.exit_code for name, value in known.items()} == {
-        "PladaError": 1, "RequestError": 2, "UnknownName": 2, "BudgetTooSmall": 2, "MissingExtra": 2,
+        "PladaError": 1, "RequestError": 2, "UnknownName": 2, "BudgetTooSmall": 2, "MissingExtra": 2, "EncoderMissing": 2,
         "PayloadError": 3, "PayloadTruncated": 3, "PayloadCorrupt": 3, "PayloadUnsupported": 3,
         "SideMissing": 3, "SignatureError": 3,
         "ReferenceMismatch": 4, "DataError": 5, "Unreadable": 5, "Interrupted": 6, "ResourceError": 7,
@@ -111,7 +111,7 @@ def test_an_unknown_name_lists_what_exists_and_the_nearest() -> None:
 
 
 def test_a_missing_package_names_the_extra() -> None:
-    with pytest.raises(MissingExtra, match=r"search needs no_such_package, which is not installed.*plada\[cpu\]"):
+    with pytest.raises(MissingExtra, match=r"search needs no_such_package, which is not installed.*\[cpu\]"):
         require("no_such_package", extra="cpu", purpose="search")
 
 

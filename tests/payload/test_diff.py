@@ -224,7 +224,10 @@ AFTER = b"\0" + b"\0"  # none renamed, nothing about them
         (remade(flags=2, rest=TAKEN + AFTER), "unknown flags"),
         (remade(rest=b"\1\x09\0\0" + AFTER + b"\3" + EMPTY + b"\3" + EMPTY + EMPTY), "another number of classes"),
         (remade(rest=b"\1\x09\0\1" + AFTER + b"\3" + EMPTY + b"\3" + EMPTY + EMPTY), "0 names for 1 new classes"),
-        (remade(rest=TAKEN + b"\0" + b'\x08\4{"a":1}' + b"\3" + EMPTY + b"\3" + EMPTY + EMPTY), "nobody announced"),
+        (
+            remade(rest=TAKEN + b"\0" + b'\x08\4{"a":1}' + b"\3" + EMPTY + b"\3" + EMPTY + EMPTY),
+            "without an announcement",
+        ),
         (remade(rest=TAKEN + AFTER + b"\x7f" + EMPTY), "claims 127 bytes"),
         (remade(rest=TAKEN + AFTER + b"\3" + EMPTY + b"\3" + EMPTY + EMPTY), "they promise"),
         (remade(rest=b"\1\x09\2\1" + b"\0" + b"\2\2z" + b"\3" + EMPTY + b"\3" + EMPTY + EMPTY), "of one twice"),

@@ -288,7 +288,7 @@ def test_without_datasets_the_extra_is_named(
     sent: plada.Payload, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingExtra, match=r"payload.to_hf needs datasets.*plada\[hf\]"):
+    with pytest.raises(MissingExtra, match=r"payload.to_hf needs datasets.*\[hf\]"):
         sent.to_hf(pictures)
 
 
