@@ -35,12 +35,15 @@ def one_thread(libraries: str | None = None) -> Iterator[None]:
             _limited.reset(token)
 
 
-def steady_product(rows: npt.NDArray[np.floating], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """rows [n, d] times weights [d, c], float32 [n, c]: each row of the result depends on its own row alone, not on `n`."""
+def steady_product(
+    rows: npt.NDArray[np.floating], weights: npt.NDArray[np.float32], *, less: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """rows [n, d], less `less` [d], times weights [d, c], float32 [n, c]: each row of the result depends on its own row alone, not
+    on `n`."""
     result = np.empty((len(rows), weights.shape[1]), np.float32)
     block = np.zeros((ROWS, rows.shape[1]), np.float32)
     for start in range(0, len(rows), ROWS):
         some = rows[start : start + ROWS]
-        block[: len(some)] = some
+        block[: len(some)] = some if less is None else some - less
         result[start : start + ROWS] = (block @ weights)[: len(some)]
     return result

@@ -4,7 +4,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import ParamSpec, TypeVar
@@ -88,21 +88,14 @@ def with_heartbeat(call: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(call)
     def wrapper(*args: _P.args, **options: _P.kwargs) -> _R:
-        outermost = not _within.get()
-        token = _within.set(True)
-        try:
-            if "report" not in options and outermost and is_watched():
-                with progress_bars() as bars, Heartbeat(bars, call.__name__) as heartbeat:
-                    options["report"] = heartbeat
-                    return call(*args, **options)
+        with ExitStack() as stack:
             report = options.get("report", silent)
-            if report is silent or isinstance(report, Heartbeat) or not callable(report):
-                return call(*args, **options)
-            with Heartbeat(report, call.__name__) as heartbeat:
-                options["report"] = heartbeat
-                return call(*args, **options)
-        finally:
-            _within.reset(token)
+            if "report" not in options and not _within.get() and is_watched():
+                report = stack.enter_context(progress_bars())
+            stack.callback(_within.reset, _within.set(True))
+            if report is not silent and not isinstance(report, Heartbeat) and callable(report):
+                options["report"] = stack.enter_context(Heartbeat(report, call.__name__))
+            return call(*args, **options)
 
     return wrapper
 

@@ -13,7 +13,7 @@ from plada.errors import ReferenceMismatch, RequestError
 from plada.indexer.builds import table_of
 from plada.indexer.changes import SAMPLE, changed_images
 from plada.indexer.pipeline import RunStats
-from plada.indexer.store import Store, shard_rows
+from plada.indexer.store import Store, check_index_name, shard_rows
 from plada.sources.collection import Collection
 from plada.sources.manifest import key_id
 from plada.sources.reference import keep_manifest, manifest_path, save_reference
@@ -97,8 +97,7 @@ class Job:
                 f"index {self.name}: an index is built on a disk, not at a URL. Give a plain --name, and copy its folder there when it is "
                 "finished (`aws s3 cp --recursive FOLDER URL`)"
             )
-        if not self.name or self.name.startswith(".") or any(letter in self.name for letter in "/\\\0"):
-            raise RequestError(f"index name '{self.name}': expected a plain name without slashes")
+        check_index_name(self.name)
         return Store(self.home / "indexes" / self.name)
 
     def plan(self, encoder: EncoderConfig) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from plada.common.checksums import write_sealed_json
 from plada.common.failures import explained, first_line
 from plada.common.files import DISK_FULL
 from plada.common.packages import require
-from plada.errors import DataError, PladaError, ReferenceMismatch, ResourceError
+from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError, ResourceError
 from plada.indexer.description import AGAIN, FORMAT, checked_json, plan_difference
 from plada.indexer.embed import EmbeddedRows
 from plada.sources.leaks.fingerprints import FINGERPRINT_BYTES
@@ -54,6 +54,12 @@ DAMAGE = (
 def shard_rows(images: int) -> int:
     """Rows a commit: what a kill can cost against what many commits cost when the table is opened (65 536 at 14 M)."""
     return min(65_536, max(1024, images // 16))
+
+
+def check_index_name(name: str) -> None:
+    """Raise RequestError for a name that an index cannot have: its folder is called so."""
+    if not name or name.startswith(".") or any(letter in name for letter in "/\\\0"):
+        raise RequestError(f"index name '{name}': expected a plain name without slashes")
 
 
 def connect(folder: Path) -> Any:

@@ -48,9 +48,8 @@ class EmbeddedTarget:
         labels, left_out = np.concatenate([first.labels, second.labels]), first.left_out + second.left_out
         place = object.__setattr__
         place(self, "known", EmbeddedSplit(vectors, labels, left_out))
-        if len(first.labels) and len(second.labels):
-            place(self, "train", replace(first, vectors=vectors[: len(first.labels)]))
-            place(self, "validation", replace(second, vectors=vectors[len(first.labels) :]))
+        place(self, "train", replace(first, vectors=vectors[: len(first.labels)]))
+        place(self, "validation", replace(second, vectors=vectors[len(first.labels) :]))
 
 
 def embed_target(encoder: Encoder, target: Target, *, report: Report, cache: Path | None = None) -> EmbeddedTarget:

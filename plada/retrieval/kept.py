@@ -4,22 +4,22 @@ Nothing is ever half removed: a folder or file first takes a name in trash/, whe
 """
 
 import os
-import re
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plada.common.checksums import Damaged, read_sealed_json, write_sealed_json
 from plada.common.outputs import raise_output_error
+from plada.common.summary import Summary
 from plada.errors import PladaError, RequestError, ResourceError, UnknownName
 from plada.indexer.builds import BuildHold, table_of
 from plada.indexer.parts import PARTS
-from plada.indexer.store import Store
+from plada.indexer.store import Store, check_index_name
 
 KINDS = ("index", "payload", "pack", "manifest")
 _TRASH = "trash"
@@ -27,7 +27,7 @@ _YOUNG = 3600.0  # seconds in which an unfinished file may still be written by a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptItem:
+class KeptItem(Summary):
     """Something that a home keeps.
 
     `kind` is index, payload, pack or manifest; `bytes` what it takes on the disk; `images` None where that is not known.
@@ -49,11 +49,11 @@ class KeptItem:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON has it."""
-        return {**asdict(self), "complete": self.complete}
+        return {**Summary.to_dict(self), "complete": self.complete}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheFolder:
+class CacheFolder(Summary):
     """A cache: what it holds, its files and bytes, and how many bytes were freed by pruning."""
 
     name: str
@@ -61,10 +61,6 @@ class CacheFolder:
     files: int
     bytes: int
     freed: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON has it."""
-        return asdict(self)
 
 
 def list_kept(home: Path, kind: str) -> list[KeptItem]:
@@ -115,8 +111,7 @@ def rename_index(home: Path, name: str, new: str) -> KeptItem:
             unfinished. ResourceError: Another process uses it.
     """
     item = find_item(home, name, "index")
-    if not re.fullmatch(r"[^./\\\0][^/\\\0]*", new):
-        raise RequestError(f"index name '{new}': expected a plain name without slashes")
+    check_index_name(new)
     if item.problem:
         raise RequestError(f"index {name}: {item.problem}. Only a complete index can be renamed")
     place = home / "indexes" / new

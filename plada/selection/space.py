@@ -46,11 +46,7 @@ class Space:
 
     def of(self, vectors: F32) -> F32:
         """Any embeddings [n, d] on the same axes."""
-        points = np.empty((len(vectors), self.axes.shape[1]), np.float32)
-        for start in range(0, len(vectors), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            points[rows] = steady_product(vectors[rows] - self.mean, self.axes)
-        return points
+        return steady_product(vectors, self.axes, less=self.mean)
 
 
 def main_axes(vectors: F32, count: int) -> F32:
@@ -104,5 +100,5 @@ def _project(vectors: Callable[[I64], F32], positions: I64, mean: F32, axes: F32
     points: npt.NDArray[np.floating] = np.empty((len(positions), axes.shape[1]), kind)
     for start in range(0, len(positions), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        points[rows] = steady_product(vectors(positions[rows]) - mean, axes)
+        points[rows] = steady_product(vectors(positions[rows]), axes, less=mean)
     return points

@@ -117,7 +117,7 @@ def write_options(command: Any, ctx: Any, formatter: Any) -> None:
     shown = [parameter for parameter in command.get_params(ctx) if not getattr(parameter, "hidden", False)]
     arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
     options = {parameter.name: parameter for parameter in shown if parameter.param_type_name == "option"}
-    _write(formatter, "Arguments", [_argument(parameter) for parameter in arguments])
+    _write(formatter, "Arguments", [(argument_word(parameter), parameter.help or "") for parameter in arguments])
     for panel, names in in_panels(command.name, list(options)):
         _write(formatter, panel, [_option(options[name], ctx) for name in names])
     if examples := EXAMPLES.get(command.name):
@@ -140,9 +140,10 @@ def _write(formatter: Any, title: str, rows: Sequence[tuple[str, str]]) -> None:
             formatter.write_dl(rows, col_max=_FIRST_COLUMN)
 
 
-def _argument(parameter: Any) -> tuple[str, str]:
+def argument_word(parameter: Any) -> str:
+    """An argument as usage and help have it: in capitals, in brackets where it may be left out."""
     name = parameter.name.upper() + ("..." if parameter.nargs == -1 else "")
-    return (name if parameter.required else f"[{name}]"), parameter.help or ""
+    return name if parameter.required else f"[{name}]"
 
 
 def _option(parameter: Any, ctx: Any) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import plada
 from plada.commands.console import completion as completing
-from plada.commands.console.help import write_commands, write_options
+from plada.commands.console.help import argument_word, write_commands, write_options
 from plada.commands.console.output import print_json, print_line, reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
 from plada.common.failures import device_failed, first_line, out_of_memory
@@ -69,10 +69,9 @@ class PladaCommand(TyperCommand):
     """Turns what a user can cause into one line and the exit status of its class; its help is in panels."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The words behind the command's name in its usage: arguments in capitals, as the list of them has them."""
-        given = [each for each in self.get_params(ctx) if each.param_type_name == "argument"]
-        words = [f"{str(each.name).upper()}{'...' if each.nargs == -1 else ''}" for each in given]
-        return ["[OPTIONS]", *(word if each.required else f"[{word}]" for word, each in zip(words, given, strict=True))]
+        """The words behind the command's name in its usage."""
+        arguments = [each for each in self.get_params(ctx) if each.param_type_name == "argument"]
+        return ["[OPTIONS]", *map(argument_word, arguments)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, options and examples."""

@@ -1,16 +1,16 @@
 """The list of known collections: what each should be, and how it is on this machine."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plada.common.checksums import read_sealed_json
 from plada.common.summary import Summary, shared_fields
 from plada.common.units import group_digits
 from plada.errors import PladaError, UnknownName
 from plada.sources.catalogue.counts import class_count, source_count_note, target_count_note
 from plada.sources.catalogue.known import KNOWN
-from plada.sources.catalogue.places import data_folder, find_source, find_target, looked_in
+from plada.sources.catalogue.places import data_folder, find_source, find_target, looked_in, reference_notes
 from plada.sources.registry import open_source, open_target
 
 
@@ -163,10 +163,7 @@ def _checked(summary: DatasetSummary, home: Path) -> DatasetSummary:
 def _stored_counts(home: Path) -> dict[str, int]:
     """Images of every collection whose manifest is kept here, by location."""
     found = {}
-    for path in sorted((home / "references").glob("*/reference.json")):
-        try:
-            note = read_sealed_json(path)
+    for note in reference_notes(home):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # a note that lacks it does not hide the others
             found[str(note["location"])] = int(note["images"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a note that cannot be read is no reason not to list the others
     return found

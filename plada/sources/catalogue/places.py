@@ -1,12 +1,14 @@
 """Where registered collections lie on this machine."""
 
+import contextlib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from plada.common.checksums import read_sealed_json
 from plada.common.settings import setting
-from plada.errors import DataError, RequestError
+from plada.errors import RequestError
 from plada.sources.catalogue.known import KNOWN
 from plada.sources.targets.layouts import find_layout
 
@@ -61,17 +63,23 @@ def find_source(home: Path, name: str) -> Path | str | None:
 
 def _used_place(home: Path, name: str) -> str | None:
     """Where the images of the index, or of the manifest, of this name lie; None where there is none, or nothing lies there."""
-    notes = [home / "indexes" / name / "index.json", *sorted((home / "references").glob("*/reference.json"))]
-    for path in notes:
-        try:
-            note = read_sealed_json(path)
-            about = note["reference"] if path.name == "index.json" else note
-            place, called = str(about["location"]), str(about["name"])
-        except (DataError, OSError, ValueError, KeyError, TypeError):
-            continue  # a note that cannot be read is no reason not to look at the others
-        if (path.name == "index.json" or called == name) and place != name and ("://" in place or Path(place).exists()):
-            return place
-    return None
+    indexed = (note.get("reference") for note in _notes([home / "indexes" / name / "index.json"]))
+    places = [about.get("location") for about in indexed if isinstance(about, dict)]
+    places += [note.get("location") for note in reference_notes(home) if note.get("name") == name]
+    there = (place for place in places if isinstance(place, str) and place != name)
+    return next((place for place in there if "://" in place or Path(place).exists()), None)
+
+
+def reference_notes(home: Path) -> Iterator[dict[str, Any]]:
+    """What is noted of each collection whose manifest is kept here: location, name, images, ids."""
+    yield from _notes(sorted((home / "references").glob("*/reference.json")))
+
+
+def _notes(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The notes that can be read: one that cannot is no reason not to look at the others."""
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            yield read_sealed_json(path)
 
 
 def find_target(home: Path, name: str) -> tuple[Path, str] | None:
