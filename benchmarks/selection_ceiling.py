@@ -60,7 +60,7 @@ def main() -> None:
         _, said = teacher_answers(
             index, target, options.keep, weights=options.weights, image_size=options.image_size, seed=options.seed
         )
-        shortlist = course.by_leads(1.0)
+        shortlist = course.full
         for name, (reference, tested) in voices(course, said, options.seed).items():
             course.said = reference
             labels = course.labels(shortlist, course.everything)

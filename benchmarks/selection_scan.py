@@ -4,7 +4,7 @@
 
 Compared with reading the same file alone, and with reading it and the matrix product alone (the same blocks, nothing done
 with the logits), by processor time: that of a thread that computes is what the pass costs, whatever else the machine does.
-Run with OMP_NUM_THREADS=1. The shortlist is that of a fine-tuned teacher, 5 % of the images with all logits, for SHORTLISTED classes;
+Run with OMP_NUM_THREADS=1. The shortlist is that of a fine-tuned teacher, 5 % of the images, for SHORTLISTED classes;
 the pass that scores all images, of as many classes, stands beside it. `scores` are the other scores of the images that stay, from their embeddings. The file, 1.8 GB of
 float16, is made in a temporary folder and deleted.
 """
@@ -123,7 +123,7 @@ def main() -> None:
         f"| {read:.1f} | {product:.1f} | {spent:.1f} | {scores:.1f} | {result['share_of_product']:.2f} | {result['peak_mb']} |",
         "",
         f"With {SHORTLISTED} classes: the pass that keeps the margins of all images takes {small:.1f} s; the shortlist of {SHARE:.0%} for a fine-tuned teacher, "
-        f"{len(shown.positions):,} images with all their logits, is ready after {shortlist:.1f} s, {shortlist / small:.2f} times as long ({shortlist_wall / small_wall:.2f} by the clock).",
+        f"{len(shown.positions):,} images, is ready after {shortlist:.1f} s, {shortlist / small:.2f} times as long ({shortlist_wall / small_wall:.2f} by the clock).",
     ]
     conclude(options.out, "selection-scan", lines, result, as_json=options.json)
 

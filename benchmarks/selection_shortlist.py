@@ -62,8 +62,11 @@ class Course:
         self.proxy, _, _ = train_linear(index, len(self.task.classes), self.embedded, options.seed)
         self.vectors = np.concatenate([vectors for _, vectors in index.scan()])
         self.everything = np.arange(len(self.vectors))
-        self.first = self.proxy.logits(self.vectors.astype(np.float32))
-        self.prepared = self._prepare(self.labels(self.by_leads(1.0), self.everything))
+        assert self.proxy.head is not None
+        self.linear = self.proxy.head
+        self.first = self.linear.logits(self.vectors)
+        self.full = self.by_leads(len(self.task.classes))
+        self.prepared = self._prepare(self.labels(self.full, self.everything))
 
     def _prepare(self, labels: PseudoLabels) -> RuleInputs:
         return prepare(
@@ -81,7 +84,7 @@ class Course:
     def labels(self, shortlist: Shortlist, positions: I64) -> PseudoLabels:
         """Pseudo-labels of what the fine-tuned teacher was shown."""
         said = pseudo_label([(positions, self.said[positions])], lambda x: x, classes=len(self.task.classes))
-        return with_leads(shortlist, positions, said)
+        return with_leads(shortlist, said, lambda some: self.first[some])
 
     def chosen(self, labels: PseudoLabels, rule: str, k: int) -> I64:
         """Positions of k images."""
@@ -116,16 +119,14 @@ class Course:
     def shown(self, rule: str, k: int, share: float, *, rounds: bool) -> PseudoLabels:
         """What is known after the teacher has been shown its share."""
         shortlist = self.by_leads(share / 2 if rounds else share)
-        positions = shortlist.positions
-        if rounds:
-            context = self.prepared.context
-            shortlist, (positions, _) = ask_in_rounds(
-                shortlist, (positions, self.said[positions]), self.everything,
-                vectors=lambda rows: self.vectors[rows], linear=self.proxy.logits,
-                choose_rows=lambda labels: RULES[rule].prepare(labels, context)(k).rows,
-                ask=lambda rows: (rows, self.said[rows]), max_images=int(share * len(self.everything)),
-            )  # fmt: skip
-        return self.labels(shortlist, positions)
+        if not rounds:
+            return self.labels(shortlist, shortlist.positions)
+        context = self.prepared.context
+        return ask_in_rounds(
+            shortlist, self.everything, vectors=lambda rows: self.vectors[rows], linear=self.linear,
+            choose_rows=lambda labels: RULES[rule].prepare(labels, context)(k).rows,
+            ask=lambda rows: iter([(rows, self.said[rows])]), max_images=int(share * len(self.everything)),
+        )  # fmt: skip
 
 
 def measure(course: Course, budget: int, share: float) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.rounds import MAX_LOGITS, ask_in_rounds
 from plada.labeler.scan import KEEP_ALL, surest_rows
 from plada.labeler.scores import SCORES
-from plada.labeler.shortlist import MIN_DEPTH, with_leads
+from plada.labeler.shortlist import MIN_DEPTH, Shortlist, with_leads, with_population
 from plada.labeler.teacher import READ, SHOWN, VECTORS, reference_logits, vote
 from plada.labeler.teachers import Ensemble
 from plada.retrieval.embeddings import Vectors, held_or_read, hold, in_order
@@ -130,30 +130,30 @@ def _label(
         return LabelledReference(labels, vectors, len(labels), positions)
 
     proxy = next((each for each in teachers if each.head is not None and each.needs == VECTORS), None)
-    proxy_teacher = proxy or train_linear(index, classes, embedded, seed, report, device=device)[0]
-    in_rounds = choose_rows is not None and not exhaustive
-    assert proxy_teacher.head is not None
-    share = 1.0 if exhaustive else SHARE / 2 if in_rounds else SHARE
-    shortlist = passes.shortlist(proxy_teacher.head, share, "scan")
-    axes_from, vectors = shortlist.positions, held(shortlist.positions)
-    if in_rounds and choose_rows is not None:
-        images = min(POOL * budget, MAX_IMAGES, MAX_LOGITS // classes, index.readable * classes)
-        known = joint_logits(index, ensemble, shortlist.positions, vectors, report)
-        depth = max(MIN_DEPTH, images // classes)
-        candidates = passes.surest(proxy_teacher.head, depth, "candidates").positions
-        axes_from = np.union1d(candidates, shortlist.positions)
-        vectors = held(axes_from)
-        shortlist, known = ask_in_rounds(
-            shortlist, known, candidates, vectors=vectors, linear=proxy_teacher.logits,
-            choose_rows=lambda labels: choose_rows(labels, vectors),
-            ask=lambda positions: joint_logits(index, ensemble, positions, vectors, report),
-            max_images=max(int(SHARE * index.readable), len(shortlist.positions)),
-        )  # fmt: skip
-        labels = pseudo_label([known], lambda logits: logits, classes=classes)
+    head = (proxy or train_linear(index, classes, embedded, seed, report, device=device)[0]).head
+    assert head is not None
+    if exhaustive:
+        everything = passes.scores(head, (), "scan")
+        shortlist = Shortlist(everything.positions, everything.counts(), len(everything))
     else:
+        shortlist = passes.shortlist(head, SHARE / 2 if choose_rows is not None else SHARE, "scan")
+    if choose_rows is None or exhaustive:
+        vectors = held(shortlist.positions)
         shown = joint_blocks(index, ensemble, shortlist.positions, vectors, report)
         labels = pseudo_label(shown, lambda logits: logits, classes=classes)
-    return LabelledReference(with_leads(shortlist, labels.positions, labels), vectors, len(labels), axes_from)
+        labels = with_leads(shortlist, labels, lambda positions: head.logits(vectors(positions)))
+        return LabelledReference(labels, vectors, len(labels), shortlist.positions)
+    images = min(POOL * budget, MAX_IMAGES, MAX_LOGITS // classes, index.readable * classes)
+    candidates = passes.surest(head, max(MIN_DEPTH, images // classes), "candidates").positions
+    axes_from = np.union1d(candidates, shortlist.positions)
+    vectors = held(axes_from)
+    labels = ask_in_rounds(
+        shortlist, candidates, vectors=vectors, linear=head,
+        choose_rows=lambda labels: choose_rows(labels, vectors),
+        ask=lambda positions: joint_blocks(index, ensemble, positions, vectors, report),
+        max_images=max(int(SHARE * index.readable), len(shortlist.positions)),
+    )  # fmt: skip
+    return LabelledReference(with_population(shortlist, labels), vectors, len(labels), axes_from)
 
 
 def _likely_rows(labels: PseudoLabels, budget: int, tracker: Tracker) -> I64:

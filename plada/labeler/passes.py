@@ -22,7 +22,7 @@ from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError,
 from plada.indexer.ann import ann_source
 from plada.labeler.pseudo_labels import PseudoLabels
 from plada.labeler.scan import MarginCollector, TopMargins, collect_margins, join_scores, score_all, score_some
-from plada.labeler.shortlist import Shortlist, ShortlistCollector, find_shortlist, shortlist_depth
+from plada.labeler.shortlist import LeadCollector, Leads, Shortlist, find_shortlist, shortlist_depth
 from plada.networks.linear_head import Head
 from plada.retrieval.embeddings import is_among
 from plada.retrieval.index import Index, open_index
@@ -118,9 +118,11 @@ class RayPasses:
     def shortlist(self, head: Head, share: float, stage: str) -> Shortlist:
         """See Passes. A task is told the floors so far: what lies below is not sent."""
         classes, images = head.weight.shape[1], self._index.readable
-        kept = ShortlistCollector(classes, shortlist_depth(classes, images, share), images)
+        kept = LeadCollector(classes, shortlist_depth(classes, images, share))
         shared = self._ray.put(head)
-        for part in self._results(_shortlist, stage, 4 * classes + 8, shared, kept.depth, lambda: kept.floor.copy()):
+        # At first a task may send as many leads as all classes keep.
+        row = 20 * max(1, kept.depth * classes // max(1, *map(len, self._ranges)))
+        for part in self._results(_leads, stage, row, shared, kept.depth, lambda: kept.floor.copy()):
             kept.join(part)
         return kept.finish()
 
@@ -165,10 +167,9 @@ def _scores(place: str, rows: range, head: Head, names: list[str]) -> PseudoLabe
         return score_some(_node_index(place).rows.embeddings(rows=rows), head, names)
 
 
-def _shortlist(place: str, rows: range, head: Head, depth: int, floor: F32) -> Shortlist:
+def _leads(place: str, rows: range, head: Head, depth: int, floor: F32) -> Leads:
     with _on_node(), one_thread(BLAS):
-        kept = ShortlistCollector(head.weight.shape[1], depth, len(rows))
-        kept.floor[:] = floor
+        kept = LeadCollector(head.weight.shape[1], depth, floor)
         kept.look_through(_node_index(place).rows.embeddings(rows=rows), head.logits, threads=1)
         return kept.kept()
 

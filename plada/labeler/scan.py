@@ -182,10 +182,11 @@ def two_largest(logits: F32) -> tuple[I64, F32, F32]:
 class MarginCollector:
     """Collects the largest margins; a row that cannot stay in its class is not even written down."""
 
-    def __init__(self, classes: int, depth: int) -> None:
+    def __init__(self, classes: int, depth: int, floor: F32 | None = None) -> None:
+        """What does not exceed `floor` float32 [classes] of its class is left out."""
         self.classes, self.depth = classes, depth
         self.counts = np.zeros(classes, np.int64)
-        self.floor = np.full(classes, -np.inf, np.float32)
+        self.floor = np.full(classes, -np.inf, np.float32) if floor is None else floor.copy()
         # (positions, labels, margins) by class, then by position; behind them what has come since, in order.
         self.parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
         self.rows = 0  # that have come since
@@ -196,6 +197,10 @@ class MarginCollector:
             bad = int(positions[np.flatnonzero(~np.isfinite(margins))[0]])
             raise DataError(f"teacher: the logits of image {bad} are not finite. Train it again, or check the index")
         self.counts += np.bincount(labels, minlength=self.classes)
+        self.keep(positions, labels, margins)
+
+    def keep(self, positions: I64, labels: I64, margins: F32) -> None:
+        """Take in a block, without counting its labels."""
         # A class's floor is the margin of its depth-th image so far: equal ones come later, so they lose the tie.
         stay = np.flatnonzero(margins > self.floor[labels])
         if len(stay):
@@ -206,7 +211,7 @@ class MarginCollector:
 
     def _cut(self) -> None:
         """Keep the best of each class. No row need be sorted for that, only brought to its class."""
-        positions, labels, margins = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        positions, labels, margins = self.uncut()
         narrow = labels.astype(np.uint16) if self.classes <= 1 << 16 else labels  # sixteen bits are sorted by counting
         order = np.argsort(narrow, kind="stable")
         edges = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=self.classes))]).tolist()
@@ -224,11 +229,15 @@ class MarginCollector:
         order = order[keep]
         self.parts, self.rows = [(positions[order], labels[order], margins[order])], 0
 
+    def uncut(self) -> tuple[I64, I64, F32]:
+        """(positions, labels, margins) that are kept so far, more than `depth` of some classes; positions rise within a class."""
+        positions, labels, margins = zip(*self.parts, strict=True)
+        return np.concatenate(positions), np.concatenate(labels), np.concatenate(margins)
+
     def join(self, part: TopMargins) -> None:
         """Take in what a collector of the same depth has kept of images behind those so far: as if it had looked at them itself."""
-        counts = self.counts + part.counts
-        self.add(part.positions, part.labels, part.margins)
-        self.counts = counts
+        self.counts += part.counts
+        self.keep(part.positions, part.labels, part.margins)
 
     def finish(self) -> TopMargins:
         """The images.
@@ -245,5 +254,5 @@ class MarginCollector:
         """What is kept, also where it is nothing."""
         self._cut()
         positions, labels, margins = self.parts[0]
-        order = np.argsort(positions)
+        order = np.argsort(positions, kind="stable")
         return TopMargins(positions[order], labels[order], margins[order], self.counts)
