@@ -21,6 +21,7 @@ _WHERE = {
     "Index": "plada.retrieval.index",
     "Corrections": "plada.selection.corrections",
     "Model": "plada.trainer.model",
+    "ModelTest": "plada.reports.collect",
     "NetworkSpec": "plada.networks.network",
     "Outlets": "plada.trainer.catalogue.outlets",
     "PackSpec": "plada.indexer.pack",
@@ -119,6 +120,7 @@ if TYPE_CHECKING:  # the same names for type checkers; tests/test_public.py comp
     from plada.labeler.teachers import write_logits as write_logits
     from plada.networks.network import NetworkSpec as NetworkSpec
     from plada.payload.sender import Delivery as Delivery
+    from plada.reports.collect import ModelTest as ModelTest
     from plada.retrieval.check import check_index as check_index
     from plada.retrieval.index import Index as Index
     from plada.retrieval.index import open_index as open_index

@@ -1,6 +1,7 @@
 """A real browser for tests: headless Chromium, spoken to over two pipes (the DevTools protocol), with nothing to install."""
 
 import base64
+import importlib.util
 import json
 import os
 import select
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+AXE = ("axe_playwright_python", "axe_core_python")  # packages that bring axe-core along
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
@@ -100,16 +102,20 @@ class Tab:
         assert path.exists(), f"{name} was not downloaded; there are {[p.name for p in self.downloads.iterdir()]}"
         return path
 
-    def picture(
-        self, path: Path, *, width: int = 1100, height: int = 900, dark: bool = False, whole: bool = False
-    ) -> Path:
-        """A PNG of what a window of that size shows, or of the `whole` page."""
+    def show(self, *, width: int = 1100, height: int = 900, dark: bool = False) -> None:
+        """Give the window a size, and a scheme of colours."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.send("Emulation.setEmulatedMedia", features=scheme)
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         self.run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 300)))")
+
+    def picture(
+        self, path: Path, *, width: int = 1100, height: int = 900, dark: bool = False, whole: bool = False
+    ) -> Path:
+        """A PNG of what a window of that size shows, or of the `whole` page."""
+        self.show(width=width, height=height, dark=dark)
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=whole)["data"]))
         return path
 
@@ -160,6 +166,31 @@ def browser(folder: Path) -> Iterator[Tab]:
             os.close(ours)
         process.terminate()
         process.wait(timeout=_PATIENCE)
+
+
+def accessibility_violations(tab: Tab) -> list[str]:
+    """What axe-core finds wrong with the page that is open, on a phone and on a desktop, light and dark; skips without axe-core."""
+    script = next((path for name in AXE if (path := _script_of(name)) is not None), None)
+    if script is None:
+        pytest.skip(f"axe-core is not installed: pip install {AXE[-1].replace('_', '-')}")
+    found = []
+    for width, height in ((360, 740), (1100, 900)):
+        for dark in (False, True):
+            tab.show(width=width, height=height, dark=dark)
+            tab.run(script.read_text("utf-8") + "; 0")
+            answer = tab.run(
+                "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.map(n => n.target).join(' ')))"
+            )
+            found += [f"{width} px, {'dark' if dark else 'light'}: {each}" for each in answer]
+    tab.show()
+    return found
+
+
+def _script_of(package: str) -> Path | None:
+    """The script of axe-core in a package that brings it along."""
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.origin).parent / "axe.min.js" if spec is not None and spec.origin else None
+    return path if path is not None and path.is_file() else None
 
 
 def fits_a_phone_and_both_schemes(tab: Tab, picture: Path) -> None:

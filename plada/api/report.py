@@ -1,7 +1,7 @@
 """`plada report` as a Python call: a payload as a page that a person opens before it is sent."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from plada.common.files import home_directory, write_bytes
@@ -53,7 +53,7 @@ def report(
     reference: str | Path | None = None,
     same_keys: bool = False,
     selection: str | Path | None = None,
-    model: str | Path | None = None,
+    model: str | Path | ModelTest | None = None,
     target: str | Path | None = None,
     weights: str | Path | None = None,
     budget: str | int | None = None,
@@ -61,7 +61,7 @@ def report(
     pictures: int = PICTURES,
     pack: str | Path | None = None,
     require_signature: str | Path | None = None,
-    device: str | None = None,
+    names: str | Path | None = None,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> ReportSummary:
@@ -75,7 +75,7 @@ def report(
         same_keys: Accept a re-encoded or resized copy of the reference.
         selection: The table that was written with the payload (`Selection.write_table`): scores, class counts before the
             choice, budget, forecast and the command are in no payload.
-        model: A model that was trained on the payload, to be tested.
+        model: A model that was trained on the payload, to be tested; a `ModelTest` says on which device, too.
         target: What the model is tested on; by default the target of `selection`.
         weights: Where the encoder of a linear model lies now, if it has moved.
         budget: Size that the file may have ("1MB", or bytes), where no table says it.
@@ -83,7 +83,8 @@ def report(
         pictures: Images that are shown, at most, spread over the classes.
         pack: A pack's file; by default the one that is installed.
         require_signature: A public key that must have signed the payload.
-        device: torch's name of a device for the model; by default a GPU if there is one.
+        names: A file of synset names, as ImageNet's words.txt, for the keys of pictures; by default the words.txt beside the
+            images or one folder above.
         home: Folder of indexes and manifests; by default $PLADA_HOME or the user's data folder.
         report: Is called with the progress.
 
@@ -94,29 +95,36 @@ def report(
         RequestError: There is no such file, the table is of another payload, or a model has no target.
         PayloadError: The payload is bad.
         ReferenceMismatch: `reference` is another one.
-        DataError: The target has other classes than the payload.
+        DataError: The target has other classes than the payload, or `names` is no file of names.
     """
     check_outputs(out)
     if pictures < 0:
         raise RequestError(f"pictures = {pictures}: expected 0 or more")
-    if target is not None and model is None:
+    test = (
+        model
+        if isinstance(model, ModelTest) or model is None
+        else ModelTest(model=model, target=target, weights=weights)
+    )
+    if target is not None and test is None:
         raise RequestError("--target is what a model is tested on: name the --model, too")
     options = {
-        "out": out, "reference": reference, "same_keys": same_keys, "selection": selection, "model": model, "target": target,
-        "weights": weights, "budget": budget, "rate": list(rate), "pictures": pictures if pictures != PICTURES else None,
-        "pack": pack, "require_signature": require_signature, "device": device, "home": home,
+        "out": out, "reference": reference, "same_keys": same_keys, "selection": selection,
+        **(asdict(test) if test is not None else {}),
+        "budget": budget, "rate": list(rate), "pictures": pictures if pictures != PICTURES else None,
+        "pack": pack, "require_signature": require_signature, "names": names, "home": home,
     }  # fmt: skip
     collected = collect(
         payload,
         PayloadContext(home=home_directory(home), reference=reference, pack=pack),
         selection=selection,
-        model=ModelTest(model=model, target=target, weights=weights, device=device) if model is not None else None,
+        model=test,
         same_keys=same_keys,
         budget=parse_size(budget) if budget is not None else None,
         rates=tuple(parse_rate(text) for text in rate) or RATES,
         pictures=pictures,
         options=options,
         require_signature=require_signature,
+        names=names,
         report=report,
     )
     shown, page = fit_page(collected)

@@ -19,6 +19,7 @@ from plada.commands.console.options import (
 )
 from plada.commands.console.output import print_line
 from plada.common.units import format_size
+from plada.errors import RequestError
 
 
 def report(
@@ -50,15 +51,25 @@ def report(
     ] = 1500,
     pack: PackFile = None,
     require_signature: RequireSignature = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            help="Names of synsets for the keys, as ImageNet's words.txt. [default: words.txt beside the images]"
+        ),
+    ] = None,
     machine: Machine,
     output: Output,
 ) -> None:
     """Write a web page about a payload: its images, its bytes, its accuracy, with a form for corrections."""
+    if model is None and target is not None:
+        raise RequestError("--target is what a model is tested on: name the --model, too")
+    test = (
+        None if model is None else plada.ModelTest(model=model, target=target, weights=weights, device=machine.device)
+    )
     with output.reporter() as progress:
         summary = plada.report(
-            payload, out=out, reference=reference, same_keys=same_keys, selection=selection, model=model, target=target,
-            weights=weights, budget=budget, rate=rate or (), pictures=pictures, pack=pack,
-            require_signature=require_signature, device=machine.device,
+            payload, out=out, reference=reference, same_keys=same_keys, selection=selection, model=test,
+            budget=budget, rate=rate or (), pictures=pictures, pack=pack, require_signature=require_signature, names=names,
             home=machine.home, report=progress,
         )  # fmt: skip
     if output.wrote_json(summary.to_dict()):

@@ -24,12 +24,14 @@ from plada.reports.findings import (
     Picture,
     even_ranks,
     fair_shares,
+    few_images,
     score_spread,
 )
-from plada.reports.remarks import commands, earlier_corrections, identity, remarks, unknown
+from plada.reports.remarks import commands, earlier_corrections, identity, remarks, thin_classes, unknown
 from plada.reports.thumbnails import matrix_picture, thumbnail
 from plada.selection.table import SelectionTable, read_table
 from plada.sources.decode import decode
+from plada.sources.synset_names import find_synset_names, name_key
 from plada.trainer.evaluation_images import check_classes
 from plada.trainer.model import ModelEvaluation, evaluate_model
 from plada.trainer.payload_context import PayloadContext, find_shared_context
@@ -50,7 +52,14 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTest:
-    """A model trained on the payload, and the target on whose test images it is tested (None: the selection's)."""
+    """A model that was trained on the payload, to be tested.
+
+    Attributes:
+        model: The model, a folder or file as `plada.train` writes it.
+        target: The target on whose test images it is tested; None for that of the selection.
+        weights: Where the encoder of a linear model lies now, if it has moved.
+        device: torch's name of a device; None for a GPU if there is one.
+    """
 
     model: str | Path
     target: str | Path | None = None
@@ -70,11 +79,12 @@ def collect(
     pictures: int = PICTURES,
     options: Mapping[str, Any] = _NONE,
     require_signature: str | Path | None = None,
+    names: str | Path | None = None,
     report: Report = silent,
 ) -> Findings:
     """All that can be said of a payload file. What cannot is named in `unknown`. Raises as plada.report does.
 
-    `options` are those of the command `plada report` that makes the same report.
+    `names` is a file of synset names (plada/sources/synset_names.py). `options` are those of the command `plada report` that makes the same report.
     """
     payload, summary = _read(file, context, rates, require_signature)
     table = read_table(selection, payload) if selection is not None else None
@@ -85,7 +95,8 @@ def collect(
     images, no_pictures = _open_images(payload, context, pictures, same_keys, report)
     classes = _class_facts(summary, payload, table)
     if payload is not None and images is not None:
-        classes = _with_pictures(classes, payload, table, images, pictures, report)
+        synsets = find_synset_names(images.location, names)
+        classes = _with_pictures(classes, payload, table, images, pictures, synsets, report)
     corrections = earlier_corrections(asked, summary.names)
     forecast = said.get("forecast") or {}
     noted = summary.notes.get("target")
@@ -114,7 +125,7 @@ def collect(
         air=summary.air,
         identity=identity(file, context.home, summary, payload, images, said, model_file),
         commands=commands(file, options, context.reference, asked),
-        remarks=(*remarks(summary, said, payload, images, model_file), *corrections.problems),
+        remarks=(*remarks(summary, said, payload, images, model_file), *thin_classes(classes), *corrections.problems),
         unknown=unknown(summary, table, no_pictures, budget=budget is not None, model=model is not None),
         excluded=corrections.excluded,
         relabelled=corrections.relabelled,
@@ -176,8 +187,11 @@ def _class_facts(
         order = np.argsort(payload.labels, kind="stable")
         by_class = np.split(table.scores[order], np.cumsum(payload.class_counts())[:-1])
         scores = [score_spread(each.tolist()) for each in by_class]
+    few = few_images([count for count in after if count is not None])
     return tuple(
-        ClassFacts(name=name, before=before.get(name), after=count, scores=spread)
+        ClassFacts(
+            name=name, before=before.get(name), after=count, scores=spread, few=count is not None and count < few
+        )
         for name, count, spread in zip(summary.names, after, scores, strict=True)
     )
 
@@ -188,6 +202,7 @@ def _with_pictures(
     table: SelectionTable | None,
     images: PayloadImages,
     limit: int,
+    synsets: Mapping[str, str],
     report: Report,
 ) -> tuple[ClassFacts, ...]:
     """The classes with their pictures: the same number of each as far as it has them, evenly from its first to its last."""
@@ -206,7 +221,8 @@ def _with_pictures(
     def draw(at: int) -> Picture:
         row, rank = shown[at]
         score = float(table.scores[row]) if table is not None else None
-        return _picture(images, int(payload.positions[row]), keys[at], rank, score)
+        picture = _picture(images, int(payload.positions[row]), keys[at], rank, score)
+        return replace(picture, name=name_key(keys[at], synsets))
 
     pictures: list[list[Picture]] = [[] for _ in classes]
     with ThreadPoolExecutor(_WORKERS) as pool:

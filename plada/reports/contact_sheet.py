@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from plada.common.files import whole_file
 from plada.common.text import visible
 
-_CELL, _GAP, _LABEL, _ROW = 64, 4, 150, 14
+_CELL, _GAP, _LABEL, _ROW, _NOTE = 64, 4, 150, 14, 11
 
 
 def contact_sheet(
@@ -19,14 +19,15 @@ def contact_sheet(
     notes: Sequence[Sequence[str]] | None = None,
 ) -> Path:
     """Write a PNG with one row for each (caption, images); a row without images keeps its place and says so. `notes` are
-    short texts under the images, row by row."""
+    short texts under the images, row by row; each line of a text is shortened to the width of an image, the last at its beginning."""
     columns = max((len(images) for _, images in rows), default=1) or 1
     head = 30 if title else 0
-    high = _CELL + _GAP + (_ROW if notes is not None else 0)
+    lines = max((text.count("\n") + 1 for row in notes for text in row), default=1) if notes is not None else 0
+    high = _CELL + _GAP + lines * _NOTE
     size = (_LABEL + columns * (_CELL + _GAP) + _GAP, head + len(rows) * high + _GAP)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=12)
+    font, small = ImageFont.load_default(size=12), ImageFont.load_default(size=9)
     draw.text((_GAP * 2, 8), visible(title), fill="black", font=font)
     for number, (caption, images) in enumerate(rows):
         top = head + _GAP + number * high
@@ -36,11 +37,23 @@ def contact_sheet(
             place = (_LABEL + column * (_CELL + _GAP), top)
             sheet.paste(_fitted(image), place)
             if notes is not None:
-                under = (place[0] + _CELL // 2, top + _CELL)
-                draw.text(under, visible(notes[number][column]), fill="black", font=font, anchor="ma")
+                texts = notes[number][column].split("\n")
+                for line, text in enumerate(texts):
+                    under = (place[0] + _CELL // 2, top + _CELL + line * _NOTE)
+                    draw.text(under, _fitting(visible(text), small, ends=line + 1 == len(texts)), fill="black", font=small, anchor="ma")
     with whole_file(path) as part:
         sheet.save(part, format="PNG")
     return path
+
+
+def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, *, ends: bool) -> str:
+    """As much of a text as is no wider than an image: its beginning, or where it `ends`, as in a key, which tells images apart."""
+    whole = text
+    while text and font.getlength(text if text == whole else f"{text}…") > _CELL + _GAP:
+        text = text[1:] if ends else text[:-1]
+    if text == whole:
+        return text
+    return f"…{text}" if ends else f"{text}…"
 
 
 def _fitted(image: Image.Image) -> Image.Image:

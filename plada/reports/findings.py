@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 BINS = 32  # of a histogram of scores
+FEW = 5  # images below which a class has few, whatever the others have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,7 @@ class Picture:
     width: int = 0
     height: int = 0
     problem: str = ""
+    name: str = ""  # of the synset in its key, where names are known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class ClassFacts:
     after: int | None
     scores: Spread | None = None
     pictures: tuple[Picture, ...] = ()
+    few: bool = False  # much fewer images were chosen than of other classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +135,15 @@ def fair_shares(counts: Sequence[int], limit: int) -> list[int]:
         left -= (count - level) * groups
         level = count
     return [min(count, level) for count in counts]
+
+
+def few_images(counts: Sequence[int]) -> int:
+    """Images below which a class has few: a fifth of the mean over classes, and FEW at least.
+
+    >>> few_images([100, 90, 14, 100]), few_images([9, 3])
+    (15, 5)
+    """
+    return max(FEW, round(sum(counts) / max(len(counts), 1) / 5))
 
 
 def even_ranks(count: int, places: int) -> list[int]:

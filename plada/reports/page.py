@@ -87,6 +87,7 @@ def render_page(findings: Findings) -> bytes:
 """.encode()
 
 
+_FEW = ' <span class="few">few images</span>'
 _BAR = """<div id="corrections" role="region" aria-label="Corrections" hidden>
 <fieldset><legend>A click</legend>
 <label><input type="radio" name="act" value="reject" id="act-reject" checked> rejects it</label>
@@ -202,7 +203,7 @@ def _images(findings: Findings) -> str:
 
 def _class_section(label: int, number: int, each: ClassFacts) -> str:
     shown = f", {len(each.pictures)} shown" if len(each.pictures) < (each.after or 0) else ""
-    title = f"{name(each.name)} <small>{many(each.after or 0, 'image')}{shown}</small>"
+    title = f"{name(each.name)} <small>{many(each.after or 0, 'image')}{shown}</small>{_FEW if each.few else ''}"
     items = [_shot(number + place, picture) for place, picture in enumerate(each.pictures)]
     first = f'<ul class="shots">{"".join(items[:_FIRST])}</ul>'
     rest = items[_FIRST:]
@@ -217,10 +218,11 @@ def _shot(number: int, picture: Picture) -> str:
         inside = f'<img{small} src="{picture.url}" width="{picture.width}" height="{picture.height}" alt="{key}">'
     else:
         inside = f'<span class="gone">{key}: {esc(picture.problem, 60)}</span>'
+    called = f'<span class="what">{name(picture.name, 40)}</span>' if picture.name else ""
     score = f'<span class="score">{picture.score:.3g}</span>' if picture.score is not None else ""
     return (
         f'<li><button type="button" data-i="{number}" aria-pressed="false" title="{key}"><span class="frame">{inside}</span>'
-        f'{score}<span class="key" aria-hidden="true">{name(picture.key)}</span></button></li>'
+        f'{called}{score}<span class="key" aria-hidden="true">{name(picture.key)}</span></button></li>'
     )
 
 
@@ -234,7 +236,8 @@ def _classes(findings: Findings) -> str:
             *(("#Best score", "#Median", "#Last") if scored else ()))  # fmt: skip
     rows, size = [], 0
     for each in findings.classes:
-        row = f'<tr><th scope="row">{name(each.name)}</th>{_number(each.before)}{_number(each.after)}'
+        few = _FEW if each.few else ""
+        row = f'<tr><th scope="row">{name(each.name)}{few}</th>{_number(each.before)}{_number(each.after)}'
         if bars:
             row += f"<td>{charts.two_bars((each.before or 0) / was / most, (each.after or 0) / now / most)}</td>"
         row += (_scores_of(each.scores) if scored else "") + "</tr>"
@@ -248,7 +251,8 @@ def _classes(findings: Findings) -> str:
         f"{' Bars are shares of all, grey before and coloured after.' if bars else ''}</p>"
     )
     more = f"<p>And {digits(left)} more classes, which would make this file too large.</p>" if left else ""
-    return text + _table(head, rows, tall=len(findings.classes) > 24, label="Classes") + more
+    kind = f"stack classes{' bars' if bars else ''}"
+    return text + _table(head, rows, tall=len(findings.classes) > 24, label="Classes", kind=kind) + more
 
 
 def _scores_of(spread: Spread | None) -> str:
@@ -372,14 +376,26 @@ def _number(count: int | None) -> str:
     return f'<td class="n">{"-" if count is None else digits(count)}</td>'
 
 
-def _table(head: Sequence[str], rows: Iterable[str], *, tall: bool = False, label: str = "") -> str:
-    """A table; a heading that begins with # is over numbers."""
+def _table(head: Sequence[str], rows: Iterable[str], *, tall: bool = False, label: str = "", kind: str = "") -> str:
+    """A table; a heading that begins with # is over numbers. `kind` is its class in report.css; without one each cell carries its
+    heading, which stands before it where a narrow window has no columns."""
     cells = "".join(
         f'<th scope="col" class="n">{esc(each[1:])}</th>' if each.startswith("#") else f'<th scope="col">{esc(each)}</th>'
         if each else "<td></td>" for each in head
     )  # fmt: skip
-    table = f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    if not kind:
+        rows = (_labelled(row, head) for row in rows)
+    table = f'<table class="{kind or "stack"}"><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     return _scrolling(table, label or head[0].lstrip("#"), tall=tall)
+
+
+def _labelled(row: str, head: Sequence[str]) -> str:
+    """A row whose cells carry their headings."""
+    first, *cells = row.split("<td")
+    labels = head[len(head) - len(cells) :]
+    return first + "".join(
+        f'<td data-label="{esc(label.lstrip("#"))}"{cell}' for label, cell in zip(labels, cells, strict=True)
+    )
 
 
 def _scrolling(table: str, label: str, *, tall: bool = False) -> str:

@@ -1,7 +1,7 @@
 """The sentences of a report: what the payload is, what a person should hear before sending it, what is not known."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from plada.errors import DataError, PladaError, RequestError
 from plada.payload.inspect import PayloadSummary
 from plada.payload.payload import Payload
 from plada.reports.command_line import command_line
+from plada.reports.findings import ClassFacts, few_images
 from plada.selection.corrections import read_keys, read_labels
 from plada.selection.nearness import FAR
 from plada.selection.table import SelectionTable
@@ -140,6 +141,17 @@ def remarks(
     if images is not None and payload is not None and not images.manifest.content_id.startswith(payload.content_id):
         lines.append("The pictures are of a copy with other bytes than the payload's reference (--same-keys).")
     return tuple(lines)
+
+
+def thin_classes(classes: Sequence[ClassFacts]) -> tuple[str, ...]:
+    """A sentence about classes that have few images, if there are any."""
+    thin = sorted((each for each in classes if each.few and each.after), key=lambda each: each.after or 0)
+    if not thin:
+        return ()
+    named = ", ".join(f"{each.name} ({each.after})" for each in thin[:5])
+    more = f" and {len(thin) - 5} more" if len(thin) > 5 else ""
+    least = few_images([each.after for each in classes if each.after is not None])
+    return (f"Few images, under {least}, are labelled {named}{more}: students learn them less well than others.",)
 
 
 def _trained_on(model: str | Path, payload: Payload) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from plada.reports.findings import ClassFacts, Findings
 from plada.reports.page import render_page
 from plada.selection.corrections import read_keys, read_labels
-from tests.browser import Tab, browser, fits_a_phone_and_both_schemes
+from tests.browser import Tab, accessibility_violations, browser, fits_a_phone_and_both_schemes
 from tests.reports.findings import NASTY, findings, pictures
 
 ODD = (*NASTY, "plain/key", ' "quoted', '"a"', "#hash", " spaces ", "\x85next\u2029", 'comma, "and" quote', "\u00a0x")
@@ -131,3 +131,22 @@ def test_on_paper_nothing_is_hidden(opened: Tab) -> None:
     pdf = opened.send("Page.printToPDF")["data"]
     assert len(pdf) > 10_000
     opened.send("Emulation.setEmulatedMedia", media="")
+
+
+def test_it_is_accessible(opened: Tab) -> None:
+    """The whole page, open parts and corrected pictures included."""
+    opened.run("for (const part of document.querySelectorAll('details')) part.open = true")
+    opened.click(".shots button")
+    assert accessibility_violations(opened) == []
+
+
+def test_tables_are_readable_on_a_phone(opened: Tab) -> None:
+    """No table of the first screen has to be pushed sideways, and keys and names of synsets are shown whole."""
+    opened.show(width=360, height=740)
+    wide = (
+        "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.ariaLabel)"
+    )
+    assert set(opened.run(wide)) <= {"Confusion matrix"}
+    cut = "[...document.querySelectorAll('.key, .what')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert opened.run(cut) == 0
+    opened.show()

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,6 +15,7 @@ from plada.common.text import visible
 from plada.reports.command_line import command_line
 from plada.reports.findings import ClassFacts, Confusion, Picture
 from plada.reports.page import LIMIT, fit_page, render_page
+from plada.reports.remarks import thin_classes
 from plada.reports.text import data_block, esc, shortened
 from tests.reports.findings import NASTY, PIXEL, findings, pictures
 
@@ -249,3 +251,22 @@ def test_commands_are_quoted() -> None:
         """plada select 'a'"'"'b' --target 'my food' --force --recipe mirror=false --recipe epochs=3 """
         "--teacher linear,zeroshot --rate 500bps --rate 9600 --model-arg pad=same --drop-leaks"
     )
+
+
+def test_classes_with_few_images_are_marked() -> None:
+    few = ClassFacts(name="rare", before=9, after=2, pictures=pictures(("rare/1", "rare/2")), few=True)
+    many = ClassFacts(name="common", before=900, after=90, pictures=pictures(("common/1",)))
+    page = render_page(findings((few, many))).decode()
+    assert page.count("few images") == 2  # in its section and in the table
+    assert "rare</bdi> <small>2 images</small> <span" in page
+    assert thin_classes((few, many)) == (
+        "Few images, under 9, are labelled rare (2): students learn them less well than others.",
+    )
+    assert thin_classes((many,)) == ()
+
+
+def test_names_of_synsets_stand_above_keys() -> None:
+    picture = replace(pictures(("n01443537/n01443537_10",))[0], name="gold<fish")
+    page = render_page(findings((ClassFacts(name="fish", before=9, after=1, pictures=(picture,)),))).decode()
+    assert '<span class="what"><bdi>gold&lt;fish</bdi></span>' in page
+    assert "<bdi>n01443537/n01443537_10</bdi>" in page

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageFont
 
-from plada.reports.contact_sheet import contact_sheet
+from plada.reports.contact_sheet import _fitting, contact_sheet
 
 
 def test_rows_and_columns(tmp_path: Path) -> None:
@@ -26,3 +26,18 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     one, two = contact_sheet(rows, tmp_path / "1.png"), contact_sheet(rows, tmp_path / "2.png")
     assert one.read_bytes() == two.read_bytes()
     contact_sheet([], tmp_path / "empty.png")
+
+
+def test_notes_show_the_ends_of_keys(tmp_path: Path) -> None:
+    """A line each, no wider than the picture; of a long key its end."""
+    font = ImageFont.load_default(size=9)
+    assert _fitting("n01443537_10", font, ends=True) == "n01443537_10"
+    long = _fitting("a-very-long-name-of-an-image_10", font, ends=True)
+    assert long.startswith("…")
+    assert long.endswith("image_10")
+    assert font.getlength(long) <= 68
+    assert _fitting("computer keyboard", font, ends=False).startswith("computer k")
+    image = Image.new("RGB", (8, 8), "red")
+    path = contact_sheet([("red", [image])], tmp_path / "s.png", notes=[["goldfish\nn01443537_10"]])
+    with Image.open(path) as sheet:
+        assert sheet.size == (150 + 68 + 4, 68 + 2 * 11 + 4)

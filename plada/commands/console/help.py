@@ -46,7 +46,7 @@ OPTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
     "report": {
         "Basic": ("out", "reference", "selection", "model", "target", *_COMMON),
-        "Advanced": ("same_keys", "weights", "budget", "rate", "pictures", "pack", "require_signature", "device"),
+        "Advanced": ("same_keys", "weights", "budget", "rate", "pictures", "names", "pack", "require_signature", "device"),
     },
     "bench": {
         "Basic": ("targets", "index", "reference", "budgets", "seeds", "methods", "out", *_COMMON),
