@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plada.common.arrays import I64, Bools
+from plada.common.arrays import F32, I64, Bools
 from plada.labeler.linear_teacher import CROSS_PENALTIES, cross_validate
 from plada.labeler.pseudo_labels import PseudoLabels, pseudo_label
 from plada.labeler.splits import stratified
@@ -99,9 +99,9 @@ class Folds:
     def _fold(self, held_out: Bools) -> Fold:
         context = self.context
         assert context.space is not None
-        target, truth = context.target, context.target_labels
-        space = space_of_others(context.space, target[~held_out])
-        seen = replace(context, target=target[~held_out], target_labels=truth[~held_out], space=space)
+        target, truth = _rows(context.target, ~held_out), context.target_labels
+        space = space_of_others(context.space, target)
+        seen = replace(context, target=target, target_labels=truth[~held_out], space=space)
         labels = self._labels(seen, space) if self.own_teachers else self.labels
         return Fold(held_out, labels, seen, self._views(space, ~held_out, held_out), truth[held_out])
 
@@ -130,3 +130,9 @@ class Folds:
         if self.corrected is not None:
             labels = relabelled(labels, self.corrected.positions, self.corrected.given)
         return labels
+
+
+def _rows(vectors: F32, kept: Bools) -> F32:
+    """The rows that are `kept`, bool [t]; no copy where these are the first ones, as where validation images are held out."""
+    count = int(kept.sum())
+    return vectors[:count] if kept[:count].all() else vectors[kept]

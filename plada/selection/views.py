@@ -20,6 +20,7 @@ from plada.selection.student import fit_student
 OWN, NOISY, OTHER = "own", "noisy", "other"
 NOISE = 0.5  # deviations of each axis that are added
 _COPIED = HALF  # images of which a noisy copy is held; beyond, noise is added when points are asked for
+_SAMPLE = 1 << 16  # points that their deviation is taken from, at most
 _BANK = 1 << 16  # rows of noise there: images far apart share one
 
 
@@ -65,11 +66,12 @@ def own_view(space: Space, held_out: F32) -> View:
 
 def noisy_view(space: Space, held_out: F32, *, seed: int) -> View:
     """A noisy copy of it: each image of the reference, and each that is held out, has noise of its own."""
-    deviation = space.points[:: max(1, len(space.points) // HALF)].astype(np.float32).std(axis=0)
+    deviation = space.points[:: max(1, -(-len(space.points) // _SAMPLE))].astype(np.float32).std(axis=0)
 
     def noise(images: int, stream: int) -> F32:
         drawn = np.random.default_rng([seed, stream]).standard_normal((images, len(deviation)), np.float32)
-        return np.asarray(NOISE * deviation * drawn, np.float32)
+        drawn *= NOISE * deviation
+        return drawn
 
     shown = space.of(held_out) + noise(len(held_out), 12)
     if len(space.points) <= _COPIED:
