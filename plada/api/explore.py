@@ -9,7 +9,7 @@ import sys
 import tempfile
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from plada.common.files import home_directory
 from plada.common.packages import require
 from plada.common.progress import Report, silent, with_heartbeat
 from plada.common.summary import Summary
-from plada.errors import PladaError, RequestError, ResourceError
+from plada.encoders.encoder import Encoder
+from plada.errors import PladaError, ReferenceMismatch, RequestError, ResourceError
 from plada.explorer.catalogues import open_catalogue
 from plada.explorer.gallery import Gallery
 from plada.explorer.payloads import RankedPayload, rank_payload
@@ -29,6 +30,7 @@ from plada.selection.table import SelectionTable, read_table
 from plada.sources.reference import Reference, check_identity, open_reference
 from plada.sources.registry import open_source
 from plada.sources.storage import plain_name
+from plada.sources.synset_names import find_synset_names
 from plada.trainer.payload_context import PayloadContext
 from plada.trainer.payload_file import ReadOptions, open_payload
 
@@ -63,7 +65,7 @@ class ExploreSummary(Summary):
 
 
 def explore(
-    name: Index | str | Path,
+    name: Index | str | Path | Sequence[Index | str | Path],
     payload: Sequence[str | Path] = (),
     *,
     reference: str | Path | None = None,
@@ -75,6 +77,7 @@ def explore(
     require_signature: str | Path | None = None,
     catalogue: Sequence[str | Path] = (),
     weights: str | Path | None = None,
+    names: str | Path | None = None,
     device: str | None = None,
     home: str | Path | None = None,
     ready: Callable[[ExploreSummary], None] = lambda _: None,
@@ -83,7 +86,8 @@ def explore(
     """Serve pages of an index to a browser on this machine, until Ctrl-C: search, neighbours, what payloads chose.
 
     Args:
-        name: An index, opened or by its name or folder.
+        name: An index, opened or by its name or folder. Of several indexes of the same images the answers of all to a search stand
+            side by side; pictures, payloads and the map are those of the first.
         payload: Payload files, or URLs of them, of the same reference.
         reference: Where the indexed images are now, if they have moved.
         same_keys: Accept a re-encoded copy of the reference, and payloads of one.
@@ -94,6 +98,8 @@ def explore(
         require_signature: A public key that must have signed every payload and catalogue.
         catalogue: Catalogues, paths or URLs: their tasks, and what each version changed.
         weights: Where the encoder's weights lie now, if they have moved.
+        names: A file of synset names, as ImageNet's words.txt, for the keys of pictures; by default the words.txt beside the
+            images or one folder above.
         device: torch's name of a device for the encoder; by default a GPU if there is one.
         home: Folder of indexes and manifests; by default $PLADA_HOME or the user's data folder.
         ready: Is called once, when the page can be opened.
@@ -101,7 +107,7 @@ def explore(
 
     Raises:
         UnknownName: There is no such index.
-        ReferenceMismatch: The images or a payload are of another reference.
+        ReferenceMismatch: The images, a payload or another index are of another reference.
         RequestError: A file cannot be read, a table belongs to none of the payloads, or there is no such port.
         PayloadError: A payload is bad.
         DataError: A table is bad.
@@ -117,7 +123,7 @@ def explore(
         chosen = int(listener.getsockname()[1])
         gallery = open_gallery(
             name, payload, reference=reference, same_keys=same_keys, selection=selection, pack=pack,
-            require_signature=require_signature, catalogue=catalogue, weights=weights,
+            require_signature=require_signature, catalogue=catalogue, weights=weights, names=names,
             device=device, home=home, report=report,
         )  # fmt: skip
         url = f"http://{ADDRESS}:{chosen}/?token={token}"
@@ -166,7 +172,7 @@ def make_server(app: Any) -> Any:
 
 @with_heartbeat
 def open_gallery(
-    name: Index | str | Path,
+    name: Index | str | Path | Sequence[Index | str | Path],
     payload: Sequence[str | Path] = (),
     *,
     reference: str | Path | None = None,
@@ -176,30 +182,55 @@ def open_gallery(
     require_signature: str | Path | None = None,
     catalogue: Sequence[str | Path] = (),
     weights: str | Path | None = None,
+    names: str | Path | None = None,
     device: str | None = None,
     home: str | Path | None = None,
     report: Report = silent,
 ) -> Gallery:
     """What the pages show, opened and compared; arguments and errors are those of `explore`."""
     require("faiss", extra="cpu", purpose="search")
-    opened = name if isinstance(name, Index) else open_index(name, home=home, report=report)
+    if isinstance(name, Sequence) and not isinstance(name, str):
+        first, *others = name or [""]
+    else:
+        first, others = name, []
+    opened, *beside = (
+        each if isinstance(each, Index) else open_index(each, home=home, report=report) for each in (first, *others)
+    )
+    for each in beside:
+        if each.info["key_id"] != opened.info["key_id"]:
+            raise ReferenceMismatch(
+                f"index '{each.name}' was made of images with key id {each.info['key_id'][:16]}, index '{opened.name}' of images "
+                f"with {opened.info['key_id'][:16]}. Name indexes of the same reference",
+                wanted=opened.info["key_id"],
+                found=each.info["key_id"],
+            )
     root = home_directory(home) if home is not None else opened.home
     images = _open_reference(opened, reference, same_keys, root, report)
     context = PayloadContext(home=root, reference=images.collection.location, pack=pack)
     payloads = _rank_payloads(payload, selection, images, context, same_keys, require_signature)
     catalogues = tuple(open_catalogue(where, context, require_signature) for where in catalogue)
-    encoder, no_encoder = None, ""
+    synsets = find_synset_names(images.collection.location, names)
+    galleries = []
+    for each in (opened, *beside):
+        encoder, no_encoder = _encoder(each, weights if each is opened else None, device)
+        approximate, notes = _approximate(each)
+        galleries.append(
+            Gallery(
+                index=each, reference=images, encoder=encoder, no_encoder=no_encoder, approximate=approximate, notes=notes,
+                names=synsets,
+            )
+        )  # fmt: skip
+    return replace(galleries[0], payloads=payloads, catalogues=catalogues, beside=tuple(galleries[1:]))
+
+
+def _encoder(index: Index, weights: str | Path | None, device: str | None) -> tuple[Encoder | None, str]:
+    """The encoder of an index, or None and why: positions and keys can be looked for all the same."""
     try:
-        encoder = opened.encoder(weights=weights, device=device)
-    except PladaError as err:  # positions and keys can be looked for all the same
+        return index.encoder(weights=weights, device=device), ""
+    except PladaError as err:
         if weights is not None:
             raise
-        no_encoder = f"the encoder cannot be loaded ({err})"
-    approximate, notes = _approximate(opened)
-    return Gallery(
-        index=opened, reference=images, payloads=payloads, encoder=encoder, no_encoder=no_encoder, approximate=approximate,
-        notes=notes, catalogues=catalogues,
-    )  # fmt: skip
+        return None, f"the encoder cannot be loaded ({err})"
 
 
 def _open_reference(opened: Index, named: str | Path | None, same_keys: bool, home: Path, report: Report) -> Reference:

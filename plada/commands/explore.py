@@ -47,6 +47,19 @@ def explore(
         list[str] | None,
         typer.Option(help="A catalogue, a path or URL: its tasks, and what each version changed; repeatable."),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another index of the same images, whose answers stand beside: name, folder or URL; repeatable.",
+            autocompletion=completion.indexes,
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            help="Names of synsets for the keys, as ImageNet's words.txt. [default: words.txt beside the images]"
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Where the encoder's weights lie now, if they have moved.")
     ] = None,
@@ -69,8 +82,8 @@ def explore(
 
     with output.reporter() as progress:
         plada.explore(
-            name, payload or (), reference=reference, same_keys=same_keys, selection=selection or (), port=port,
+            [name, *(beside or ())], payload or (), reference=reference, same_keys=same_keys, selection=selection or (), port=port,
             open_page=open_page, pack=pack, require_signature=require_signature,
-            catalogue=catalogue or (), weights=weights, device=machine.device, home=machine.home, ready=ready,
+            catalogue=catalogue or (), weights=weights, names=names, device=machine.device, home=machine.home, ready=ready,
             report=progress,
         )  # fmt: skip

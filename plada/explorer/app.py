@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from plada.errors import DataError, PladaError, ReferenceMismatch, RequestError
-from plada.explorer import catalogue_pages, pages
+from plada.explorer import catalogue_pages, image_map, pages
 from plada.explorer.components import address
 from plada.explorer.gallery import LARGE, THUMB, EncodedImage, Gallery
 from plada.explorer.guard import Guard, is_same
@@ -52,6 +52,8 @@ def make_app(gallery: Gallery, *, token: str, cookie: str) -> Guard:
         "/catalogues/{number}/{task}/{version}": site.catalogue_version,
         "/thumb/{position}": site.thumb,
         "/picture/{position}": site.picture,
+        "/map": site.map,
+        "/map.js": site.map_script,
         "/style.css": site.style,
         "/script.js": site.script,
         "/icon.svg": site.icon,
@@ -73,6 +75,7 @@ class _Endpoints:
         base = files("plada.reports").joinpath("report.css").read_text("utf-8")
         self._style = base + read("explorer.css").read_text("utf-8")
         self._script = read("explorer.js").read_text("utf-8")
+        self._map_script = read("map.js").read_text("utf-8")
 
     def overview(self, _: Request) -> Response:
         return HTMLResponse(pages.overview(self.gallery))
@@ -92,7 +95,7 @@ class _Endpoints:
             return HTMLResponse(pages.keys(gallery, query, positions, _page(request)))
         where, words = address("/search", q=typed), query.text
         results = self._search(
-            request, where, lambda exact: gallery.near_words(words, exact=exact), f"Nearest to: {words}"
+            request, where, lambda each, exact: each.near_words(words, exact=exact), f"Nearest to: {words}"
         )
         return HTMLResponse(pages.search_results(gallery, results))
 
@@ -100,7 +103,7 @@ class _Endpoints:
         gallery, position = self.gallery, self._position(request)
         try:
             results = self._search(
-                request, f"/image/{position}", lambda exact: gallery.near_position(position, exact=exact), ""
+                request, f"/image/{position}", lambda each, exact: each.near_position(position, exact=exact), ""
             )
         except DataError as err:  # it has no embedding, and can be looked at all the same
             if gallery.gone:
@@ -122,7 +125,7 @@ class _Endpoints:
         gallery, name = self.gallery, request.path_params["name"]
         where = f"/like/{name}"
         results = self._search(
-            request, where, lambda exact: gallery.near_upload(name, exact=exact), "Nearest to your picture"
+            request, where, lambda each, exact: each.near_upload(name, exact=exact), "Nearest to your picture"
         )
         return HTMLResponse(pages.search_results(gallery, results))
 
@@ -138,7 +141,15 @@ class _Endpoints:
     def payload(self, request: Request) -> Response:
         number = _number(request, "number", len(self.gallery.payloads))
         wanted = request.query_params.get("class", "")[:200]
-        return HTMLResponse(pages.payload(self.gallery, number, wanted, _page(request)))
+        return HTMLResponse(pages.payload(self.gallery, number, wanted, _page(request), _page(request, "first")))
+
+    def map(self, request: Request) -> Response:
+        payloads = self.gallery.payloads
+        text = request.query_params.get("payload", "0" if payloads else "")
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else len(payloads)
+        if text and number >= len(payloads):
+            raise HTTPException(404)
+        return HTMLResponse(image_map.map_page(self.gallery, number if text else None))
 
     def payload_class(self, request: Request) -> Response:
         number = _number(request, "number", len(self.gallery.payloads))
@@ -181,6 +192,9 @@ class _Endpoints:
     def script(self, _: Request) -> Response:
         return Response(self._script, media_type="text/javascript", headers={"cache-control": _STAYS})
 
+    def map_script(self, _: Request) -> Response:
+        return Response(self._map_script, media_type="text/javascript", headers={"cache-control": _STAYS})
+
     def icon(self, _: Request) -> Response:
         return Response(_ICON, media_type="image/svg+xml", headers={"cache-control": _STAYS})
 
@@ -214,9 +228,17 @@ class _Endpoints:
     def _position(self, request: Request) -> int:
         return _number(request, "position", len(self.gallery))
 
-    def _search(self, request: Request, where: str, search: Callable[[bool], list[Hit]], title: str) -> SearchResults:
+    def _search(
+        self, request: Request, where: str, search: Callable[[Gallery, bool], list[Hit]], title: str
+    ) -> SearchResults:
         exact = request.query_params.get("exact") == "1"
-        hits = search(exact)
+        hits = search(self.gallery, exact)
+        beside: list[tuple[Gallery, list[Hit] | str]] = []
+        for other in self.gallery.beside:
+            try:
+                beside.append((other, search(other, exact)))
+            except (RequestError, DataError) as err:
+                beside.append((other, str(err)))
         return SearchResults(
             title=title,
             picture=f"{where}/picture" if where.startswith("/like/") else "",
@@ -225,6 +247,7 @@ class _Endpoints:
             page=_page(request),
             typed=request.query_params.get("q", ""),
             exact=exact if self.gallery.approximate else None,
+            beside=beside,
         )
 
 
@@ -236,9 +259,9 @@ def _number(request: Request, what: str, below: int) -> int:
         raise HTTPException(404) from err
 
 
-def _page(request: Request) -> int:
-    """The page that is asked for, from 0; the first where that is no number."""
-    text = request.query_params.get("page", "1")
+def _page(request: Request, what: str = "page") -> int:
+    """The page (or another number from 1) that is asked for, from 0; the first where that is no number."""
+    text = request.query_params.get(what, "1")
     return max(int(text), 1) - 1 if text.isascii() and text.isdigit() and len(text) < 12 else 0
 
 

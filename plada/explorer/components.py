@@ -8,14 +8,14 @@ from urllib.parse import urlencode
 from plada.explorer.payloads import Placement, RankedPayload
 from plada.reports.text import digits, esc, name
 
-_KEY = 20  # letters of a key below a picture: its end, which tells images apart
+_KEY = 60  # letters of a key below a picture: of a longer one its end, which tells images apart
 _SMALL = 64  # pixels below which a picture is shown enlarged with its pixels sharp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
     """One picture of a grid. `problem` says why it cannot be shown, "" where it can; `small` that it has few pixels;
-    `marks` are as what payloads chose it; `said` is one more line below it."""
+    `marks` are as what payloads chose it; `said` is one more line below it; `what` the name of its synset."""
 
     position: int
     key: str
@@ -24,6 +24,7 @@ class Tile:
     small: bool = False
     marks: Sequence[tuple[RankedPayload, Placement]] = ()
     said: str = ""
+    what: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ def layout(
 <body>
 <a class="skip" href="#main">To the pictures</a>
 <header>
-<nav aria-label="Where to"><a class="home" href="/">{name(index)}</a> <a href="/browse">in order</a> <a href="/chosen">payloads</a>{links}</nav>
+<nav aria-label="Where to"><a class="home" href="/">{name(index)}</a> <a href="/browse">in order</a> <a href="/chosen">payloads</a> <a href="/map">map</a>{links}</nav>
 <div class="asking">
 <form class="search" action="/search" method="get" role="search">
 <label for="q">Search</label>
@@ -114,12 +115,13 @@ def _tile(tile: Tile, version: str, several: bool) -> str:
     else:
         small = ' class="small"' if tile.small else ""
         inside = f'<img{small} src="/thumb/{tile.position}?v={version}" alt="{key}" loading="lazy" decoding="async">'
+    what = f'<span class="what">{name(tile.what, 40)}</span>' if tile.what else ""
     score = f'<span class="score">{tile.score:.3f}</span>' if tile.score is not None else ""
     marks = "".join(_mark(ranked, placement, several) for ranked, placement in tile.marks)
     ending = tile.key if len(tile.key) <= _KEY else f"…{tile.key[1 - _KEY :]}"
     marks += f'<span class="mark">{name(tile.said, 48)}</span>' if tile.said else ""
     return (
-        f'<li><a href="/image/{tile.position}" title="{key}"><span class="frame">{inside}</span>{score}'
+        f'<li><a href="/image/{tile.position}" title="{key}"><span class="frame">{inside}</span>{what}{score}'
         f'<span class="key" aria-hidden="true">{name(ending)}</span>{marks}</a></li>'
     )
 

@@ -44,6 +44,13 @@
     window.addEventListener("pageshow", () => { said.textContent = ""; });
   }
 
+  const order = document.querySelector("form.order");
+  if (order) {
+    const slider = order.querySelector("input[type=range]");
+    slider.addEventListener("input", () => { order.querySelector("output").textContent = slider.value; });
+    slider.addEventListener("change", () => order.submit());
+  }
+
   for (const list of document.querySelectorAll(".shots")) {
     const links = [...list.querySelectorAll("a")];
     list.addEventListener("keydown", (event) => {

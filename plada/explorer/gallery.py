@@ -8,7 +8,7 @@ import bisect
 import json
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +32,7 @@ HITS = 600  # of a search, at most
 _QUALITY = {THUMB: 72, LARGE: 85}
 _PICTURES = 64 * 2**20  # bytes of cached pictures
 _SEARCHES = 64
+_MAPS = 8
 _UPLOADS = 32
 _PATIENCE = 30  # seconds that an upload waits for those before it
 _DECODING = 4  # pictures at a time: one may have 89 million pixels
@@ -69,6 +70,9 @@ class Gallery:
     approximate: bool = False
     notes: tuple[str, ...] = ()
     catalogues: tuple[ShownCatalogue, ...] = ()
+    beside: tuple["Gallery", ...] = ()  # other indexes of the same images, whose answers stand beside this one's
+    names: Mapping[str, str] = field(default_factory=dict)  # of synsets
+    maps: BoundedCache[int, object] = field(default_factory=lambda: BoundedCache(_MAPS))
     pictures: BoundedCache[tuple[int, int], EncodedImage] = field(
         default_factory=lambda: BoundedCache(_PICTURES, lambda picture: len(picture.data))
     )
@@ -147,17 +151,19 @@ class Gallery:
     def upload(self, data: bytes) -> str:
         """Take a picture of the user's; return the name by which it can be searched, until newer uploads push it out.
         Raises RequestError: not a picture, too many pixels, or no encoder here."""
-        encoder = self._encoder("pictures")
+        encoders = {each: each.encoder for each in self.beside if each.encoder is not None}
+        encoders[self] = self._encoder("pictures")
         if not self._uploading.acquire(timeout=_PATIENCE):
             raise RequestError("too many pictures are uploaded at once. Try again in a minute")
         try:  # one at a time: a file of a few kilobytes may have 89 million pixels
-            seen, shown = _seen(data, encoder)
+            seen = {gallery: _seen(data, encoder) for gallery, encoder in encoders.items()}
         finally:
             self._uploading.release()
-        with self._searching:
-            vector = encoder.encode(seen)
         name = secrets.token_urlsafe(9)
-        self.uploads.put(name, Upload(vector, shown))
+        for gallery, (pixels, shown) in seen.items():
+            with gallery._searching:
+                vector = encoders[gallery].encode(pixels)
+            gallery.uploads.put(name, Upload(vector, shown))
         return name
 
     def near_words(self, words: str, *, exact: bool = False) -> list[Hit]:

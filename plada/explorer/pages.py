@@ -9,19 +9,22 @@ from plada.explorer.components import Pager, Tile, address, facts, grid, is_smal
 from plada.explorer.gallery import LARGE, Gallery
 from plada.explorer.payloads import RankedPayload
 from plada.explorer.query import KEY, WORDS, Query
-from plada.reports.findings import even_ranks
+from plada.reports.findings import even_ranks, few_images
 from plada.reports.text import digits, esc, many, name
 from plada.retrieval.hit import Hit
+from plada.sources.synset_names import name_key
 
 EACH = 60  # pictures on a page
 CLASSES = 20  # classes on a page of a payload
 _STRIP = 12  # pictures of each of them
+_FEW = ' <span class="few">few images</span>'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResults:
     """What a search gave: `title` says of what, `picture` is the address of the picture that was asked with, if one was;
-    `address` leads here again; `exact` is None where there is but one way to search."""
+    `address` leads here again; `exact` is None where there is but one way to search; `beside` are the answers of other indexes of
+    the same images, or why there is none."""
 
     title: str
     picture: str
@@ -30,6 +33,7 @@ class SearchResults:
     page: int
     typed: str = ""
     exact: bool | None = None
+    beside: Sequence[tuple[Gallery, Sequence[Hit] | str]] = ()
 
 
 def overview(gallery: Gallery) -> str:
@@ -130,11 +134,16 @@ def payload_list(gallery: Gallery) -> str:
     return whole_page(gallery, "Payloads", f"<h1>Payloads</h1>{body}")
 
 
-def payload(gallery: Gallery, number: int, wanted: str, page: int) -> str:
-    """One payload, class by class; `wanted` is a part of the names of classes that are shown."""
+def payload(gallery: Gallery, number: int, wanted: str, page: int, first: int = 0) -> str:
+    """One payload, class by class; `wanted` is a part of the names of classes that are shown; of each class images are shown from
+    the `first` (0) on."""
     ranked = gallery.payloads[number]
+    most = max((ranked.count(label) for label in range(len(ranked.classes))), default=0)
+    first = min(first, max(0, most - 1))
+    few = few_images([ranked.count(label) for label in range(len(ranked.classes))])
     fits = [label for label, each in enumerate(ranked.classes) if wanted.casefold() in each.casefold()]
-    where = address(f"/chosen/{number}", **({"class": wanted} if wanted else {}))
+    asked = {**({"class": wanted} if wanted else {}), **({"first": str(first + 1)} if first else {})}
+    where = address(f"/chosen/{number}", **asked)
     pager = Pager(address=where, wanted=page, total=len(fits), each=CLASSES)
     filtering = ""
     if len(ranked.classes) > CLASSES:
@@ -142,6 +151,13 @@ def payload(gallery: Gallery, number: int, wanted: str, page: int) -> str:
             f'<form class="filter" action="/chosen/{number}" method="get"><label for="class">Classes with</label> '
             f'<input type="search" id="class" name="class" value="{esc(wanted, 200)}" maxlength="200"> '
             f'<button type="submit">in their name</button></form>'
+        )
+    if most > _STRIP:
+        kept = f'<input type="hidden" name="class" value="{esc(wanted, 200)}">' if wanted else ""
+        filtering += (
+            f'<form class="filter order" action="/chosen/{number}" method="get"><label for="first">Of each class from image</label> '
+            f'<input type="range" id="first" name="first" min="1" max="{most}" step="{_STRIP if most > 10 * _STRIP else 1}" '
+            f'value="{first + 1}"> <output for="first">{first + 1}</output> of {digits(most)} on{kept} <button type="submit">Show</button></form>'
         )
     parts = []
     for label in (fits[at] for at in pager.shown):
@@ -151,7 +167,8 @@ def payload(gallery: Gallery, number: int, wanted: str, page: int) -> str:
         )
         parts.append(
             f'<section aria-labelledby="c{label}"><h2 id="c{label}">{name(ranked.classes[label])} '
-            f"<small>{many(count, 'image')}{more}</small></h2>{_class(gallery, ranked, label, 0, _STRIP, strip=True)}</section>"
+            f"<small>{many(count, 'image')}{more}</small>{_FEW if count < few else ''}</h2>"
+            f"{_class(gallery, ranked, label, first, _STRIP, strip=True) if first < count else '<p>It has no more images.</p>'}</section>"
         )
     none = "" if fits else "<p>No class has that in its name.</p>"
     main = (
@@ -205,6 +222,23 @@ def _range(gallery: Gallery, pager: Pager, start: int = 0) -> str:
 
 
 def _hits(gallery: Gallery, results: SearchResults) -> str:
+    """The hits of this index, and beside them those of others."""
+    if not results.beside:
+        return _own_hits(gallery, results)
+    columns = [(gallery.index.name, _own_hits(gallery, results))]
+    for other, found in results.beside:
+        if isinstance(found, str):
+            columns.append((other.index.name, note([found])))
+            continue
+        first = found[: EACH // 2]
+        scores = {hit.position: hit.score for hit in first}
+        body = f"<p>The nearest {digits(len(first))}.</p>{_grid(gallery, [hit.position for hit in first], scores)}"
+        columns.append((other.index.name, body))
+    sections = "".join(f"<div><h2>{name(title)}</h2>{body}</div>" for title, body in columns)
+    return f'<div class="columns">{sections}</div>'
+
+
+def _own_hits(gallery: Gallery, results: SearchResults) -> str:
     pager = Pager(address=results.address, wanted=results.page, total=len(results.hits), each=EACH)
     lead = f"The nearest {digits(len(results.hits))} of {digits(gallery.index.readable)}, with the cosine to it; 1 is the same."
     if results.exact is not None:
@@ -233,6 +267,7 @@ def _tile(gallery: Gallery, position: int, score: float | None = None, *, withou
         score=score,
         problem=gallery.problem(row),
         small=is_small(row.width, row.height),
+        what=name_key(row.key, gallery.names),
         marks=[(ranked, placement) for _, ranked, placement in gallery.placements(position) if ranked is not without],
     )
 

@@ -40,7 +40,13 @@ def contact_sheet(
                 texts = notes[number][column].split("\n")
                 for line, text in enumerate(texts):
                     under = (place[0] + _CELL // 2, top + _CELL + line * _NOTE)
-                    draw.text(under, _fitting(visible(text), small, ends=line + 1 == len(texts)), fill="black", font=small, anchor="ma")
+                    draw.text(
+                        under,
+                        _fitting(visible(text), small, ends=line + 1 == len(texts)),
+                        fill="black",
+                        font=small,
+                        anchor="ma",
+                    )
     with whole_file(path) as part:
         sheet.save(part, format="PNG")
     return path

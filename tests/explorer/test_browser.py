@@ -12,7 +12,7 @@ if importlib.util.find_spec("starlette") is None:
 
 import plada
 from plada.api.explore import open_gallery
-from tests.browser import Tab, browser, fits_a_phone_and_both_schemes
+from tests.browser import Tab, accessibility_violations, browser, fits_a_phone_and_both_schemes
 from tests.explorer.conftest import COOKIE, TOKEN, Client, serving
 
 
@@ -23,7 +23,7 @@ def client(glyph_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     file, table = folder / "digits.plada", folder / "digits.parquet"
     plada.select("glyphs", target="digits", budget=400, rule="balanced", out=file, home=glyph_home).write_table(table)
     plada.select("glyphs", target="digits", budget=300, rule="spread", out=folder / "other.plada", home=glyph_home)
-    gallery = open_gallery("glyphs", [file, folder / "other.plada"], selection=[table], home=glyph_home)
+    gallery = open_gallery(["glyphs", "glyphs"], [file, folder / "other.plada"], selection=[table], home=glyph_home)
     with serving(gallery) as served:
         yield served
 
@@ -145,7 +145,72 @@ def test_what_is_not_allowed_does_not_run(page: Tab) -> None:
     assert [(each["name"], each["httpOnly"], each["sameSite"]) for each in cookies] == [(COOKIE, True, "Strict")]
 
 
-@pytest.mark.parametrize("path", ["/", "/image/3", "/chosen/0", "/chosen/0/3", "/search?q=key:v", "/nothing"])
+PATHS = ["/", "/image/3", "/chosen/0", "/chosen/0/3", "/map", "/search?q=key:v", "/nothing"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_it_is_accessible(page: Tab, client: Client, path: str) -> None:
+    page.open(f"http://127.0.0.1:{client.port}{path}")
+    # The script of axe-core is run by the test, not by the page, whose policy stays in force.
+    assert accessibility_violations(page) == []
+
+
+def test_a_lasso_lists_what_it_is_drawn_round(page: Tab, client: Client) -> None:
+    page.open(f"http://127.0.0.1:{client.port}/map?payload=1")
+    box = page.run(
+        "(() => { const b = document.getElementById('map').getBoundingClientRect(); return [b.x, b.y, b.width]; })()"
+    )
+    x, y, side = box
+    corners = [(0.02, 0.02), (0.5, 0.02), (0.5, 0.5), (0.5, 0.98), (0.02, 0.98), (0.02, 0.5)]
+    for at, (right, down) in enumerate(corners):
+        kind = "mousePressed" if at == 0 else "mouseMoved"
+        page.send(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x + right * side,
+            y=y + down * side,
+            button="left",
+            buttons=1,
+            clickCount=1,
+        )
+    page.send("Input.dispatchMouseEvent", type="mouseReleased", x=x + 9, y=y + 9, button="left", clickCount=1)
+    data = "JSON.parse(document.getElementById('points').textContent)"
+    inside = page.run(f"{data}.x.filter(v => v < {data}.scale / 2).length")
+    images = page.run(f"{data}.x.length")
+    said = page.run("document.getElementById('count').textContent")
+    assert abs(int(said.split()[0]) - inside) <= images * 0.05
+    assert page.run("document.querySelectorAll('#list img').length") == min(300, int(said.split()[0]))
+    page.click("#save")
+    assert len(page.downloaded("keys.txt").read_text().splitlines()) == int(said.split()[0])
+    page.downloaded("keys.txt").unlink()
+    assert page.errors == []
+
+
+def test_the_legend_lists_a_class_without_a_mouse(page: Tab, client: Client) -> None:
+    page.open(f"http://127.0.0.1:{client.port}/map?payload=0")
+    page.run("document.querySelector('#legend button').focus()")
+    page.press("Enter", "\r")
+    ranked = client.gallery.payloads[0]
+    assert page.run("document.getElementById('count').textContent").startswith(f"{ranked.count(0)} image")
+    shown = page.run("[...document.querySelectorAll('#list a')].map(a => Number(a.pathname.split('/')[2]))")
+    assert sorted(shown) == sorted(ranked.best(0, 0, 9999))
+    assert page.errors == []
+
+
+def test_a_slider_goes_through_the_order(page: Tab, client: Client) -> None:
+    page.open(f"http://127.0.0.1:{client.port}/chosen/0")
+    ranked = client.gallery.payloads[0]
+    page.run("document.getElementById('first').focus()")
+    for _ in range(5):
+        page.press("ArrowRight")
+    settle(page, "location.search.includes('first=')")
+    first = page.run("Number(new URLSearchParams(location.search).get('first'))")
+    assert first > 1
+    assert page.run("document.querySelector('.shots a').pathname") == f"/image/{ranked.best(0, first - 1, 1)[0]}"
+    assert page.errors == []
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_it_fits_a_phone_and_both_schemes(page: Tab, client: Client, tmp_path: Path, path: str) -> None:
     page.open(f"http://127.0.0.1:{client.port}{path}")
     fits_a_phone_and_both_schemes(page, tmp_path / "p.png")
