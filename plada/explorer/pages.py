@@ -106,6 +106,7 @@ def image(gallery: Gallery, position: int, results: SearchResults | None, proble
     rows = [
         ("position", str(position)),
         ("key", _folders(row.key)),
+        *([("name", name(called))] if (called := name_key(row.key, gallery.names)) else []),
         ("stored", f"{pixels}{format_size(row.size).replace(' ', '&nbsp;')}"),
         *((ranked.name, _placement(gallery, number, position)) for number, ranked in enumerate(gallery.payloads)),
     ]
