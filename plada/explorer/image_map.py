@@ -48,9 +48,9 @@ def draw_map(gallery: Gallery, number: int | None) -> ImageMap:
         ]
         chosen = ranked.payload.positions[np.array(rows, np.int64)].astype(np.int64)
     positions = np.union1d(sample, chosen)
+    if gallery.index.readable < len(gallery):  # an image that could not be read has no embedding
+        positions = positions[[not gallery.problem(gallery.row(position)) for position in positions.tolist()]]
     vectors = gallery.index.vectors(positions).astype(np.float32)
-    there = np.flatnonzero(np.abs(vectors).sum(axis=1) > 0)  # images that could not be read have no embedding
-    positions, vectors = positions[there], vectors[there]
     of_sample = vectors[np.isin(positions, sample)]
     if len(of_sample) < 3:
         return ImageMap(positions[:0], np.zeros((0, 2), np.float32), positions[:0], 0.0)
@@ -62,9 +62,9 @@ def draw_map(gallery: Gallery, number: int | None) -> ImageMap:
     labels = np.full(len(positions), _OTHER, np.int64)
     if number is not None:
         payload = gallery.payloads[number].payload
-        rows = np.minimum(np.searchsorted(payload.positions, positions), max(len(payload) - 1, 0))
-        inside = payload.positions[rows] == positions if len(payload) else np.zeros(len(positions), np.bool_)
-        labels[inside] = payload.labels[rows][inside]
+        at = np.minimum(np.searchsorted(payload.positions, positions), max(len(payload) - 1, 0))
+        inside = payload.positions[at] == positions if len(payload) else np.zeros(len(positions), np.bool_)
+        labels[inside] = payload.labels[at][inside]
     return ImageMap(positions, points.astype(np.float32), labels, share)
 
 
