@@ -162,6 +162,12 @@ def bench(
         RequestError: Budgets or seeds are missing or bad; two targets have one name; a target has no test images; `out` holds
             another run or something else.
         BudgetTooSmall: No method fits any budget of a target.
+
+    Example:
+        >>> import plada
+        >>> result = plada.bench("glyphs", targets="digits", budgets=[300], methods=["random"], seeds=1, out="bench")
+        >>> Path(result.out).name
+        'bench'
     """
     began, root, folder = time.monotonic(), home_directory(home), Path(out)
     tables, plan = (

@@ -23,6 +23,11 @@ def datasets(name: str | None = None, *, check: bool = False, home: str | Path |
 
     Raises:
         UnknownName: There is no such name.
+
+    Example:
+        >>> import plada
+        >>> plada.datasets("food101")[0].name
+        'food101'
     """
     return list_datasets(home_directory(home), name=name, check=check)
 
@@ -44,6 +49,12 @@ def open_images(reference: str | Path, *, home: str | Path | None = None, report
     Raises:
         UnknownName: There is neither such a name nor such a place.
         DataError: The files are damaged.
+
+    Example:
+        >>> import plada
+        >>> images = plada.open_images("glyphs:count=300")
+        >>> images.image(12).size
+        (32, 32)
     """
     root = home_directory(home)
     return open_reference(open_source(reference, root, report=report), root, report=report)

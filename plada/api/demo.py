@@ -85,6 +85,10 @@ def demo(
 
     Returns:
         Accuracies, sizes, seconds, and the files.
+
+    Example:
+        >>> import plada
+        >>> result = plada.demo(out="demo")  # doctest: +SKIP
     """
     check_output_folder(out)
     folder, clock, root = Path(out), Clock(), home_directory(home)

@@ -86,6 +86,12 @@ def diff(
         RequestError: A file is not there, or there is no such kind of client.
         PayloadError: One of the payloads is bad; SideMissing: what it needs is not here.
         MissingExtra: The changes are to be signed, and cryptography is missing.
+
+    Example:
+        >>> import plada
+        >>> changes = plada.diff("digits.plada", "other.plada", out="change.plada")
+        >>> changes.bytes > 0
+        True
     """
     check_outputs(out)
     context = PayloadContext(home=home_directory(home), pack=pack)
@@ -139,6 +145,13 @@ def apply_diff(
         RequestError: A file is not there, or `changes` is a payload.
         PayloadError: One of the files is bad; SignatureError: it is not signed as demanded; SideMissing: what it needs is
             not here.
+
+    Example:
+        >>> import plada
+        >>> changes = plada.diff("digits.plada", "other.plada", out="change.plada")
+        >>> result = plada.apply_diff("digits.plada", "change.plada", out="new.plada")
+        >>> len(plada.read_payload("new.plada")) == len(plada.read_payload("other.plada"))
+        True
     """
     check_outputs(out)
     context = PayloadContext(home=home_directory(home), pack=pack)

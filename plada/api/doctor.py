@@ -91,6 +91,12 @@ def doctor(*, home: str | Path | None = None) -> Diagnosis:
 
     Returns:
         What is installed, what it sees, and what to do about what is missing.
+
+    Example:
+        >>> import plada
+        >>> diagnosis = plada.doctor()
+        >>> any(package.name == "numpy" for package in diagnosis.packages)
+        True
     """
     root = home_directory(home)
     faiss_builds = [name for name in ("faiss-cpu", "faiss-gpu") if _version(name)]

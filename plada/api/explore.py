@@ -113,6 +113,10 @@ def explore(
         DataError: A table is bad.
         MissingExtra: The server's packages are not installed.
         ResourceError: The port is in use.
+
+    Example:
+        >>> import plada
+        >>> plada.explore("glyphs", ["digits.plada"], open_page=False, ready=print)  # doctest: +SKIP
     """
     for package in ("starlette", "uvicorn", "python_multipart"):
         require(package, extra="explore", purpose="plada explore")

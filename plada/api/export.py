@@ -46,6 +46,11 @@ def export(
         RequestError: `out` is there already, or the images are no files to link to.
         PayloadError: The payload is bad, or not signed as required.
         ReferenceMismatch: It labels other images, or some are missing or changed.
+
+    Example:
+        >>> import plada
+        >>> plada.export("digits.plada", to="csv", out="labels.csv").name
+        'labels.csv'
     """
     if to not in EXPORTS:
         raise UnknownName("export form", to, EXPORTS)

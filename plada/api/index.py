@@ -93,6 +93,11 @@ def index(
         DataError: No image can be read, files or weights are damaged, or parts are missing.
         ResourceError: Disk or memory is full, or another process writes this index.
         Interrupted: Ctrl-C; what is finished is kept.
+
+    Example:
+        >>> import plada
+        >>> plada.index("glyphs:count=300", name="few").images
+        300
     """
     _refuse_combinations(append=append, shard=shard, merge=merge)
     choose_ann_kind(ann, 0, 1)  # an unknown kind is refused now, not after hours
@@ -154,6 +159,11 @@ def forecast(
 
     Raises:
         PladaError: As `plada.index` raises.
+
+    Example:
+        >>> import plada
+        >>> plada.forecast("glyphs:count=300", seconds=0.1).images
+        300
     """
     root, clock = home_directory(home), Clock()
     job = _job(source, None, root, clock, report)

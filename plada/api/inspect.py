@@ -38,6 +38,12 @@ def inspect(
         RequestError: There is no such file, or a rate is none.
         PayloadError: Its subclass says what is wrong with the file; SignatureError: it is not signed as demanded.
         ReferenceMismatch: `reference` or the pack is another one.
+
+    Example:
+        >>> import plada
+        >>> summary = plada.inspect("digits.plada", rate=["500bps"])
+        >>> summary.bytes <= 400
+        True
     """
     rates = tuple(parse_rate(text) for text in rate) or RATES
     context = PayloadContext(home=home_directory(home), reference=reference, pack=pack)

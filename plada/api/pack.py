@@ -48,6 +48,11 @@ def make_pack(
         RequestError: The embeddings have fewer dimensions.
         DataError: All embeddings are alike.
         ResourceError: The disk is full or not writable.
+
+    Example:
+        >>> import plada
+        >>> plada.make_pack("glyphs", "glyphs.pack", dimensions=16).images
+        1500
     """
     check_outputs(out)
     opened = index if isinstance(index, Index) else open_index(index, home=home, report=report)
@@ -77,6 +82,12 @@ def install_pack(path: str | Path, *, home: str | Path | None = None) -> PackSum
         RequestError: There is no such file.
         PayloadError: The pack is truncated, damaged or of a newer format.
         ResourceError: The disk is full or not writable.
+
+    Example:
+        >>> import plada
+        >>> pack = plada.make_pack("glyphs", "glyphs.pack", dimensions=16)
+        >>> plada.install_pack("glyphs.pack").images
+        1500
     """
     root = home_directory(home)
     pack = read_pack(path)

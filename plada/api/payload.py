@@ -164,6 +164,12 @@ def write_payload(
         SideMissing: Clients have a pack, and none is here.
         MissingExtra: The file is to be signed, and cryptography is missing.
         ResourceError: The disk is full or not writable.
+
+    Example:
+        >>> import plada
+        >>> payload = plada.read_payload("digits.plada")
+        >>> plada.write_payload(payload, "again.plada") <= 400
+        True
     """
     numbered = _numbered(payload, delivery)
     data = sender_for(numbered.header(), delivery, home=home).encode(numbered)
@@ -188,6 +194,12 @@ def encoded_size(
         RequestError: There is no such kind of client, or no such file of a pack or key.
         SideMissing: Clients have a pack, and none is here.
         MissingExtra: The file is to be signed, and cryptography is missing.
+
+    Example:
+        >>> import plada
+        >>> payload = plada.read_payload("digits.plada")
+        >>> plada.encoded_size(payload) == plada.write_payload(payload, "again.plada")
+        True
     """
     numbered = _numbered(payload, delivery)
     return sender_for(numbered.header(), delivery, home=home).size(numbered)
@@ -219,6 +231,12 @@ def read_payload(
         PayloadError: Its subclass says what is wrong; SideMissing: what it needs is not here; SignatureError: it is not
             signed by the key that is demanded, or its serial number is too low.
         ReferenceMismatch: `reference` or the pack is another one, or an update is for another payload.
+
+    Example:
+        >>> import plada
+        >>> payload = plada.read_payload("digits.plada")
+        >>> len(payload.classes), len(payload.positions) == len(payload.labels)
+        (10, True)
     """
     options = read or ReadOptions()
     context = PayloadContext(home=home_directory(home), reference=reference, pack=options.pack)

@@ -118,6 +118,12 @@ def predict(
         DataError: The file is no model, or damaged, or its answers are not finite, or no picture of `adapt` can be read.
         ReferenceMismatch: The encoder of a linear student is not the same any more.
         ResourceError: The disk is full or not writable.
+
+    Example:
+        >>> import plada
+        >>> first = next(iter(plada.predict("pictures", model="student", top=1)))
+        >>> Path(first.image).name
+        '0.png'
     """
     if out is not None and Path(out).suffix.lower() not in FORMS:
         raise RequestError(f"{out}: expected a file ending in {' or '.join(FORMS)}. Name another")

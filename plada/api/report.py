@@ -96,6 +96,12 @@ def report(
         PayloadError: The payload is bad.
         ReferenceMismatch: `reference` is another one.
         DataError: The target has other classes than the payload, or `names` is no file of names.
+
+    Example:
+        >>> import plada
+        >>> page = plada.report("digits.plada", selection="digits.parquet", out="report.html")
+        >>> page.classes
+        10
     """
     check_outputs(out)
     if pictures < 0:

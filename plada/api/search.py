@@ -50,6 +50,12 @@ def search(
         UnknownName: There is no such index.
         RequestError: As `plada.Index.search` raises; too many queries for a sheet.
         ReferenceMismatch: The images for the sheet are not those that were indexed.
+
+    Example:
+        >>> import plada
+        >>> hits = plada.search("position:12", index="glyphs", k=3)[0]
+        >>> hits[0].position, len(hits)
+        (12, 3)
     """
     check_outputs(sheet)
     opened = index if isinstance(index, Index) else open_index(index, home=home, report=report)
@@ -100,6 +106,11 @@ def make_ann(
         RequestError: There is no such kind, or too few images.
         ResourceError: Memory or disk is too small, or another process writes the index.
         DataError: The recall cannot be reached.
+
+    Example:
+        >>> import plada
+        >>> plada.make_ann("glyphs")["kind"]
+        'ivf'
     """
     require("faiss", extra="cpu", purpose="an approximate index")
     check_seed(seed)

@@ -181,6 +181,13 @@ def select(
         DataError: A class without images, nothing readable, a teacher at chance, bad logits or corrections.
         RequestError: An impossible keep rate, or options that do not go together.
         ReferenceMismatch: The encoder or the images have changed.
+
+    Example:
+        >>> import plada
+        >>> selection = plada.select("glyphs", target="digits", budget=400, rule="balanced")
+        >>> selection.report.bytes <= 400
+        True
+        >>> size = selection.payload.save("mine.plada")
     """
     rules = rule if isinstance(rule, RuleSpec) else RuleSpec(name=rule)
     if rules.name != AUTO and rules.name not in RULES:

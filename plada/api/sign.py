@@ -40,6 +40,12 @@ def keygen(out: str | Path) -> KeyPair:
     Raises:
         MissingExtra: The package cryptography is missing.
         RequestError: One of the files is there already, or cannot be made.
+
+    Example:
+        >>> import plada
+        >>> keys = plada.keygen("mykey")
+        >>> Path(keys.public).name
+        'mykey.pub'
     """
     return generate_keys(Path(out), Path(f"{out}.pub"))
 
@@ -59,6 +65,12 @@ def sign(payload: str | Path, *, key: str | Path, out: str | Path | None = None)
         RequestError: A file cannot be read, or `key` is no such key.
         PayloadError: Its subclass says what is wrong with the file.
         MissingExtra: The package cryptography is missing.
+
+    Example:
+        >>> import plada
+        >>> signed = plada.sign("digits.plada", key="server", out="signed.plada")
+        >>> plada.inspect("signed.plada").signed
+        True
     """
     target = payload if out is None else out
     check_outputs(target)

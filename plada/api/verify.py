@@ -124,6 +124,11 @@ def verify(
         PayloadError: `against` is a damaged payload.
         DataError: `against` is a damaged manifest.
         ReferenceMismatch: `index` is of other images.
+
+    Example:
+        >>> import plada
+        >>> plada.verify("glyphs:count=1500", against="digits.plada").ok
+        True
     """
     if sample < 0:
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")

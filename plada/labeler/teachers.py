@@ -158,6 +158,13 @@ def write_logits(
         UnknownName: There is no such index.
         RequestError: Class names that cannot be columns.
         DataError: Another number of rows or columns, or logits that are not finite.
+
+    Example:
+        >>> import plada
+        >>> index = plada.open_index("glyphs")
+        >>> logits = np.zeros((len(index), 2), np.float32)
+        >>> plada.write_logits(index, logits, classes=["cat", "dog"], out="logits.parquet").name
+        'logits.parquet'
     """
     opened = index if isinstance(index, Index) else open_index(index, home=home)
     checked = checked_logits(f"table:{Path(out).name}", logits, len(opened), len(classes))

@@ -108,6 +108,11 @@ def check_index(
         UnknownName: There is no such index.
         RequestError: None was named, and there is not exactly one.
         DataError: Its index.json cannot be read, or was written by a newer plada.
+
+    Example:
+        >>> import plada
+        >>> plada.check_index("glyphs").ok
+        True
     """
     if sample < 0:
         raise RequestError(f"sample = {sample}: expected the number of images to hash, 0 or more")

@@ -439,6 +439,12 @@ def open_index(
         RequestError: None was named, and there is not exactly one. At a URL: there is none, or no access.
         DataError: Its index.json is damaged, or written by a newer plada.
         ResourceError: The store at the URL does not answer.
+
+    Example:
+        >>> import plada
+        >>> index = plada.open_index("glyphs")
+        >>> len(index), index.dimension
+        (1500, 256)
     """
     root = home_directory(home)
     if is_url(name):

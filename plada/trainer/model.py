@@ -261,6 +261,12 @@ def load_model(path: str | Path, *, weights: str | Path | None = None, device: s
         RequestError: There is no such file.
         DataError: It is not such a model, or damaged.
         ReferenceMismatch: The encoder of a linear student is not the same any more.
+
+    Example:
+        >>> import plada
+        >>> model = plada.load_model("student")
+        >>> len(model.classes)
+        10
     """
     linear = read_card(Path(path))["network"] == LINEAR
     check_model(Path(path))

@@ -141,6 +141,12 @@ def publish(
         UnknownName: There is nothing of that name to remove.
         MissingExtra: It is to be signed, and cryptography is missing; or an outlet needs a package.
         ResourceError: The disk is full or not writable; the old catalogue is still there.
+
+    Example:
+        >>> import plada
+        >>> catalogue = plada.publish("mine", ["digits.plada"], sign="server")
+        >>> [task.task for task in catalogue.tasks]
+        ['digits']
     """
     if not 1 <= keep <= min(MAX_CHANGES, MAX_FORMS):
         raise RequestError(f"keep = {keep}: expected 1 to {min(MAX_CHANGES, MAX_FORMS)} versions")

@@ -150,6 +150,11 @@ def pull(
         SideMissing: Every form of the task needs a pack that is not here.
         PayloadError: What came is damaged, or of a newer format.
         ResourceError: The disk is full or not writable.
+
+    Example:
+        >>> import plada
+        >>> plada.pull("shop", "digits").tasks[0].task
+        'digits'
     """
     root, speed = home_directory(home), parse_rate(rate)
     options = PullOptions(have=have, progressive=progressive, dry_run=dry_run)
@@ -216,6 +221,11 @@ def watch(
     Raises:
         RequestError: `every` is no time.
         MissingExtra: The catalogue is signed, and cryptography is missing.
+
+    Example:
+        >>> import plada
+        >>> plada.watch("shop", "digits", every=1, rounds=1, pulled=lambda summary: print(summary.tasks[0].task))
+        digits
     """
     if not every > 0:
         raise RequestError(f"every = {every}: expected seconds, above 0")
