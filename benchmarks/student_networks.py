@@ -22,9 +22,10 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -357,13 +358,18 @@ def draw(cells: Sequence[Cell], out: Path) -> None:
     figure.savefig(out, metadata={"Software": None})
 
 
-def _read(path: Path | None) -> list[dict[str, object]]:
-    """The lines of a file that was kept; a last line that is cut is left out."""
-    text = path.read_text() if path and path.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+def read_rows(path: Path | None) -> list[dict[str, Any]]:
+    """The lines of a file that was kept. A last line that is cut is removed."""
+    if path is None or not path.exists():
+        return []
+    whole = path.read_bytes()
+    kept = whole[: whole.rfind(b"\n") + 1]
+    if kept != whole:
+        path.write_bytes(kept)
+    return [json.loads(line) for line in kept.splitlines()]
 
 
-def _append(path: Path, record: dict[str, object]) -> None:
+def append_row(path: Path, record: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(record) + "\n")
@@ -383,14 +389,14 @@ def run(bench: Bench, keys: Sequence[Key], points: list[Point], cells: list[Cell
         if budget is not None:
             for made in bench.choices(target, seed, budget, points):
                 points.append(made)
-                _append(options.points, asdict(made))
+                append_row(options.points, asdict(made))
             point = chosen(points, *key)
             assert point is not None
         if budget is not None and student in LINEAR:
             found = known_cells(points, [key])
         else:
             found = [bench.measure(key, point)]
-            _append(options.keep, asdict(found[0]))
+            append_row(options.keep, asdict(found[0]))
         cells += found
         shown = f"{target} {seed} {budget} {student} {method} {found[0].images} {found[0].accuracy:.1f} {found[0].seconds:.0f}s"
         print(shown, file=sys.stderr, flush=True)
@@ -416,9 +422,9 @@ def main() -> None:
     options.points = options.points or options.keep.with_suffix(".points.jsonl")
     budgets, seeds = ([int(text) for text in listed.split(",")] for listed in (options.budgets, options.seeds))
     keys = plan([Path(spec).name for spec in options.targets], budgets, seeds)
-    points = [Point(**{**row, "b": tuple(row["b"])}) for row in _read(options.points)]  # type: ignore[arg-type]
+    points = [Point(**{**row, "b": tuple(row["b"])}) for row in read_rows(options.points)]
     cells = {cell.key: cell for cell in known_cells(points, keys)}
-    cells |= {cell.key: cell for cell in (Cell(**row) for row in _read(options.keep)) if cell.key in set(keys)}  # type: ignore[arg-type]
+    cells |= {cell.key: cell for cell in (Cell(**row) for row in read_rows(options.keep)) if cell.key in set(keys)}
     listed = list(cells.values())
     if options.hours > 0 and len(listed) < len(keys):
         index = plada.open_index(options.index, home=options.index_home)
