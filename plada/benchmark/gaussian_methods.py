@@ -21,7 +21,8 @@ from plada.networks.linear_head import PENALTY, Head, fit_head
 
 KINDS = ("spherical", "shared", "diagonal")  # one spread a class, one a dimension, or one for each class and dimension
 BITS = (2, 3, 4, 6)  # of a coordinate of a mean
-DRAWS = 64  # features of each class that the client draws
+DRAWS = 64  # features of each class that the client draws, fewer of many classes
+_MIN_DRAWS, _MAX_FEATURES = 8, 20_000
 _HEAD = struct.Struct("<BBHHe")  # kind, bits, dimensions, classes, step of the means
 _WIDTH_BITS = 4  # of a spread: quarters of an octave
 _TOP_WIDTH = 0.75  # octaves: the largest spread, against the reference's
@@ -146,9 +147,10 @@ def _arrive(scenario: Scenario, data: bytes) -> Head:
     shared = _coordinates(scenario)
     means, widths = read_gaussians(data)
     classes, count = means.shape
-    draws = np.random.default_rng(scenario.seed).standard_normal((DRAWS, classes, count), np.float32)
+    each = max(_MIN_DRAWS, min(DRAWS, _MAX_FEATURES // classes))
+    draws = np.random.default_rng(scenario.seed).standard_normal((each, classes, count), np.float32)
     points = ((means + widths * draws) * shared.spread[:count]).reshape(-1, count)
-    labels = np.tile(np.arange(classes), DRAWS)
+    labels = np.tile(np.arange(classes), each)
     head = fit_head(points, labels, classes=classes, mean=np.zeros(count, np.float32), penalty=PENALTY, steps=_STEPS)
     return shared.basis.whole(head, scenario.index.mean, shared.basis.order[:count])
 

@@ -17,7 +17,8 @@ from plada.labeler.splits import stratified
 from plada.networks.linear_head import Head
 
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)  # of the ridge regression, chosen by cross-validation
-MAX_COEFFICIENTS = 1000  # more take gigabytes to draw
+MAX_COEFFICIENTS = 1000
+_NUMBERS = 1 << 26  # of the random heads, and of what they say of the images: fewer coefficients or images beyond
 _HEAD = struct.Struct("<HH")  # coefficients, classes
 _LEAST = 4  # coefficients
 
@@ -31,25 +32,27 @@ def random_heads(dimension: int, classes: int, count: int) -> F32:
 def send_random_combination(scenario: Scenario, budget: int) -> Outcome:
     """Coefficients in as many bytes as there are; the penalty that scores best."""
     fixed, classes = _HEAD.size + 2 * scenario.classes, scenario.classes
-    count = min((budget - fixed) // 2, MAX_COEFFICIENTS)
+    count = min((budget - fixed) // 2, MAX_COEFFICIENTS, _NUMBERS // (len(scenario.index.mean) * classes))
     if count < _LEAST:
         return DoesNotFit(f"{_LEAST} coefficients need more", fixed + 2 * _LEAST)
-    known = scenario.own_images
     heads = random_heads(len(scenario.index.mean), classes, count)
-    centred = np.asarray(known.vectors - scenario.index.mean, np.float32)
+    images = np.random.default_rng(scenario.seed).permutation(len(scenario.own_images.labels))
+    images = np.sort(images[: max(1, _NUMBERS // (2 * count * classes))])
+    vectors, labels = scenario.own_images.vectors[images], scenario.own_images.labels[images]
+    centred = np.asarray(vectors - scenario.index.mean, np.float32)
     answers = np.einsum("nd,kdc->nck", centred, heads, optimize=True)
-    place = stratified(known.labels, PARTS, seed=scenario.seed)
+    place = stratified(labels, PARTS, seed=scenario.seed)
     scores = []
     for penalty in PENALTIES:
         right = 0.0
         for part in range(PARTS):
             held = place == part
             if held.any() and not held.all():
-                head = _read(_fit(answers, known.labels, ~held, penalty, classes), scenario, heads)
-                right += accuracy(head.logits(known.vectors[held]), known.labels[held]) * held.sum()
-        scores.append(right / len(known.labels))
+                head = _read(_fit(answers, labels, ~held, penalty, classes), scenario, heads)
+                right += accuracy(head.logits(vectors[held]), labels[held]) * held.sum()
+        scores.append(right / len(labels))
     best = int(np.argmax(scores))
-    data = _fit(answers, known.labels, np.ones(len(known.labels), np.bool_), PENALTIES[best], classes)
+    data = _fit(answers, labels, np.ones(len(labels), np.bool_), PENALTIES[best], classes)
     return Message(
         len(data), ProbeWeights(_read(data, scenario, heads)), data, {"coefficients": count, "expected": scores[best]}
     )
