@@ -22,7 +22,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -232,12 +232,18 @@ def of_seeds(cells: Sequence[Cell], target: str, budget: int | None, student: st
 
 
 def common_means(
-    cells: Sequence[Cell], budget: int, student: str, methods: Sequence[str] = SENT
+    cells: Sequence[Cell],
+    budget: int,
+    student: str,
+    methods: Sequence[str] = SENT,
+    among: Collection[tuple[str, int]] | None = None,
 ) -> tuple[dict[str, float], list[tuple[str, int]]]:
-    """Mean accuracies by method over the (target, seed) pairs where all `methods` were measured, and those pairs."""
+    """Mean accuracies by method over the (target, seed) pairs where all `methods` were measured (of those `among` them), and those
+    pairs."""
     known = {(c.target, c.seed, c.method): c.accuracy for c in cells if (c.student, c.budget) == (student, budget)}
     known |= {(c.target, c.seed, c.method): c.accuracy for c in cells if (c.student, c.budget) == (student, None)}
     pairs = sorted({(t, s) for t, s, _ in known if all((t, s, method) in known for method in methods)})
+    pairs = [pair for pair in pairs if among is None or pair in among]
     means = {method: mean([known[(*pair, method)] for pair in pairs]) for method in methods}
     return {method: value for method, value in means.items() if value is not None}, pairs
 
@@ -318,7 +324,7 @@ def _shown(values: Sequence[float]) -> str:
 
 
 def draw(cells: Sequence[Cell], out: Path) -> None:
-    """Bars: for each student that has whole cells, the means of the methods at the smallest budget, as PNG on white."""
+    """Bars: the means of the methods at the smallest budget, over the runs that every student shown has, as PNG on white."""
     from matplotlib.figure import Figure
 
     budget = min(c.budget for c in cells if c.budget is not None)
@@ -328,26 +334,26 @@ def draw(cells: Sequence[Cell], out: Path) -> None:
         ORACLE: "best of the paper's rules, picked by test accuracy",
         RANDOM: "random images",
     }
-    groups = [
-        (student, *common_means(cells, budget, student))
-        for student in STUDENTS
-        if common_means(cells, budget, student)[1]
-    ]
+    pairs = {student: set(common_means(cells, budget, student)[1]) for student in STUDENTS}
+    shown = [student for student in STUDENTS if pairs[student]]
+    same = set.intersection(*(pairs[student] for student in shown)) if shown else set()
+    groups = [(student, common_means(cells, budget, student, among=same)[0]) for student in shown if same]
+    targets = sorted({target for target, _ in same})
     ink = "#24292f"
     figure = Figure(figsize=(9, 3.6), dpi=110, facecolor="white", layout="constrained")
     axis = figure.subplots()
-    for place, (_, means, _) in enumerate(groups):
+    for place, (_, means) in enumerate(groups):
         for shift, method in enumerate(SENT):
             x = place + 0.26 * (shift - 1)
             axis.bar(x, means[method], width=0.24, color=colours[method], label=None if place else names[method])
             axis.text(x, means[method] + 1, f"{means[method]:.1f}", ha="center", color=ink, fontsize=9)
-    titles = [
-        f"{TITLES[student].replace(', ', chr(10))}\n{len({t for t, _ in pairs})} targets, {len(pairs)} runs"
-        for student, _, pairs in groups
-    ]
-    axis.set_xticks(range(len(groups)), titles, color=ink, fontsize=9)
+    axis.set_xticks(
+        range(len(groups)), [TITLES[student].replace(", ", "\n") for student, _ in groups], color=ink, fontsize=9
+    )
     axis.set_ylim(0, 100)
-    axis.set_ylabel(f"test accuracy in %\nof {budget} bytes", color=ink)
+    axis.set_ylabel(f"test accuracy in %, {budget} bytes", color=ink)
+    runs = f"mean of {len(same)} runs on {len(targets)} targets, the same for every student: {', '.join(targets)}"
+    axis.set_title(runs, color=ink, fontsize=9)
     axis.grid(axis="y", color="#d8dee4", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.tick_params(colors=ink, length=0)
