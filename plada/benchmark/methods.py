@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from plada.benchmark.gaussian_methods import send_gaussians
 from plada.benchmark.image_methods import known_teacher, send_full_data, send_pictures
 from plada.benchmark.label_methods import send_paper_rule, send_selection
 from plada.benchmark.messages import SendMethod
 from plada.benchmark.probe_methods import principal_basis, pruned_basis, send_int8_probe, send_quantised_probe
+from plada.benchmark.random_heads import send_random_combination
 from plada.errors import UnknownName
 from plada.selection.rules.registry import DEFAULT
 
@@ -50,6 +52,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "probe-pruned": Method(send_quantised_probe("pruned", pruned_basis), WEIGHTS, "linear probe, pruned and quantised", linear=True),
         "probe-axes": Method(send_quantised_probe("axes", principal_basis), WEIGHTS, "linear probe on the reference's main axes, quantised", linear=True),
         "probe-int8": Method(send_int8_probe, WEIGHTS, "the whole linear probe, INT8", once=True, linear=True),
+        "gaussians": Method(send_gaussians, WEIGHTS, "a Gaussian of features for each class, after FedPFT", linear=True),
+        "random-heads": Method(send_random_combination, WEIGHTS, "a probe as a sum of random ones from a seed, after PRANC", linear=True),
         "full-data": Method(send_full_data, BOUNDS, "all of the target's training images", once=True),
         "teacher": Method(known_teacher, BOUNDS, "what labels the reference; not sent", once=True),
     }

@@ -30,6 +30,8 @@ _STYLES: Mapping[str, Style] = {
     "probe-pruned": Style("#be185d", "P"),
     "probe-axes": Style("#7e22ce", "P", "--"),
     "probe-int8": Style("#be185d", "*"),
+    "random-heads": Style("#0f766e", "X", "-."),
+    "gaussians": Style("#0f766e", "P", ":"),
     "full-data": Style("#111827", "*"),
     "the paper's, ImageNet-21K": Style("#d97706", "v", "--"),
     "the paper's, ImageNet-1K": Style("#fbbf24", "v", "--"),

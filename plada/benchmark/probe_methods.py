@@ -118,12 +118,16 @@ def pruned_basis(scenario: Scenario) -> Basis:
     return Basis(np.argsort(-moved, kind="stable").astype(np.int64), None, named=True)
 
 
+def reference_sample(scenario: Scenario) -> F32:
+    """Embeddings of some reference images, the same on both sides."""
+    positions = scenario.labels.positions
+    sample = np.sort(np.random.default_rng(0).permutation(len(positions))[:_SAMPLE])
+    return np.asarray(scenario.vectors(positions[sample]), np.float32)
+
+
 def principal_basis(scenario: Scenario) -> Basis:
     """The principal axes of the reference's embeddings, which both sides can compute; the first ones are taken, unnamed."""
-    rng = np.random.default_rng(0)
-    positions = scenario.labels.positions
-    sample = np.sort(rng.permutation(len(positions))[:_SAMPLE])
-    centred = scenario.vectors(positions[sample]).astype(np.float64) - scenario.index.mean
+    centred = reference_sample(scenario).astype(np.float64) - scenario.index.mean
     _, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])

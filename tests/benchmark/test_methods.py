@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from plada.benchmark.gaussian_methods import KINDS, read_gaussians, write_gaussians
 from plada.benchmark.image_methods import (
     SIDES,
     ImagePool,
@@ -27,6 +28,7 @@ from plada.benchmark.messages import (
 )
 from plada.benchmark.methods import METHODS, ORACLE, PAPERS_RULES, choose_methods
 from plada.benchmark.probe_methods import principal_basis, pruned_basis, read_head, write_head
+from plada.benchmark.random_heads import random_heads
 from plada.benchmark.scenario import Scenario, largest_fitting
 from plada.benchmark.students import StudentPlan, student_accuracy
 from plada.errors import DataError, UnknownName
@@ -107,7 +109,15 @@ def test_nothing_fits_into_two_bytes(scenario: Scenario) -> None:
 
 
 def test_what_is_needed_is_enough(scenario: Scenario) -> None:
-    for name in ("auto-manifest", "images-random", "images-k-centre-shrunk", "probe-pruned", "probe-axes"):
+    for name in (
+        "auto-manifest",
+        "images-random",
+        "images-k-centre-shrunk",
+        "probe-pruned",
+        "probe-axes",
+        "gaussians",
+        "random-heads",
+    ):
         message = METHODS[name].send(scenario, 2)
         assert isinstance(message, DoesNotFit)
         assert message.needs is not None
@@ -256,3 +266,38 @@ def test_a_network_as_student(scenario: Scenario) -> None:
     assert isinstance(refused, DoesNotFit)
     assert "no small_cnn" in refused.note
     assert min(SIDES) == 8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gaussians_come_back_as_they_were_rounded(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(7, 33)).astype(np.float32)
+    widths = np.full((7, 33), 2.0 ** (-1.25), np.float32)
+    data = write_gaussians(means, widths, kind, 6)
+    back, spreads = read_gaussians(data)
+    assert back.shape == spreads.shape == (7, 33)
+    assert np.abs(back - means).max() < 0.2
+    assert np.allclose(spreads, widths)
+    assert read_gaussians(write_gaussians(back, spreads, kind, 6))[1].tolist() == spreads.tolist()
+    extremes = read_gaussians(write_gaussians(means * 0, widths * 0, kind, 2))
+    assert not extremes[0].any()
+    assert 0 < extremes[1].max() < 0.2
+
+
+def test_gaussians_teach_what_arrived(scenario: Scenario) -> None:
+    small, large = (send(scenario, "gaussians", budget) for budget in (BUDGET, 4000))
+    assert isinstance(small.content, ProbeWeights)
+    assert small.detail["kind"] in KINDS
+    assert small.data == METHODS["gaussians"].send(scenario, BUDGET).data, "the same bytes again"  # type: ignore[union-attr]
+    assert accuracy(scenario, large.content) > 0.6
+    assert abs(float(large.detail["expected"]) - accuracy(scenario, large.content)) < 0.15
+    refused = student_accuracy(scenario, small.content, StudentPlan(network=NetworkSpec(name="small_cnn")))
+    assert isinstance(refused, DoesNotFit)
+
+
+def test_random_heads_are_drawn_alike_on_both_sides(scenario: Scenario) -> None:
+    assert np.array_equal(random_heads(5, 3, 7)[:4], random_heads(5, 3, 4))
+    message = send(scenario, "random-heads")
+    assert message.detail["coefficients"] == (BUDGET - 4 - 2 * scenario.classes) // 2
+    assert message.data == METHODS["random-heads"].send(scenario, BUDGET).data, "the same bytes again"  # type: ignore[union-attr]
+    assert abs(float(message.detail["expected"]) - accuracy(scenario, message.content)) < 0.15

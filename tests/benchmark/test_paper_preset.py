@@ -6,10 +6,11 @@ import pytest
 
 import plada
 from plada.api.bench import BenchSummary
+from plada.benchmark.methods import PAPERS_RULES
 from plada.benchmark.paper_preset import FAR, NATURAL, STUDENT, protocol
 from plada.errors import RequestError, UnknownName
 from plada.labeler.teachers import TeacherSpec
-from plada.networks.network import NetworkSpec
+from plada.networks.network import NetworkSpec, build_network, seed_everything
 from plada.sources.catalogue.known import KNOWN
 from tests.conftest import make_shades
 
@@ -66,3 +67,34 @@ def test_the_whole_protocol_in_miniature(glyph_home: Path, tmp_path: Path) -> No
             student=student, recipe={"epochs": 1, "learning_rate": 1e-3, "body_rate": 1.0},
             out=tmp_path / "out", home=glyph_home,
         )  # fmt: skip
+
+
+def test_a_fine_tuned_teacher_from_weights(glyph_home: Path, tmp_path: Path) -> None:
+    files = pytest.importorskip("safetensors.torch")
+    seed_everything(0)
+    made_here = build_network(NetworkSpec(name="test_resnet"), classes=5)
+    files.save_file(made_here.module.state_dict(), tmp_path / "w.safetensors")
+    shades = make_shades(tmp_path / "shades")
+    teacher = TeacherSpec(names="finetune:test_resnet", weights=tmp_path / "w.safetensors", image_size=32)
+    student = NetworkSpec(name="test_resnet", weights=tmp_path / "w.safetensors", image_size=32)
+
+    def run(out: str, given: TeacherSpec) -> BenchSummary:
+        return plada.bench(
+            "glyphs", targets=[shades], budgets="800", seeds=1, workers=1, student=student, recipe={"epochs": 1},
+            paper=plada.PaperTables(preset="paper", keep="none", teacher=given), client_has="manifest",
+            out=tmp_path / out, home=glyph_home,
+        )  # fmt: skip
+
+    made = run("first", teacher)
+    pictures = {"images-random", "images-k-centre"}
+    assert set(made.accuracy) == {*PAPERS_RULES, *pictures, "random", "full-data", "teacher", "oracle"}
+    assert made.unfit == 0
+    assert made.accuracy["teacher"]["-"] >= 0.7, "light on dark and dark on light"
+    assert made.gaps[0] == "teacher finetune:test_resnet, not the paper's finetune:convnextv2_tiny"
+    assert any("from w.safetensors" in gap for gap in made.gaps)
+    assert "teacher finetune:test_resnet, student `test_resnet`" in Path(made.document).read_text()
+    assert run("first", teacher).measured == 0
+    with pytest.raises(RequestError, match="holds a benchmark with teacher"):
+        run("first", TeacherSpec(names="finetune:test_resnet", weights=tmp_path / "w.safetensors", image_size=24))
+    with pytest.raises(RequestError, match="no-such"):
+        run("third", TeacherSpec(names="finetune:test_resnet", weights=tmp_path / "no-such.safetensors"))
