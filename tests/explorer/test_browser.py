@@ -148,10 +148,19 @@ def test_what_is_not_allowed_does_not_run(page: Tab) -> None:
 PATHS = ["/", "/image/3", "/chosen/0", "/chosen/0/3", "/map", "/search?q=key:v", "/nothing"]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, "/browse", "/chosen"])
 def test_it_is_accessible(page: Tab, client: Client, path: str) -> None:
     page.open(f"http://127.0.0.1:{client.port}{path}")
     # The script of axe-core is run by the test, not by the page, whose policy stays in force.
+    assert accessibility_violations(page) == []
+
+
+def test_the_answer_to_a_picture_is_accessible(page: Tab, client: Client, tmp_path: Path) -> None:
+    client.enter()
+    client.gallery.reference.image(77).save(tmp_path / "mine.png")
+    name = client.upload((tmp_path / "mine.png").read_bytes()).headers["location"]
+    page.open(f"http://127.0.0.1:{client.port}{name}")
+    assert page.run("location.pathname").startswith("/like/")
     assert accessibility_violations(page) == []
 
 

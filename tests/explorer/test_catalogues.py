@@ -18,7 +18,8 @@ from plada.explorer.catalogues import compare, open_catalogue
 from plada.explorer.gallery import Gallery
 from plada.payload.payload import Payload
 from plada.trainer.payload_context import PayloadContext
-from tests.explorer.conftest import CLASSES, Client, nasty_payload, remade, serving
+from tests.browser import accessibility_violations, browser
+from tests.explorer.conftest import CLASSES, TOKEN, Client, nasty_payload, remade, serving
 from tests.explorer.test_pages import read
 from tests.payload.payloads import made
 
@@ -119,3 +120,14 @@ def test_changes_of_payloads() -> None:
     changes = compare(old, replace(old, classes=("ant", "wasp", "cat")))
     assert {(before, now) for _, before, now in changes.relabelled} == {("bee", "wasp")}
     assert changes.added == changes.removed == ()
+
+
+def test_the_pages_of_a_catalogue_are_accessible(client: Client, tmp_path: Path) -> None:
+    home = f"http://127.0.0.1:{client.port}"
+    with browser(tmp_path) as tab:
+        tab.open(f"{home}/catalogues?token={TOKEN}")
+        for path in ("/catalogues", "/catalogues/0/menu", "/catalogues/0/menu/2"):
+            tab.open(home + path)
+            assert tab.run("document.querySelector('h1') !== null"), path
+            assert tab.run("location.pathname") == path
+            assert accessibility_violations(tab) == [], path
