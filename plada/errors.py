@@ -61,7 +61,16 @@ def _source_folder() -> Path | None:
 
 
 class PladaError(Exception):
-    """Root of the tree. `exit_code` is the command line's exit status, `remedy` what helps against errors of a class."""
+    """Root of the tree. `exit_code` is the command line's exit status, `remedy` what helps against errors of a class.
+
+    Example:
+        >>> import plada
+        >>> try:
+        ...     plada.read_payload("gone.plada")
+        ... except plada.PladaError as error:
+        ...     print(type(error).__name__)
+        RequestError
+    """
 
     exit_code: ClassVar[int] = 1
     remedy: ClassVar[str] = (

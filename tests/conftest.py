@@ -129,5 +129,7 @@ def glyphs(glyph_home: Path) -> Index:
 
 @pytest.fixture(autouse=True)
 def no_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a call reports does not depend on how fast the machine is; tests/common/test_progress.py tries heartbeats."""
+    """What a call reports does not depend on how fast the machine is; tests/common/test_progress.py tries heartbeats,
+    tests/commands/test_first_sign.py the line with which a command starts."""
     monkeypatch.setattr("plada.common.progress._SILENCE", 3600.0)
+    monkeypatch.setattr("plada.commands.console.output._STARTING_SECONDS", 3600.0)

@@ -57,6 +57,11 @@ class PaperTables:
         preset: `paper` runs the paper's protocol: its teacher, student, schedule, keep rates, rules and targets, where nothing else is
             given; the summary's `gaps` names what its text leaves open, and how that was filled. None stands for no preset.
         teacher: What labels the reference; it is shown every image. None stands for a linear teacher. The preset needs its weights.
+
+    Example:
+        >>> import plada
+        >>> plada.PaperTables(keep=("1%", "10%")).keep
+        ('1%', '10%')
     """
 
     keep: str | Sequence[str | float] = KEEP

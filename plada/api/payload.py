@@ -39,6 +39,17 @@ class Payload(payload_file.Payload):
 
     Raises:
         RequestError: A field is out of range, or fields do not fit each other.
+
+    Example:
+        >>> import plada
+        >>> payload = plada.read_payload("digits.plada")
+        >>> sum(payload.class_counts()) == len(payload)
+        True
+        >>> dataset = payload.dataset("glyphs:count=400")
+        >>> image, label = dataset[0]
+        >>> image, label, key = next(payload.samples("glyphs:count=400"))
+        >>> payload.to_hf("glyphs:count=400").column_names
+        ['image', 'label', 'position', 'key']
     """
 
     __slots__ = ()

@@ -56,6 +56,16 @@ class Selection:
         index: The index that was chosen from.
         title: Target, index and rule, as pictures have it above.
         options: What `select` was asked for beyond its defaults, as plain values by the names of the command's options.
+
+    Example:
+        >>> import plada
+        >>> selection = plada.select("characters", target="few", budget=200, rule="herd", keep="10%")
+        >>> selection.table.num_rows == len(selection.payload)
+        True
+        >>> selection.contact_sheet("sheet.png").name, selection.percentiles("percentiles.png").name
+        ('sheet.png', 'percentiles.png')
+        >>> selection.histogram("classes.png").name, selection.write_table("chosen.parquet").name
+        ('classes.png', 'chosen.parquet')
     """
 
     table: Any

@@ -25,6 +25,11 @@ class EncoderSpec(NetworkSpec):
             same in every process.
         precision: fp32, or fp16 or bf16 by autocast. None: fp32 on a CPU, fp16 on a GPU.
         compiled: Compile the network first, with torch.compile.
+
+    Example:
+        >>> import plada
+        >>> plada.EncoderSpec(name="clip", weights="~/clip.safetensors").weights_file.name
+        'clip.safetensors'
     """
 
     tag: str | None = None

@@ -47,6 +47,12 @@ class TeacherSpec:
         force: Accept a teacher that is no better than chance.
         engine: Who does the passes over all embeddings of the index: `local`, this process, or `ray`, the Ray cluster that Ray
             finds, whose nodes read the index from the same path or URL. Teachers of your own code and tables are asked here.
+
+    Example:
+        >>> import plada
+        >>> teacher = plada.TeacherSpec(names="linear", vote="mean", force=True)
+        >>> plada.select("characters", target="few", budget=200, rule="herd", keep="10%", teacher=teacher).report.images > 0
+        True
     """
 
     names: str | Sequence[str] = "linear"

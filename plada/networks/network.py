@@ -45,6 +45,11 @@ class NetworkSpec:
         pretrained: Download the weights of the network's tag, by timm or open_clip.
         model_args: Arguments of the architecture, such as {"pad_type": "same"}.
         image_size: Side of the square that the network sees, in pixels; None stands for the size of the weights.
+
+    Example:
+        >>> import plada
+        >>> plada.NetworkSpec(name="resnet18", image_size=96).trained
+        False
     """
 
     name: str

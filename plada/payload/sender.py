@@ -22,6 +22,12 @@ class Delivery:
         serial: Serial number, to grow with each payload that is sent; 0 for none.
         calibration: Send how a linear student on the index's encoder has to be corrected on the target's images, about a byte a class:
             clients that have this encoder can adapt it to their own pictures. Only `plada.select` can measure it.
+
+    Example:
+        >>> import plada
+        >>> payload = plada.read_payload("digits.plada")
+        >>> plada.encoded_size(payload, delivery=plada.Delivery(client_has="nothing")) > 0
+        True
     """
 
     client_has: str = "manifest"

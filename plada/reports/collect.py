@@ -59,6 +59,12 @@ class ModelTest:
         target: The target on whose test images it is tested; None for that of the selection.
         weights: Where the encoder of a linear model lies now, if it has moved.
         device: torch's name of a device; None for a GPU if there is one.
+
+    Example:
+        >>> import plada
+        >>> test = plada.ModelTest(model="model.safetensors", target="few")
+        >>> plada.report("digits.plada", model=test, out="tested.html", pictures=20).accuracy >= 0
+        True
     """
 
     model: str | Path

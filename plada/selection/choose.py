@@ -33,6 +33,11 @@ class RuleSpec:
         judge: Another index of the same reference, opened or by name. Students are judged on its embeddings as well as on the
             index's own, in place of a noisy copy of these: give one whose encoder is like your clients'.
         compare: Forecast what a quantised head and shrunk pictures would give in the same bytes, too. Takes some minutes.
+
+    Example:
+        >>> import plada
+        >>> plada.select("characters", target="few", budget=200, rule=plada.RuleSpec(name="herd")).report.bytes <= 200
+        True
     """
 
     name: str = AUTO

@@ -32,6 +32,12 @@ class Corrections:
         distinct: Cosine of embeddings, above 0 and up to 1: of images of a class that are nearer to each other only the surest
             can be chosen. None leaves all in.
         drop_leaks: Choose others instead of near copies of the target's test images.
+
+    Example:
+        >>> import plada
+        >>> corrections = plada.Corrections(exclude="exclude.txt")
+        >>> plada.select("characters", target="few", budget=200, rule="herd", keep="10%", corrections=corrections).report.bytes <= 200
+        True
     """
 
     exclude: str | Path | None = None

@@ -91,6 +91,23 @@ class Model:
     Attributes:
         student: The network, or the linear head with its encoder.
         name: Where it was loaded from, or the name of its network.
+
+    Example:
+        >>> import numpy as np
+        >>> import plada
+        >>> model = plada.load_model("model.safetensors")
+        >>> prediction = model.predict("photo.png")
+        >>> prediction.label in model.classes
+        True
+        >>> [each.label for each in model.stream(["photo.png"])] == [prediction.label]
+        True
+        >>> model.probabilities(["photo.png"]).shape == (1, len(model.classes))
+        True
+        >>> model.logits(np.zeros((2, model.view.size, model.view.size, 3), np.uint8)).shape
+        (2, 10)
+        >>> model.adapt("pool").adaptation is None
+        False
+        >>> model.save("copy.safetensors")
     """
 
     student: TrainedStudent

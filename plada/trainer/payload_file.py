@@ -36,6 +36,12 @@ class ReadOptions:
         update: Files of changes (`plada diff`), applied in order.
         require_signature: A public key that must have signed the file and all changes; None demands none.
         min_serial: The least serial number of the result; 0 takes every payload.
+
+    Example:
+        >>> import plada
+        >>> changes = plada.diff("digits.plada", "newer.plada", out="update.plada")
+        >>> len(plada.read_payload("digits.plada", read=plada.ReadOptions(update=["update.plada"]))) > 0
+        True
     """
 
     pack: str | Path | None = None

@@ -43,6 +43,13 @@ class ReferenceCopy:
         skip_changed: Leave out images that are missing or changed since the manifest was made, instead of refusing them.
         manifest: The server's manifest of the reference, a file. Positions and hashes come from it, so that a copy which has
             lost images can be used with `skip_changed`. None stands for a manifest kept here.
+
+    Example:
+        >>> import plada
+        >>> copy = plada.ReferenceCopy(location="glyphs:count=400", skip_changed=True)
+        >>> payload = plada.read_payload("digits.plada")
+        >>> len(payload.dataset(copy)) == len(payload)
+        True
     """
 
     location: str | Path | None = None

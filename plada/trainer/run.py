@@ -39,6 +39,12 @@ class RunOptions:
         log: Where loss and learning rate go: a .csv file, or a folder for TensorBoard (needs the extra `logs`).
         threads: Of torch, and as many readers of images; None stands for OMP_NUM_THREADS, else for the processors that other
             work leaves free. A network's last digits depend on it.
+
+    Example:
+        >>> import plada
+        >>> run = plada.RunOptions(restart=True, threads=1)
+        >>> plada.train("digits.plada", student="linear", out="anew.safetensors", run=run).epochs > 0
+        True
     """
 
     restart: bool = False

@@ -12,7 +12,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -23,7 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 import plada
 from plada.commands.console import completion as completing
 from plada.commands.console.help import argument_word, write_commands, write_options
-from plada.commands.console.output import print_json, print_line, reporter
+from plada.commands.console.output import FirstSign, end_first_sign, print_json, print_line, reporter
 from plada.commands.console.pipes import READER_LEFT, reader_left
 from plada.common.failures import device_failed, first_line, out_of_memory
 from plada.common.progress import Report
@@ -315,8 +315,13 @@ class Output:
         """Something to hand to a call as `report`."""
         return reporter(as_json=self.as_json, quiet=self.quiet)
 
+    def first_sign(self, name: str) -> AbstractContextManager[object]:
+        """Lets the command `name` say that it is starting, unless it is to be quiet."""
+        return nullcontext() if self.quiet else FirstSign(name.replace("_", "-"), as_json=self.as_json)
+
     def is_dialogue(self) -> bool:
-        """Whether a person can be asked: questions and answers are on a terminal."""
+        """Whether a person can be asked: questions and answers are on a terminal. Nothing interrupts the question then."""
+        end_first_sign()
         return not self.as_json and not self.quiet and sys.stdin.isatty() and sys.stderr.isatty()
 
     def wrote_json(self, summary: Mapping[str, Any]) -> bool:
@@ -346,7 +351,9 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     def expanded(**given: Any) -> None:
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        command(**given)
+        output = given.get("output")
+        with output.first_sign(command.__name__) if isinstance(output, Output) else nullcontext():
+            command(**given)
 
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,57 @@ if TYPE_CHECKING:
 
 _QUIET_SECONDS = 3.5  # between two plain lines of one stage
 _FIRST_SECONDS = 1.0  # after which a command that has said nothing yet says where it is
+_STARTING_SECONDS = 0.4  # after which a command that has said nothing yet says that it is starting
+
+
+class FirstSign:
+    """Says once that a command is starting, if the command has said nothing in its first moments.
+
+    It begins before the command imports anything heavy, since loading torch alone may take seconds.
+    """
+
+    def __init__(self, name: str, *, as_json: bool) -> None:
+        self._name = name
+        self._as_json = as_json
+        self._lock = threading.Lock()
+        self._over = False
+        self._timer = threading.Timer(_STARTING_SECONDS, self._say)
+        self._timer.daemon = True
+
+    def __enter__(self) -> "FirstSign":
+        _signs.append(self)
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        _signs.remove(self)
+
+    def end(self) -> None:
+        """The command says something itself, or has ended."""
+        self._timer.cancel()
+        with self._lock:
+            self._over = True
+
+    def _say(self) -> None:
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            if self._as_json:
+                event = {"type": "progress", "stage": self._name, "done": 0, "total": None, "rate": 0.0}
+                print(json.dumps(event), flush=True)
+            else:
+                print(f"{self._name}: starting", file=sys.stderr, flush=True)
+
+
+_signs: list[FirstSign] = []  # of the command that runs
+
+
+def end_first_sign() -> None:
+    """Something else is said: that the command starts need not be."""
+    for sign in _signs:
+        sign.end()
 
 
 @contextmanager
@@ -26,19 +78,26 @@ def reporter(*, as_json: bool, quiet: bool = False) -> Iterator[Report]:
     elif as_json:
         yield _json_lines()
     elif sys.stderr.isatty():
-        with progress_bars() as report:
-            yield report
+        with progress_bars() as bars:
+
+            def show(progress: Progress) -> None:
+                end_first_sign()
+                bars(progress)
+
+            yield show
     else:
         yield _plain_lines()
 
 
 def print_json(kind: str, value: Mapping[str, Any]) -> None:
     """One JSON object on one line of standard output."""
+    end_first_sign()
     print(json.dumps({"type": kind, **value}, allow_nan=False), flush=True)
 
 
 def print_line(text: Any, *, error: bool = False) -> None:
     """One line of standard output, or standard error; whatever the text holds, it stays one line and is shown."""
+    end_first_sign()
     print(visible(str(text)), file=sys.stderr if error else sys.stdout)
 
 
@@ -47,6 +106,7 @@ def print_table(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), titl
     from rich.console import Console
     from rich.table import Table
 
+    end_first_sign()
     # Off a terminal nothing is cut to a width nobody has.
     console = Console(width=None if sys.stdout.isatty() else 200)
     table = Table(*head, title=_plain(title) if title else None, show_header=bool(head), title_justify="left")

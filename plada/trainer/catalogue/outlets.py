@@ -34,6 +34,12 @@ class Outlets:
 
     Raises:
         RequestError: Frames cannot have that size.
+
+    Example:
+        >>> import plada
+        >>> outlets = plada.Outlets(carousel="frames.bin", frame_bytes=512)
+        >>> plada.publish("radio", ["digits.plada"], outlets=outlets).carousel.frame_bytes
+        512
     """
 
     carousel: str | Path | None = None
