@@ -52,26 +52,12 @@ class Index:
         >>> index = plada.open_index("characters")
         >>> len(index), index.vectors([0, 7]).shape == (2, index.dimension)
         (400, True)
-        >>> len(index.keys([7])), sum(map(len, index.keys_in_order()))
-        (1, 400)
         >>> picture = index.images([7])[0]
         >>> index.search([picture], k=1)[0][0].position
         7
         >>> scores, positions = index.nearest(index.embed_queries([picture]), k=3)
         >>> positions.shape
         (1, 3)
-        >>> sum(len(positions) for positions, vectors in index.scan())
-        400
-        >>> sum(map(len, index.fingerprints())) if index.has_fingerprints() else 0
-        400
-        >>> index.encoder().view == index.lazy_encoder().view
-        True
-        >>> index.keep_manifest()  # nothing to do: the index lies on this machine
-        >>> len(index.reference().collection), index.table().count_rows()
-        (400, 400)
-        >>> kind = plada.make_ann("characters")
-        >>> index.has_ann(), index.ann().search(index.vectors([7]), 1)[1].tolist() == index.read_ann().search(index.vectors([7]), 1)[1].tolist()
-        (True, True)
     """
 
     folder: Path
