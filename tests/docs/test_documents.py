@@ -185,7 +185,7 @@ def figures_without_a_source(text: str) -> list[str]:
 
 
 def test_a_figure_that_nobody_measured_is_found() -> None:
-    assert figures_without_a_source("At 96 pixels 88.6 %, at 64 12345.6 (arXiv 2602.23358).") == ["12345.6"]
+    assert figures_without_a_source("At 64 dimensions 0.456, at 32 12345.6 (arXiv 2602.23358).") == ["12345.6"]
 
 
 def numbers(text: str) -> list[str]:

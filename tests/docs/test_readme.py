@@ -88,7 +88,7 @@ def test_other_messages_are_those_of_the_benchmarks() -> None:
 
 def test_cells_far_below_the_oracle_are_those_of_the_log() -> None:
     log = (ROOT / "docs" / "log.md").read_text(encoding="utf-8")
-    figures = re.search(r"(\w+) at ([\d ]+) bytes by ([\d.]+) points, and\s+(\w+) at (\d+) bytes with another encoder by (\d+\.\d+)", README)  # fmt: skip
+    figures = re.search(r"(\w+) at ([\d ]+) bytes by ([\d.]+) points, and\s+(\w+) at ([\d ]+) bytes with another encoder by (\d+\.\d+)", README)  # fmt: skip
     assert figures is not None
     assert f"-{figures[3]} ({figures[1]}, {figures[2]} bytes, A" in log
     assert f"-{figures[6]} ({figures[4]}, {figures[5]} bytes, B" in log
