@@ -63,7 +63,7 @@ def _source_folder() -> Path | None:
 class PladaError(Exception):
     """Root of the tree. `exit_code` is the command line's exit status, `remedy` what helps against errors of a class.
 
-    Example:
+    Examples:
         >>> import plada
         >>> try:
         ...     plada.read_payload("gone.plada")

@@ -319,6 +319,7 @@ def test_every_command_is_a_python_call_of_the_same_name() -> None:
     renamed = {
         "as_json": None, "quiet": None, "model_arg": "model_args", "query": "queries", "approximate": "exact",
         "teacher_weights": "weights", "url": "urls", "pack_out": "out", "pack_dimensions": "dimensions",
+        "beside": "name",
     }  # fmt: skip
     for command in app.registered_commands:
         assert command.callback is not None

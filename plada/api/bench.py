@@ -58,7 +58,7 @@ class PaperTables:
             given; the summary's `gaps` names what its text leaves open, and how that was filled. None stands for no preset.
         teacher: What labels the reference; it is shown every image. None stands for a linear teacher. The preset needs its weights.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.PaperTables(keep=("1%", "10%")).keep
         ('1%', '10%')
@@ -168,7 +168,7 @@ def bench(
             another run or something else.
         BudgetTooSmall: No method fits any budget of a target.
 
-    Example:
+    Examples:
         >>> import plada
         >>> result = plada.bench("glyphs", targets="digits", budgets=[300], methods=["random"], seeds=1, out="bench")
         >>> Path(result.out).name

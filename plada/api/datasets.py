@@ -24,7 +24,7 @@ def datasets(name: str | None = None, *, check: bool = False, home: str | Path |
     Raises:
         UnknownName: There is no such name.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.datasets("food101")[0].name
         'food101'
@@ -50,7 +50,7 @@ def open_images(reference: str | Path, *, home: str | Path | None = None, report
         UnknownName: There is neither such a name nor such a place.
         DataError: The files are damaged.
 
-    Example:
+    Examples:
         >>> import plada
         >>> images = plada.open_images("glyphs:count=300")
         >>> images.image(12).size

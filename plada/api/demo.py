@@ -86,7 +86,7 @@ def demo(
     Returns:
         Accuracies, sizes, seconds, and the files.
 
-    Example:
+    Examples:
         >>> import plada
         >>> result = plada.demo(out="demo")  # doctest: +SKIP
     """

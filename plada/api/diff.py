@@ -87,7 +87,7 @@ def diff(
         PayloadError: One of the payloads is bad; SideMissing: what it needs is not here.
         MissingExtra: The changes are to be signed, and cryptography is missing.
 
-    Example:
+    Examples:
         >>> import plada
         >>> changes = plada.diff("digits.plada", "other.plada", out="change.plada")
         >>> changes.bytes > 0
@@ -146,7 +146,7 @@ def apply_diff(
         PayloadError: One of the files is bad; SignatureError: it is not signed as demanded; SideMissing: what it needs is
             not here.
 
-    Example:
+    Examples:
         >>> import plada
         >>> changes = plada.diff("digits.plada", "other.plada", out="change.plada")
         >>> result = plada.apply_diff("digits.plada", "change.plada", out="new.plada")

@@ -92,7 +92,7 @@ def doctor(*, home: str | Path | None = None) -> Diagnosis:
     Returns:
         What is installed, what it sees, and what to do about what is missing.
 
-    Example:
+    Examples:
         >>> import plada
         >>> diagnosis = plada.doctor()
         >>> any(package.name == "numpy" for package in diagnosis.packages)

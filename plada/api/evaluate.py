@@ -45,7 +45,7 @@ def evaluate(
             can be read.
         ReferenceMismatch: The encoder of a linear student is not the same any more.
 
-    Example:
+    Examples:
         >>> import plada
         >>> result = plada.evaluate("student", target="digits")
         >>> result.evaluation.accuracy > 0.8

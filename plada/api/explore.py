@@ -114,7 +114,7 @@ def explore(
         MissingExtra: The server's packages are not installed.
         ResourceError: The port is in use.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.explore("glyphs", ["digits.plada"], open_page=False, ready=print)  # doctest: +SKIP
     """

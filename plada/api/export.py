@@ -47,7 +47,7 @@ def export(
         PayloadError: The payload is bad, or not signed as required.
         ReferenceMismatch: It labels other images, or some are missing or changed.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.export("digits.plada", to="csv", out="labels.csv").name
         'labels.csv'

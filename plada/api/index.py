@@ -94,7 +94,7 @@ def index(
         ResourceError: Disk or memory is full, or another process writes this index.
         Interrupted: Ctrl-C; what is finished is kept.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.index("glyphs:count=300", name="few").images
         300
@@ -160,7 +160,7 @@ def forecast(
     Raises:
         PladaError: As `plada.index` raises.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.forecast("glyphs:count=300", seconds=0.1).images
         300

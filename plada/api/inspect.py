@@ -39,7 +39,7 @@ def inspect(
         PayloadError: Its subclass says what is wrong with the file; SignatureError: it is not signed as demanded.
         ReferenceMismatch: `reference` or the pack is another one.
 
-    Example:
+    Examples:
         >>> import plada
         >>> summary = plada.inspect("digits.plada", rate=["500bps"])
         >>> summary.bytes <= 400

@@ -49,7 +49,7 @@ def make_pack(
         DataError: All embeddings are alike.
         ResourceError: The disk is full or not writable.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.make_pack("glyphs", "glyphs.pack", dimensions=16).images
         1500
@@ -83,7 +83,7 @@ def install_pack(path: str | Path, *, home: str | Path | None = None) -> PackSum
         PayloadError: The pack is truncated, damaged or of a newer format.
         ResourceError: The disk is full or not writable.
 
-    Example:
+    Examples:
         >>> import plada
         >>> pack = plada.make_pack("glyphs", "glyphs.pack", dimensions=16)
         >>> plada.install_pack("glyphs.pack").images

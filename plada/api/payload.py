@@ -40,7 +40,7 @@ class Payload(payload_file.Payload):
     Raises:
         RequestError: A field is out of range, or fields do not fit each other.
 
-    Example:
+    Examples:
         >>> import plada
         >>> payload = plada.read_payload("digits.plada")
         >>> sum(payload.class_counts()) == len(payload)
@@ -176,7 +176,7 @@ def write_payload(
         MissingExtra: The file is to be signed, and cryptography is missing.
         ResourceError: The disk is full or not writable.
 
-    Example:
+    Examples:
         >>> import plada
         >>> payload = plada.read_payload("digits.plada")
         >>> plada.write_payload(payload, "again.plada") <= 400
@@ -206,7 +206,7 @@ def encoded_size(
         SideMissing: Clients have a pack, and none is here.
         MissingExtra: The file is to be signed, and cryptography is missing.
 
-    Example:
+    Examples:
         >>> import plada
         >>> payload = plada.read_payload("digits.plada")
         >>> plada.encoded_size(payload) == plada.write_payload(payload, "again.plada")
@@ -243,7 +243,7 @@ def read_payload(
             signed by the key that is demanded, or its serial number is too low.
         ReferenceMismatch: `reference` or the pack is another one, or an update is for another payload.
 
-    Example:
+    Examples:
         >>> import plada
         >>> payload = plada.read_payload("digits.plada")
         >>> len(payload.classes), len(payload.positions) == len(payload.labels)

@@ -119,7 +119,7 @@ def predict(
         ReferenceMismatch: The encoder of a linear student is not the same any more.
         ResourceError: The disk is full or not writable.
 
-    Example:
+    Examples:
         >>> import plada
         >>> first = next(iter(plada.predict("pictures", model="student", top=1)))
         >>> Path(first.image).name

@@ -97,7 +97,7 @@ def report(
         ReferenceMismatch: `reference` is another one.
         DataError: The target has other classes than the payload, or `names` is no file of names.
 
-    Example:
+    Examples:
         >>> import plada
         >>> page = plada.report("digits.plada", selection="digits.parquet", out="report.html")
         >>> page.classes

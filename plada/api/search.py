@@ -51,7 +51,7 @@ def search(
         RequestError: As `plada.Index.search` raises; too many queries for a sheet.
         ReferenceMismatch: The images for the sheet are not those that were indexed.
 
-    Example:
+    Examples:
         >>> import plada
         >>> hits = plada.search("position:12", index="glyphs", k=3)[0]
         >>> hits[0].position, len(hits)
@@ -107,7 +107,7 @@ def make_ann(
         ResourceError: Memory or disk is too small, or another process writes the index.
         DataError: The recall cannot be reached.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.make_ann("glyphs")["kind"]
         'ivf'

@@ -57,7 +57,7 @@ class Selection:
         title: Target, index and rule, as pictures have it above.
         options: What `select` was asked for beyond its defaults, as plain values by the names of the command's options.
 
-    Example:
+    Examples:
         >>> import plada
         >>> selection = plada.select("characters", target="few", budget=200, rule="herd", keep="10%")
         >>> selection.table.num_rows == len(selection.payload)
@@ -192,7 +192,7 @@ def select(
         RequestError: An impossible keep rate, or options that do not go together.
         ReferenceMismatch: The encoder or the images have changed.
 
-    Example:
+    Examples:
         >>> import plada
         >>> selection = plada.select("glyphs", target="digits", budget=400, rule="balanced")
         >>> selection.report.bytes <= 400

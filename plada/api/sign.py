@@ -41,7 +41,7 @@ def keygen(out: str | Path) -> KeyPair:
         MissingExtra: The package cryptography is missing.
         RequestError: One of the files is there already, or cannot be made.
 
-    Example:
+    Examples:
         >>> import plada
         >>> keys = plada.keygen("mykey")
         >>> Path(keys.public).name
@@ -66,7 +66,7 @@ def sign(payload: str | Path, *, key: str | Path, out: str | Path | None = None)
         PayloadError: Its subclass says what is wrong with the file.
         MissingExtra: The package cryptography is missing.
 
-    Example:
+    Examples:
         >>> import plada
         >>> signed = plada.sign("digits.plada", key="server", out="signed.plada")
         >>> plada.inspect("signed.plada").signed

@@ -90,7 +90,7 @@ def train(
         DataError: `own` has a class that is not the payload's, or none of its pictures can be read.
         KeyboardInterrupt: Stopped; with `out`, after a checkpoint.
 
-    Example:
+    Examples:
         >>> import plada
         >>> result = plada.train("digits.plada", student="linear", target="digits", out="student")
         >>> result.accuracy > 0.8

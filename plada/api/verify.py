@@ -125,7 +125,7 @@ def verify(
         DataError: `against` is a damaged manifest.
         ReferenceMismatch: `index` is of other images.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.verify("glyphs:count=1500", against="digits.plada").ok
         True

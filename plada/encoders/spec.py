@@ -26,7 +26,7 @@ class EncoderSpec(NetworkSpec):
         precision: fp32, or fp16 or bf16 by autocast. None: fp32 on a CPU, fp16 on a GPU.
         compiled: Compile the network first, with torch.compile.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.EncoderSpec(name="clip", weights="~/clip.safetensors").weights_file.name
         'clip.safetensors'

@@ -30,7 +30,7 @@ class PackSpec:
         out: The file. None: in the home, where an installed pack would be.
         dimensions: Features of an image, one byte each; at most the dimensions of the embeddings.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.index("glyphs:count=100", name="few-characters", pack=plada.PackSpec(dimensions=16)).images
         100

@@ -48,7 +48,7 @@ class TeacherSpec:
         engine: Who does the passes over all embeddings of the index: `local`, this process, or `ray`, the Ray cluster that Ray
             finds, whose nodes read the index from the same path or URL. Teachers of your own code and tables are asked here.
 
-    Example:
+    Examples:
         >>> import plada
         >>> teacher = plada.TeacherSpec(names="linear", vote="mean", force=True)
         >>> plada.select("characters", target="few", budget=200, rule="herd", keep="10%", teacher=teacher).report.images > 0
@@ -165,7 +165,7 @@ def write_logits(
         RequestError: Class names that cannot be columns.
         DataError: Another number of rows or columns, or logits that are not finite.
 
-    Example:
+    Examples:
         >>> import plada
         >>> index = plada.open_index("glyphs")
         >>> logits = np.zeros((len(index), 2), np.float32)

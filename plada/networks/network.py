@@ -46,7 +46,7 @@ class NetworkSpec:
         model_args: Arguments of the architecture, such as {"pad_type": "same"}.
         image_size: Side of the square that the network sees, in pixels; None stands for the size of the weights.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.NetworkSpec(name="resnet18", image_size=96).trained
         False

@@ -23,7 +23,7 @@ class Delivery:
         calibration: Send how a linear student on the index's encoder has to be corrected on the target's images, about a byte a class:
             clients that have this encoder can adapt it to their own pictures. Only `plada.select` can measure it.
 
-    Example:
+    Examples:
         >>> import plada
         >>> payload = plada.read_payload("digits.plada")
         >>> plada.encoded_size(payload, delivery=plada.Delivery(client_has="nothing")) > 0

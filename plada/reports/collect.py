@@ -60,7 +60,7 @@ class ModelTest:
         weights: Where the encoder of a linear model lies now, if it has moved.
         device: torch's name of a device; None for a GPU if there is one.
 
-    Example:
+    Examples:
         >>> import plada
         >>> test = plada.ModelTest(model="model.safetensors", target="few")
         >>> plada.report("digits.plada", model=test, out="tested.html", pictures=20).accuracy >= 0

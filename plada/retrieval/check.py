@@ -109,7 +109,7 @@ def check_index(
         RequestError: None was named, and there is not exactly one.
         DataError: Its index.json cannot be read, or was written by a newer plada.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.check_index("glyphs").ok
         True

@@ -47,7 +47,7 @@ class Index:
         home: Where indexes and manifests are kept.
         info: What index.json says: name, reference, encoder, images, ids, mean.
 
-    Example:
+    Examples:
         >>> import plada
         >>> index = plada.open_index("characters")
         >>> len(index), index.vectors([0, 7]).shape == (2, index.dimension)
@@ -452,7 +452,7 @@ def open_index(
         DataError: Its index.json is damaged, or written by a newer plada.
         ResourceError: The store at the URL does not answer.
 
-    Example:
+    Examples:
         >>> import plada
         >>> index = plada.open_index("glyphs")
         >>> len(index), index.dimension

@@ -34,7 +34,7 @@ class RuleSpec:
             index's own, in place of a noisy copy of these: give one whose encoder is like your clients'.
         compare: Forecast what a quantised head and shrunk pictures would give in the same bytes, too. Takes some minutes.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.select("characters", target="few", budget=200, rule=plada.RuleSpec(name="herd")).report.bytes <= 200
         True

@@ -33,7 +33,7 @@ class Corrections:
             can be chosen. None leaves all in.
         drop_leaks: Choose others instead of near copies of the target's test images.
 
-    Example:
+    Examples:
         >>> import plada
         >>> corrections = plada.Corrections(exclude="exclude.txt")
         >>> plada.select("characters", target="few", budget=200, rule="herd", keep="10%", corrections=corrections).report.bytes <= 200

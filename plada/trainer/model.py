@@ -92,7 +92,7 @@ class Model:
         student: The network, or the linear head with its encoder.
         name: Where it was loaded from, or the name of its network.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import plada
         >>> model = plada.load_model("model.safetensors")
@@ -279,7 +279,7 @@ def load_model(path: str | Path, *, weights: str | Path | None = None, device: s
         DataError: It is not such a model, or damaged.
         ReferenceMismatch: The encoder of a linear student is not the same any more.
 
-    Example:
+    Examples:
         >>> import plada
         >>> model = plada.load_model("student")
         >>> len(model.classes)

@@ -37,7 +37,7 @@ class ReadOptions:
         require_signature: A public key that must have signed the file and all changes; None demands none.
         min_serial: The least serial number of the result; 0 takes every payload.
 
-    Example:
+    Examples:
         >>> import plada
         >>> changes = plada.diff("digits.plada", "newer.plada", out="update.plada")
         >>> len(plada.read_payload("digits.plada", read=plada.ReadOptions(update=["update.plada"]))) > 0

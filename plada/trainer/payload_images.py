@@ -44,7 +44,7 @@ class ReferenceCopy:
         manifest: The server's manifest of the reference, a file. Positions and hashes come from it, so that a copy which has
             lost images can be used with `skip_changed`. None stands for a manifest kept here.
 
-    Example:
+    Examples:
         >>> import plada
         >>> copy = plada.ReferenceCopy(location="glyphs:count=400", skip_changed=True)
         >>> payload = plada.read_payload("digits.plada")

@@ -40,7 +40,7 @@ class RunOptions:
         threads: Of torch, and as many readers of images; None stands for OMP_NUM_THREADS, else for the processors that other
             work leaves free. A network's last digits depend on it.
 
-    Example:
+    Examples:
         >>> import plada
         >>> run = plada.RunOptions(restart=True, threads=1)
         >>> plada.train("digits.plada", student="linear", out="anew.safetensors", run=run).epochs > 0

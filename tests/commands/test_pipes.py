@@ -72,7 +72,7 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(pictures: 
     lines = done.stderr.splitlines()
     assert lines
     for line in lines:
-        assert re.fullmatch(r"[a-z ]+: (\d+( of \d+)?, \d+/s(, \d+ s left)?|still working)", line), line
+        assert re.fullmatch(r"[a-z ]+: (\d+( of \d+)?, \d+/s(, \d+ s left)?|still working|starting)", line), line
     for stream in (done.stdout, done.stderr):
         assert "\x1b" not in stream
         assert "\r" not in stream

@@ -47,12 +47,12 @@ def test_a_sheet_shows_the_query_its_hits_and_their_scores(glyph_home: Path, gly
     )
     assert made.exit_code == 0, made.output
     with Image.open(tmp_path / "s.png") as sheet:
-        assert sheet.size == (150 + 4 * 68 + 4, 30 + 2 * 82 + 4)
+        assert sheet.size == (150 + 4 * 68 + 4, 30 + 2 * 79 + 4)
         assert sheet.getpixel((150 + 32, 34 + 32)) == (255, 127, 127)  # over white, as it is searched
-        cell = np.asarray(sheet.crop((150 + 68, 34 + 82, 150 + 68 + 64, 34 + 82 + 64)))
-        again = np.asarray(sheet.crop((150, 34 + 82, 150 + 64, 34 + 82 + 64)))
+        cell = np.asarray(sheet.crop((150 + 68, 34 + 79, 150 + 68 + 64, 34 + 79 + 64)))
+        again = np.asarray(sheet.crop((150, 34 + 79, 150 + 64, 34 + 79 + 64)))
         assert np.array_equal(cell, again)  # position 7 is its own nearest image
-        under = np.asarray(sheet.crop((150 + 68, 34 + 64, 150 + 68 + 64, 34 + 64 + 14)))
+        under = np.asarray(sheet.crop((150 + 68, 34 + 64, 150 + 68 + 64, 34 + 64 + 11)))
         assert under.min() < 100  # a score is written there
 
 
@@ -62,6 +62,6 @@ def test_a_sheet_of_vectors_images_and_words(glyphs: Index, tmp_path: Path) -> N
     plada.search(glyphs.images([3])[0], index=glyphs, k=2, sheet=tmp_path / "i.png")
     for name, rows in (("v", 2), ("i", 1)):
         with Image.open(tmp_path / f"{name}.png") as sheet:
-            assert sheet.size == (150 + 3 * 68 + 4, 30 + rows * 82 + 4)
+            assert sheet.size == (150 + 3 * 68 + 4, 30 + rows * 79 + 4)
     with pytest.raises(RequestError, match="a sheet of 201 queries: expected 200 or fewer"):
         plada.search(["position:1"] * 201, index=glyphs, k=1, sheet=tmp_path / "x.png")

@@ -20,7 +20,7 @@ CLASSES = [name for name in plada.__all__ if inspect.isclass(getattr(plada, name
 
 def example(value: Any) -> str:
     """The Example section of a docstring, "" where there is none."""
-    return (inspect.getdoc(value) or "").partition("\nExample:\n")[2]
+    return (inspect.getdoc(value) or "").partition("\nExamples:\n")[2]
 
 
 @pytest.mark.parametrize("name", CLASSES)

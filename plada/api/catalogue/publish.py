@@ -142,7 +142,7 @@ def publish(
         MissingExtra: It is to be signed, and cryptography is missing; or an outlet needs a package.
         ResourceError: The disk is full or not writable; the old catalogue is still there.
 
-    Example:
+    Examples:
         >>> import plada
         >>> catalogue = plada.publish("mine", ["digits.plada"], sign="server")
         >>> [task.task for task in catalogue.tasks]

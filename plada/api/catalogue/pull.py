@@ -151,7 +151,7 @@ def pull(
         PayloadError: What came is damaged, or of a newer format.
         ResourceError: The disk is full or not writable.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.pull("shop", "digits").tasks[0].task
         'digits'
@@ -222,7 +222,7 @@ def watch(
         RequestError: `every` is no time.
         MissingExtra: The catalogue is signed, and cryptography is missing.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.watch("shop", "digits", every=1, rounds=1, pulled=lambda summary: print(summary.tasks[0].task))
         digits

@@ -21,7 +21,7 @@ def cache(*, prune: bool = False, home: str | Path | None = None) -> list[CacheF
     Raises:
         RequestError: `home` is a URL.
 
-    Example:
+    Examples:
         >>> import plada
         >>> sum(folder.freed for folder in plada.cache())
         0

@@ -34,7 +34,7 @@ def indexes(
         RequestError: It cannot be removed or renamed.
         ResourceError: Another process builds or reads it.
 
-    Example:
+    Examples:
         >>> import plada
         >>> all(item.kind == "index" for item in plada.indexes())
         True

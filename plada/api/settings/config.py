@@ -26,7 +26,7 @@ def config(
         UnknownName: There is no such setting.
         RequestError: The setting does not take this value, or config.toml cannot be read.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.config("encoder", "clip", home="home")[0].value
         'clip'

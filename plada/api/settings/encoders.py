@@ -11,7 +11,7 @@ def known_encoders() -> list[KnownEncoder]:
     Returns:
         The encoders, the default for photographs first.
 
-    Example:
+    Examples:
         >>> import plada
         >>> plada.known_encoders()[0].short
         'clip'

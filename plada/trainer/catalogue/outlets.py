@@ -35,7 +35,7 @@ class Outlets:
     Raises:
         RequestError: Frames cannot have that size.
 
-    Example:
+    Examples:
         >>> import plada
         >>> outlets = plada.Outlets(carousel="frames.bin", frame_bytes=512)
         >>> plada.publish("radio", ["digits.plada"], outlets=outlets).carousel.frame_bytes
