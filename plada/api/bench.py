@@ -170,9 +170,7 @@ def bench(
 
     Examples:
         >>> import plada
-        >>> result = plada.bench("glyphs", targets="digits", budgets=[300], methods=["random"], seeds=1, out="bench")
-        >>> Path(result.out).name
-        'bench'
+        >>> result = plada.bench("glyphs", targets="digits", budgets=[300], seeds=1, out="bench")  # doctest: +SKIP
     """
     began, root, folder = time.monotonic(), home_directory(home), Path(out)
     tables, plan = (
